@@ -1,0 +1,1 @@
+//! All AMQP of Countersign: topology as data, session supervisor, lane, publisher.

@@ -1,0 +1,1 @@
+//! The one binary, countersign: a subcommand per role and per task.

@@ -1,0 +1,1 @@
+//! Countersign's domain: states, policy, permits, sampling, message types; no I/O.

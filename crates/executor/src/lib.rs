@@ -1,0 +1,1 @@
+//! The executor: an action from permit to outcome.

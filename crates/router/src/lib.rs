@@ -1,0 +1,1 @@
+//! The router: an action from proposal to permit.

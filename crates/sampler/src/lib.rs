@@ -1,0 +1,1 @@
+//! The sampler: an action after its outcome: the sampling coin, audits, findings.

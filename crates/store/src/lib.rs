@@ -1,0 +1,1 @@
+//! All SQL of Countersign: migrations, statements, row types.

@@ -1,0 +1,1 @@
+//! Private RabbitMQ and PostgreSQL, fault injection and builders for tests.

@@ -1,0 +1,1 @@
+//! What every Countersign process shares: settings, telemetry, shutdown, health.
