@@ -1,1 +1,17 @@
-//! All AMQP of Countersign: topology as data, session supervisor, lane, publisher.
+//! All AMQP of Countersign: the topology as data, sessions, the lane and the publisher.
+//!
+//! **One task owns a publishing channel, and every await has a timeout.** Anything unexpected (a nack, a
+//! return, a closed channel, `Ok(false)` from an ack) is an error that drops the connections of the lane; an
+//! unacked delivery comes back, and nothing else needs to be remembered.
+
+pub mod topology;
+pub mod access;
+pub mod declare;
+pub mod management;
+pub mod session;
+pub mod publisher;
+pub mod lane;
+pub mod rpc;
+mod error;
+
+pub use error::BrokerError;

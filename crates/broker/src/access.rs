@@ -1,0 +1,113 @@
+//! Who may do what on the broker: exactly what each needs, from the directory.
+
+use countersign_core::config::Directory;
+
+use crate::topology::{
+    ACTIONS, APPROVALS, AUDITS, COMMANDS, DECISIONS, EXECUTION, FINDINGS, OUTCOMES, QUARANTINE, SETTLED,
+    approvals_queue, audits_queue, commands_queue, outcomes_queue,
+};
+
+/// A broker user's permissions: names it may write to and read from. Nobody but the operator's own user
+/// configures anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// The AMQP user.
+    pub user: String,
+    /// Exchanges it may publish to.
+    pub write: Vec<String>,
+    /// Queues it may consume.
+    pub read: Vec<String>,
+}
+
+impl Access {
+    fn new(user: &str, write: &[&str], read: Vec<String>) -> Self {
+        Self { user: user.into(), write: write.iter().map(|&name| name.to_owned()).collect(), read }
+    }
+
+    /// The write permission as RabbitMQ takes it: an anchored regular expression.
+    pub fn write_pattern(&self) -> String {
+        pattern(&self.write)
+    }
+
+    /// The read permission as RabbitMQ takes it.
+    pub fn read_pattern(&self) -> String {
+        pattern(&self.read)
+    }
+}
+
+/// Matches exactly these names; none at all matches nothing.
+fn pattern(names: &[String]) -> String {
+    if names.is_empty() {
+        return String::new();
+    }
+    let escaped: Vec<String> = names.iter().map(|name| name.replace('.', "\\.")).collect();
+    format!("^({})$", escaped.join("|"))
+}
+
+/// The AMQP user of one of our own processes.
+pub fn role_user(role: &str) -> String {
+    format!("countersign-{role}")
+}
+
+/// Our own processes.
+pub fn roles() -> Vec<Access> {
+    let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+    vec![
+        Access::new(
+            &role_user("router"),
+            &[OUTCOMES, APPROVALS, EXECUTION, COMMANDS],
+            [names(&[ACTIONS, DECISIONS, QUARANTINE]), vec![commands_queue("router")]].concat(),
+        ),
+        Access::new(
+            &role_user("executor"),
+            &[OUTCOMES, SETTLED, COMMANDS],
+            [names(&[EXECUTION]), vec![commands_queue("executor")]].concat(),
+        ),
+        Access::new(
+            &role_user("sampler"),
+            &[OUTCOMES, AUDITS, COMMANDS],
+            [names(&[SETTLED, FINDINGS]), vec![commands_queue("sampler")]].concat(),
+        ),
+    ]
+}
+
+/// Everyone in the directory.
+pub fn people(directory: &Directory) -> Vec<Access> {
+    let mut all = Vec::new();
+    for agent in directory.agents() {
+        all.push(Access::new(&agent.amqp_user, &[ACTIONS], vec![outcomes_queue(&agent.id)]));
+    }
+    for reviewer in directory.reviewers() {
+        let queues = reviewer.groups.iter().map(|group| approvals_queue(group)).collect();
+        all.push(Access::new(&reviewer.amqp_user, &[DECISIONS], queues));
+    }
+    for auditor in directory.auditors() {
+        let queues = auditor.groups.iter().map(|group| audits_queue(group)).collect();
+        all.push(Access::new(&auditor.amqp_user, &[FINDINGS], queues));
+    }
+    for reader in directory.compliance() {
+        all.push(Access::new(&reader.amqp_user, &[], vec!["countersign.audit-stream".into()]));
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_matches_exactly_the_names() {
+        let access = Access::new("a", &[], vec!["countersign.outcomes.a".into()]);
+        assert_eq!(access.read_pattern(), r"^(countersign\.outcomes\.a)$");
+        assert_eq!(access.write_pattern(), "");
+    }
+
+    #[test]
+    fn the_router_alone_writes_permits_and_no_process_writes_actions_or_decisions() {
+        for access in roles() {
+            let may = |exchange: &str| access.write.iter().any(|name| name == exchange);
+            assert_eq!(may(EXECUTION), access.user == role_user("router"));
+            assert!(!may(ACTIONS) && !may(DECISIONS) && !may(FINDINGS));
+        }
+    }
+}

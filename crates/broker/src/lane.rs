@@ -1,0 +1,230 @@
+//! The lane: take a batch, commit, publish, ack.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use futures_util::StreamExt as _;
+use lapin::{
+    Consumer,
+    options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
+    types::FieldTable,
+};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    BrokerError,
+    error::within,
+    publisher::{Outgoing, Publisher},
+    session::{REQUEST_LIMIT, Session},
+};
+
+/// Where a lane takes its messages from and how many at a time.
+#[derive(Clone, Debug)]
+pub struct LaneSettings {
+    /// The broker.
+    pub url: String,
+    /// The queue.
+    pub queue: String,
+    /// Most deliveries in one transaction.
+    pub batch_max: u16,
+    /// How long to wait for more after the first delivery; zero takes what has already arrived.
+    pub linger: Duration,
+    /// How long a batch's transaction may take before its connections are dropped.
+    pub handle_limit: Duration,
+}
+
+/// A message as it arrived.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The bytes.
+    pub body: Vec<u8>,
+    /// The AMQP user that the broker validated, if the publisher named itself.
+    pub author: Option<String>,
+    /// The exchange it was published to.
+    pub exchange: String,
+    /// The key it was published with.
+    pub routing_key: String,
+    /// Whether it carries CC or BCC headers, which get around topic permissions.
+    pub copied: bool,
+}
+
+/// Why a batch was not handled. Nothing of it is committed.
+#[derive(Debug)]
+pub enum Failure {
+    /// A deadlock or serialization failure: do the same again at once.
+    Retry(String),
+    /// One of the messages cannot be stored: do them one by one and quarantine the culprit.
+    Poison(String),
+    /// Anything else: drop everything, wait, start again.
+    Reset(String),
+}
+
+/// What a lane does with its messages.
+#[async_trait]
+pub trait Handler: Send {
+    /// Returns once the database answers: a lane consumes only after that.
+    async fn ready(&mut self) -> Result<(), Failure>;
+
+    /// Applies a batch in one transaction, idempotently, and says what follows from the states now stored.
+    async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure>;
+
+    /// Keeps a message that cannot be handled.
+    async fn quarantine(&mut self, delivery: &Delivery, code: &str, reason: &str) -> Result<(), Failure>;
+}
+
+/// How often a deadlock is tried again before the lane is reset.
+const RETRIES: u32 = 10;
+
+/// Runs a lane until `stop`, through every failure of broker and database.
+pub async fn run<H: Handler>(name: Arc<str>, settings: LaneSettings, mut handler: H, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        let outcome = tokio::select! {
+            outcome = cycle(&name, &settings, &mut handler, &stop) => outcome,
+            // A batch in flight is dropped: it was not acked, so it comes back.
+            () = stop_after_grace(&stop, settings.handle_limit) => return,
+        };
+        match outcome {
+            Ok(()) => return,
+            Err(error) => tracing::warn!(lane = %name, %error, "lane starts again"),
+        }
+        let pause = Duration::from_millis(rand::random_range(500..2_000));
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+async fn stop_after_grace(stop: &CancellationToken, grace: Duration) {
+    stop.cancelled().await;
+    tokio::time::sleep(grace).await;
+}
+
+/// A lane's error, for the log.
+#[derive(Debug, thiserror::Error)]
+enum LaneError {
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    #[error("{0}")]
+    Handler(String),
+}
+
+impl From<Failure> for LaneError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Retry(why) | Failure::Poison(why) | Failure::Reset(why) => Self::Handler(why),
+        }
+    }
+}
+
+/// One life of a lane's connections. `Ok` means that it was asked to stop.
+async fn cycle<H: Handler>(
+    name: &str,
+    settings: &LaneSettings,
+    handler: &mut H,
+    stop: &CancellationToken,
+) -> Result<(), LaneError> {
+    handler.ready().await?;
+    let publisher = Publisher::connect(&settings.url, name).await?;
+    let session = Session::open(&settings.url, name).await?;
+    let mut consumer = consume(&session, settings).await?;
+    tracing::debug!(lane = name, queue = settings.queue, "lane consumes");
+    loop {
+        let deliveries = tokio::select! {
+            deliveries = batch(&mut consumer, settings) => deliveries?,
+            () = stop.cancelled() => return Ok(()),
+        };
+        let Some(last) = deliveries.last().map(|delivery| delivery.acker.clone()) else { continue };
+        let batch: Vec<Delivery> = deliveries.into_iter().map(convert).collect();
+        let outgoing = timeout(settings.handle_limit, apply(handler, &batch))
+            .await
+            .map_err(|_| LaneError::Handler(format!("a batch took longer than {:?}", settings.handle_limit)))??;
+        publisher.publish(&outgoing).await?;
+        let ack = last.ack(BasicAckOptions { multiple: true });
+        if !within(REQUEST_LIMIT, || "acking a batch".into(), ack).await? {
+            return Err(BrokerError::AckLost.into());
+        }
+    }
+}
+
+async fn consume(session: &Session, settings: &LaneSettings) -> Result<Consumer, BrokerError> {
+    let prefetch = settings.batch_max.saturating_mul(2);
+    let qos = session.channel.basic_qos(prefetch, BasicQosOptions::default());
+    within(REQUEST_LIMIT, || "setting the prefetch".into(), qos).await?;
+    let consume = session.channel.basic_consume(
+        settings.queue.as_str().into(),
+        "".into(),
+        BasicConsumeOptions::default(),
+        FieldTable::default(),
+    );
+    within(REQUEST_LIMIT, || format!("consuming {:?}", settings.queue), consume).await
+}
+
+/// Waits for a first delivery, then takes what comes within the linger, up to the most for a batch.
+async fn batch(
+    consumer: &mut Consumer,
+    settings: &LaneSettings,
+) -> Result<Vec<lapin::message::Delivery>, BrokerError> {
+    let ended = || BrokerError::ConsumerEnded(settings.queue.clone());
+    let doing = || format!("consuming {:?}", settings.queue);
+    let mut deliveries = Vec::new();
+    let mut deadline = None;
+    while deliveries.len() < usize::from(settings.batch_max) {
+        let next = match deadline {
+            None => consumer.next().await,
+            Some(deadline) => match timeout_at(deadline, consumer.next()).await {
+                Ok(next) => next,
+                Err(_) => break,
+            },
+        };
+        let delivery = next.ok_or_else(ended)?;
+        deliveries.push(delivery.map_err(|source| BrokerError::Amqp { doing: doing(), source })?);
+        deadline.get_or_insert_with(|| Instant::now() + settings.linger);
+    }
+    Ok(deliveries)
+}
+
+fn convert(delivery: lapin::message::Delivery) -> Delivery {
+    let properties = &delivery.properties;
+    let copied = properties.headers().as_ref().is_some_and(|headers| {
+        headers.inner().keys().any(|key| {
+            key.as_str().eq_ignore_ascii_case("cc") || key.as_str().eq_ignore_ascii_case("bcc")
+        })
+    });
+    Delivery {
+        author: properties.user_id().as_ref().map(|user| user.as_str().to_owned()),
+        copied,
+        exchange: delivery.exchange.as_str().to_owned(),
+        routing_key: delivery.routing_key.as_str().to_owned(),
+        body: delivery.data,
+    }
+}
+
+/// Handles a batch: deadlocks again in place, poison one by one.
+async fn apply<H: Handler>(handler: &mut H, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure> {
+    match attempt(handler, batch).await {
+        Err(Failure::Poison(_)) => {
+            let mut outgoing = Vec::new();
+            for delivery in batch {
+                match attempt(handler, std::slice::from_ref(delivery)).await {
+                    Ok(more) => outgoing.extend(more),
+                    Err(Failure::Poison(reason)) => handler.quarantine(delivery, "poison", &reason).await?,
+                    Err(other) => return Err(other),
+                }
+            }
+            Ok(outgoing)
+        }
+        other => other,
+    }
+}
+
+async fn attempt<H: Handler>(handler: &mut H, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure> {
+    for _ in 0..RETRIES {
+        match handler.handle(batch).await {
+            Err(Failure::Retry(why)) => tracing::debug!(why, "transaction again"),
+            other => return other,
+        }
+    }
+    Err(Failure::Reset(format!("the transaction failed {RETRIES} times in a row")))
+}

@@ -1,0 +1,107 @@
+//! Publishing with confirms, from one task that owns its channel.
+
+use std::time::Duration;
+
+use countersign_core::message::{CONTENT_TYPE, CloudEvent};
+use futures_util::future::join_all;
+use lapin::{BasicProperties, Confirmation, options::BasicPublishOptions};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::{BrokerError, error::within, session::Session, session::user_of};
+
+/// How long a window of publishes may take to be confirmed: the loss of a quorum queue's leader alone can
+/// stall one for many seconds.
+const CONFIRM_LIMIT: Duration = Duration::from_secs(60);
+
+/// A message to be published, persistent and mandatory.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// Where to.
+    pub exchange: &'static str,
+    /// With which key.
+    pub routing_key: String,
+    /// The event's id.
+    pub message_id: String,
+    /// The event.
+    pub body: Vec<u8>,
+}
+
+impl Outgoing {
+    /// An event from one of our roles. `id` is the event's and the message's.
+    pub fn event<T: Serialize>(
+        exchange: &'static str,
+        routing_key: impl Into<String>,
+        event: &CloudEvent<T>,
+    ) -> Self {
+        Self {
+            exchange,
+            routing_key: routing_key.into(),
+            message_id: event.id.clone(),
+            // Our own types have string keys and finite numbers, which is all that JSON asks for.
+            body: serde_json::to_vec(event).unwrap_or_default(),
+        }
+    }
+
+    /// A new id for an event whose id need not be the same when it is sent again.
+    pub fn fresh_id() -> Uuid {
+        Uuid::now_v7()
+    }
+}
+
+/// A confirming channel and the user it publishes as.
+pub struct Publisher {
+    session: Session,
+    user: Option<String>,
+}
+
+impl Publisher {
+    /// Connects. Every message will carry the URL's user as its `user_id`, validated by the broker.
+    pub async fn connect(url: &str, name: &str) -> Result<Self, BrokerError> {
+        Ok(Self { session: Session::open_confirming(url, name).await?, user: user_of(url) })
+    }
+
+    /// Publishes all, pipelined, and returns when the broker has confirmed each. Any other answer fails the
+    /// whole window: returns cannot be attributed to their publishes reliably.
+    pub async fn publish(&self, messages: &[Outgoing]) -> Result<(), BrokerError> {
+        let mut confirms = Vec::with_capacity(messages.len());
+        for message in messages {
+            let doing = || format!("publishing to {:?}", message.exchange);
+            let publish = self.session.channel.basic_publish(
+                message.exchange.into(),
+                message.routing_key.as_str().into(),
+                BasicPublishOptions { mandatory: true, ..Default::default() },
+                &message.body,
+                self.properties(message),
+            );
+            confirms.push(within(CONFIRM_LIMIT, doing, publish).await?);
+        }
+        let doing = || format!("waiting for {} confirms", messages.len());
+        let answers = within(CONFIRM_LIMIT, doing, async { Ok(join_all(confirms).await) }).await?;
+        for (answer, message) in answers.into_iter().zip(messages) {
+            let exchange = || message.exchange.to_owned();
+            let why = match answer {
+                Ok(Confirmation::Ack(None)) => continue,
+                Ok(Confirmation::Ack(Some(_))) => "it was returned as unroutable",
+                Ok(Confirmation::Nack(_)) => "it was refused (is a queue full?)",
+                Ok(Confirmation::NotRequested) => "confirms are off",
+                Err(source) => {
+                    return Err(BrokerError::Amqp { doing: format!("publishing to {:?}", exchange()), source });
+                }
+            };
+            return Err(BrokerError::Unconfirmed { exchange: exchange(), why });
+        }
+        Ok(())
+    }
+
+    fn properties(&self, message: &Outgoing) -> BasicProperties {
+        let properties = BasicProperties::default()
+            .with_content_type(CONTENT_TYPE.into())
+            .with_delivery_mode(2)
+            .with_message_id(message.message_id.as_str().into());
+        match &self.user {
+            Some(user) => properties.with_user_id(user.as_str().into()),
+            None => properties,
+        }
+    }
+}

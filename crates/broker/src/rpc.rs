@@ -1,0 +1,1 @@
+//! Request/reply with a tool service over a queue.

@@ -1,0 +1,67 @@
+//! Connections and channels, opened under a timeout and dropped on any error.
+
+use std::time::Duration;
+
+use lapin::{Channel, Connection, ConnectionProperties, options::ConfirmSelectOptions};
+
+use crate::{BrokerError, error::within};
+
+/// How long opening and every single request to the broker may take.
+pub const REQUEST_LIMIT: Duration = Duration::from_secs(30);
+
+/// Seconds between heartbeats: the default takes two minutes to notice a dead peer.
+const HEARTBEAT: u16 = 10;
+
+/// A connection with one channel. Dropping it closes both.
+pub struct Session {
+    /// Owned by one task alone.
+    pub channel: Channel,
+    // Kept: lapin closes a connection whose last handle is dropped.
+    _connection: Connection,
+}
+
+impl Session {
+    /// Opens a connection called `name` and a channel on it.
+    pub async fn open(url: &str, name: &str) -> Result<Self, BrokerError> {
+        let mut uri: lapin::uri::AMQPUri = url.parse().map_err(|reason: String| BrokerError::Url {
+            url: without_password(url),
+            reason,
+        })?;
+        uri.query.heartbeat.get_or_insert(HEARTBEAT);
+        let properties = ConnectionProperties::default().with_connection_name(name.into());
+        let doing = || format!("connecting to {} as {name:?}", without_password(url));
+        let connection =
+            within(REQUEST_LIMIT, doing, Connection::connect_uri(uri, properties)).await?;
+        let channel =
+            within(REQUEST_LIMIT, || "opening a channel".into(), connection.create_channel()).await?;
+        Ok(Self { channel, _connection: connection })
+    }
+
+    /// The same, with publisher confirms switched on.
+    pub async fn open_confirming(url: &str, name: &str) -> Result<Self, BrokerError> {
+        let session = Self::open(url, name).await?;
+        let select = session.channel.confirm_select(ConfirmSelectOptions::default());
+        within(REQUEST_LIMIT, || "asking for publisher confirms".into(), select).await?;
+        Ok(session)
+    }
+}
+
+/// The URL as it may be shown in logs.
+pub fn without_password(url: &str) -> String {
+    match url::Url::parse(url) {
+        Ok(mut parsed) => {
+            if parsed.password().is_some() {
+                // Only fails for URLs that cannot have a password; then there is none to hide.
+                let _ = parsed.set_password(Some("***"));
+            }
+            parsed.to_string()
+        }
+        Err(_) => "(not a URL)".into(),
+    }
+}
+
+/// The user name in an AMQP URL, percent-decoded where lapin can read it.
+pub fn user_of(url: &str) -> Option<String> {
+    let uri: lapin::uri::AMQPUri = url.parse().ok()?;
+    Some(uri.authority.userinfo.username)
+}

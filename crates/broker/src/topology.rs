@@ -1,0 +1,185 @@
+//! Every exchange and queue, as data. `deploy/rabbitmq/definitions.json` is generated from here.
+
+use std::collections::BTreeSet;
+
+use countersign_core::config::Directory;
+use serde_json::{Map, Value, json};
+
+/// Agents publish proposals here, with the tool's name as routing key.
+pub const ACTIONS: &str = "countersign.actions";
+/// Outcomes to agents, routing key `agent.<agent id>`.
+pub const OUTCOMES: &str = "countersign.outcomes";
+/// Approval requests, routing key = group.
+pub const APPROVALS: &str = "countersign.approvals";
+/// Reviewers' decisions.
+pub const DECISIONS: &str = "countersign.decisions";
+/// Permits: the router alone may write.
+pub const EXECUTION: &str = "countersign.execution";
+/// Executed and answered actions, from the executor to the sampler.
+pub const SETTLED: &str = "countersign.settled";
+/// Audits, routing key = group.
+pub const AUDITS: &str = "countersign.audits";
+/// Auditors' findings.
+pub const FINDINGS: &str = "countersign.findings";
+/// The sweeps' commands, routing key = role.
+pub const COMMANDS: &str = "countersign.commands";
+/// What nobody could process or route.
+pub const QUARANTINE: &str = "countersign.quarantine";
+
+/// The queue of commands to a role.
+pub fn commands_queue(role: &str) -> String {
+    format!("{COMMANDS}.{role}")
+}
+
+/// The queue that one agent alone reads.
+pub fn outcomes_queue(agent: &str) -> String {
+    format!("{OUTCOMES}.{agent}")
+}
+
+/// The routing key of outcomes to an agent.
+pub fn outcome_key(agent: &str) -> String {
+    format!("agent.{agent}")
+}
+
+/// The queue of approval requests to a group.
+pub fn approvals_queue(group: &str) -> String {
+    format!("{APPROVALS}.{group}")
+}
+
+/// The queue of audits for a group.
+pub fn audits_queue(group: &str) -> String {
+    format!("{AUDITS}.{group}")
+}
+
+/// An exchange. All are durable.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exchange {
+    /// Its name.
+    pub name: String,
+    /// `topic` or `fanout`.
+    pub kind: &'static str,
+    /// Arguments as the management API writes them.
+    pub arguments: Map<String, Value>,
+}
+
+/// A queue. All are durable quorum queues.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Queue {
+    /// Its name.
+    pub name: String,
+    /// Arguments as the management API writes them.
+    pub arguments: Map<String, Value>,
+    /// The exchange it is bound to, and with which key.
+    pub binding: (String, String),
+}
+
+/// All of it, in the order in which it must be declared: the quarantine before whatever dead-letters to it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Topology {
+    /// In order.
+    pub exchanges: Vec<Exchange>,
+    /// In order.
+    pub queues: Vec<Queue>,
+}
+
+/// How full the queues may get.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Messages in a queue that others read, before its oldest are dropped: PostgreSQL remembers.
+    pub reader_messages: u64,
+    /// Messages in one of our own queues, before the publisher is refused.
+    pub own_messages: u64,
+    /// Bytes in one of our own queues, before the publisher is refused.
+    pub own_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { reader_messages: 100_000, own_messages: 1_000_000, own_bytes: 4 << 30 }
+    }
+}
+
+/// A delivery limit that no outage reaches: poison is found by us, not by counting.
+const DELIVERY_LIMIT: u64 = 1_000_000;
+
+fn arguments(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+/// A queue of our own: full, it refuses the publisher; a message it cannot keep goes to the quarantine.
+fn own(name: &str, exchange: &str, key: &str, limits: &Limits) -> Queue {
+    let arguments = arguments(json!({
+        "x-queue-type": "quorum",
+        "x-delivery-limit": DELIVERY_LIMIT,
+        "x-overflow": "reject-publish",
+        "x-max-length": limits.own_messages,
+        "x-max-length-bytes": limits.own_bytes,
+        "x-dead-letter-exchange": QUARANTINE,
+        "x-dead-letter-strategy": "at-least-once",
+    }));
+    Queue { name: name.into(), arguments, binding: (exchange.into(), key.into()) }
+}
+
+/// A queue that others read: full, it drops its oldest message, so that a silent reader stops nobody.
+fn reader(name: String, exchange: &str, key: String, limits: &Limits) -> Queue {
+    let arguments = arguments(json!({
+        "x-queue-type": "quorum",
+        "x-delivery-limit": DELIVERY_LIMIT,
+        "x-overflow": "drop-head",
+        "x-max-length": limits.reader_messages,
+    }));
+    Queue { name, arguments, binding: (exchange.into(), key) }
+}
+
+/// The quarantine queue only feeds the table; it has nowhere to dead-letter to.
+fn quarantine() -> Queue {
+    let arguments = arguments(json!({
+        "x-queue-type": "quorum",
+        "x-delivery-limit": DELIVERY_LIMIT,
+        "x-overflow": "reject-publish",
+        "x-max-length": 1_000_000,
+    }));
+    Queue { name: QUARANTINE.into(), arguments, binding: (QUARANTINE.into(), "#".into()) }
+}
+
+impl Topology {
+    /// The exchanges and queues for everyone in the directory.
+    pub fn of(directory: &Directory, limits: &Limits) -> Self {
+        let plain = |name: &str, kind| Exchange { name: name.into(), kind, arguments: Map::new() };
+        // What no queue wants lands in the quarantine instead of vanishing.
+        let routed = |name: &str| Exchange {
+            arguments: arguments(json!({"alternate-exchange": QUARANTINE})),
+            ..plain(name, "topic")
+        };
+        let mut exchanges = vec![plain(QUARANTINE, "fanout")];
+        exchanges.extend(
+            [ACTIONS, OUTCOMES, APPROVALS, DECISIONS, EXECUTION, SETTLED, AUDITS, FINDINGS, COMMANDS]
+                .map(routed),
+        );
+
+        let mut queues = vec![quarantine()];
+        queues.extend(
+            [ACTIONS, DECISIONS, EXECUTION, SETTLED, FINDINGS].map(|name| own(name, name, "#", limits)),
+        );
+        queues.extend(
+            ["router", "executor", "sampler"]
+                .map(|role| own(&commands_queue(role), COMMANDS, role, limits)),
+        );
+        for agent in directory.agents() {
+            queues.push(reader(outcomes_queue(&agent.id), OUTCOMES, outcome_key(&agent.id), limits));
+        }
+        let groups = |members: &[countersign_core::config::Member]| {
+            members.iter().flat_map(|member| member.groups.clone()).collect::<BTreeSet<_>>()
+        };
+        for group in groups(directory.reviewers()) {
+            queues.push(reader(approvals_queue(&group), APPROVALS, group, limits));
+        }
+        for group in groups(directory.auditors()) {
+            queues.push(reader(audits_queue(&group), AUDITS, group, limits));
+        }
+        Self { exchanges, queues }
+    }
+}

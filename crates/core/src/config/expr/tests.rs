@@ -1,0 +1,205 @@
+use serde_json::{Value, json};
+
+use super::{CONDITION, Expression, bind_fields, bind_time, bindings};
+
+fn compile(text: &str) -> Result<Expression, String> {
+    Expression::compile(text, &CONDITION).map_err(|complaints| {
+        let lines: Vec<_> = complaints.iter().map(|c| format!("{}; {}", c.message, c.help)).collect();
+        lines.join("\n")
+    })
+}
+
+fn refused(text: &str) -> String {
+    match compile(text) {
+        Ok(_) => panic!("accepted: {text}"),
+        Err(complaints) => complaints,
+    }
+}
+
+fn holds(text: &str, arguments: Value) -> Result<bool, String> {
+    let action = json!({"source": "/agents/a", "id": "1", "tool": "t", "arguments": arguments});
+    let agent = json!({"id": "a", "model": "gpt-4o"});
+    let tool = json!({"name": "t", "risk": "low", "idempotent": true});
+    let mut names = bindings()?;
+    bind_fields(&mut names, "action", &action);
+    bind_fields(&mut names, "agent", &agent);
+    bind_fields(&mut names, "tool", &tool);
+    bind_time(&mut names, "now", chrono::DateTime::from_timestamp(1_767_225_600, 0).unwrap());
+    compile(text)?.holds(&names)
+}
+
+#[test]
+fn conditions_read_action_agent_tool_and_now() {
+    for text in [
+        r#"tool.name in ["t", "u"] && agent.model == "gpt-4o""#,
+        r#"action.source.startsWith("/agents/") && action.arguments.list[1] == 2"#,
+        r#"action.arguments["deep"].er.est == true"#,
+        r#"now < timestamp("2026-01-02T00:00:00Z") && now.getDayOfWeek() == 4"#,
+        r#"has(action.arguments.deep) && !has(action.arguments.shallow)"#,
+        r#""deep" in action.arguments && size(action.arguments) == 3"#,
+        r#"action.arguments.exists(key, key == "list") && action.arguments.list.all(n, n > 0)"#,
+        r#"action.arguments.name.matches("^[A-Z]{3}$") && size(action.arguments.name) == 3"#,
+        r#"action.arguments.list == [1, 2]"#,
+    ] {
+        let arguments = json!({"list": [1, 2], "deep": {"er": {"est": true}}, "name": "ABC"});
+        assert_eq!(holds(text, arguments), Ok(true), "{text}");
+    }
+}
+
+#[test]
+fn decimals_compare_by_value_and_not_as_texts() {
+    let nine = json!({"amount": "9", "limit": "10", "int": 9, "cents": ["0.10", "0.20", 1]});
+    for text in [
+        r#"decimal(action.arguments.amount) < decimal(action.arguments.limit)"#,
+        r#"decimal(action.arguments.amount) == decimal("9.00")"#,
+        r#"decimal(action.arguments.int) <= decimal(9)"#,
+        r#"decimal(action.arguments.int) != decimal("9.01")"#,
+        r#"decimal_sum(action.arguments.cents) == decimal("1.3")"#,
+        r#"decimal_sum(action.arguments.cents.map(c, decimal(c) * 2)) == decimal("2.6")"#,
+        r#"decimal("0.1") + decimal("0.2") == decimal("0.3")"#,
+        r#"-decimal("5") < decimal("1") - decimal("2")"#,
+    ] {
+        assert_eq!(holds(text, nine.clone()), Ok(true), "{text}");
+    }
+}
+
+#[test]
+fn what_is_no_decimal_is_an_error_that_does_not_repeat_the_value() {
+    let text = r#"decimal(action.arguments.amount) > decimal("200")"#;
+    for amount in [json!(1.5), json!("1e3"), json!("secret"), json!(""), json!("1."), json!(null), json!(["1"])] {
+        let error = holds(text, json!({"amount": amount})).unwrap_err();
+        assert!(error.starts_with("decimal()"), "{error}");
+        assert!(!error.contains("secret"), "{error}");
+    }
+    assert!(holds(text, json!({"amount": "9".repeat(39)})).is_err());
+    assert_eq!(holds(text, json!({})).unwrap_err(), "there is no field \"amount\"");
+}
+
+#[test]
+fn a_policy_that_may_order_plain_strings_does_not_check() {
+    for text in [
+        r#"action.arguments.amount > "200""#,
+        r#""200" <= action.arguments.amount"#,
+        r#"action.arguments.a < action.arguments.b"#,
+        r#"string(action.arguments.a) < "b""#,
+        r#"action.arguments.list.exists(x, x >= "b")"#,
+        r#"action.arguments.a + action.arguments.b > action.arguments.c"#,
+        r#"(true ? "a" : "b") < action.arguments.c"#,
+        r#"b"a" < action.arguments.c"#,
+    ] {
+        assert!(refused(text).contains("decimal(..)"), "{text}");
+    }
+}
+
+#[test]
+fn an_ordering_with_a_number_is_an_error_on_a_string() {
+    let text = "action.arguments.amount > 200";
+    assert_eq!(holds(text, json!({"amount": 250})), Ok(true));
+    assert!(holds(text, json!({"amount": "250"})).is_err());
+    assert!(holds("200 < action.arguments.amount", json!({"amount": "250"})).is_err());
+    assert!(holds("now < action.arguments.amount", json!({"amount": "2027"})).is_err());
+}
+
+#[test]
+fn a_decimal_is_compared_with_decimals_only() {
+    for text in [
+        r#"decimal(action.arguments.a) == "200""#,
+        r#"decimal(action.arguments.a) > 200"#,
+        r#"200 < decimal(action.arguments.a)"#,
+        r#"decimal(action.arguments.a) != action.arguments.b"#,
+        r#"decimal(action.arguments.a) in [1, 2]"#,
+        r#"decimal(action.arguments.a) / 2 == decimal(1)"#,
+    ] {
+        assert!(refused(text).contains("decimal"), "{text}");
+    }
+}
+
+#[test]
+fn unknown_names_fields_and_functions_do_not_check() {
+    for (text, wanted) in [
+        ("act.tool == 'x'", "\"act\" is not known; use action, agent, tool, now"),
+        ("action.argumens.x == 1", "action has no field \"argumens\"; use action.source"),
+        ("tool.nam == 'x'", "tool has no field \"nam\""),
+        ("lower(tool.name) == 'x'", "no function lower"),
+        ("tool.name.lower() == 'x'", "no function lower"),
+        ("size(1, 2) == 1", "no function size"),
+        ("optional.of(1).hasValue()", "optional"),
+        ("type(tool) == map", "no function type"),
+        ("action.arguments == action.arguments", "action.arguments is used as a whole"),
+        ("action[\"arguments\"] in [1]", "action.arguments is used as a whole"),
+        ("{'a': 1} == {'a': 1}", "objects cannot be written"),
+        ("[1].all(action, action == 1)", "hides action"),
+        ("tool.name = 'x'", "not CEL at 1:"),
+        ("tool.name == 'x", "not CEL at 1:"),
+        ("", "not CEL at"),
+        ("tool.name.matches(action.reason)", "the pattern of matches() is computed"),
+        ("tool.name.matches('(')", "is not accepted"),
+        ("tool.name.matches('(\\\\w{100}){100}')", "is not accepted"),
+    ] {
+        let complaints = refused(text);
+        assert!(complaints.contains(wanted), "{text}: {complaints}");
+    }
+}
+
+#[test]
+fn bombs_do_not_check_and_do_not_overflow_the_stack() {
+    let chain = |sign: &str, count| vec!["1"; count].join(sign);
+    for text in [
+        format!("{}1{}", "(".repeat(2_000), ")".repeat(2_000)),
+        format!("{}1{}", "[".repeat(100), "]".repeat(100)),
+        format!("{}true", "!".repeat(4_000)),
+        format!("{}1", "-".repeat(4_000)),
+        chain(" + ", 1_000),
+        format!("tool{}", ".a".repeat(2_000)),
+        format!("tool{}", "[0]".repeat(1_000)),
+        format!("{}1", "true ? 1 : ".repeat(300)),
+        format!("tool.name == '{}'", "x".repeat(5_000)),
+        "[1].all(a, [1].all(b, [1].all(c, [1].all(d, a + b + c + d > 1))))".to_owned(),
+    ] {
+        refused(&text);
+    }
+}
+
+#[test]
+fn expressions_within_the_limits_are_compiled_and_evaluated_on_a_small_stack() {
+    let chain = |sign: &str, count| vec!["1"; count].join(sign);
+    // What is too deep after all is refused by the check, on the parser's own stack.
+    let texts = [
+        format!("{}true{}", "(".repeat(17), ")".repeat(17)),
+        format!("{}true{}", "!(".repeat(17), ")".repeat(17)),
+        format!("{}true", "!".repeat(17)),
+        format!("{} > 0", chain("+", 17)),
+        format!("{}true", "true?true:".repeat(17)),
+        format!("tool.name == \"x\"{}", " || tool.name == \"t\"".repeat(70)),
+        format!("tool.name != \"x\"{}", " && tool.name != \"y\"".repeat(70)),
+        format!("action.arguments.l{} == 1", "[0]".repeat(17)),
+        format!("{}true", "!".repeat(399)),
+        format!("{}1", "-".repeat(399)),
+        chain("+", 399),
+        chain("<", 399),
+        chain("==", 199),
+        format!("{}1", "true?1:".repeat(199)),
+        format!("tool{}", ".a".repeat(399)),
+        format!("tool{}", "[0]".repeat(399)),
+    ];
+    let mut nested = json!(1);
+    (0..17).for_each(|_| nested = json!([nested]));
+    let compiled = std::thread::Builder::new().stack_size(1 << 20).spawn(move || {
+        texts.iter().filter(|text| holds(text, json!({"l": nested})).is_ok()).count()
+    });
+    assert_eq!(compiled.unwrap().join().unwrap(), 8);
+}
+
+#[test]
+fn lists_longer_than_the_limit_are_an_error() {
+    let text = "action.arguments.list.all(a, action.arguments.list.all(b, a > 0 && b > 0))";
+    assert_eq!(holds(text, json!({"list": vec![1; 256]})), Ok(true));
+    assert!(holds(text, json!({"list": vec![1; 257]})).is_err());
+    assert!(refused("action.arguments.l.all(a, a + a == 'xx')").contains("+ may join texts"));
+}
+
+#[test]
+fn a_condition_that_gives_no_bool_is_an_error() {
+    assert_eq!(holds("action.arguments.a", json!({"a": 1})).unwrap_err(), "the condition gave int, not a bool");
+    assert_eq!(holds("action.arguments.a", json!({"a": true})), Ok(true));
+}

@@ -1,0 +1,334 @@
+//! The policy: ordered rules, first match wins, and what is said about an action.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::expr::{self, Bindings, Expression};
+use super::tools::Tool;
+
+/// The rule that a judgement names when no rule matched.
+pub(super) const DEFAULT: &str = "default";
+/// The rule that a judgement names when a rule could not be evaluated.
+pub(super) const ON_ERROR: &str = "on-error";
+
+/// What the policy says about an action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Execute now, and perhaps audit afterwards.
+    Allow,
+    /// Wait for a human.
+    RequireApproval,
+    /// Do not execute.
+    Deny,
+}
+
+impl Verdict {
+    /// As it is written in policies, messages and the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::RequireApproval => "require_approval",
+            Self::Deny => "deny",
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A text that is no verdict.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a verdict; write allow, require_approval or deny")]
+pub struct UnknownVerdict(String);
+
+impl FromStr for Verdict {
+    type Err = UnknownVerdict;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        [Self::Allow, Self::RequireApproval, Self::Deny]
+            .into_iter()
+            .find(|verdict| verdict.as_str() == text)
+            .ok_or_else(|| UnknownVerdict(text.to_owned()))
+    }
+}
+
+/// Who approves, and how long they have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApprovalSpec {
+    /// The group of reviewers.
+    pub group: String,
+    /// How long a decision may take.
+    pub expires_after: Duration,
+}
+
+/// How often an executed action is audited, and by whom.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AuditSpec {
+    /// The inclusion probability, 0 to 1.
+    pub rate: f64,
+    /// The group of auditors.
+    pub group: String,
+}
+
+/// What a rule, the default or `on_error` leads to.
+#[derive(Debug)]
+pub(super) struct Consequence {
+    pub(super) verdict: Verdict,
+    pub(super) reason: Option<String>,
+    pub(super) approval: Option<ApprovalSpec>,
+    pub(super) audit: AuditSpec,
+}
+
+#[derive(Debug)]
+pub(super) struct Rule {
+    pub(super) id: String,
+    pub(super) description: Option<String>,
+    pub(super) when: String,
+    pub(super) condition: Expression,
+    pub(super) then: Consequence,
+}
+
+/// A checked policy.
+#[derive(Debug)]
+pub struct Policy {
+    pub(super) version: String,
+    pub(super) digest: String,
+    pub(super) text: String,
+    pub(super) rules: Vec<Rule>,
+    pub(super) default: Consequence,
+    pub(super) on_error: Consequence,
+}
+
+/// What a judgement is about.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// `source`, `id`, `tool`, `arguments` and what else the proposal has, as one object.
+    pub action: &'a Value,
+    /// `id`, `version`, `model`, `on_behalf_of`, as one object.
+    pub agent: &'a Value,
+    /// The registered tool.
+    pub tool: &'a Tool,
+    /// The time of the judgement.
+    pub now: DateTime<Utc>,
+}
+
+/// A rule that could not be evaluated.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleError {
+    /// The rule's id.
+    pub rule: String,
+    /// What went wrong, without the values involved.
+    pub message: String,
+}
+
+/// What the policy says about one action, and why.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judgement<'p> {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The id of the rule that decided, `default` or `on-error`.
+    pub rule: &'p str,
+    /// The rule's description, or its condition.
+    pub text: String,
+    /// Why an action is denied.
+    pub reason: Option<String>,
+    /// Who approves; given exactly when the verdict is `require_approval`.
+    pub approval: Option<&'p ApprovalSpec>,
+    /// How often actions of this rule are audited once executed.
+    pub audit: &'p AuditSpec,
+    /// The rule that could not be evaluated; given exactly when `on-error` decided.
+    pub errored: Option<RuleError>,
+}
+
+impl Policy {
+    /// Judges an action: the first rule that matches decides. A rule that cannot be evaluated ends
+    /// the search with `on_error`; nothing below it is looked at.
+    pub fn judge(&self, facts: &Facts<'_>) -> Judgement<'_> {
+        self.look(facts, |_, _| ())
+    }
+
+    /// Judges an action and tells about every rule that was looked at.
+    pub fn explain(&self, facts: &Facts<'_>) -> Explanation {
+        let mut looks = Vec::new();
+        let judgement = self.look(facts, |rule, looked| {
+            looks.push(Look { rule: rule.id.clone(), when: rule.when.clone(), looked });
+        });
+        Explanation {
+            policy_version: self.version.clone(),
+            policy_digest: self.digest.clone(),
+            looks,
+            verdict: judgement.verdict,
+            rule: judgement.rule.to_owned(),
+            text: judgement.text,
+            reason: judgement.reason,
+            approval: judgement.approval.cloned(),
+            audit: judgement.audit.clone(),
+            errored: judgement.errored,
+        }
+    }
+
+    /// The version that the policy's author gave it.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// `sha256:` and the hex digest of [`Policy::text`].
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// The text as it was parsed.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The ids under which judgements are recorded: the rules in order, `default`, `on-error`.
+    pub fn rule_ids(&self) -> impl Iterator<Item = &str> {
+        self.rules.iter().map(|rule| rule.id.as_str()).chain([DEFAULT, ON_ERROR])
+    }
+
+    /// How actions of a rule are audited.
+    pub fn audit_spec(&self, rule: &str) -> Option<&AuditSpec> {
+        match rule {
+            DEFAULT => Some(&self.default.audit),
+            ON_ERROR => Some(&self.on_error.audit),
+            _ => self.rules.iter().find(|candidate| candidate.id == rule).map(|rule| &rule.then.audit),
+        }
+    }
+
+    fn look(&self, facts: &Facts<'_>, mut seen: impl FnMut(&Rule, Looked)) -> Judgement<'_> {
+        let bindings = self.bind(facts);
+        for rule in &self.rules {
+            let held = match &bindings {
+                Ok(bindings) => rule.condition.holds(bindings),
+                Err(message) => Err(message.clone()),
+            };
+            match held {
+                Ok(false) => seen(rule, Looked::NotMatched),
+                Ok(true) => {
+                    seen(rule, Looked::Matched);
+                    let text = rule.description.as_ref().unwrap_or(&rule.when).clone();
+                    return rule.then.judgement(&rule.id, text, None);
+                }
+                Err(message) => {
+                    seen(rule, Looked::Errored(message.clone()));
+                    let text = format!("the rule {} could not be evaluated: {message}", rule.id);
+                    let errored = RuleError { rule: rule.id.clone(), message };
+                    return self.on_error.judgement(ON_ERROR, text, Some(errored));
+                }
+            }
+        }
+        self.default.judgement(DEFAULT, "no rule matched".to_owned(), None)
+    }
+
+    /// Binds the names that the rules use, and no others.
+    fn bind<'v>(&self, facts: &Facts<'v>) -> Result<Bindings<'v>, String> {
+        let mut bindings = expr::bindings()?;
+        let used = |name| self.rules.iter().any(|rule| rule.condition.roots().contains(&name));
+        for (name, value) in
+            [("action", facts.action), ("agent", facts.agent), ("tool", facts.tool.facts())]
+        {
+            if used(name) {
+                expr::bind_fields(&mut bindings, name, value);
+            }
+        }
+        if used("now") {
+            expr::bind_time(&mut bindings, "now", facts.now);
+        }
+        Ok(bindings)
+    }
+}
+
+impl Consequence {
+    fn judgement<'p>(&'p self, rule: &'p str, text: String, errored: Option<RuleError>) -> Judgement<'p> {
+        Judgement {
+            verdict: self.verdict,
+            rule,
+            text,
+            reason: self.reason.clone(),
+            approval: self.approval.as_ref(),
+            audit: &self.audit,
+            errored,
+        }
+    }
+}
+
+/// What became of a rule's condition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Looked {
+    /// It holds: this rule decides.
+    Matched,
+    /// It does not hold.
+    NotMatched,
+    /// It could not be evaluated.
+    Errored(String),
+}
+
+/// One rule that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Look {
+    /// The rule's id.
+    pub rule: String,
+    /// Its condition.
+    pub when: String,
+    /// What became of it.
+    pub looked: Looked,
+}
+
+/// A judgement and the way to it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The policy's version.
+    pub policy_version: String,
+    /// The digest of the policy's text.
+    pub policy_digest: String,
+    /// The rules looked at, in order; the last of them may have decided.
+    pub looks: Vec<Look>,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The id of the rule that decided, `default` or `on-error`.
+    pub rule: String,
+    /// The rule's description, or its condition.
+    pub text: String,
+    /// Why an action is denied.
+    pub reason: Option<String>,
+    /// Who approves.
+    pub approval: Option<ApprovalSpec>,
+    /// How often such actions are audited once executed.
+    pub audit: AuditSpec,
+    /// The rule that could not be evaluated.
+    pub errored: Option<RuleError>,
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "policy {} ({})", self.policy_version, self.policy_digest)?;
+        for look in &self.looks {
+            let looked = match &look.looked {
+                Looked::Matched => "matched".to_owned(),
+                Looked::NotMatched => "not matched".to_owned(),
+                Looked::Errored(message) => format!("could not be evaluated: {message}"),
+            };
+            writeln!(f, "  {}: {looked}\n      when {}", look.rule, look.when)?;
+        }
+        write!(f, "{} by {}: {}", self.verdict, self.rule, self.text)?;
+        if let Some(approval) = &self.approval {
+            let time = humantime::format_duration(approval.expires_after);
+            write!(f, "\n  approval by {} within {time}", approval.group)?;
+        }
+        if let Some(reason) = &self.reason {
+            write!(f, "\n  reason: {reason}")?;
+        }
+        write!(f, "\n  audited at {} % by {}", self.audit.rate * 100.0, self.audit.group)
+    }
+}

@@ -1,0 +1,65 @@
+//! Salted digests: what evidence keeps of content that may have to be erased.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::json::{JsonRefusal, canonical};
+
+/// 128 random bits, stored beside the content and erased with it.
+pub type Salt = [u8; 16];
+
+/// SHA-256 over `salt ‖ content`, 32 bytes.
+pub fn salted(salt: &Salt, content: &[u8]) -> [u8; 32] {
+    Sha256::new().chain_update(salt).chain_update(content).finalize().into()
+}
+
+/// `sha256:` and 64 lower-case hex digits.
+pub fn tagged(digest: &[u8]) -> String {
+    format!("sha256:{}", hex(digest))
+}
+
+/// Lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+        // Writing into a String cannot fail.
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}
+
+/// Where a permit's call goes: fixed when the action is judged, checked again before the call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// The tool's name in the registry.
+    pub tool: String,
+    /// The registry's version of the tool.
+    pub version: String,
+    /// The resolved endpoint, such as `POST https://tools.example.com/cancel`.
+    pub endpoint: String,
+}
+
+/// What a human approves, in RFC 8785 canonical form: tool, arguments, agent, target.
+pub fn content(
+    agent: &serde_json::Value,
+    arguments: &serde_json::Value,
+    target: &Target,
+) -> Result<Vec<u8>, JsonRefusal> {
+    canonical(&serde_json::json!({
+        "tool": target.tool,
+        "arguments": arguments,
+        "agent": agent,
+        "target": target,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_content_under_another_salt_has_another_digest() {
+        assert_ne!(salted(&[0; 16], b"x"), salted(&[1; 16], b"x"));
+        assert_eq!(tagged(&salted(&[0; 16], b"x")).len(), 7 + 64);
+    }
+}

@@ -1,0 +1,60 @@
+//! One type per id, so that an approval is never looked up by an action's id.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub Uuid);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = uuid::Error;
+            fn from_str(s: &str) -> Result<Self, Self::Err> {
+                s.parse().map(Self)
+            }
+        }
+    };
+}
+
+id! {
+    /// One action in Countersign's own tables. Agents know it by `source` and `id`.
+    ActionId
+}
+id! {
+    /// One request for a human's approval.
+    ApprovalId
+}
+id! {
+    /// One permit: an action judged again gets another.
+    PermitId
+}
+id! {
+    /// One audit of an executed action.
+    AuditId
+}
+
+/// What an agent calls its action: the CloudEvents `source` and `id` of the proposal.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ActionRef {
+    /// `/agents/<agent id>`.
+    pub source: String,
+    /// Unique per source.
+    pub id: String,
+}
+
+impl fmt::Display for ActionRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}", self.source, self.id)
+    }
+}

@@ -1,0 +1,226 @@
+//! Strict JSON at the door.
+//!
+//! What a human approves is bound by a digest over the RFC 8785 canonical form. That form rounds
+//! integers beyond 2^53 and a lenient parser keeps one of two equal keys, so two different payloads
+//! could share a digest. Both are refused here, before anything else looks at a message.
+
+use std::cell::Cell;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+/// How many arrays and objects may be open at once.
+pub const MAX_DEPTH: usize = 64;
+
+/// The largest integer that JSON carries exactly: 2^53 - 1.
+pub const MAX_INTEGER: u64 = (1 << 53) - 1;
+
+/// Why a message's JSON is not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JsonRefusal {
+    /// The bytes are not one JSON value in UTF-8.
+    #[error("not JSON: {message}; send exactly one JSON value in UTF-8")]
+    NotJson {
+        /// The parser's complaint, with line and column.
+        message: String,
+    },
+    /// An object has the same key twice.
+    #[error("the key {key:?} occurs twice in one object; send each key once")]
+    DuplicateKey {
+        /// The repeated key, shortened.
+        key: String,
+    },
+    /// A number that not every reader reads as the same value.
+    #[error("the number {number} is beyond ±(2^53-1), where JSON loses digits; send it as a string")]
+    IntegerOutOfRange {
+        /// The number as it was read.
+        number: String,
+    },
+    /// More levels of arrays and objects than [`MAX_DEPTH`].
+    #[error("nested deeper than {MAX_DEPTH} levels; flatten the value")]
+    NestedTooDeeply,
+}
+
+impl JsonRefusal {
+    /// The machine-readable reason, as quarantine and outcomes carry it.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotJson { .. } => "not_json",
+            Self::DuplicateKey { .. } => "duplicate_key",
+            Self::IntegerOutOfRange { .. } => "integer_out_of_range",
+            Self::NestedTooDeeply => "nested_too_deeply",
+        }
+    }
+}
+
+/// Parses exactly one JSON value.
+///
+/// # Errors
+/// [`JsonRefusal`] for anything that is not JSON, repeats a key, holds a number of 2^53 or more in
+/// magnitude, or is nested deeper than [`MAX_DEPTH`].
+pub fn parse_strict(bytes: &[u8]) -> Result<Value, JsonRefusal> {
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| JsonRefusal::NotJson { message: format!("not UTF-8: {error}") })?;
+    let refusal = Cell::new(None);
+    let mut parser = serde_json::Deserializer::from_str(text);
+    let parsed = Strict { depth: 0, refusal: &refusal }
+        .deserialize(&mut parser)
+        .and_then(|value| parser.end().map(|()| value));
+    parsed.map_err(|error| refusal.take().unwrap_or_else(|| from_parser(&error)))
+}
+
+/// The RFC 8785 canonical form.
+///
+/// # Errors
+/// [`JsonRefusal::NotJson`] if the value cannot be written (values from [`parse_strict`] can).
+pub fn canonical(value: &Value) -> Result<Vec<u8>, JsonRefusal> {
+    serde_json_canonicalizer::to_vec(value)
+        .map_err(|error| JsonRefusal::NotJson { message: error.to_string() })
+}
+
+/// The top-level strings `source` and `id` of a message that may otherwise be unacceptable, so that
+/// its author can be answered. `None` where they are missing, not strings, or given twice.
+pub fn envelope_ids(bytes: &[u8]) -> Option<(String, String)> {
+    let mut parser = serde_json::Deserializer::from_slice(bytes);
+    let ids = parser.deserialize_map(EnvelopeIds).ok()?;
+    parser.end().ok()?;
+    Some(ids)
+}
+
+/// serde_json reports a number too large for a double as a syntax error of this text.
+fn from_parser(error: &serde_json::Error) -> JsonRefusal {
+    let message = error.to_string();
+    if message.starts_with("number out of range") {
+        return JsonRefusal::IntegerOutOfRange { number: message };
+    }
+    JsonRefusal::NotJson { message }
+}
+
+/// One value at a depth. The refusal travels beside serde's error, which carries only text.
+#[derive(Clone, Copy)]
+struct Strict<'r> {
+    depth: usize,
+    refusal: &'r Cell<Option<JsonRefusal>>,
+}
+
+impl Strict<'_> {
+    fn refuse<E: serde::de::Error>(self, refusal: JsonRefusal) -> E {
+        let error = E::custom(&refusal);
+        self.refusal.set(Some(refusal));
+        error
+    }
+
+    fn deeper<E: serde::de::Error>(self) -> Result<Self, E> {
+        if self.depth == MAX_DEPTH {
+            return Err(self.refuse(JsonRefusal::NestedTooDeeply));
+        }
+        Ok(Self { depth: self.depth + 1, ..self })
+    }
+
+    fn integer<E: serde::de::Error>(self, magnitude: u64, number: Number) -> Result<Value, E> {
+        if magnitude > MAX_INTEGER {
+            return Err(self.refuse(JsonRefusal::IntegerOutOfRange { number: number.to_string() }));
+        }
+        Ok(Value::Number(number))
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict<'_> {
+    type Value = Value;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Value, E> {
+        self.integer(value.unsigned_abs(), value.into())
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Value, E> {
+        self.integer(value, value.into())
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
+        // From 2^53 on, every double is a whole number and has neighbours it stands for as well.
+        match Number::from_f64(value) {
+            Some(number) if value.abs() <= MAX_INTEGER as f64 => Ok(Value::Number(number)),
+            _ => Err(self.refuse(JsonRefusal::IntegerOutOfRange { number: value.to_string() })),
+        }
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let inner = self.deeper()?;
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element_seed(inner)? {
+            list.push(item);
+        }
+        Ok(Value::Array(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let inner = self.deeper()?;
+        let mut object = Map::new();
+        while let Some(key) = entries.next_key::<String>()? {
+            if object.contains_key(&key) {
+                return Err(self.refuse(JsonRefusal::DuplicateKey { key: key.chars().take(64).collect() }));
+            }
+            let value = entries.next_value_seed(inner)?;
+            object.insert(key, value);
+        }
+        Ok(Value::Object(object))
+    }
+}
+
+struct EnvelopeIds;
+
+impl<'de> Visitor<'de> for EnvelopeIds {
+    type Value = (String, String);
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object with the strings source and id")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+        let (mut source, mut id) = (None, None);
+        while let Some(key) = entries.next_key::<String>()? {
+            let slot = match key.as_str() {
+                "source" => &mut source,
+                "id" => &mut id,
+                _ => {
+                    // Skipped without recursion, so depth does not matter here.
+                    entries.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+            };
+            if slot.replace(entries.next_value::<String>()?).is_some() {
+                return Err(A::Error::custom("ambiguous: given twice"));
+            }
+        }
+        source.zip(id).ok_or_else(|| A::Error::custom("source or id is missing"))
+    }
+}
+
+#[cfg(test)]
+#[path = "json_tests.rs"]
+mod tests;

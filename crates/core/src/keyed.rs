@@ -1,0 +1,157 @@
+//! What is derived from secrets: pseudonyms of people and the sampling coin.
+
+use hkdf::Hkdf;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+
+use crate::digest::hex;
+
+/// A secret of at least 32 bytes from which keys are derived. Never printed.
+#[derive(Clone)]
+pub struct Secret(Vec<u8>);
+
+/// The secret is too short to derive keys from.
+#[derive(Debug, thiserror::Error)]
+#[error("a secret needs at least 32 bytes, this one has {0}; make one with `head -c 32 /dev/urandom`")]
+pub struct ShortSecret(usize);
+
+impl Secret {
+    /// Takes the bytes of a secret file.
+    pub fn new(bytes: Vec<u8>) -> Result<Self, ShortSecret> {
+        if bytes.len() < 32 {
+            return Err(ShortSecret(bytes.len()));
+        }
+        Ok(Self(bytes))
+    }
+
+    /// HKDF-SHA256 (RFC 5869) without salt, 32 bytes.
+    fn derive(&self, info: &[&[u8]]) -> [u8; 32] {
+        let mut key = [0; 32];
+        // 32 bytes are within HKDF's limit of 255 hashes, so this cannot fail.
+        let _ = Hkdf::<Sha256>::new(None, &self.0).expand_multi_info(info, &mut key);
+        key
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+fn hmac_sha256(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
+    // RFC 2104 pads a short key with zeros to the block length, so doing it here changes nothing.
+    let mut block = [0; 64];
+    block[..32].copy_from_slice(key);
+    let mut mac = Hmac::<Sha256>::new(&block.into());
+    for part in parts {
+        mac.update(part);
+    }
+    mac.finalize().into_bytes().into()
+}
+
+/// Names people in evidence without telling who they are.
+#[derive(Clone)]
+pub struct Pseudonyms([u8; 32]);
+
+impl Pseudonyms {
+    /// Derives the key for pseudonyms.
+    pub fn new(secret: &Secret) -> Self {
+        Self(secret.derive(&[b"countersign/pseudonym-key/v1"]))
+    }
+
+    /// `p-` and 128 bits of HMAC-SHA256 in hex: the same person always gets the same one.
+    pub fn of(&self, person: &str) -> String {
+        let mac = hmac_sha256(&self.0, &[b"countersign/pseudonym/v1\0", person.as_bytes()]);
+        format!("p-{}", hex(&mac[..16]))
+    }
+}
+
+/// The sampling coin: decides whether an executed action is audited, unpredictably for agents and
+/// reproducibly for whoever holds the epoch's key.
+#[derive(Clone)]
+pub struct Coin {
+    secret: Secret,
+}
+
+/// One throw of the coin, as stored for every executed action.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Throw {
+    /// Inclusion probability π, 0 to 1.
+    pub pi: f64,
+    /// 56 bits, uniform.
+    pub r: u64,
+    /// Whether the action is audited.
+    pub selected: bool,
+}
+
+impl Coin {
+    /// A coin over the master secret.
+    pub fn new(secret: Secret) -> Self {
+        Self { secret }
+    }
+
+    /// K_epoch: HKDF-SHA256 of the master secret.
+    pub fn epoch_key(&self, epoch: i64) -> [u8; 32] {
+        self.secret.derive(&[b"countersign/audit-epoch/v1\0", &epoch.to_be_bytes()])
+    }
+
+    /// R = top 56 bits of HMAC-SHA256(K_epoch, "countersign/audit-coin/v1" ‖ 0 ‖ source ‖ 0 ‖ id).
+    pub fn throw(&self, epoch: i64, source: &str, id: &str, pi: f64) -> Throw {
+        let mac = hmac_sha256(
+            &self.epoch_key(epoch),
+            &[b"countersign/audit-coin/v1\0", source.as_bytes(), b"\0", id.as_bytes()],
+        );
+        let r = mac[..7].iter().fold(0_u64, |r, byte| r << 8 | u64::from(*byte));
+        Throw { pi, r, selected: selected(r, pi) }
+    }
+}
+
+/// R ≥ (1 − π)·2^56. Scaling by a power of two is exact in binary floating point, and for a whole R the
+/// comparison with the next whole number is the same.
+pub fn selected(r: u64, pi: f64) -> bool {
+    let threshold = ((1.0 - pi.clamp(0.0, 1.0)) * (1_u64 << 56) as f64).ceil() as u64;
+    r >= threshold
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn coin() -> Coin {
+        Coin::new(Secret::new(vec![7; 32]).unwrap())
+    }
+
+    #[test]
+    fn the_coin_is_the_documented_hmac() {
+        // printf 'countersign/audit-coin/v1\0/agents/a\0a-1' | openssl dgst -sha256 -mac HMAC -macopt hexkey:<K_epoch>
+        let mac = hmac_sha256(&coin().epoch_key(3), &[b"countersign/audit-coin/v1\0/agents/a\0a-1"]);
+        let throw = coin().throw(3, "/agents/a", "a-1", 0.2);
+        assert_eq!(throw.r.to_be_bytes()[1..], mac[..7]);
+    }
+
+    #[test]
+    fn a_rate_of_one_selects_everything_and_zero_nothing() {
+        assert!(selected(0, 1.0) && selected((1 << 56) - 1, 1.0));
+        assert!(!selected(0, 0.0) && !selected((1 << 56) - 1, 0.0));
+        assert!(selected(1 << 55, 0.5) && !selected((1 << 55) - 1, 0.5));
+    }
+
+    #[test]
+    fn a_higher_rate_selects_a_superset() {
+        for n in 0..2_000 {
+            let low = coin().throw(1, "/agents/a", &n.to_string(), 0.1).selected;
+            let high = coin().throw(1, "/agents/a", &n.to_string(), 0.3).selected;
+            assert!(!low || high);
+        }
+    }
+
+    #[test]
+    fn a_person_has_one_pseudonym_per_key() {
+        let one = Pseudonyms::new(&Secret::new(vec![1; 32]).unwrap());
+        let other = Pseudonyms::new(&Secret::new(vec![2; 32]).unwrap());
+        assert_eq!(one.of("mara"), one.of("mara"));
+        assert_ne!(one.of("mara"), other.of("mara"));
+        assert!(Secret::new(vec![0; 31]).is_err());
+    }
+}

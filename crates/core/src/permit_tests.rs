@@ -1,0 +1,65 @@
+use super::*;
+
+fn key() -> SigningKey {
+    SigningKey::from_bytes(&[5; 32])
+}
+
+fn raw(n: u128) -> Box<RawValue> {
+    let permit = Permit {
+        permit: PermitId(uuid::Uuid::from_u128(n)),
+        action: ActionId(uuid::Uuid::from_u128(n)),
+        reference: ActionRef { source: "/agents/a".into(), id: n.to_string() },
+        digest: "sha256:00".into(),
+        target: Target { tool: "t".into(), version: "v".into(), endpoint: "POST http://t".into() },
+        generation: 1,
+        issued_at: DateTime::UNIX_EPOCH,
+        expires_at: DateTime::UNIX_EPOCH,
+    };
+    serde_json::value::to_raw_value(&permit).unwrap()
+}
+
+fn pack(count: u128) -> PermitPack {
+    PermitPack::sign((0..count).map(raw).collect(), &key())
+}
+
+#[test]
+fn a_signed_pack_opens_with_its_key() {
+    let permits = pack(64).open(&[key().verifying_key()]).unwrap();
+    assert_eq!(permits.len(), 64);
+    assert_eq!(permits[3].reference.id, "3");
+}
+
+#[test]
+fn a_pack_survives_the_wire_byte_for_byte() {
+    let wire = serde_json::to_vec(&pack(3)).unwrap();
+    let back: PermitPack = serde_json::from_slice(&wire).unwrap();
+    assert!(back.open(&[key().verifying_key()]).is_ok());
+}
+
+#[test]
+fn a_permit_taken_out_swapped_added_or_changed_opens_nothing() {
+    let keys = [key().verifying_key()];
+    let refused = |pack: PermitPack| assert_eq!(pack.open(&keys).unwrap_err(), PermitRefusal::BadSignature);
+
+    let mut truncated = pack(3);
+    truncated.permits.pop();
+    refused(truncated);
+    let mut swapped = pack(3);
+    swapped.permits.swap(0, 1);
+    refused(swapped);
+    let mut added = pack(3);
+    added.permits.push(raw(9));
+    refused(added);
+    let mut changed = pack(3);
+    changed.permits[1] = raw(9);
+    refused(changed);
+    refused(PermitPack { signature: "AAAA".into(), ..pack(1) });
+}
+
+#[test]
+fn another_key_or_an_impossible_size_opens_nothing() {
+    let other = SigningKey::from_bytes(&[6; 32]).verifying_key();
+    assert!(matches!(pack(1).open(&[other]).unwrap_err(), PermitRefusal::UnknownKey(_)));
+    assert!(matches!(pack(0).open(&[key().verifying_key()]).unwrap_err(), PermitRefusal::Size(0)));
+    assert!(matches!(pack(65).open(&[key().verifying_key()]).unwrap_err(), PermitRefusal::Size(65)));
+}

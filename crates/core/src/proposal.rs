@@ -1,0 +1,162 @@
+//! Taking in an agent's message: everything that must hold before policy sees it.
+
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
+
+use crate::{
+    ids::ActionRef,
+    json::{self, parse_strict},
+    message::kind,
+};
+
+/// Longest `source`, `id`, tool name, agent version and the like, in bytes.
+const NAME_MAX: usize = 256;
+
+/// A proposal that is well-formed. Nothing in it is trusted but what the broker validated.
+#[derive(Clone, Debug)]
+pub struct Proposal {
+    /// The action as its agent calls it.
+    pub reference: ActionRef,
+    /// The event's own time.
+    pub time: Option<DateTime<Utc>>,
+    /// The tool to be called.
+    pub tool: String,
+    /// Its arguments: an object.
+    pub arguments: Value,
+    /// The `agent` object.
+    pub agent: Value,
+    /// `agent.id`.
+    pub agent_id: String,
+    /// `data` as a whole, with the event's `source` and `id`: what policy sees as `action`.
+    pub action: Value,
+    /// After this it is not executed.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// W3C trace context.
+    pub traceparent: Option<String>,
+}
+
+/// Why a message is no proposal.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// For programs.
+    pub code: &'static str,
+    /// For people: what to write instead.
+    pub message: String,
+    /// Whether it can be told whose action this was meant to be: then it is answered `denied`.
+    pub reference: Option<ActionRef>,
+}
+
+/// Decodes a proposal of at most `max_bytes`.
+///
+/// The refusal carries the reference where `source` and `id` can be read; whether the author is entitled to
+/// that source is the caller's to check.
+pub fn decode(body: &[u8], max_bytes: usize) -> Result<Proposal, Refusal> {
+    let reference = || {
+        json::envelope_ids(body)
+            .map(|(source, id)| ActionRef { source, id })
+            .filter(|reference| plain(&reference.source) && plain(&reference.id))
+    };
+    let refuse = |code, message: String| Refusal { code, message, reference: reference() };
+    if body.len() > max_bytes {
+        let message = format!("the message has {} bytes, the limit is {max_bytes}", body.len());
+        return Err(refuse("message_too_large", message));
+    }
+    let event = parse_strict(body).map_err(|error| refuse(error.code(), error.to_string()))?;
+    let reference = reference().ok_or_else(|| Refusal {
+        code: "invalid_envelope",
+        message: format!(
+            "`source` and `id` must be strings of 1 to {NAME_MAX} bytes without control characters"
+        ),
+        reference: None,
+    })?;
+    proposal(event, &reference).map_err(|(code, message)| Refusal {
+        code,
+        message,
+        // A foreign type is not an action at all, so there is nothing to answer.
+        reference: (code != "unknown_type").then_some(reference),
+    })
+}
+
+type Complaint = (&'static str, String);
+
+fn proposal(event: Value, reference: &ActionRef) -> Result<Proposal, Complaint> {
+    let kind = event.get("type").and_then(Value::as_str).unwrap_or_default();
+    if kind != kind::PROPOSED {
+        return Err(("unknown_type", format!("the type is {kind:?}; send {:?}", kind::PROPOSED)));
+    }
+    if event.get("specversion").and_then(Value::as_str) != Some("1.0") {
+        return Err(("invalid_envelope", "`specversion` must be \"1.0\"".into()));
+    }
+    let Value::Object(mut event) = event else {
+        return Err(("invalid_envelope", "the message must be a JSON object".into()));
+    };
+    let time = timestamp(&event, "time")?;
+    let traceparent = optional_name(&event, "traceparent")?;
+    let Some(Value::Object(mut data)) = event.remove("data") else {
+        return Err(("invalid_proposal", "`data` must be an object with `tool`, `arguments` and `agent`".into()));
+    };
+    let tool = required_name(&data, "tool", "data.tool")?;
+    let arguments = object(&data, "arguments")?;
+    let agent = object(&data, "agent")?;
+    let agent_object = agent.as_object().cloned().unwrap_or_default();
+    let agent_id = required_name(&agent_object, "id", "data.agent.id")?;
+    for member in ["version", "model", "on_behalf_of"] {
+        optional_name(&agent_object, member)?;
+    }
+    let expires_at = timestamp(&data, "expires_at")?;
+    data.insert("source".into(), reference.source.clone().into());
+    data.insert("id".into(), reference.id.clone().into());
+    Ok(Proposal {
+        reference: reference.clone(),
+        time,
+        tool,
+        arguments,
+        agent,
+        agent_id,
+        action: Value::Object(data),
+        expires_at,
+        traceparent,
+    })
+}
+
+fn plain(text: &str) -> bool {
+    !text.is_empty() && text.len() <= NAME_MAX && !text.chars().any(char::is_control)
+}
+
+fn object(data: &Map<String, Value>, member: &str) -> Result<Value, Complaint> {
+    match data.get(member) {
+        Some(value @ Value::Object(_)) => Ok(value.clone()),
+        _ => Err(("invalid_proposal", format!("`data.{member}` must be an object"))),
+    }
+}
+
+fn optional_name(object: &Map<String, Value>, member: &str) -> Result<Option<String>, Complaint> {
+    match object.get(member) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) if plain(text) => Ok(Some(text.clone())),
+        Some(_) => Err((
+            "invalid_proposal",
+            format!("`{member}` must be a string of 1 to {NAME_MAX} bytes without control characters"),
+        )),
+    }
+}
+
+fn required_name(object: &Map<String, Value>, member: &str, path: &str) -> Result<String, Complaint> {
+    optional_name(object, member)?.ok_or_else(|| ("invalid_proposal", format!("`{path}` is missing")))
+}
+
+fn timestamp(object: &Map<String, Value>, member: &str) -> Result<Option<DateTime<Utc>>, Complaint> {
+    let complaint = || ("invalid_proposal", format!("`{member}` must be an RFC 3339 time of this era"));
+    match object.get(member) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => DateTime::parse_from_rfc3339(text)
+            .map(|time| Some(time.to_utc()))
+            .map_err(|_| complaint()),
+        Some(_) => Err(complaint()),
+    }
+}
+
+#[cfg(test)]
+#[path = "proposal_tests.rs"]
+mod tests;

@@ -1,0 +1,178 @@
+//! The state machine of an action: one pure function, mirrored by the CHECK constraints of the database.
+
+use chrono::{DateTime, Utc};
+
+use crate::{action::State, config::Verdict};
+
+/// What the transition needs to know of an action beside the event.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing {
+    /// Where it stands.
+    pub state: State,
+    /// Whether a human has approved exactly what is stored.
+    pub approved: bool,
+    /// When the action itself runs out.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// When the open approval request runs out.
+    pub approval_expires_at: Option<DateTime<Utc>>,
+}
+
+/// What happens to an action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Policy judged it, for the first time or again; `held` if an operator's hold covers it.
+    Judged {
+        /// The policy's verdict.
+        verdict: Verdict,
+        /// Whether an active hold covers it.
+        held: bool,
+    },
+    /// A human with the authority approved it.
+    Approved {
+        /// Whether an active hold covers it.
+        held: bool,
+    },
+    /// A human with the authority rejected it.
+    Rejected,
+    /// A deadline may have passed.
+    Lapsed,
+    /// An executor claims it with a valid permit.
+    Claimed,
+    /// The tool answered, or the attempts ended without an answer.
+    Completed(Completion),
+    /// The claim's lease ran out without a result.
+    Interrupted {
+        /// Whether the tool honours idempotency keys.
+        idempotent: bool,
+    },
+    /// A human found out what an action in doubt did.
+    Resolved {
+        /// Whether the tool did it.
+        succeeded: bool,
+    },
+}
+
+/// How a call of a tool ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Completion {
+    /// Done.
+    Succeeded,
+    /// Certainly not done.
+    Failed,
+    /// Nobody knows.
+    Unknown,
+}
+
+/// What follows from a transition, in this order, after it is committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Ask a human.
+    OpenApproval,
+    /// Nobody needs to decide any more.
+    CloseApproval,
+    /// Sign a permit and send it to the executor.
+    IssuePermit,
+    /// Call the tool.
+    CallTool,
+    /// Tell the agent.
+    Answer,
+    /// Hand it to the sampler.
+    Sample,
+}
+
+/// The event has no place in this state: nothing changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Illegal {
+    /// No such arrow.
+    #[error("{event:?} has no place in state {state}")]
+    NoArrow {
+        /// Where the action stands.
+        state: State,
+        /// What was attempted.
+        event: Event,
+    },
+    /// The deadline has not passed yet.
+    #[error("no deadline has passed")]
+    NotYet,
+}
+
+/// The state after `event` at `now`, and what follows from it.
+///
+/// `now` is the database's clock under the action's row lock. A deadline that has passed wins over whatever
+/// else arrives, so a late approval or a late permit never executes.
+pub fn transition(
+    standing: &Standing,
+    event: Event,
+    now: DateTime<Utc>,
+) -> Result<(State, Vec<Effect>), Illegal> {
+    use Effect::*;
+    let state = standing.state;
+    let open = matches!(
+        state,
+        State::Proposed | State::PendingApproval | State::Held | State::Authorised
+    );
+    if open && lapsed(standing, now) {
+        return Ok((State::Expired, closing(state)));
+    }
+    match (state, event) {
+        (
+            State::Proposed | State::PendingApproval | State::Held | State::Authorised,
+            Event::Judged { verdict, held },
+        ) => Ok(judged(standing, verdict, held)),
+        (State::PendingApproval, Event::Approved { held: false }) => {
+            Ok((State::Authorised, vec![CloseApproval, IssuePermit]))
+        }
+        (State::PendingApproval, Event::Approved { held: true }) => Ok((State::Held, vec![CloseApproval])),
+        (State::PendingApproval, Event::Rejected) => Ok((State::Rejected, vec![CloseApproval, Answer])),
+        (State::PendingApproval | State::Held | State::Authorised, Event::Lapsed) => Err(Illegal::NotYet),
+        (State::Authorised, Event::Claimed) => Ok((State::Executing, vec![CallTool])),
+        (State::Executing, Event::Completed(completion)) => Ok((
+            match completion {
+                Completion::Succeeded => State::Succeeded,
+                Completion::Failed => State::Failed,
+                Completion::Unknown => State::InDoubt,
+            },
+            vec![Answer, Sample],
+        )),
+        (State::Executing, Event::Interrupted { idempotent: true }) => Ok((State::Executing, vec![CallTool])),
+        (State::Executing, Event::Interrupted { idempotent: false }) => {
+            Ok((State::InDoubt, vec![Answer, Sample]))
+        }
+        (State::InDoubt, Event::Resolved { succeeded: true }) => Ok((State::Succeeded, vec![Answer])),
+        (State::InDoubt, Event::Resolved { succeeded: false }) => Ok((State::Failed, vec![Answer])),
+        (state, event) => Err(Illegal::NoArrow { state, event }),
+    }
+}
+
+/// Whether a deadline that matters in this state has passed: both while a human is asked, the action's own
+/// until it is claimed.
+fn lapsed(standing: &Standing, now: DateTime<Utc>) -> bool {
+    let past = |deadline: Option<DateTime<Utc>>| deadline.is_some_and(|at| now >= at);
+    past(standing.expires_at)
+        || (standing.state == State::PendingApproval && past(standing.approval_expires_at))
+}
+
+/// A verdict never loosens what a human is already asked about: a pending request stays pending under
+/// `allow`, and an approval already given still counts under `require_approval`.
+fn judged(standing: &Standing, verdict: Verdict, held: bool) -> (State, Vec<Effect>) {
+    let pending = standing.state == State::PendingApproval;
+    match verdict {
+        Verdict::Deny => (State::Denied, closing(standing.state)),
+        Verdict::RequireApproval if !standing.approved => (State::PendingApproval, vec![Effect::OpenApproval]),
+        Verdict::Allow if pending => (State::PendingApproval, vec![Effect::OpenApproval]),
+        Verdict::Allow | Verdict::RequireApproval if held => (State::Held, vec![]),
+        Verdict::Allow | Verdict::RequireApproval => (State::Authorised, vec![Effect::IssuePermit]),
+    }
+}
+
+/// The effects of ending an action that was not executed.
+fn closing(state: State) -> Vec<Effect> {
+    match state {
+        State::PendingApproval => vec![Effect::CloseApproval, Effect::Answer],
+        _ => vec![Effect::Answer],
+    }
+}
+
+#[cfg(test)]
+#[path = "transition_tests.rs"]
+mod tests;

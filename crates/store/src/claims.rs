@@ -1,0 +1,115 @@
+//! The claim: one conditional UPDATE that makes a permit single-use.
+
+use chrono::{DateTime, Utc};
+use countersign_core::ids::{ActionId, PermitId};
+use deadpool_postgres::Transaction;
+use uuid::Uuid;
+
+use crate::StoreError;
+
+/// An action that is ours to execute until the lease runs out.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// Which.
+    pub action: ActionId,
+    /// Results count only under this fence.
+    pub fence: i32,
+    /// As its agent calls it.
+    pub source: String,
+    /// As its agent calls it.
+    pub event_id: String,
+    /// The tool.
+    pub tool: String,
+    /// What a human approved or policy allowed, in canonical form.
+    pub content: Option<Vec<u8>>,
+    /// The salt of the permit's digest.
+    pub salt: Vec<u8>,
+    /// W3C trace context.
+    pub traceparent: Option<String>,
+}
+
+fn claim_of(row: &tokio_postgres::Row) -> Claim {
+    Claim {
+        action: ActionId(row.get(0)),
+        fence: row.get(1),
+        source: row.get(2),
+        event_id: row.get(3),
+        tool: row.get(4),
+        content: row.get(5),
+        salt: row.get(6),
+        traceparent: row.get(7),
+    }
+}
+
+/// Claims every action whose permit is still the one that is out, under the active generation and in time.
+/// `rows`: action, permit, lease in seconds.
+pub async fn claim(
+    tx: &Transaction<'_>,
+    generation: i64,
+    rows: &[(ActionId, PermitId, f64)],
+) -> Result<Vec<Claim>, StoreError> {
+    let statement = tx
+        .prepare_cached(
+            "UPDATE actions a SET state = 'executing', fence = a.fence + 1, state_at = clock_timestamp(),
+                    started_at = clock_timestamp(), lease_until = clock_timestamp() + make_interval(secs => u.lease)
+             FROM UNNEST($1::uuid[], $2::uuid[], $3::float8[]) AS u (action, permit, lease)
+             JOIN payloads p ON p.action = u.action
+             WHERE a.id = u.action AND a.permit = u.permit AND a.state = 'authorised' AND a.generation = $4
+               AND (a.expires_at IS NULL OR a.expires_at > clock_timestamp())
+             RETURNING a.id, a.fence, a.source, a.event_id, a.tool, p.content, p.salt, a.traceparent",
+        )
+        .await?;
+    let actions: Vec<Uuid> = rows.iter().map(|row| row.0.0).collect();
+    let permits: Vec<Uuid> = rows.iter().map(|row| row.1.0).collect();
+    let leases: Vec<f64> = rows.iter().map(|row| row.2).collect();
+    let claimed = tx.query(&statement, &[&actions, &permits, &leases, &generation]).await?;
+    Ok(claimed.iter().map(claim_of).collect())
+}
+
+/// Where an action stands whose claim found nothing.
+#[derive(Clone, Debug)]
+pub struct Unclaimed {
+    /// Which.
+    pub action: ActionId,
+    /// The stored word of its state.
+    pub state: String,
+    /// The permit that is out, if one is.
+    pub permit: Option<PermitId>,
+}
+
+/// Finds out why claims found nothing. Unknown actions are left out.
+pub async fn explain(tx: &Transaction<'_>, actions: &[ActionId]) -> Result<Vec<Unclaimed>, StoreError> {
+    let statement = tx.prepare_cached("SELECT id, state, permit FROM actions WHERE id = ANY($1)").await?;
+    let ids: Vec<Uuid> = actions.iter().map(|id| id.0).collect();
+    let rows = tx.query(&statement, &[&ids]).await?;
+    Ok(rows
+        .iter()
+        .map(|row| Unclaimed {
+            action: ActionId(row.get(0)),
+            state: row.get(1),
+            permit: row.get::<_, Option<Uuid>>(2).map(PermitId),
+        })
+        .collect())
+}
+
+/// A claim whose lease ran out, locked.
+pub async fn interrupted(tx: &Transaction<'_>, action: ActionId) -> Result<Option<Claim>, StoreError> {
+    let sql = "SELECT a.id, a.fence, a.source, a.event_id, a.tool, p.content, p.salt, a.traceparent
+               FROM actions a JOIN payloads p ON p.action = a.id
+               WHERE a.id = $1 AND a.state = 'executing' AND a.lease_until < clock_timestamp()
+               FOR UPDATE OF a";
+    Ok(tx.query_opt(sql, &[&action.0]).await?.as_ref().map(claim_of))
+}
+
+/// Takes a locked, interrupted claim over: under a new fence, with a new lease in seconds.
+pub async fn take_over(tx: &Transaction<'_>, action: ActionId, lease: f64) -> Result<i32, StoreError> {
+    let sql = "UPDATE actions SET fence = fence + 1, state_at = clock_timestamp(),
+                      lease_until = clock_timestamp() + make_interval(secs => $2)
+               WHERE id = $1 RETURNING fence";
+    Ok(tx.query_one(sql, &[&action.0, &lease]).await?.get(0))
+}
+
+/// When the last claim so far was made: for telling that a hold works.
+pub async fn last_started(tx: &Transaction<'_>) -> Result<Option<DateTime<Utc>>, StoreError> {
+    Ok(tx.query_one("SELECT max(started_at) FROM actions", &[]).await?.get(0))
+}

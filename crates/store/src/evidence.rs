@@ -1,0 +1,76 @@
+//! Evidence rows: written in the transaction of the state they describe, never changed.
+
+use chrono::{DateTime, Utc};
+use countersign_core::ids::ActionId;
+use deadpool_postgres::Transaction;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::StoreError;
+
+/// One transition, as evidence.
+#[derive(Clone, Debug)]
+pub struct Evidence {
+    /// Whose transition, unless it is nobody's in particular.
+    pub action: Option<ActionId>,
+    /// What happened, such as `action.judged`.
+    pub kind: &'static str,
+    /// The particulars. People by pseudonym, content by salted digest, no free text.
+    pub body: Value,
+}
+
+impl Evidence {
+    /// About one action.
+    pub fn of(action: ActionId, kind: &'static str, body: Value) -> Self {
+        Self { action: Some(action), kind, body }
+    }
+
+    /// About no action in particular.
+    pub fn global(kind: &'static str, body: Value) -> Self {
+        Self { action: None, kind, body }
+    }
+}
+
+/// Writes evidence rows, and the note for the ledger that they are there.
+pub async fn insert(tx: &Transaction<'_>, rows: &[Evidence]) -> Result<(), StoreError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let statement = tx
+        .prepare_cached(
+            "WITH written AS (
+               INSERT INTO evidence (event, action, kind, body)
+               SELECT event, action, kind, body::json
+               FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::text[]) AS u (event, action, kind, body)
+               RETURNING id)
+             INSERT INTO evidence_pending (evidence) SELECT id FROM written",
+        )
+        .await?;
+    let events: Vec<Uuid> = rows.iter().map(|_| Uuid::now_v7()).collect();
+    let actions: Vec<Option<Uuid>> = rows.iter().map(|row| row.action.map(|id| id.0)).collect();
+    let kinds: Vec<&str> = rows.iter().map(|row| row.kind).collect();
+    let bodies: Vec<String> = rows.iter().map(|row| row.body.to_string()).collect();
+    tx.execute(&statement, &[&events, &actions, &kinds, &bodies]).await?;
+    Ok(())
+}
+
+/// One row of an action's timeline.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct TimelineEntry {
+    /// When, by the database's clock.
+    pub occurred_at: DateTime<Utc>,
+    /// What happened.
+    pub kind: String,
+    /// The particulars.
+    pub body: Value,
+}
+
+/// Everything that happened to an action, in order.
+pub async fn timeline(tx: &Transaction<'_>, action: ActionId) -> Result<Vec<TimelineEntry>, StoreError> {
+    let sql = "SELECT occurred_at, kind, body FROM evidence WHERE action = $1 ORDER BY id";
+    let rows = tx.query(sql, &[&action.0]).await?;
+    Ok(rows
+        .iter()
+        .map(|row| TimelineEntry { occurred_at: row.get(0), kind: row.get(1), body: row.get(2) })
+        .collect())
+}

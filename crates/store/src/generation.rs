@@ -1,0 +1,83 @@
+//! The active generation: which configuration and holds are in force.
+
+use chrono::{DateTime, Utc};
+use countersign_core::config::{Configuration, Sources};
+use deadpool_postgres::Transaction;
+
+use crate::{StoreError, evidence::{self, Evidence}};
+
+/// What is in force, read under a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Active {
+    /// Counts up with every change.
+    pub generation: i64,
+    /// Row of `configs`.
+    pub config: i64,
+    /// The database's clock at the start of the transaction.
+    pub now: DateTime<Utc>,
+}
+
+/// Reads the active generation and keeps it from changing until the transaction ends.
+///
+/// `now` is the statement's clock, not the transaction's start: time spent waiting for the lock has passed.
+pub async fn lock_shared(tx: &Transaction<'_>) -> Result<Active, StoreError> {
+    lock(tx, "SELECT generation, config, clock_timestamp() FROM active FOR SHARE").await
+}
+
+/// Reads the active generation in order to change it: waits until no transaction works under it.
+pub async fn lock_exclusive(tx: &Transaction<'_>) -> Result<Active, StoreError> {
+    lock(tx, "SELECT generation, config, clock_timestamp() FROM active FOR UPDATE").await
+}
+
+async fn lock(tx: &Transaction<'_>, sql: &str) -> Result<Active, StoreError> {
+    let statement = tx.prepare_cached(sql).await?;
+    let row = tx.query_opt(&statement, &[]).await?.ok_or(StoreError::NoGeneration)?;
+    Ok(Active { generation: row.get(0), config: row.get(1), now: row.get(2) })
+}
+
+/// The texts of a configuration.
+pub async fn sources(tx: &Transaction<'_>, config: i64) -> Result<Sources, StoreError> {
+    let statement = tx.prepare_cached("SELECT policy, tools, directory FROM configs WHERE id = $1").await?;
+    let row = tx.query_one(&statement, &[&config]).await?;
+    Ok(Sources { policy: row.get(0), tools: row.get(1), directory: row.get(2) })
+}
+
+/// Makes a checked configuration the active one. Returns the new generation.
+pub async fn activate(
+    tx: &Transaction<'_>,
+    sources: &Sources,
+    configuration: &Configuration,
+    by: &str,
+) -> Result<i64, StoreError> {
+    let policy = &configuration.policy;
+    let config: i64 = tx
+        .query_one(
+            "INSERT INTO configs (policy, tools, directory, policy_version, policy_digest, applied_by)
+             VALUES ($1, $2, $3, $4, $5, $6) RETURNING id",
+            &[&sources.policy, &sources.tools, &sources.directory, &policy.version(), &policy.digest(), &by],
+        )
+        .await?
+        .get(0);
+    let generation: i64 = tx
+        .query_one(
+            "INSERT INTO active (generation, config) VALUES (1, $1)
+             ON CONFLICT (only_row) DO UPDATE SET generation = active.generation + 1, config = $1
+             RETURNING generation",
+            &[&config],
+        )
+        .await?
+        .get(0);
+    let body = serde_json::json!({
+        "generation": generation, "config": config, "by": by,
+        "policy_version": policy.version(), "policy_digest": policy.digest(),
+    });
+    evidence::insert(tx, &[Evidence::global("config.applied", body)]).await?;
+    Ok(generation)
+}
+
+/// Counts the generation up without changing the configuration, for holds.
+pub(crate) async fn advance(tx: &Transaction<'_>) -> Result<i64, StoreError> {
+    lock_exclusive(tx).await?;
+    let row = tx.query_one("UPDATE active SET generation = generation + 1 RETURNING generation", &[]).await?;
+    Ok(row.get(0))
+}

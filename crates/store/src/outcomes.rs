@@ -1,0 +1,80 @@
+//! How actions ended.
+
+use countersign_core::{action::State, ids::ActionId, message::Failure};
+use deadpool_postgres::Transaction;
+use uuid::Uuid;
+
+use crate::StoreError;
+
+/// An outcome to be stored.
+#[derive(Clone, Debug)]
+pub struct NewOutcome {
+    /// Whose.
+    pub action: ActionId,
+    /// The final state.
+    pub state: State,
+    /// The tool's answer, as JSON.
+    pub result: Option<Vec<u8>>,
+    /// Why it did not succeed.
+    pub error: Option<Failure>,
+}
+
+/// Stores outcomes. `seq` is 1, or 2 for the resolution of one in doubt. One that is there already stays.
+pub async fn insert(tx: &Transaction<'_>, seq: i16, rows: &[NewOutcome]) -> Result<(), StoreError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let statement = tx
+        .prepare_cached(
+            "INSERT INTO outcomes (action, seq, event, outcome, result, error_code, error_message)
+             SELECT action, $1, event, outcome, result, code, message
+             FROM UNNEST($2::uuid[], $3::uuid[], $4::text[], $5::bytea[], $6::text[], $7::text[])
+               AS u (action, event, outcome, result, code, message)
+             ON CONFLICT (action, seq) DO NOTHING",
+        )
+        .await?;
+    let actions: Vec<Uuid> = rows.iter().map(|row| row.action.0).collect();
+    let events: Vec<Uuid> = rows.iter().map(|_| Uuid::now_v7()).collect();
+    let outcomes: Vec<&str> = rows.iter().map(|row| row.state.as_str()).collect();
+    let results: Vec<Option<&[u8]>> = rows.iter().map(|row| row.result.as_deref()).collect();
+    let error = |row: &NewOutcome, pick: fn(&Failure) -> &String| row.error.as_ref().map(|e| storable(pick(e)));
+    let codes: Vec<Option<String>> = rows.iter().map(|row| error(row, |e| &e.code)).collect();
+    let messages: Vec<Option<String>> = rows.iter().map(|row| error(row, |e| &e.message)).collect();
+    tx.execute(&statement, &[&seq, &actions, &events, &outcomes, &results, &codes, &messages]).await?;
+    Ok(())
+}
+
+/// PostgreSQL's text has no NUL; what others say may hold one.
+pub(crate) fn storable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+/// Records completions of claims whose fence is still theirs. `rows`: action, fence, final state. Returns
+/// the actions it held for; for the others somebody else has taken over, and the result is late.
+pub async fn complete(
+    tx: &Transaction<'_>,
+    rows: &[(ActionId, i32, State)],
+) -> Result<Vec<ActionId>, StoreError> {
+    let statement = tx
+        .prepare_cached(
+            "UPDATE actions a SET state = u.state, lease_until = NULL,
+                    ended_at = clock_timestamp(), state_at = clock_timestamp()
+             FROM UNNEST($1::uuid[], $2::int[], $3::text[]) AS u (id, fence, state)
+             WHERE a.id = u.id AND a.fence = u.fence AND a.state = 'executing'
+             RETURNING a.id",
+        )
+        .await?;
+    let actions: Vec<Uuid> = rows.iter().map(|row| row.0.0).collect();
+    let fences: Vec<i32> = rows.iter().map(|row| row.1).collect();
+    let states: Vec<&str> = rows.iter().map(|row| row.2.as_str()).collect();
+    let done = tx.query(&statement, &[&actions, &fences, &states]).await?;
+    Ok(done.iter().map(|row| ActionId(row.get(0))).collect())
+}
+
+/// Resolves a locked action in doubt.
+pub async fn resolve(tx: &Transaction<'_>, action: ActionId, state: State) -> Result<(), StoreError> {
+    let sql = "UPDATE actions SET state = $2, ended_at = clock_timestamp(), state_at = clock_timestamp()
+               WHERE id = $1 AND state = 'in_doubt'";
+    tx.execute(sql, &[&action.0, &state.as_str()]).await?;
+    Ok(())
+}

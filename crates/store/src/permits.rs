@@ -1,0 +1,49 @@
+//! Permits as issued: their bytes are the same whenever they are published.
+
+use countersign_core::ids::{ActionId, PermitId};
+use deadpool_postgres::Transaction;
+use uuid::Uuid;
+
+use crate::StoreError;
+
+/// A permit to be stored.
+#[derive(Clone, Debug)]
+pub struct IssuedPermit {
+    /// Its id.
+    pub id: PermitId,
+    /// What it permits.
+    pub action: ActionId,
+    /// Under which generation.
+    pub generation: i64,
+    /// The JSON that the signature covers.
+    pub bytes: Vec<u8>,
+}
+
+/// Stores permits.
+pub async fn insert(tx: &Transaction<'_>, rows: &[IssuedPermit]) -> Result<(), StoreError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let statement = tx
+        .prepare_cached(
+            "INSERT INTO permits (id, action, generation, bytes)
+             SELECT * FROM UNNEST($1::uuid[], $2::uuid[], $3::bigint[], $4::bytea[])",
+        )
+        .await?;
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.id.0).collect();
+    let actions: Vec<Uuid> = rows.iter().map(|row| row.action.0).collect();
+    let generations: Vec<i64> = rows.iter().map(|row| row.generation).collect();
+    let bytes: Vec<&[u8]> = rows.iter().map(|row| row.bytes.as_slice()).collect();
+    tx.execute(&statement, &[&ids, &actions, &generations, &bytes]).await?;
+    Ok(())
+}
+
+/// The bytes of permits, in no order.
+pub async fn bytes(tx: &Transaction<'_>, ids: &[PermitId]) -> Result<Vec<Vec<u8>>, StoreError> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let statement = tx.prepare_cached("SELECT bytes FROM permits WHERE id = ANY($1)").await?;
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+    Ok(tx.query(&statement, &[&ids]).await?.iter().map(|row| row.get(0)).collect())
+}

@@ -1,0 +1,70 @@
+//! Connections: a pool, timeouts on everything, migrations.
+
+use std::{str::FromStr as _, time::Duration};
+
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts};
+use tokio_postgres::NoTls;
+
+use crate::StoreError;
+
+mod embedded {
+    refinery::embed_migrations!("migrations");
+}
+
+/// How long a client may take to be had.
+const GET_LIMIT: Duration = Duration::from_secs(10);
+
+/// Server-side limits for every session: a dropped future does not cancel its query, and a transaction that
+/// was forgotten must not hold its locks.
+const SESSION: &str = "-c statement_timeout=30s -c lock_timeout=20s -c idle_in_transaction_session_timeout=60s";
+
+/// A database.
+#[derive(Clone)]
+pub struct Store {
+    pool: Pool,
+}
+
+impl Store {
+    /// A pool of at most `size` connections, opened when they are needed.
+    pub fn new(url: &str, name: &str, size: usize) -> Result<Self, StoreError> {
+        let mut config = tokio_postgres::Config::from_str(url).map_err(StoreError::Url)?;
+        config
+            .application_name(name)
+            .connect_timeout(GET_LIMIT)
+            .keepalives_idle(Duration::from_secs(10))
+            .tcp_user_timeout(Duration::from_secs(30));
+        if config.get_options().is_none() {
+            config.options(SESSION);
+        }
+        let manager = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let pool = Pool::builder(Manager::from_config(config, NoTls, manager))
+            .max_size(size)
+            .runtime(Runtime::Tokio1)
+            .timeouts(Timeouts { wait: Some(GET_LIMIT), create: Some(GET_LIMIT), recycle: Some(GET_LIMIT) })
+            .build()
+            .map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        Ok(Self { pool })
+    }
+
+    /// A client, within ten seconds.
+    pub async fn client(&self) -> Result<Object, StoreError> {
+        self.pool.get().await.map_err(|error| {
+            use std::error::Error as _;
+            let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+            StoreError::Unavailable(format!("{error}{cause}"))
+        })
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.client().await?.simple_query("SELECT 1").await?;
+        Ok(())
+    }
+
+    /// Brings the schema up to date. Needs the owner's rights. The names of the migrations that were run.
+    pub async fn migrate(&self) -> Result<Vec<String>, StoreError> {
+        let mut client = self.client().await?;
+        let report = embedded::migrations::runner().run_async(&mut **client.as_mut()).await?;
+        Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
+    }
+}

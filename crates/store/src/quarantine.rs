@@ -1,0 +1,106 @@
+//! Messages that nobody could process, with who sent them.
+
+use chrono::{DateTime, Utc};
+use deadpool_postgres::Transaction;
+use serde::Serialize;
+
+use crate::{StoreError, evidence::{self, Evidence}, outcomes::storable};
+
+/// The most of a message that is kept, in bytes.
+pub const BODY_MAX: usize = 256 * 1024;
+
+/// A message to be quarantined.
+#[derive(Clone, Debug)]
+pub struct NewEntry<'a> {
+    /// The raw bytes; over [`BODY_MAX`] they are cut.
+    pub body: &'a [u8],
+    /// The AMQP user that the broker validated.
+    pub author: Option<&'a str>,
+    /// Where it was published to.
+    pub exchange: &'a str,
+    /// With which key.
+    pub routing_key: &'a str,
+    /// Why, for programs.
+    pub code: &'a str,
+    /// Why, for people.
+    pub message: &'a str,
+}
+
+/// A quarantined message.
+#[derive(Clone, Debug, Serialize)]
+pub struct Entry {
+    /// Name it to replay it.
+    pub id: i64,
+    /// The raw bytes.
+    #[serde(skip)]
+    pub body: Vec<u8>,
+    /// Whether `body` was cut; then it cannot be replayed.
+    pub truncated: bool,
+    /// The AMQP user that the broker validated.
+    pub author: Option<String>,
+    /// Where it was published to.
+    pub exchange: String,
+    /// With which key.
+    pub routing_key: String,
+    /// Why, for programs.
+    pub code: String,
+    /// Why, for people.
+    pub message: String,
+    /// Since when.
+    pub quarantined_at: DateTime<Utc>,
+    /// When it was last taken in again.
+    pub replayed_at: Option<DateTime<Utc>>,
+}
+
+/// Keeps a message, and the fact as evidence. Returns its id.
+pub async fn insert(tx: &Transaction<'_>, entry: &NewEntry<'_>) -> Result<i64, StoreError> {
+    let sql = "INSERT INTO quarantine (body, truncated, author, exchange, routing_key, code, message)
+               VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id";
+    let kept = &entry.body[..entry.body.len().min(BODY_MAX)];
+    let truncated = kept.len() < entry.body.len();
+    let (exchange, key) = (storable(entry.exchange), storable(entry.routing_key));
+    let (author, message) = (entry.author.map(storable), storable(entry.message));
+    let id: i64 = tx
+        .query_one(sql, &[&kept, &truncated, &author, &exchange, &key, &entry.code, &message])
+        .await?
+        .get(0);
+    let body = serde_json::json!({"quarantine": id, "code": entry.code, "exchange": exchange});
+    evidence::insert(tx, &[Evidence::global("message.quarantined", body)]).await?;
+    Ok(id)
+}
+
+const COLUMNS: &str = "SELECT id, body, truncated, author, exchange, routing_key, code, message, quarantined_at,
+                              replayed_at FROM quarantine";
+
+fn entry(row: &tokio_postgres::Row) -> Entry {
+    Entry {
+        id: row.get(0),
+        body: row.get(1),
+        truncated: row.get(2),
+        author: row.get(3),
+        exchange: row.get(4),
+        routing_key: row.get(5),
+        code: row.get(6),
+        message: row.get(7),
+        quarantined_at: row.get(8),
+        replayed_at: row.get(9),
+    }
+}
+
+/// The newest messages.
+pub async fn list(tx: &Transaction<'_>, limit: i64) -> Result<Vec<Entry>, StoreError> {
+    let rows = tx.query(&format!("{COLUMNS} ORDER BY id DESC LIMIT $1"), &[&limit]).await?;
+    Ok(rows.iter().map(entry).collect())
+}
+
+/// One message.
+pub async fn get(tx: &Transaction<'_>, id: i64) -> Result<Option<Entry>, StoreError> {
+    let row = tx.query_opt(&format!("{COLUMNS} WHERE id = $1"), &[&id]).await?;
+    Ok(row.as_ref().map(entry))
+}
+
+/// Notes that a message was taken in again.
+pub async fn replayed(tx: &Transaction<'_>, id: i64) -> Result<(), StoreError> {
+    tx.execute("UPDATE quarantine SET replayed_at = now() WHERE id = $1", &[&id]).await?;
+    Ok(())
+}

@@ -1,0 +1,1 @@
+//! The trade-off between approval and audit, measured.

@@ -1,0 +1,18 @@
+SELECT a.id, a.source, a.event_id, a.agent, a.tool, a.state, a.verdict, a.rule, a.generation, a.policy_version,
+       a.audit_rate, a.audit_group, a.approved, a.approvers, a.permit, a.fence, a.expires_at, a.proposed_at,
+       a.decided_at, a.started_at, a.ended_at, a.traceparent,
+       CASE WHEN $2 OR a.state = 'pending_approval' THEN p.body END AS body,
+       p.content, p.salt, p.digest,
+       ap.id AS approval, ap.group_name AS approval_group, ap.rule_text, ap.opened_at,
+       ap.expires_at AS approval_expires_at,
+       o.event AS outcome_event, o.result, o.error_code, o.error_message,
+       pm.bytes AS permit_bytes,
+       clock_timestamp() AS now
+FROM actions a
+JOIN payloads p ON p.action = a.id
+LEFT JOIN approvals ap ON ap.action = a.id
+LEFT JOIN LATERAL (SELECT event, result, error_code, error_message FROM outcomes
+                   WHERE action = a.id ORDER BY seq DESC LIMIT 1) o ON true
+LEFT JOIN permits pm ON pm.id = a.permit AND a.state = 'authorised'
+WHERE a.id = ANY($1)
+ORDER BY a.id

@@ -1,0 +1,13 @@
+(SELECT id FROM actions
+ WHERE state IN ('pending_approval', 'held', 'authorised') AND expires_at <= now()
+ LIMIT $2)
+UNION
+(SELECT action FROM approvals WHERE state = 'open' AND expires_at <= now() ORDER BY expires_at LIMIT $2)
+UNION
+(SELECT id FROM actions
+ WHERE state = 'authorised' AND state_at < now() - make_interval(secs => $1)
+ ORDER BY state_at LIMIT $2)
+UNION
+(SELECT a.id FROM actions a, active
+ WHERE a.state = 'held' AND a.generation < active.generation
+ LIMIT $2)

@@ -1,0 +1,70 @@
+//! What is overdue. A sweep only finds; whoever owns the transition looks again under the lock.
+
+use countersign_core::ids::{ActionId, AuditId};
+use deadpool_postgres::Transaction;
+use uuid::Uuid;
+
+use crate::StoreError;
+
+/// The most that one sweep finds: the next one finds the rest.
+pub const SWEEP_MAX: i64 = 2_000;
+
+async fn actions(tx: &Transaction<'_>, sql: &str, seconds: f64) -> Result<Vec<ActionId>, StoreError> {
+    let statement = tx.prepare_cached(sql).await?;
+    let rows = tx.query(&statement, &[&seconds, &SWEEP_MAX]).await?;
+    Ok(rows.iter().map(|row| ActionId(row.get(0))).collect())
+}
+
+/// Actions to be judged again: out of time, authorised but unclaimed for so many seconds, or held though no
+/// hold may cover them any more (under an older generation).
+pub async fn to_judge(tx: &Transaction<'_>, unclaimed_seconds: f64) -> Result<Vec<ActionId>, StoreError> {
+    actions(tx, include_str!("sql/sweep_judge.sql"), unclaimed_seconds).await
+}
+
+/// Pending actions whose open request was last published so many seconds ago.
+pub async fn to_request(tx: &Transaction<'_>, seconds: f64) -> Result<Vec<ActionId>, StoreError> {
+    let sql = "SELECT action FROM approvals
+               WHERE state = 'open' AND published_at < now() - make_interval(secs => $1)
+                 AND expires_at > now()
+               ORDER BY expires_at LIMIT $2";
+    actions(tx, sql, seconds).await
+}
+
+/// Claims whose lease ran out so many seconds ago.
+pub async fn to_recover(tx: &Transaction<'_>, seconds: f64) -> Result<Vec<ActionId>, StoreError> {
+    let sql = "SELECT id FROM actions
+               WHERE state = 'executing' AND lease_until < now() - make_interval(secs => $1)
+               ORDER BY state_at LIMIT $2";
+    actions(tx, sql, seconds).await
+}
+
+/// Executed actions that have an outcome but, so many seconds later, no throw of the coin: nothing proves
+/// that their answer was sent.
+///
+/// Looks only at what ended after a mark, and moves the mark up behind itself. Ten minutes stay before the
+/// mark: no transaction that sets `ended_at` can be open for longer than the session's limits allow.
+pub async fn to_answer(tx: &Transaction<'_>, seconds: f64) -> Result<Vec<ActionId>, StoreError> {
+    let sql = "SELECT a.id FROM actions a
+               WHERE a.started_at IS NOT NULL AND a.ended_at IS NOT NULL
+                 AND a.ended_at BETWEEN (SELECT at FROM sweep_marks WHERE name = 'answered')
+                                    AND now() - make_interval(secs => $1)
+                 AND NOT EXISTS (SELECT 1 FROM sampling s WHERE s.action = a.id)
+               ORDER BY a.ended_at LIMIT $2";
+    let found = actions(tx, sql, seconds).await?;
+    if found.is_empty() {
+        let sql = "UPDATE sweep_marks SET at = now() - make_interval(secs => $1) - interval '10 minutes'
+                   WHERE name = 'answered' AND at < now() - make_interval(secs => $1) - interval '11 minutes'";
+        tx.execute(sql, &[&seconds]).await?;
+    }
+    Ok(found)
+}
+
+/// Open audits that were last published so many seconds ago.
+pub async fn to_audit(tx: &Transaction<'_>, seconds: f64) -> Result<Vec<AuditId>, StoreError> {
+    let sql = "SELECT id FROM audits
+               WHERE state = 'open' AND published_at < now() - make_interval(secs => $1)
+               ORDER BY published_at LIMIT $2";
+    let statement = tx.prepare_cached(sql).await?;
+    let rows = tx.query(&statement, &[&seconds, &SWEEP_MAX]).await?;
+    Ok(rows.iter().map(|row| AuditId(row.get::<_, Uuid>(0))).collect())
+}

@@ -1,0 +1,70 @@
+//! The governed configuration of the active generation, parsed once per generation.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use countersign_core::config::Configuration;
+use countersign_store::{
+    StoreError, Transaction,
+    generation::{self, Active},
+    holds::{self, Hold},
+};
+
+/// What is in force under one generation.
+pub struct Governed {
+    /// The generation.
+    pub generation: i64,
+    /// Row of `configs`.
+    config: i64,
+    /// Policy, tools, directory.
+    pub configuration: Arc<Configuration>,
+    /// Holds that have not been released.
+    pub holds: Vec<Hold>,
+}
+
+impl Governed {
+    /// Whether a hold covers an action.
+    pub fn holds(&self, agent: &str, tool: &str, rule: &str) -> bool {
+        self.holds.iter().any(|hold| hold.covers(agent, tool, rule))
+    }
+}
+
+/// Shared by the lanes of a process.
+#[derive(Default)]
+pub struct GovernedCache {
+    latest: Mutex<Option<Arc<Governed>>>,
+}
+
+impl GovernedCache {
+    /// What is in force in this transaction, which has locked `active`.
+    pub async fn under(&self, tx: &Transaction<'_>, active: &Active) -> Result<Arc<Governed>, StoreError> {
+        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = match latest {
+            Some(latest) if latest.generation == active.generation => return Ok(latest),
+            // Only the holds changed: no need to parse the folder again.
+            Some(latest) if latest.config == active.config => Some(latest.configuration.clone()),
+            _ => None,
+        };
+        let configuration = match known {
+            Some(configuration) => configuration,
+            None => Arc::new(parse(tx, active.config).await?),
+        };
+        let governed = Arc::new(Governed {
+            generation: active.generation,
+            config: active.config,
+            configuration,
+            holds: holds::open(tx).await?,
+        });
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(governed.clone());
+        tracing::info!(generation = active.generation, "generation in force");
+        Ok(governed)
+    }
+}
+
+/// Fail closed: a stored configuration that this version cannot parse lets nothing through.
+async fn parse(tx: &Transaction<'_>, config: i64) -> Result<Configuration, StoreError> {
+    let sources = generation::sources(tx, config).await?;
+    Configuration::parse(&sources).map_err(|problems| {
+        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        StoreError::Corrupt(format!("the active configuration does not check: {}", problems.join("; ")))
+    })
+}

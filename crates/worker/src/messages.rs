@@ -1,0 +1,124 @@
+//! Messages about stored states: the same whoever sends them, and the same when they are sent again.
+
+use chrono::{DateTime, Utc};
+use countersign_broker::{
+    publisher::Outgoing,
+    topology::{APPROVALS, AUDITS, COMMANDS, OUTCOMES, outcome_key},
+};
+use countersign_core::{
+    action::State,
+    digest::tagged,
+    ids::ActionId,
+    message::{
+        ActionView, ApprovalRequest, AuditReason, AuditRequest, CloudEvent, Command, Decision, OutcomeData,
+        Timings, Why, kind,
+    },
+};
+use countersign_store::{actions::ActionRecord, audits::AuditRecord};
+use serde::Deserialize;
+use serde_json::{Value, value::RawValue};
+
+fn raw(bytes: &[u8]) -> Option<Box<RawValue>> {
+    serde_json::from_slice(bytes).ok()
+}
+
+/// The outcome for an action's agent, where it has one.
+pub fn outcome(record: &ActionRecord) -> Option<Outgoing> {
+    let stored = record.outcome.as_ref()?;
+    let ended_at = record.ended_at?;
+    let data = OutcomeData {
+        action: record.reference.clone(),
+        outcome: record.ruling.state.outcome()?,
+        result: stored.result.as_deref().and_then(raw),
+        error: stored.error.clone(),
+        verdict: record.ruling.verdict,
+        rule: record.ruling.rule.clone(),
+        policy_version: record.ruling.policy_version.clone(),
+        approvers: record.ruling.approvers.clone(),
+        timings: Timings {
+            proposed_at: record.proposed_at,
+            decided_at: record.decided_at,
+            started_at: record.started_at,
+            ended_at,
+        },
+    };
+    let mut event = CloudEvent::new(stored.event, "/countersign", kind::OUTCOME, ended_at, data);
+    event.traceparent = record.traceparent.clone();
+    Some(Outgoing::event(OUTCOMES, outcome_key(&record.agent), &event))
+}
+
+/// The parts of the canonical content and of the proposal that a human is shown.
+fn view(record: &ActionRecord) -> Option<ActionView> {
+    #[derive(Deserialize)]
+    struct Content {
+        arguments: Box<RawValue>,
+        agent: Box<RawValue>,
+    }
+    let content: Content = serde_json::from_slice(record.content.as_deref()?).ok()?;
+    let body: Value = record.body.as_deref().and_then(|body| serde_json::from_slice(body).ok()).unwrap_or_default();
+    let said = |member: &str| body.pointer(&format!("/data/{member}")).cloned();
+    Some(ActionView {
+        source: record.reference.source.clone(),
+        id: record.reference.id.clone(),
+        tool: record.tool.clone(),
+        arguments: content.arguments,
+        agent: content.agent,
+        reason: said("reason").and_then(|reason| reason.as_str().map(str::to_owned)),
+        task: said("task"),
+        context: said("context"),
+    })
+}
+
+/// The request for a pending action's approval.
+pub fn approval_request(record: &ActionRecord) -> Option<Outgoing> {
+    let approval = record.approval.as_ref().filter(|_| record.ruling.state == State::PendingApproval)?;
+    let data = ApprovalRequest {
+        approval: approval.id,
+        action: view(record)?,
+        digest: tagged(&record.digest),
+        why: Why {
+            rule: record.ruling.rule.clone(),
+            text: approval.rule_text.clone(),
+            policy_version: record.ruling.policy_version.clone(),
+        },
+        on_approve: format!("{} is called once with exactly these arguments", record.tool),
+        on_reject: "nothing is executed, and the agent is told so with your reason".into(),
+        groups: vec![approval.group.clone()],
+        quorum: 1,
+        allowed_decisions: vec![Decision::Approve, Decision::Reject],
+        opened_at: approval.opened_at,
+        expires_at: approval.expires_at,
+    };
+    let event =
+        CloudEvent::new(approval.id.0, "/countersign", kind::APPROVAL_REQUESTED, approval.opened_at, data);
+    Some(Outgoing::event(APPROVALS, approval.group.clone(), &event))
+}
+
+/// The request for an audit. The record must have been read with its body.
+pub fn audit_request(audit: &AuditRecord, record: &ActionRecord) -> Option<Outgoing> {
+    let data = AuditRequest {
+        audit: audit.id,
+        action: view(record)?,
+        digest: tagged(&record.digest),
+        rule: record.ruling.rule.clone(),
+        reason: if audit.reason == "in_doubt" { AuditReason::InDoubt } else { AuditReason::Sampled },
+        outcome: record.ruling.state.outcome()?,
+        result: record.outcome.as_ref().and_then(|outcome| outcome.result.as_deref()).and_then(raw),
+        error: record.outcome.as_ref().and_then(|outcome| outcome.error.clone()),
+        group: audit.group.clone(),
+        opened_at: audit.opened_at,
+    };
+    let event = CloudEvent::new(audit.id.0, "/countersign", kind::AUDIT_REQUESTED, audit.opened_at, data);
+    Some(Outgoing::event(AUDITS, audit.group.clone(), &event))
+}
+
+/// A command to the worker of a role.
+pub fn command(role: &str, command: Command, now: DateTime<Utc>) -> Outgoing {
+    let event = CloudEvent::new(Outgoing::fresh_id(), "/countersign", kind::COMMAND, now, command);
+    Outgoing::event(COMMANDS, role, &event)
+}
+
+/// A command to the router: judge this again.
+pub fn judge_again(action: ActionId, now: DateTime<Utc>) -> Outgoing {
+    command("router", Command::Judge { action }, now)
+}

@@ -1,0 +1,127 @@
+//! One process of a role: its lanes and its sweep, from start to a drained stop.
+
+use std::{future::Future, sync::Arc};
+
+use countersign_broker::lane::{self, Delivery, Failure, Handler, LaneSettings};
+use countersign_store::{Store, StoreError, quarantine};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::{failure, governed::GovernedCache, settings::Settings};
+
+/// What the parts of a process share.
+#[derive(Clone)]
+pub struct Process {
+    /// `router`, `executor`, `sampler`.
+    pub role: &'static str,
+    /// The broker, as the role's own user.
+    pub amqp_url: String,
+    /// The database, as the role's own user.
+    pub store: Store,
+    /// `countersign.toml`.
+    pub settings: Arc<Settings>,
+    /// The configuration in force.
+    pub governed: Arc<GovernedCache>,
+    /// Cancelled when the process is to stop.
+    pub stop: CancellationToken,
+}
+
+impl Process {
+    /// Connects nothing yet: lanes do, and wait for broker and database as long as it takes.
+    pub fn new(
+        role: &'static str,
+        amqp_url: &str,
+        database_url: &str,
+        settings: Settings,
+        stop: CancellationToken,
+    ) -> Result<Self, StoreError> {
+        let connections = usize::from(settings.lanes.per_process) + 6;
+        Ok(Self {
+            role,
+            amqp_url: amqp_url.into(),
+            store: Store::new(database_url, &format!("countersign-{role}"), connections)?,
+            settings: Arc::new(settings),
+            governed: Arc::default(),
+            stop,
+        })
+    }
+
+    /// Starts a lane on `queue`.
+    pub fn lane<H: Handler + 'static>(&self, tasks: &mut JoinSet<()>, queue: &str, index: u16, handler: H) {
+        let settings = LaneSettings {
+            url: self.amqp_url.clone(),
+            queue: queue.into(),
+            batch_max: self.settings.lanes.batch_max,
+            linger: self.settings.lanes.linger,
+            handle_limit: self.settings.limits.transaction,
+        };
+        let name = format!("countersign-{}:{queue}#{index}", self.role);
+        tasks.spawn(lane::run(name.into(), settings, handler, self.stop.clone()));
+    }
+
+    /// For [`Handler::ready`]: the database answers.
+    pub async fn ready(&self) -> Result<(), Failure> {
+        self.store.ping().await.map_err(failure)
+    }
+
+    /// For [`Handler::quarantine`]: keeps a message in a transaction of its own.
+    pub async fn quarantine(&self, delivery: &Delivery, code: &str, reason: &str) -> Result<(), Failure> {
+        let keep = async {
+            let mut client = self.store.client().await?;
+            let tx = client.transaction().await?;
+            quarantine::insert(&tx, &entry(delivery, code, reason)).await?;
+            tx.commit().await?;
+            Ok(())
+        };
+        tracing::warn!(code, reason, exchange = delivery.exchange, "message quarantined");
+        keep.await.map_err(failure)
+    }
+}
+
+/// A delivery as a row of the quarantine.
+pub fn entry<'a>(delivery: &'a Delivery, code: &'a str, message: &'a str) -> quarantine::NewEntry<'a> {
+    quarantine::NewEntry {
+        body: &delivery.body,
+        author: delivery.author.as_deref(),
+        exchange: &delivery.exchange,
+        routing_key: &delivery.routing_key,
+        code,
+        message,
+    }
+}
+
+/// Waits for every task of a process. A task that panics takes the process with it: the supervisor outside
+/// starts a new one, and unacked messages come back.
+pub async fn drain(mut tasks: JoinSet<()>, stop: CancellationToken) {
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a task died; the process stops");
+            stop.cancel();
+        }
+    }
+}
+
+/// Runs `process` until SIGINT or SIGTERM, then lets it drain.
+pub async fn until_signalled(stop: CancellationToken, process: impl Future<Output = ()>) {
+    let signalled = async {
+        let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(terminate) => terminate,
+            Err(error) => {
+                tracing::warn!(%error, "SIGTERM cannot be listened for");
+                let _ = tokio::signal::ctrl_c().await;
+                return;
+            }
+        };
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+    };
+    tokio::pin!(process);
+    tokio::select! {
+        () = &mut process => return,
+        () = signalled => tracing::info!("stopping"),
+    }
+    stop.cancel();
+    process.await;
+}

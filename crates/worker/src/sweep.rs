@@ -1,0 +1,71 @@
+//! Sweeps: look for what is overdue and tell whoever owns the transition.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use countersign_broker::{
+    BrokerError,
+    publisher::{Outgoing, Publisher},
+};
+use countersign_store::{Store, StoreError, Transaction};
+
+use crate::process::Process;
+
+/// What a role looks for. It changes nothing but notes of its own; the messages carry no authority.
+#[async_trait]
+pub trait Sweeper: Send {
+    /// The commands that are due now.
+    async fn due(&mut self, tx: &Transaction<'_>) -> Result<Vec<Outgoing>, StoreError>;
+}
+
+#[derive(Debug, thiserror::Error)]
+enum SweepError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+}
+
+/// Sweeps until the process stops. A failed sweep is repeated by the next one.
+pub async fn run<S: Sweeper>(process: Process, mut sweeper: S) {
+    let name = format!("{}.sweep", process.role);
+    let mut publisher = None;
+    loop {
+        // Jitter, so that the sweeps of several processes do not stay in step.
+        let pause = process.settings.sweep.every.mul_f64(rand::random_range(0.5..1.5)).max(Duration::from_millis(50));
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = process.stop.cancelled() => return,
+        }
+        if let Err(error) = once(&process, &name, &mut sweeper, &mut publisher).await {
+            tracing::warn!(sweep = name, %error, "sweep failed");
+            publisher = None;
+        }
+    }
+}
+
+async fn once<S: Sweeper>(
+    process: &Process,
+    name: &str,
+    sweeper: &mut S,
+    publisher: &mut Option<Publisher>,
+) -> Result<(), SweepError> {
+    let due = due(&process.store, sweeper).await?;
+    if due.is_empty() {
+        return Ok(());
+    }
+    tracing::debug!(sweep = name, commands = due.len(), "sweep found work");
+    let publisher = match publisher {
+        Some(publisher) => publisher,
+        None => publisher.insert(Publisher::connect(&process.amqp_url, name).await?),
+    };
+    Ok(publisher.publish(&due).await?)
+}
+
+async fn due<S: Sweeper>(store: &Store, sweeper: &mut S) -> Result<Vec<Outgoing>, StoreError> {
+    let mut client = store.client().await?;
+    let tx = client.transaction().await?;
+    let due = sweeper.due(&tx).await?;
+    tx.commit().await?;
+    Ok(due)
+}
