@@ -66,6 +66,10 @@ pub trait Handler: Send {
     /// Returns once the database answers: a lane consumes only after that.
     async fn ready(&mut self) -> Result<(), Failure>;
 
+    /// Waits until there is room for what the batch will start. Not limited in time: a full house is no
+    /// failure.
+    async fn admit(&mut self, _batch: &[Delivery]) {}
+
     /// Applies a batch in one transaction, idempotently, and says what follows from the states now stored.
     async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure>;
 
@@ -137,6 +141,10 @@ async fn cycle<H: Handler>(
         };
         let Some(last) = deliveries.last().map(|delivery| delivery.acker.clone()) else { continue };
         let batch: Vec<Delivery> = deliveries.into_iter().map(convert).collect();
+        tokio::select! {
+            () = handler.admit(&batch) => {}
+            () = stop.cancelled() => return Ok(()),
+        }
         let outgoing = timeout(settings.handle_limit, apply(handler, &batch))
             .await
             .map_err(|_| LaneError::Handler(format!("a batch took longer than {:?}", settings.handle_limit)))??;

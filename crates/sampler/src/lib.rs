@@ -1,1 +1,62 @@
-//! The sampler: an action after its outcome: the sampling coin, audits, findings.
+//! The sampler: an action after its outcome. It throws the sampling coin for every executed action, runs the
+//! audit queue and applies findings.
+//!
+//! **The only process that holds the coin's secret.** A sampling row also proves that the action's outcome
+//! was sent: the executor hands over only what the broker has confirmed to the agent.
+
+mod sample;
+mod finding;
+mod command;
+mod sweep;
+
+use std::{path::Path, sync::Arc};
+
+use countersign_broker::topology::{FINDINGS, SETTLED, commands_queue};
+use countersign_core::keyed::{Coin, Pseudonyms};
+use countersign_worker::{
+    keys::{self, KeyError, file},
+    process::{self, Process},
+};
+use tokio::task::JoinSet;
+
+/// What the sampler knows that others don't.
+#[derive(Clone)]
+pub struct Keys {
+    /// Chooses what is audited.
+    pub coin: Coin,
+    /// Names people in evidence.
+    pub pseudonyms: Pseudonyms,
+}
+
+impl Keys {
+    /// Reads `coin.secret` and `pseudonym.secret` in `dir`.
+    pub fn read(dir: &Path) -> Result<Self, KeyError> {
+        Ok(Self {
+            coin: Coin::new(keys::secret(&dir.join(file::COIN))?),
+            pseudonyms: Pseudonyms::new(&keys::secret(&dir.join(file::PSEUDONYM))?),
+        })
+    }
+}
+
+/// What the sampler's lanes share.
+#[derive(Clone)]
+pub(crate) struct Sampler {
+    pub(crate) process: Process,
+    pub(crate) keys: Arc<Keys>,
+}
+
+/// Runs a sampler until its process is stopped and drained.
+pub async fn run(process: Process, keys: Keys) {
+    let sampler = Sampler { process: process.clone(), keys: Arc::new(keys) };
+    let mut tasks = JoinSet::new();
+    // A delivery holds up to 64 actions, so a few make a batch.
+    let packs = process.settings.lanes.batch_max.div_ceil(32);
+    for index in 0..process.settings.lanes.per_process {
+        process.lane_of(&mut tasks, SETTLED, index, packs, sample::Samples { sampler: sampler.clone() });
+    }
+    process.lane(&mut tasks, FINDINGS, 0, finding::Findings { sampler: sampler.clone() });
+    let commands = command::Commands { process: process.clone() };
+    process.lane(&mut tasks, &commands_queue("sampler"), 0, commands);
+    tasks.spawn(countersign_worker::sweep::run(process.clone(), sweep::SamplerSweep::new(&process)));
+    process::drain(tasks, process.stop.clone()).await;
+}

@@ -70,6 +70,8 @@ pub struct ApprovalRecord {
     pub opened_at: DateTime<Utc>,
     /// When it runs out.
     pub expires_at: DateTime<Utc>,
+    /// Who decided, if a human did.
+    pub decided_by: Option<String>,
 }
 
 /// How an action ended.
@@ -242,6 +244,7 @@ fn record(row: &Row) -> Result<ActionRecord, StoreError> {
         rule_text: row.get("rule_text"),
         opened_at: row.get("opened_at"),
         expires_at: row.get("approval_expires_at"),
+        decided_by: row.get("decided_by"),
     });
     let outcome = row.get::<_, Option<Uuid>>("outcome_event").map(|event| OutcomeRecord {
         event,

@@ -110,3 +110,10 @@ pub async fn published(tx: &Transaction<'_>, ids: &[AuditId]) -> Result<(), Stor
     tx.execute("UPDATE audits SET published_at = now() WHERE id = ANY($1) AND state = 'open'", &[&ids]).await?;
     Ok(())
 }
+
+/// The actions of these audits.
+pub async fn actions_of(tx: &Transaction<'_>, ids: &[AuditId]) -> Result<Vec<ActionId>, StoreError> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+    let rows = tx.query("SELECT action FROM audits WHERE id = ANY($1)", &[&ids]).await?;
+    Ok(rows.iter().map(|row| ActionId(row.get(0))).collect())
+}

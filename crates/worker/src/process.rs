@@ -46,12 +46,24 @@ impl Process {
         })
     }
 
-    /// Starts a lane on `queue`.
+    /// Starts a lane on `queue` with the settings' batches.
     pub fn lane<H: Handler + 'static>(&self, tasks: &mut JoinSet<()>, queue: &str, index: u16, handler: H) {
+        self.lane_of(tasks, queue, index, self.settings.lanes.batch_max, handler);
+    }
+
+    /// Starts a lane on `queue` that takes at most `batch_max` deliveries at a time.
+    pub fn lane_of<H: Handler + 'static>(
+        &self,
+        tasks: &mut JoinSet<()>,
+        queue: &str,
+        index: u16,
+        batch_max: u16,
+        handler: H,
+    ) {
         let settings = LaneSettings {
             url: self.amqp_url.clone(),
             queue: queue.into(),
-            batch_max: self.settings.lanes.batch_max,
+            batch_max,
             linger: self.settings.lanes.linger,
             handle_limit: self.settings.limits.transaction,
         };

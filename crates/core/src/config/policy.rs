@@ -234,8 +234,7 @@ impl Policy {
     fn bind<'v>(&self, facts: &Facts<'v>) -> Result<Bindings<'v>, String> {
         let mut bindings = expr::bindings()?;
         let used = |name| self.rules.iter().any(|rule| rule.condition.roots().contains(&name));
-        for (name, value) in
-            [("action", facts.action), ("agent", facts.agent), ("tool", facts.tool.facts())]
+        for (name, value) in [("action", facts.action), ("agent", facts.agent), ("tool", facts.tool.facts())]
         {
             if used(name) {
                 expr::bind_fields(&mut bindings, name, value);

@@ -124,7 +124,11 @@ impl Reader {
             self.problems.id("a rule", id);
             if [DEFAULT, ON_ERROR].contains(&id.value.as_str()) {
                 let message = format!("the rule id {:?} is reserved", id.value);
-                self.problems.add(line(id), message, "choose another: judgements by default: and on_error: use it");
+                self.problems.add(
+                    line(id),
+                    message,
+                    "choose another: judgements by default: and on_error: use it",
+                );
             }
             if let Some(first) = seen.insert(id.value.as_str(), line(id)) {
                 let message = format!("the rule id {:?} is already used in line {first}", id.value);

@@ -120,13 +120,7 @@ impl Walk<'_> {
         }
     }
 
-    fn keyword(
-        &mut self,
-        keyword: &str,
-        value: &Value,
-        place: &str,
-        depth: usize,
-    ) -> Result<u64, Complaint> {
+    fn keyword(&mut self, keyword: &str, value: &Value, place: &str, depth: usize) -> Result<u64, Complaint> {
         if ONE.contains(&keyword) {
             return self.schema(value, place, depth);
         }

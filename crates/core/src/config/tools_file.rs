@@ -9,9 +9,7 @@ use serde_saphyr::Spanned;
 use sha2::{Digest, Sha256};
 
 use super::expr::{COMPENSATION, Expression};
-use super::tools::{
-    AmqpConnector, Connector, Egress, HttpConnector, Reversible, Tool, ToolRegistry, budget,
-};
+use super::tools::{AmqpConnector, Connector, Egress, HttpConnector, Reversible, Tool, ToolRegistry, budget};
 use super::yaml::{self, Problems, line};
 use super::{Problem, TOOLS_FILE, policy_file, schema};
 
@@ -138,7 +136,8 @@ impl Reader {
             let host = |host: Spanned<String>| {
                 if host_of(&format!("http://{}/", host.value)) != Some(host.value.to_ascii_lowercase()) {
                     let message = format!("{:?} is not a host", host.value);
-                    let help = "write a name or an address without scheme and port, such as tools.example.com";
+                    let help =
+                        "write a name or an address without scheme and port, such as tools.example.com";
                     problems.add(line(&host), message, help);
                 }
                 host.value.to_ascii_lowercase()
@@ -255,7 +254,11 @@ impl Reader {
             }
             _ => {
                 let message = "a tool has exactly one connector";
-                self.problems.add(line(raw), message, "write either http: {url: ..} or amqp: {routing_key: ..}");
+                self.problems.add(
+                    line(raw),
+                    message,
+                    "write either http: {url: ..} or amqp: {routing_key: ..}",
+                );
                 None
             }
         }
@@ -275,7 +278,11 @@ impl Reader {
         };
         if !egress.allow_hosts.contains(&host) {
             let message = format!("calls to the host {host:?} are not allowed");
-            self.problems.add(line(&raw.url), message, "add it to egress: allow_hosts:, or use a listed host");
+            self.problems.add(
+                line(&raw.url),
+                message,
+                "add it to egress: allow_hosts:, or use a listed host",
+            );
         }
         for (header, variable) in &raw.headers_env {
             let name = |c: char| c.is_ascii_alphanumeric() || c == '-';
@@ -288,7 +295,11 @@ impl Reader {
             let valid = |c: char| c.is_ascii_alphanumeric() || c == '_';
             if variable.value.is_empty() || !variable.value.chars().all(valid) {
                 let message = format!("{:?} is not the name of an environment variable", variable.value);
-                self.problems.add(line(variable), message, "write its name, such as AIRLINE_SECRET, not its value");
+                self.problems.add(
+                    line(variable),
+                    message,
+                    "write its name, such as AIRLINE_SECRET, not its value",
+                );
             }
         }
         let value = |spanned: &Spanned<String>| spanned.value.clone();
@@ -305,7 +316,11 @@ impl Reader {
         let RawRetry { attempts, backoff } = raw.value;
         if !idempotent && attempts.value > 1 {
             let message = "retry on a tool that is not idempotent";
-            self.problems.add(at, message, "remove it, or write idempotent: true if the tool honours the key");
+            self.problems.add(
+                at,
+                message,
+                "remove it, or write idempotent: true if the tool honours the key",
+            );
         }
         if !(1..=MOST_ATTEMPTS).contains(&attempts.value) {
             let message = format!("{} attempts", attempts.value);

@@ -71,7 +71,8 @@ pub(super) fn is_name(text: &str) -> bool {
 }
 
 /// The help for a text that [`is_id`] refuses.
-pub(super) const ID_HELP: &str = "use 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit";
+pub(super) const ID_HELP: &str =
+    "use 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit";
 
 /// Collects the problems of one file.
 pub(super) struct Problems {

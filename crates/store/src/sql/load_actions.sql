@@ -4,7 +4,7 @@ SELECT a.id, a.source, a.event_id, a.agent, a.tool, a.state, a.verdict, a.rule, 
        CASE WHEN $2 OR a.state = 'pending_approval' THEN p.body END AS body,
        p.content, p.salt, p.digest,
        ap.id AS approval, ap.group_name AS approval_group, ap.rule_text, ap.opened_at,
-       ap.expires_at AS approval_expires_at,
+       ap.expires_at AS approval_expires_at, ap.decided_by,
        o.event AS outcome_event, o.result, o.error_code, o.error_message,
        pm.bytes AS permit_bytes,
        clock_timestamp() AS now

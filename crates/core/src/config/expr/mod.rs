@@ -102,8 +102,7 @@ impl Expression {
     fn parse(text: &str, scope: &'static Scope) -> Result<Self, Vec<Complaint>> {
         let env = env().map_err(|error| vec![Complaint::new(error, "report this: it is a defect")])?;
         let program = env.compile(text);
-        let program =
-            program.map_err(|errors| errors.errors.iter().map(syntax).collect::<Vec<_>>())?;
+        let program = program.map_err(|errors| errors.errors.iter().map(syntax).collect::<Vec<_>>())?;
         let checked = check::check(program.expression(), scope)?;
         Ok(Self { program, roots: checked.roots, tools: checked.tools })
     }

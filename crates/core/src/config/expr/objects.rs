@@ -195,7 +195,8 @@ impl<'v> Iterable for Fields<'v> {
     where
         Self: 'w,
     {
-        let keys = self.keys.get_or_init(|| self.fields.keys().map(|k| CelString::from(k.as_str())).collect());
+        let keys =
+            self.keys.get_or_init(|| self.fields.keys().map(|k| CelString::from(k.as_str())).collect());
         Box::new(Keys(keys.iter()))
     }
 }

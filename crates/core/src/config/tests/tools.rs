@@ -1,0 +1,219 @@
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::super::{Configuration, Connector, Sources};
+use super::{airline, broken, lines, parse};
+
+/// The problems of a registry with one tool, given from its line 3 on.
+fn tool(fields: &str) -> String {
+    let tools = format!("egress: {{allow_hosts: [127.0.0.1]}}\ntools:\n{fields}");
+    let problems = Configuration::parse(&Sources { tools, ..airline() }).err().unwrap_or_default();
+    let own: Vec<_> = problems.into_iter().filter(|problem| problem.file == "tools.yaml").collect();
+    lines(&own)
+}
+
+const ONE: &str = "  - name: one
+    description: One
+    connector: {http: {url: \"http://127.0.0.1:1/one\"}}
+    arguments: {type: object}
+    timeout: 5s
+    idempotent: true
+";
+
+#[test]
+fn a_tool_says_how_it_is_called() {
+    let tools = parse(&airline()).tools;
+    let cancel = tools.get("cancel_reservation").unwrap();
+    assert_eq!(cancel.endpoint(), "POST http://127.0.0.1:8900/tools/cancel_reservation");
+    assert_eq!((cancel.timeout(), cancel.attempts()), (Duration::from_secs(5), 3));
+    // Three attempts of 5 s, and pauses of 100 ms and 200 ms.
+    assert_eq!(cancel.budget(), Duration::from_millis(15_300));
+    assert_eq!(cancel.pause_before(1), Duration::ZERO);
+    assert_eq!(cancel.pause_before(3), Duration::from_millis(200));
+    assert!(cancel.version().starts_with("sha256:") && cancel.version().len() == 23);
+    let handover = tools.get("transfer_to_human_agents").unwrap();
+    assert_eq!((handover.idempotent(), handover.attempts()), (false, 1));
+    assert!(tools.get("Cancel_reservation").is_none());
+    assert_eq!(tools.egress().allow_private, ["127.0.0.1"]);
+}
+
+#[test]
+fn a_changed_definition_is_another_version_and_no_other_tool_changes() {
+    let before = parse(&airline()).tools;
+    let mut sources = airline();
+    sources.tools = sources.tools.replacen("timeout: 5s", "timeout: 6s", 1);
+    let after = parse(&sources).tools;
+    let changed: Vec<_> = before
+        .iter()
+        .filter(|tool| after.get(tool.name()).unwrap().version() != tool.version())
+        .map(|tool| tool.name().to_owned())
+        .collect();
+    assert_eq!(changed, ["get_user_details"]);
+}
+
+#[test]
+fn arguments_that_do_not_fit_are_told_with_their_place() {
+    let tools = parse(&airline()).tools;
+    let bags = tools.get("update_reservation_baggages").unwrap();
+    let complaint = bags
+        .check_arguments(&json!({"reservation_id": "qk7r2m", "total_baggages": "two", "extra": 1}))
+        .unwrap_err();
+    assert!(complaint.contains("arguments/reservation_id: "), "{complaint}");
+    assert!(
+        complaint.contains("arguments/total_baggages: \"two\" is not of type \"integer\""),
+        "{complaint}"
+    );
+    assert!(bags.check_arguments(&json!(["x"])).is_err());
+    let long = json!({"thought": "x".repeat(20_000)});
+    assert!(tools.get("think").unwrap().check_arguments(&long).unwrap_err().len() < 1_000);
+}
+
+#[test]
+fn a_compensation_is_made_from_the_action_and_its_result() {
+    let tools = parse(&airline()).tools;
+    let certificate = tools.get("send_certificate").unwrap().reversible().unwrap();
+    assert_eq!((certificate.by(), certificate.within()), ("revoke_certificate", Duration::from_secs(86_400)));
+    let action = json!({"tool": "send_certificate", "arguments": {"amount": 50}});
+    let arguments =
+        certificate.arguments(&action, &json!({"certificate_id": "certificate_5550001"})).unwrap();
+    assert_eq!(arguments, json!({"certificate_id": "certificate_5550001"}));
+    assert!(tools.get("revoke_certificate").unwrap().check_arguments(&arguments).is_ok());
+    let error = certificate.arguments(&action, &json!({"done": true})).unwrap_err();
+    assert_eq!(error, "argument certificate_id: there is no field \"certificate_id\"");
+}
+
+#[test]
+fn a_tool_may_be_a_queue() {
+    let amqp =
+        ONE.replace("{http: {url: \"http://127.0.0.1:1/one\"}}", "{amqp: {routing_key: tools.letters}}");
+    let tools = format!("{}{amqp}", airline().tools);
+    let parsed = parse(&Sources { tools, ..airline() });
+    let tool = parsed.tools.get("one").unwrap();
+    assert_eq!(tool.endpoint(), "amqp:/tools.letters");
+    assert!(matches!(tool.connector(), Connector::Amqp(_)));
+    assert_eq!((tool.risk(), tool.attempts()), ("moderate", 1));
+}
+
+#[test]
+fn a_bad_tool_is_refused_with_line_and_help() {
+    for (from, to, wanted) in [
+        ("name: one", "name: 'o n e'", "tools.yaml:3: \"o n e\" is not the name of a tool; use"),
+        (
+            "127.0.0.1:1",
+            "127.0.0.2:1",
+            "tools.yaml:5: calls to the host \"127.0.0.2\" are not allowed; add it",
+        ),
+        ("127.0.0.1:1", "127.1:1", ""),
+        (
+            "http://127.0.0.1:1",
+            "ftp://127.0.0.1",
+            "tools.yaml:5: \"ftp://127.0.0.1/one\" is not an http or https URL",
+        ),
+        ("http://127", "http://me:pw@127", "is not an http or https URL without user, password"),
+        (
+            "http://127.0.0.1:1",
+            "${TOOLS}",
+            "tools.yaml:5: \"${TOOLS}/one\" has a variable without a value; set it",
+        ),
+        (
+            "{http: {url: \"http://127.0.0.1:1/one\"}}",
+            "{}",
+            "tools.yaml:5: a tool has exactly one connector; write",
+        ),
+        ("{http: {url", "{http: {uri", "tools.yaml:5: unknown field"),
+        ("one\"}}", "one\", headers_env: {A B: C}}}", "tools.yaml:5: \"A B\" is not the name of a header"),
+        (
+            "one\"}}",
+            "one\", signing_secret_env: s-1}}",
+            "tools.yaml:5: \"s-1\" is not the name of an environment",
+        ),
+        (
+            "{type: object}",
+            "{type: array}",
+            "tools.yaml:6: arguments of \"one\": the schema is not of type object",
+        ),
+        (
+            "{type: object}",
+            "{type: object, requird: [a]}",
+            "#/requird is not a keyword of a schema; write one of",
+        ),
+        (
+            "{type: object}",
+            "{type: object, required: a}",
+            "tools.yaml:6: arguments of \"one\": the schema is not valid",
+        ),
+        (
+            "timeout: 5s",
+            "timeout: 1ms",
+            "tools.yaml:7: timeout \"1ms\" is out of bounds; write a time from 10ms to 10m",
+        ),
+        ("timeout: 5s", "timeout: 5s\n    retry: {attempts: 11}", "tools.yaml:8: 11 attempts; write 1 to 10"),
+        (
+            "timeout: 5s",
+            "timeout: 9m\n    retry: {attempts: 2}",
+            "tools.yaml:7: 2 attempts and the pauses between them may take 18m",
+        ),
+        (
+            "idempotent: true",
+            "retry: {attempts: 2}\n    idempotent: false",
+            "tools.yaml:8: retry on a tool that is not idempotent; remove it",
+        ),
+        ("idempotent: true", "idempotent: yes", "tools.yaml:8: "),
+        ("idempotent: true", "idempotent: true\n    risk: huge", "tools.yaml:9: unknown variant"),
+        (
+            "idempotent: true",
+            "idempotent: true\n    reversible: {by: two, arguments: {}, within: 1h}",
+            "tools.yaml:9: the compensating tool \"two\" is not defined; define it",
+        ),
+        (
+            "idempotent: true",
+            "idempotent: true\n    reversible: {by: one, arguments: {a: now}, within: 1h}",
+            "tools.yaml:9: argument \"a\" of \"one\": \"now\" is not known; use action, result",
+        ),
+    ] {
+        assert!(ONE.contains(from), "{from}");
+        let problems = tool(&ONE.replacen(from, to, 1));
+        assert!(problems.contains(wanted), "{to}:\n{problems}");
+    }
+    assert_eq!(tool(ONE), "");
+    assert!(
+        tool(&format!("{ONE}{ONE}")).contains("tools.yaml:9: the tool \"one\" is already defined in line 3")
+    );
+    assert!(
+        broken("tools.yaml", "allow_hosts: [127.0.0.1]", "allow_hosts: ['http://a']")
+            .contains("is not a host")
+    );
+}
+
+#[test]
+fn schema_bombs_and_foreign_references_are_refused() {
+    let schema = |schema: &str| tool(&ONE.replacen("{type: object}", schema, 1));
+    let mut doubling = String::from("{type: object, $ref: \"#/$defs/d0\", $defs: {d30: {type: object}");
+    for level in 0..30 {
+        let next = level + 1;
+        doubling.push_str(&format!(
+            ", d{level}: {{allOf: [{{$ref: \"#/$defs/d{next}\"}}, {{$ref: \"#/$defs/d{next}\"}}]}}"
+        ));
+    }
+    doubling.push_str("}}");
+    assert!(schema(&doubling).contains("a check against the schema can cost"), "{}", schema(&doubling));
+    for (bad, wanted) in [
+        ("{type: object, $ref: \"https://example.com/s.json\"}", "which is not in this schema"),
+        ("{type: object, $ref: \"file:///etc/passwd\"}", "which is not in this schema"),
+        ("{type: object, $ref: \"#\"}", "which contains it"),
+        (
+            "{type: object, $ref: \"#/$defs/a\", $defs: {a: {items: {$ref: \"#/$defs/a\"}}}}",
+            "which contains it",
+        ),
+        ("{type: object, $id: \"https://example.com\"}", "#/$id is not a keyword"),
+        ("{type: object, properties: {a: {pattern: \"(a{1000}){1000}\"}}}", "the schema is not valid"),
+        ("{type: object, properties: {a: {pattern: \"(\"}}}", "the schema is not valid"),
+        ("{type: object, properties: {a: {format: dates}}}", "the schema is not valid"),
+    ] {
+        let problems = schema(bad);
+        assert!(problems.contains(wanted), "{bad}:\n{problems}");
+    }
+    let good = "{type: object, properties: {a: {$ref: \"#/$defs/a\"}, b: {$ref: \"#/$defs/a\"}}, $defs: {a: {type: string}}}";
+    assert_eq!(schema(good), "");
+}

@@ -1,0 +1,173 @@
+//! Calls under way: bounded, concurrent, outliving the lane that started them.
+
+use std::{sync::Arc, time::Duration};
+
+use countersign_core::{
+    config::Tool,
+    ids::ActionId,
+    message::Failure,
+    transition::Completion,
+};
+use countersign_worker::process::Process;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::Instant,
+};
+
+use crate::{
+    connector::{Call, CallResult, call_with_retry},
+    tools::Tools,
+};
+
+/// Added to a tool's budget to make its lease: time to start, and to record the outcome.
+const LEASE_MARGIN: Duration = Duration::from_secs(5);
+
+/// What the recorder is told.
+pub(crate) enum Settled {
+    /// A call ended.
+    Done(Done),
+    /// The stored outcome of an action is to be told again.
+    Answer(ActionId),
+}
+
+/// How a call ended.
+pub(crate) struct Done {
+    pub(crate) action: ActionId,
+    pub(crate) fence: i32,
+    pub(crate) completion: Completion,
+    pub(crate) result: Option<Vec<u8>>,
+    pub(crate) error: Option<Failure>,
+    pub(crate) attempts: u32,
+    /// The call's place, given back when its outcome is recorded.
+    pub(crate) place: Option<OwnedSemaphorePermit>,
+}
+
+/// A claimed action, ready to be called.
+pub(crate) struct Work {
+    pub(crate) action: ActionId,
+    pub(crate) fence: i32,
+    pub(crate) reference: (String, String),
+    pub(crate) tool: Arc<ToolCall>,
+    pub(crate) content: Vec<u8>,
+    pub(crate) traceparent: Option<String>,
+    /// When the claim was made, by this process's monotonic clock.
+    pub(crate) claimed: Instant,
+}
+
+/// What a call needs to know of its tool.
+pub(crate) struct ToolCall {
+    pub(crate) name: String,
+    pub(crate) connector: Arc<dyn crate::connector::Connector>,
+    pub(crate) idempotent: bool,
+    pub(crate) timeout: Duration,
+    pub(crate) attempts: u32,
+    pub(crate) backoff: Duration,
+    pub(crate) lease: Duration,
+}
+
+/// The lease of a claim on this tool's call.
+pub(crate) fn lease(tool: &Tool) -> Duration {
+    tool.budget() + LEASE_MARGIN
+}
+
+/// Starts calls and keeps count of them.
+#[derive(Clone)]
+pub(crate) struct Calls {
+    places: Arc<Semaphore>,
+    settled: mpsc::UnboundedSender<Settled>,
+    pub(crate) tools: Arc<Tools>,
+}
+
+impl Calls {
+    /// The channel needs no limit of its own: whatever is in it holds a place, or came by a bounded lane.
+    pub(crate) fn new(process: &Process, settled: mpsc::UnboundedSender<Settled>) -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(process.settings.limits.calls as usize)),
+            settled,
+            tools: Arc::new(Tools::new(&process.amqp_url)),
+        }
+    }
+
+    /// Waits for `count` places.
+    pub(crate) async fn reserve(&self, count: u32) -> Option<OwnedSemaphorePermit> {
+        self.places.clone().acquire_many_owned(count).await.ok()
+    }
+
+    /// Tells the recorder.
+    pub(crate) fn settle(&self, settled: Settled) {
+        // The recorder outlives every sender; a closed channel means that the process has died.
+        let _ = self.settled.send(settled);
+    }
+
+    /// Starts a call that goes on whatever happens to the lane.
+    pub(crate) fn start(&self, work: Work, place: Option<OwnedSemaphorePermit>) {
+        let calls = self.clone();
+        tokio::spawn(async move {
+            let done = execute(work, place).await;
+            calls.settle(Settled::Done(done));
+        });
+    }
+}
+
+async fn execute(work: Work, place: Option<OwnedSemaphorePermit>) -> Done {
+    let tool = &work.tool;
+    let (result, attempts) = match arguments(&work.content) {
+        // Resumed after a long stop: the lease may be somebody else's by now, so this call must not start.
+        _ if work.claimed.elapsed() + tool.timeout > tool.lease => {
+            let message = "the claim was too old to start the call".into();
+            (CallResult::InDoubt { code: "lease_over".into(), message }, 0)
+        }
+        Some(arguments) => call(&work, arguments.get().as_bytes()).await,
+        None => {
+            let message = "the stored content does not parse; nothing was called".into();
+            (CallResult::Failed { code: "content_unreadable".into(), message }, 0)
+        }
+    };
+    let (completion, result, error) = match result {
+        CallResult::Succeeded(value) => (Completion::Succeeded, Some(value.to_string().into_bytes()), None),
+        CallResult::Failed { code, message } => (Completion::Failed, None, Some(Failure { code, message })),
+        CallResult::InDoubt { code, message } => (Completion::Unknown, None, Some(Failure { code, message })),
+    };
+    metrics::counter!("countersign_calls_total", "tool" => tool.name.clone()).increment(1);
+    Done { action: work.action, fence: work.fence, completion, result, error, attempts, place }
+}
+
+async fn call(work: &Work, arguments: &[u8]) -> (CallResult, u32) {
+    let tool = &work.tool;
+    let key = work.action.to_string();
+    let call = Call {
+        tool: &tool.name,
+        arguments,
+        idempotency_key: &key,
+        action: (&work.reference.0, &work.reference.1),
+        traceparent: work.traceparent.as_deref(),
+    };
+    let attempts = call_with_retry(
+        tool.connector.as_ref(),
+        &call,
+        tool.idempotent,
+        tool.timeout,
+        tool.attempts,
+        tool.backoff,
+    );
+    // The budget bounds the attempts already; this holds even if a connector is wrong about it.
+    match tokio::time::timeout(tool.lease.saturating_sub(work.claimed.elapsed()), attempts).await {
+        Ok(ended) => ended,
+        Err(_) => {
+            let message = "the attempts outlasted their lease".into();
+            (CallResult::InDoubt { code: "lease_over".into(), message }, tool.attempts)
+        }
+    }
+}
+
+/// The arguments, byte for byte as they stand in the canonical content.
+fn arguments(content: &[u8]) -> Option<&RawValue> {
+    #[derive(Deserialize)]
+    struct Content<'a> {
+        #[serde(borrow)]
+        arguments: &'a RawValue,
+    }
+    serde_json::from_slice::<Content<'_>>(content).ok().map(|content| content.arguments)
+}

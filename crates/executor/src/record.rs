@@ -1,0 +1,191 @@
+//! The recorder of results: second commit, the answer to the agent, then the sampler.
+
+use std::time::Duration;
+
+use countersign_broker::{
+    BrokerError,
+    publisher::{Outgoing, Publisher},
+    topology::SETTLED,
+};
+use countersign_core::{
+    action::State,
+    ids::ActionId,
+    message::{CloudEvent, SettledPack, kind},
+    permit::PACK_MAX,
+    transition::Completion,
+};
+use countersign_store::{
+    StoreError, Transaction, actions,
+    evidence::{self, Evidence},
+    outcomes::{self, NewOutcome},
+};
+use countersign_worker::{messages, process::Process};
+use serde_json::json;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use crate::call::{Done, Settled};
+
+/// Most results in one transaction.
+const BATCH: usize = 256;
+
+/// The largest part of a result that is kept as evidence when it comes too late.
+const LATE_MAX: usize = 16 * 1024;
+
+#[derive(Debug, thiserror::Error)]
+enum RecordError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+}
+
+/// Records and answers until every lane and every call has ended.
+pub(crate) async fn run(process: Process, mut results: UnboundedReceiver<Settled>) {
+    let mut batch = Vec::with_capacity(BATCH);
+    let mut publisher = None;
+    while results.recv_many(&mut batch, BATCH).await > 0 {
+        let (mut done, mut ids) = (Vec::new(), Vec::new());
+        for settled in batch.drain(..) {
+            match settled {
+                Settled::Done(call) => done.push(call),
+                Settled::Answer(action) => ids.push(action),
+            }
+        }
+        store(&process, &mut done).await;
+        ids.extend(done.iter().map(|call| call.action));
+        // The places are free again: what is stored no longer needs this process's memory.
+        drop(done);
+        answer(&process, &mut publisher, &ids).await;
+    }
+}
+
+async fn pause() {
+    tokio::time::sleep(Duration::from_millis(rand::random_range(200..1_000))).await;
+}
+
+/// Stores results, however long it takes: they exist nowhere else. If this process dies first, the leases
+/// run out and the actions are retried with the same key, or put in doubt.
+async fn store(process: &Process, done: &mut [Done]) {
+    while let Err(error) = commit(process, done).await {
+        tracing::warn!(%error, results = done.len(), "results not recorded yet");
+        if error.is_data() {
+            unstorable(process, done).await;
+            return;
+        }
+        pause().await;
+    }
+}
+
+/// One of the results cannot be stored: each is tried alone, and the culprit keeps its state without its text.
+async fn unstorable(process: &Process, done: &mut [Done]) {
+    for call in done {
+        while let Err(error) = commit(process, std::slice::from_ref(call)).await {
+            tracing::error!(%error, action = %call.action, "a result cannot be stored as it is");
+            if error.is_data() {
+                if call.result.is_none() && call.error.is_none() {
+                    break;
+                }
+                (call.result, call.error) = (None, None);
+            }
+            pause().await;
+        }
+    }
+}
+
+async fn commit(process: &Process, done: &[Done]) -> Result<(), StoreError> {
+    if done.is_empty() {
+        return Ok(());
+    }
+    let mut client = process.store.client().await?;
+    let tx = client.transaction().await?;
+    write(&tx, done).await?;
+    Ok(tx.commit().await?)
+}
+
+fn state(completion: Completion) -> State {
+    match completion {
+        Completion::Succeeded => State::Succeeded,
+        Completion::Failed => State::Failed,
+        Completion::Unknown => State::InDoubt,
+    }
+}
+
+/// Records completions under their fences. Idempotent: after an unknown commit nothing is written twice.
+pub(crate) async fn write(tx: &Transaction<'_>, done: &[Done]) -> Result<(), StoreError> {
+    let mut rows: Vec<_> = done.iter().map(|call| (call.action, call.fence, state(call.completion))).collect();
+    rows.sort_unstable_by_key(|row| row.0);
+    let held = outcomes::complete(tx, &rows).await?;
+    let (mut new, mut evidence) = (Vec::with_capacity(held.len()), Vec::with_capacity(done.len()));
+    for call in done {
+        let noted = json!({
+            "state": state(call.completion), "fence": call.fence, "attempts": call.attempts,
+            "error_code": call.error.as_ref().map(|error| &error.code),
+        });
+        if held.contains(&call.action) {
+            evidence.push(Evidence::of(call.action, "action.completed", noted));
+            new.push(NewOutcome {
+                action: call.action,
+                state: state(call.completion),
+                result: call.result.clone(),
+                error: call.error.clone(),
+            });
+        } else {
+            evidence.push(late(call, noted));
+        }
+    }
+    outcomes::insert(tx, 1, &new).await?;
+    evidence::insert(tx, &evidence).await
+}
+
+/// Somebody else has taken the action over, or this result is stored already: kept, never dropped.
+fn late(call: &Done, mut noted: serde_json::Value) -> Evidence {
+    let size = call.result.as_ref().map_or(0, Vec::len);
+    noted["result_bytes"] = size.into();
+    if let Some(result) = call.result.as_ref().filter(|_| size <= LATE_MAX) {
+        noted["result"] = serde_json::from_slice(result).unwrap_or_default();
+    }
+    Evidence::of(call.action, "result.late", noted)
+}
+
+/// Tells agents, and when the broker has confirmed that, the sampler. Tries a few times; what is then still
+/// unanswered is found by the sweep.
+async fn answer(process: &Process, publisher: &mut Option<Publisher>, ids: &[ActionId]) {
+    for _ in 0..3 {
+        match publish(process, publisher, ids).await {
+            Ok(()) => return,
+            Err(error) => tracing::warn!(%error, "outcomes not sent yet"),
+        }
+        *publisher = None;
+        pause().await;
+    }
+}
+
+async fn publish(
+    process: &Process,
+    publisher: &mut Option<Publisher>,
+    ids: &[ActionId],
+) -> Result<(), RecordError> {
+    let mut client = process.store.client().await?;
+    let tx = client.transaction().await?;
+    let records = actions::load(&tx, ids, false).await?;
+    tx.commit().await.map_err(StoreError::from)?;
+    let executed: Vec<_> = records.iter().filter(|record| record.ruling.state.executed()).collect();
+    let publisher = match publisher {
+        Some(publisher) => publisher,
+        None => publisher.insert(Publisher::connect(&process.amqp_url, "countersign-executor:results").await?),
+    };
+    let answers: Vec<Outgoing> = executed.iter().filter_map(|record| messages::outcome(record)).collect();
+    publisher.publish(&answers).await?;
+    let settled: Vec<ActionId> = executed.iter().map(|record| record.id).collect();
+    let now = records.first().map(|record| record.now).unwrap_or_default();
+    let packs: Vec<Outgoing> = settled
+        .chunks(PACK_MAX)
+        .map(|pack| {
+            let data = SettledPack { actions: pack.to_vec() };
+            let event =
+                CloudEvent::new(Outgoing::fresh_id(), "/countersign/executor", kind::SETTLED_PACK, now, data);
+            Outgoing::event(SETTLED, "settled", &event)
+        })
+        .collect();
+    Ok(publisher.publish(&packs).await?)
+}

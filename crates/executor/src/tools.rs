@@ -1,0 +1,53 @@
+//! The connectors of registered tools, made once per version of a tool.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use countersign_core::config::{Egress, Tool};
+
+use crate::{
+    call::{ToolCall, lease},
+    connector::{self, ConnectorError, Links},
+};
+
+/// Most versions that are kept; over it they are made again.
+const KEPT: usize = 1_024;
+
+/// Connectors by tool and by its version with the limits on egress.
+pub(crate) struct Tools {
+    links: Links,
+    known: Mutex<HashMap<(String, String), Arc<ToolCall>>>,
+}
+
+impl Tools {
+    pub(crate) fn new(amqp_url: &str) -> Self {
+        Self { links: Links::new(amqp_url), known: Mutex::default() }
+    }
+
+    /// What is needed to call `tool`.
+    pub(crate) fn call(&self, tool: &Tool, egress: &Egress) -> Result<Arc<ToolCall>, ConnectorError> {
+        // The limits on egress are part of a connector, and can change while the tool does not.
+        let egress_limits = format!("{:?}", egress);
+        let key = (tool.name().to_owned(), tool.version().to_owned() + &egress_limits);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(call) = known.get(&key) {
+            return Ok(call.clone());
+        }
+        let call = Arc::new(ToolCall {
+            name: tool.name().into(),
+            connector: connector::build(tool.connector(), egress, &self.links)?,
+            idempotent: tool.idempotent(),
+            timeout: tool.timeout(),
+            attempts: tool.attempts(),
+            backoff: tool.backoff(),
+            lease: lease(tool),
+        });
+        if known.len() >= KEPT {
+            known.clear();
+        }
+        known.insert(key, call.clone());
+        Ok(call)
+    }
+}

@@ -1,0 +1,128 @@
+//! The commands lane: looks again at what a sweep found. A command carries no authority.
+
+use async_trait::async_trait;
+use countersign_broker::{
+    lane::{Delivery, Failure, Handler},
+    publisher::Outgoing,
+    topology::{ACTIONS, DECISIONS},
+};
+use countersign_core::{
+    action::State,
+    ids::ActionId,
+    message::{CloudEvent, Command},
+};
+use countersign_store::{StoreError, Transaction, actions, approvals, generation, quarantine};
+use countersign_worker::{failure, process};
+
+use crate::{Router, again, change::Changes, decide, follow, intake, judge::Court};
+
+/// Looks again.
+pub(crate) struct Commands {
+    pub(crate) router: Router,
+}
+
+#[async_trait]
+impl Handler for Commands {
+    async fn ready(&mut self) -> Result<(), Failure> {
+        self.router.process.ready().await
+    }
+
+    async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure> {
+        let router = &self.router;
+        let work = async {
+            let mut client = router.process.store.client().await?;
+            let tx = client.transaction().await?;
+            let ids = obey(router, &tx, batch).await?;
+            let outgoing = follow::stored(&tx, &ids, &router.keys.permit).await?;
+            tx.commit().await?;
+            Ok(outgoing)
+        };
+        work.await.map_err(failure)
+    }
+
+    async fn quarantine(&mut self, delivery: &Delivery, code: &str, reason: &str) -> Result<(), Failure> {
+        self.router.process.quarantine(delivery, code, reason).await
+    }
+}
+
+/// Returns the actions whose stored states are to be published.
+async fn obey(router: &Router, tx: &Transaction<'_>, batch: &[Delivery]) -> Result<Vec<ActionId>, StoreError> {
+    let (mut judge, mut request, mut ids) = (Vec::new(), Vec::new(), Vec::new());
+    for delivery in batch {
+        match serde_json::from_slice::<CloudEvent<Command>>(&delivery.body).map(|event| event.data) {
+            Ok(Command::Judge { action }) => judge.push(action),
+            Ok(Command::RequestApproval { action }) => request.push(action),
+            Ok(Command::Replay { quarantine }) => ids.extend(replay(router, tx, quarantine).await?),
+            Ok(other) => {
+                let why = format!("{other:?} is not for the router");
+                quarantine::insert(tx, &process::entry(delivery, "unknown_command", &why)).await?;
+            }
+            Err(error) => {
+                let why = error.to_string();
+                quarantine::insert(tx, &process::entry(delivery, "unknown_command", &why)).await?;
+            }
+        }
+    }
+    if !request.is_empty() {
+        approvals::published(tx, &request).await?;
+    }
+    if !judge.is_empty() {
+        judge.sort_unstable();
+        judge.dedup();
+        judge_again(router, tx, &judge).await?;
+    }
+    ids.extend(judge);
+    ids.extend(request);
+    Ok(ids)
+}
+
+/// Judges open actions again. A permit that is still good is only sent again.
+async fn judge_again(router: &Router, tx: &Transaction<'_>, ids: &[ActionId]) -> Result<(), StoreError> {
+    let active = generation::lock_shared(tx).await?;
+    let governed = router.process.governed.under(tx, &active).await?;
+    actions::lock(tx, ids).await?;
+    let records = actions::load(tx, ids, true).await?;
+    let now = records.iter().map(|record| record.now).max().unwrap_or(active.now);
+    let court = Court { governed: &governed, limits: &router.process.settings.limits, now };
+    let mut changes = Changes::default();
+    for record in &records {
+        if again::permit_is_good(&court, record) && record.expires_at.is_none_or(|expires| expires > now) {
+            // Counts as looked at: the sweep comes back only after its full patience.
+            changes.rule(record.id, record.ruling.clone(), false);
+            continue;
+        }
+        if let Ok(judged) = again::judge(&court, record) {
+            let nothing_new = judged.ruling.state == record.ruling.state
+                && judged.ruling.generation == record.ruling.generation
+                && matches!(record.ruling.state, State::PendingApproval | State::Held);
+            if !nothing_new {
+                again::apply(&mut changes, &court, record, judged, false);
+            }
+        }
+    }
+    changes.write(tx).await
+}
+
+/// Takes a quarantined message in again, as its author's.
+async fn replay(router: &Router, tx: &Transaction<'_>, id: i64) -> Result<Vec<ActionId>, StoreError> {
+    let Some(entry) = quarantine::get(tx, id).await?.filter(|entry| !entry.truncated) else {
+        tracing::warn!(quarantine = id, "nothing to replay: there is no such message, or it was cut");
+        return Ok(vec![]);
+    };
+    quarantine::replayed(tx, id).await?;
+    let delivery = Delivery {
+        body: entry.body,
+        author: entry.author,
+        exchange: entry.exchange,
+        routing_key: entry.routing_key,
+        copied: entry.code == "copied",
+    };
+    match delivery.exchange.as_str() {
+        ACTIONS => intake::take_in(router, tx, &[delivery]).await,
+        DECISIONS => decide::decide(router, tx, &[delivery]).await,
+        other => {
+            tracing::warn!(quarantine = id, exchange = other, "only proposals and decisions can be replayed");
+            Ok(vec![])
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! The quarantine lane: moves what was dead-lettered or unroutable into the table.
+
+use async_trait::async_trait;
+use countersign_broker::{
+    lane::{Delivery, Failure, Handler},
+    publisher::Outgoing,
+};
+use countersign_store::{StoreError, quarantine};
+use countersign_worker::{
+    failure,
+    process::{self, Process},
+};
+
+/// Feeds the table.
+pub(crate) struct DeadLetters {
+    pub(crate) process: Process,
+}
+
+#[async_trait]
+impl Handler for DeadLetters {
+    async fn ready(&mut self) -> Result<(), Failure> {
+        self.process.ready().await
+    }
+
+    async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure> {
+        let keep = async {
+            let mut client = self.process.store.client().await?;
+            let tx = client.transaction().await?;
+            for delivery in batch {
+                let why = "no queue took it, or a queue gave it up";
+                quarantine::insert(&tx, &process::entry(delivery, "undeliverable", why)).await?;
+            }
+            tx.commit().await?;
+            Ok::<_, StoreError>(vec![])
+        };
+        keep.await.map_err(failure)
+    }
+
+    async fn quarantine(&mut self, delivery: &Delivery, code: &str, reason: &str) -> Result<(), Failure> {
+        self.process.quarantine(delivery, code, reason).await
+    }
+}

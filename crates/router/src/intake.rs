@@ -1,0 +1,257 @@
+//! The actions lane: takes proposals in.
+
+use std::collections::{HashMap, HashSet};
+
+use async_trait::async_trait;
+use chrono::TimeDelta;
+use countersign_broker::{
+    lane::{Delivery, Failure, Handler},
+    publisher::Outgoing,
+};
+use countersign_core::{
+    action::State,
+    digest::{Salt, salted},
+    ids::{ActionId, ActionRef},
+    json::canonical,
+    message,
+    proposal::{self, Proposal},
+    transition::Standing,
+};
+use countersign_store::{
+    StoreError, Transaction, actions,
+    actions::NewAction,
+    evidence::{self, Evidence},
+    generation,
+    payloads::{self, Payload},
+    quarantine,
+};
+use countersign_worker::{failure, process};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{
+    Router, author,
+    change::{Changes, Subject},
+    follow,
+    judge::{Court, Judged},
+};
+
+/// Takes proposals in.
+pub(crate) struct Intake {
+    pub(crate) router: Router,
+}
+
+#[async_trait]
+impl Handler for Intake {
+    async fn ready(&mut self) -> Result<(), Failure> {
+        self.router.process.ready().await
+    }
+
+    async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure> {
+        let router = &self.router;
+        let work = async {
+            let mut client = router.process.store.client().await?;
+            let tx = client.transaction().await?;
+            let ids = take_in(router, &tx, batch).await?;
+            let outgoing = follow::stored(&tx, &ids, &router.keys.permit).await?;
+            tx.commit().await?;
+            Ok(outgoing)
+        };
+        work.await.map_err(failure)
+    }
+
+    async fn quarantine(&mut self, delivery: &Delivery, code: &str, reason: &str) -> Result<(), Failure> {
+        self.router.process.quarantine(delivery, code, reason).await
+    }
+}
+
+/// A proposal with everything that is stored of it if it is new.
+struct Candidate<'a> {
+    delivery: &'a Delivery,
+    action: NewAction,
+    payload: Payload,
+    /// What tells a repetition from a conflict: the proposal in canonical form, or the raw bytes.
+    fingerprint: Vec<u8>,
+    changes: Changes,
+}
+
+/// Applies a batch of proposals. Returns the actions that they are about, new or known.
+pub(crate) async fn take_in(
+    router: &Router,
+    tx: &Transaction<'_>,
+    batch: &[Delivery],
+) -> Result<Vec<ActionId>, StoreError> {
+    let active = generation::lock_shared(tx).await?;
+    let governed = router.process.governed.under(tx, &active).await?;
+    let court = Court { governed: &governed, limits: &router.process.settings.limits, now: active.now };
+    let mut candidates = Vec::with_capacity(batch.len());
+    for delivery in batch {
+        match candidate(router, &court, delivery) {
+            Ok(candidate) => candidates.push(candidate),
+            Err((code, message)) => {
+                tracing::warn!(code, message, "proposal quarantined");
+                quarantine::insert(tx, &process::entry(delivery, code, &message)).await?;
+            }
+        }
+    }
+    // Everybody inserts in the same order, so nobody waits for each other in a ring.
+    candidates.sort_by(|a, b| a.action.reference.cmp(&b.action.reference));
+    let rows: Vec<NewAction> = candidates.iter().map(|candidate| candidate.action.clone()).collect();
+    let new: HashSet<ActionId> = actions::insert(tx, &rows).await?.into_iter().collect();
+    let (fresh, known): (Vec<_>, Vec<_>) =
+        candidates.into_iter().partition(|candidate| new.contains(&candidate.action.id));
+    let mut payloads = Vec::with_capacity(fresh.len());
+    let mut changes = Changes::default();
+    for candidate in fresh {
+        payloads.push(candidate.payload);
+        changes.merge(candidate.changes);
+    }
+    tokio::try_join!(payloads::insert(tx, &payloads), changes.write(tx))?;
+    let mut ids: Vec<ActionId> = new.into_iter().collect();
+    ids.extend(repeated(tx, &known).await?);
+    Ok(ids)
+}
+
+/// Proposals whose (source, id) is known: the same again is answered from what is stored, another body under
+/// the same id is quarantined and noted on the action.
+async fn repeated(tx: &Transaction<'_>, known: &[Candidate<'_>]) -> Result<Vec<ActionId>, StoreError> {
+    let references: Vec<&ActionRef> = known.iter().map(|candidate| &candidate.action.reference).collect();
+    let stored: HashMap<ActionRef, _> = actions::find(tx, &references)
+        .await?
+        .into_iter()
+        .map(|known| (known.reference.clone(), known))
+        .collect();
+    let mut same = Vec::new();
+    for candidate in known {
+        let Some(stored) = stored.get(&candidate.action.reference) else { continue };
+        let salt: Salt = stored.salt.as_slice().try_into().unwrap_or_default();
+        if salted(&salt, &candidate.fingerprint).as_slice() == stored.body_digest {
+            same.push(stored.id);
+            continue;
+        }
+        let why = format!("{} was proposed before with another body", candidate.action.reference);
+        let id = quarantine::insert(tx, &process::entry(candidate.delivery, "duplicate_id", &why)).await?;
+        let body = json!({"code": "duplicate_id", "quarantine": id});
+        evidence::insert(tx, &[Evidence::of(stored.id, "proposal.refused", body)]).await?;
+    }
+    Ok(same)
+}
+
+fn candidate<'a>(
+    router: &Router,
+    court: &Court<'_>,
+    delivery: &'a Delivery,
+) -> Result<Candidate<'a>, (&'static str, String)> {
+    let user = author::of(delivery)?;
+    let agent = court
+        .governed
+        .configuration
+        .directory
+        .agent_of_user(user)
+        .ok_or_else(|| author::unknown(user, "agent"))?;
+    let forged = |reference: &ActionRef| {
+        let why = format!("the source is {:?}, the author's is {:?}", reference.source, agent.source());
+        ("source_forged", why)
+    };
+    let salt: Salt = rand::random();
+    let standing = |proposal: Option<&Proposal>| Standing {
+        state: State::Proposed,
+        approved: false,
+        expires_at: proposal.and_then(|proposal| proposal.expires_at),
+        approval_expires_at: None,
+    };
+    let illegal = |error: countersign_core::transition::Illegal| ("illegal", error.to_string());
+    let (reference, proposal, judged) = match proposal::decode(&delivery.body, court.limits.message_bytes) {
+        Ok(proposal) if proposal.reference.source != agent.source() => {
+            return Err(forged(&proposal.reference));
+        }
+        Ok(proposal) => {
+            let judged =
+                court.judge(&proposal, &agent.id, &salt, standing(Some(&proposal)), None).map_err(illegal)?;
+            (proposal.reference.clone(), Some(proposal), judged)
+        }
+        Err(refusal) => {
+            let Some(reference) = refusal.reference else { return Err((refusal.code, refusal.message)) };
+            if reference.source != agent.source() {
+                return Err(forged(&reference));
+            }
+            let failure = message::Failure { code: refusal.code.into(), message: refusal.message };
+            (reference, None, court.refuse(standing(None), failure).map_err(illegal)?)
+        }
+    };
+    Ok(assemble(router, court, delivery, &agent.id, reference, proposal, judged, salt))
+}
+
+#[allow(clippy::too_many_arguments, reason = "one caller; a struct would only name the same things twice")]
+fn assemble<'a>(
+    router: &Router,
+    court: &Court<'_>,
+    delivery: &'a Delivery,
+    agent: &str,
+    reference: ActionRef,
+    proposal: Option<Proposal>,
+    mut judged: Judged,
+    salt: Salt,
+) -> Candidate<'a> {
+    let id = ActionId(Uuid::now_v7());
+    let expires_at = proposal.as_ref().and_then(|proposal| proposal.expires_at);
+    let subject = Subject {
+        action: id,
+        reference: &reference,
+        expires_at,
+        now: court.now,
+        permit_lifetime: TimeDelta::from_std(court.limits.permit_lifetime).unwrap_or(TimeDelta::MAX),
+    };
+    let mut changes = Changes::default();
+    let mut noted = changes.judged(&subject, &mut judged);
+    noted["agent"] = describe(router, agent, proposal.as_ref());
+    if let Some(proposal) = &proposal {
+        noted["tool"] = proposal.tool.clone().into();
+        noted["context"] = context(&proposal.action);
+    }
+    changes.evidence.push(Evidence::of(id, "action.judged", noted));
+    let fingerprint = proposal
+        .as_ref()
+        .and_then(|proposal| canonical(&proposal.action).ok())
+        .unwrap_or_else(|| delivery.body.clone());
+    let kept = delivery.body.len() <= court.limits.message_bytes;
+    let payload = Payload {
+        action: id,
+        body: if kept { delivery.body.clone() } else { Vec::new() },
+        digest: judged.content.as_ref().map_or_else(|| salted(&salt, &[]), |content| content.digest),
+        content: judged.content.map(|content| content.bytes),
+        body_digest: salted(&salt, &fingerprint),
+        salt,
+    };
+    let action = NewAction {
+        id,
+        reference,
+        agent: agent.into(),
+        tool: proposal.as_ref().map(|proposal| proposal.tool.clone()).unwrap_or_default(),
+        expires_at,
+        traceparent: proposal.and_then(|proposal| proposal.traceparent),
+        ruling: judged.ruling,
+    };
+    Candidate { delivery, action, payload, fingerprint, changes }
+}
+
+/// Who acted, for evidence: the person on whose behalf by pseudonym.
+fn describe(router: &Router, agent: &str, proposal: Option<&Proposal>) -> Value {
+    let said = |member: &str| proposal.and_then(|p| p.agent.get(member)).cloned();
+    json!({
+        "id": agent,
+        "version": said("version"),
+        "model": said("model"),
+        "on_behalf_of": said("on_behalf_of")
+            .and_then(|person| person.as_str().map(|person| router.keys.pseudonyms.of(person))),
+    })
+}
+
+/// Lineage: the digests of what the decision rests on; at most 32, and not the uris, which may name people.
+fn context(action: &Value) -> Value {
+    let digests = action
+        .get("context")
+        .and_then(Value::as_array)
+        .map(|context| context.iter().filter_map(|item| item.get("digest")).take(32).cloned().collect());
+    Value::Array(digests.unwrap_or_default())
+}

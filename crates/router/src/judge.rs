@@ -1,0 +1,188 @@
+//! Judging a proposal under one generation: directory, tool registry, policy, holds.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use countersign_core::{
+    action::State,
+    config::{ApprovalSpec, Configuration, Facts, Judgement, Tool, Verdict},
+    digest::{self, Salt, Target},
+    message::Failure,
+    proposal::Proposal,
+    transition::{Effect, Event, Illegal, Standing, transition},
+};
+use countersign_store::actions::Ruling;
+use countersign_worker::{governed::Governed, settings::Limits};
+
+/// The rule that is named where a proposal is refused before policy sees it.
+pub(crate) const INTAKE: &str = "intake";
+
+/// What is stored of a judged action beside its ruling.
+#[derive(Clone, Debug)]
+pub(crate) struct Judged {
+    pub(crate) ruling: Ruling,
+    pub(crate) effects: Vec<Effect>,
+    /// The canonical content and its digest; `None` where the proposal was refused before it had one.
+    pub(crate) content: Option<Content>,
+    /// Why the rule asks.
+    pub(crate) rule_text: String,
+    /// Whom it asks, and for how long.
+    pub(crate) approval: Option<ApprovalSpec>,
+    /// Why it will not be executed.
+    pub(crate) failure: Option<Failure>,
+    /// The condition that could not be evaluated, and why.
+    pub(crate) errored: Option<String>,
+}
+
+impl Judged {
+    /// A change of state that no new judgement brought about.
+    pub(crate) fn unchanged(ruling: &Ruling, effects: Vec<Effect>) -> Self {
+        Self {
+            ruling: ruling.clone(),
+            effects,
+            content: None,
+            rule_text: String::new(),
+            approval: None,
+            failure: None,
+            errored: None,
+        }
+    }
+}
+
+/// What an agent is told whose action ran out of time.
+pub(crate) fn expired() -> Failure {
+    refusal("expired", "its time ran out before it was executed")
+}
+
+/// What a human approves.
+#[derive(Clone, Debug)]
+pub(crate) struct Content {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) digest: [u8; 32],
+    pub(crate) target: Target,
+}
+
+/// Under what a proposal is judged.
+pub(crate) struct Court<'a> {
+    pub(crate) governed: &'a Governed,
+    pub(crate) limits: &'a Limits,
+    pub(crate) now: DateTime<Utc>,
+}
+
+fn refusal(code: &str, message: impl Into<String>) -> Failure {
+    Failure { code: code.into(), message: message.into() }
+}
+
+impl Court<'_> {
+    fn configuration(&self) -> &Configuration {
+        &self.governed.configuration
+    }
+
+    /// Judges `proposal` by `agent`, for the first time or again (then `standing` says where it stands and
+    /// `bound` what its approval is bound to).
+    pub(crate) fn judge(
+        &self,
+        proposal: &Proposal,
+        agent: &str,
+        salt: &Salt,
+        standing: Standing,
+        bound: Option<&[u8]>,
+    ) -> Result<Judged, Illegal> {
+        let (tool, content) = match self.admit(proposal, agent, salt) {
+            Ok(admitted) => admitted,
+            Err(failure) => return self.refuse(standing, failure),
+        };
+        // Another target or another form: what a human approved is no longer what would run.
+        let same = bound.is_none_or(|bound| bound == content.digest);
+        let standing = Standing { approved: standing.approved && same, ..standing };
+        let facts = Facts { action: &proposal.action, agent: &proposal.agent, tool, now: self.now };
+        let judgement = self.configuration().policy.judge(&facts);
+        let held = self.governed.holds(agent, &proposal.tool, judgement.rule);
+        let event = Event::Judged { verdict: judgement.verdict, held };
+        let (state, effects) = transition(&standing, event, self.now)?;
+        let failure = match state {
+            State::Expired => Some(expired()),
+            State::Denied => Some(refusal("policy", judgement.reason.clone().unwrap_or_default())),
+            _ => None,
+        };
+        Ok(Judged {
+            ruling: self.ruling(state, &judgement, standing.approved),
+            effects,
+            content: Some(content),
+            rule_text: judgement.text.clone(),
+            approval: judgement.approval.cloned(),
+            failure,
+            errored: judgement.errored.as_ref().map(|error| format!("{}: {}", error.rule, error.message)),
+        })
+    }
+
+    /// Denies what policy never gets to see.
+    pub(crate) fn refuse(&self, standing: Standing, failure: Failure) -> Result<Judged, Illegal> {
+        let event = Event::Judged { verdict: Verdict::Deny, held: false };
+        let (state, effects) = transition(&standing, event, self.now)?;
+        let ruling = Ruling {
+            state,
+            verdict: Verdict::Deny,
+            rule: INTAKE.into(),
+            generation: self.governed.generation,
+            policy_version: self.configuration().policy.version().into(),
+            audit_rate: 0.0,
+            audit_group: String::new(),
+            approved: false,
+            approvers: vec![],
+            permit: None,
+        };
+        Ok(Judged {
+            ruling,
+            effects,
+            content: None,
+            rule_text: failure.message.clone(),
+            approval: None,
+            failure: Some(failure),
+            errored: None,
+        })
+    }
+
+    fn ruling(&self, state: State, judgement: &Judgement<'_>, approved: bool) -> Ruling {
+        Ruling {
+            state,
+            verdict: judgement.verdict,
+            rule: judgement.rule.into(),
+            generation: self.governed.generation,
+            policy_version: self.configuration().policy.version().into(),
+            audit_rate: judgement.audit.rate,
+            audit_group: judgement.audit.group.clone(),
+            approved,
+            approvers: vec![],
+            permit: None,
+        }
+    }
+
+    /// Everything that must hold before policy is asked.
+    fn admit(&self, proposal: &Proposal, agent: &str, salt: &Salt) -> Result<(&Tool, Content), Failure> {
+        if self.configuration().directory.agent(agent).is_none() {
+            return Err(refusal("agent_unknown", format!("{agent:?} is no agent of the directory")));
+        }
+        if proposal.agent_id != agent {
+            let message = format!("`data.agent.id` is {:?}, the author is {agent:?}", proposal.agent_id);
+            return Err(refusal("agent_mismatch", message));
+        }
+        let horizon = TimeDelta::from_std(self.limits.duplicate_horizon).unwrap_or(TimeDelta::MAX);
+        if proposal.time.is_some_and(|time| self.now.signed_duration_since(time) > horizon) {
+            let message = "`time` lies before the horizon within which duplicates are known";
+            return Err(refusal("proposal_too_old", message));
+        }
+        let tool = self.configuration().tools.get(&proposal.tool).ok_or_else(|| {
+            refusal("unknown_tool", format!("there is no tool {:?} in the registry", proposal.tool))
+        })?;
+        tool.check_arguments(&proposal.arguments)
+            .map_err(|complaint| refusal("invalid_arguments", complaint))?;
+        let target = Target {
+            tool: tool.name().into(),
+            version: tool.version().into(),
+            endpoint: tool.endpoint(),
+        };
+        let bytes = digest::content(&proposal.agent, &proposal.arguments, &target)
+            .map_err(|error| refusal(error.code(), error.to_string()))?;
+        let digest = digest::salted(salt, &bytes);
+        Ok((tool, Content { bytes, digest, target }))
+    }
+}

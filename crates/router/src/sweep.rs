@@ -1,0 +1,37 @@
+//! What the router looks for: deadlines, unclaimed permits, released holds, requests that may be lost.
+
+use async_trait::async_trait;
+use chrono::Utc;
+use countersign_broker::publisher::Outgoing;
+use countersign_core::message::Command;
+use countersign_store::{StoreError, Transaction, sweeps};
+use countersign_worker::{messages, process::Process, sweep::Sweeper};
+
+/// The router's sweep.
+pub(crate) struct RouterSweep {
+    unclaimed: f64,
+    republish: f64,
+}
+
+impl RouterSweep {
+    pub(crate) fn new(process: &Process) -> Self {
+        let sweep = &process.settings.sweep;
+        Self { unclaimed: sweep.unclaimed_after.as_secs_f64(), republish: sweep.republish_after.as_secs_f64() }
+    }
+}
+
+#[async_trait]
+impl Sweeper for RouterSweep {
+    async fn due(&mut self, tx: &Transaction<'_>) -> Result<Vec<Outgoing>, StoreError> {
+        // The time on a command says when it was sent; nothing is decided by it.
+        let now = Utc::now();
+        let mut due = Vec::new();
+        for action in sweeps::to_judge(tx, self.unclaimed).await? {
+            due.push(messages::judge_again(action, now));
+        }
+        for action in sweeps::to_request(tx, self.republish).await? {
+            due.push(messages::command("router", Command::RequestApproval { action }, now));
+        }
+        Ok(due)
+    }
+}
