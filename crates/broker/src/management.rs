@@ -92,7 +92,9 @@ impl Management {
             .pop_if_empty()
             .push("api")
             .extend(path);
+        // Taken out of the URL: there they would make a second Authorization header.
         let (user, password) = (url.username().to_owned(), url.password().unwrap_or_default().to_owned());
+        let _ = (url.set_username(""), url.set_password(None));
         let mut request = self.client.request(method.clone(), url).basic_auth(user, Some(password));
         if let Some(body) = body {
             request = request.json(&body);

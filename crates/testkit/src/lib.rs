@@ -1,1 +1,7 @@
-//! Private RabbitMQ and PostgreSQL, fault injection and builders for tests.
+//! Private RabbitMQ and PostgreSQL, fault injection and builders. For development only.
+
+pub mod services;
+pub mod isolation;
+pub mod wait;
+pub mod proxy;
+pub mod process;

@@ -1,0 +1,124 @@
+//! RabbitMQ and PostgreSQL: from the environment where it names them, else private instances on free
+//! loopback ports in a scratch folder, stopped at the end.
+
+mod install;
+mod ports;
+mod server;
+mod rabbitmq;
+mod postgres;
+
+use std::{env, os::unix::fs::PermissionsExt as _, path::Path};
+
+use anyhow::Context as _;
+use tempfile::TempDir;
+use url::Url;
+
+pub use install::packages;
+pub use postgres::Postgres;
+pub use rabbitmq::RabbitMq;
+
+/// The broker's URL, with an administrator's rights.
+pub const AMQP_URL: &str = "COUNTERSIGN_AMQP_URL";
+/// The URL of the broker's management API.
+pub const MANAGEMENT_URL: &str = "COUNTERSIGN_MANAGEMENT_URL";
+/// The database's URL, with its owner's rights.
+pub const DATABASE_URL: &str = "COUNTERSIGN_DATABASE_URL";
+
+/// Running services and where they are.
+pub struct Services {
+    /// The broker, as administrator.
+    pub amqp_url: String,
+    /// Its management API.
+    pub management_url: String,
+    /// The database, as owner.
+    pub database_url: String,
+    /// The private broker, if it is one.
+    pub rabbitmq: Option<RabbitMq>,
+    /// The private database, if it is one.
+    pub postgres: Option<Postgres>,
+    scratch: TempDir,
+}
+
+impl Services {
+    /// Uses what the environment names and starts the rest.
+    pub async fn start() -> anyhow::Result<Self> {
+        let scratch = scratch()?;
+        let named = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+        let broker = async {
+            match named(AMQP_URL) {
+                Some(url) => anyhow::Ok((url, None)),
+                None => {
+                    let rabbitmq = RabbitMq::start(scratch.path()).await?;
+                    Ok((rabbitmq.amqp_url(), Some(rabbitmq)))
+                }
+            }
+        };
+        let database = async {
+            match named(DATABASE_URL) {
+                Some(url) => anyhow::Ok((url, None)),
+                None => {
+                    let postgres = Postgres::start(scratch.path()).await?;
+                    Ok((postgres.database_url("postgres"), Some(postgres)))
+                }
+            }
+        };
+        // One after the other where something must be installed: the package manager has one lock.
+        install::everything(named(AMQP_URL).is_none(), named(DATABASE_URL).is_none())?;
+        let ((amqp_url, rabbitmq), (database_url, postgres)) = tokio::try_join!(broker, database)?;
+        let management_url = match (&rabbitmq, named(MANAGEMENT_URL)) {
+            (Some(rabbitmq), _) => rabbitmq.management_url(),
+            (None, Some(url)) => url,
+            (None, None) => default_management(&amqp_url)?,
+        };
+        Ok(Self { amqp_url, management_url, database_url, rabbitmq, postgres, scratch })
+    }
+
+    /// Private instances whatever the environment says: for tests that hurt them.
+    pub async fn private() -> anyhow::Result<Self> {
+        let scratch = scratch()?;
+        install::everything(true, true)?;
+        let (rabbitmq, postgres) =
+            tokio::try_join!(RabbitMq::start(scratch.path()), Postgres::start(scratch.path()))?;
+        Ok(Self {
+            amqp_url: rabbitmq.amqp_url(),
+            management_url: rabbitmq.management_url(),
+            database_url: postgres.database_url("postgres"),
+            rabbitmq: Some(rabbitmq),
+            postgres: Some(postgres),
+            scratch,
+        })
+    }
+
+    /// A folder that is removed with the services.
+    pub fn scratch(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// Stops what was started. Dropping does the same, less patiently.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        if let Some(rabbitmq) = self.rabbitmq {
+            rabbitmq.stop().await?;
+        }
+        if let Some(postgres) = self.postgres {
+            postgres.stop().await?;
+        }
+        self.scratch.close().context("removing the scratch folder")
+    }
+}
+
+/// Others must be able to pass through it: PostgreSQL runs as another user where we are root.
+fn scratch() -> anyhow::Result<TempDir> {
+    let dir = tempfile::Builder::new().prefix("countersign-").tempdir().context("making a scratch folder")?;
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o711))?;
+    Ok(dir)
+}
+
+fn default_management(amqp_url: &str) -> anyhow::Result<String> {
+    let mut url = Url::parse(amqp_url).with_context(|| format!("{AMQP_URL} is no URL"))?;
+    let (user, password) = (url.username().to_owned(), url.password().unwrap_or("guest").to_owned());
+    let host = url.host_str().unwrap_or("127.0.0.1").to_owned();
+    url = Url::parse(&format!("http://{host}:15672"))?;
+    let _ = url.set_username(if user.is_empty() { "guest" } else { &user });
+    let _ = url.set_password(Some(&password));
+    Ok(url.into())
+}
