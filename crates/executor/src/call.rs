@@ -41,6 +41,7 @@ pub(crate) struct Done {
     pub(crate) error: Option<Failure>,
     pub(crate) attempts: u32,
     /// The call's place, given back when its outcome is recorded.
+    #[expect(dead_code, reason = "held until the result is recorded, never read")]
     pub(crate) place: Option<OwnedSemaphorePermit>,
 }
 

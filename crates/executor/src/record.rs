@@ -166,7 +166,7 @@ async fn publish(
     ids: &[ActionId],
 ) -> Result<(), RecordError> {
     let mut client = process.store.client().await?;
-    let tx = client.transaction().await?;
+    let tx = client.transaction().await.map_err(StoreError::from)?;
     let records = actions::load(&tx, ids, false).await?;
     tx.commit().await.map_err(StoreError::from)?;
     let executed: Vec<_> = records.iter().filter(|record| record.ruling.state.executed()).collect();

@@ -1,0 +1,186 @@
+//! The `http` connector: POST with an idempotency key and a signature, no redirects, limited egress.
+
+use std::{env, time::SystemTime};
+
+use async_trait::async_trait;
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use countersign_core::config::{Egress, HttpConnector};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use reqwest::{
+    Client, Response, StatusCode,
+    header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
+    redirect::Policy,
+};
+use serde_json::Value;
+use sha2::Sha256;
+use url::Url;
+
+use super::{
+    Attempt, Call, Connector, ConnectorError,
+    egress::{self, PublicOnly},
+};
+
+/// The largest answer that is taken, in bytes.
+const ANSWER_MAX: usize = 1 << 20;
+
+/// Calls one URL.
+pub(super) struct Http {
+    client: Client,
+    url: Url,
+    headers: HeaderMap,
+    secret: Option<Vec<u8>>,
+}
+
+impl Http {
+    pub(super) fn new(definition: &HttpConnector, egress: &Egress) -> Result<Self, ConnectorError> {
+        let refused = |reason: String| ConnectorError::Refused { url: definition.url.clone(), reason };
+        let url = Url::parse(&definition.url).map_err(|error| refused(error.to_string()))?;
+        if let Some(reason) = egress::refusal(&url, egress) {
+            return Err(refused(reason));
+        }
+        // Already installed is as good as installed.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::builder()
+            .redirect(Policy::none())
+            .no_proxy()
+            .dns_resolver(std::sync::Arc::new(PublicOnly::new(egress)))
+            .user_agent(concat!("countersign/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| ConnectorError::Client(error.to_string()))?;
+        Ok(Self {
+            client,
+            url,
+            headers: headers(definition)?,
+            secret: definition.signing_secret_env.as_deref().map(secret).transpose()?,
+        })
+    }
+
+    /// Standard Webhooks: HMAC-SHA256 over `id.timestamp.body`, base64, as `v1,…`.
+    fn sign(&self, headers: &mut HeaderMap, call: &Call<'_>) {
+        let Some(secret) = &self.secret else { return };
+        let seconds = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs())
+            .to_string();
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret) else { return };
+        for part in [call.idempotency_key.as_bytes(), b".", seconds.as_bytes(), b".", call.arguments] {
+            mac.update(part);
+        }
+        let signature = format!("v1,{}", BASE64.encode(mac.finalize().into_bytes()));
+        insert(headers, "webhook-id", call.idempotency_key);
+        insert(headers, "webhook-timestamp", &seconds);
+        insert(headers, "webhook-signature", &signature);
+    }
+
+    fn request_headers(&self, call: &Call<'_>) -> HeaderMap {
+        let mut headers = self.headers.clone();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        // A structured-field string, as draft-ietf-httpapi-idempotency-key-header asks for.
+        insert(&mut headers, "idempotency-key", &format!("\"{}\"", call.idempotency_key));
+        if let Some(traceparent) = call.traceparent {
+            insert(&mut headers, "traceparent", traceparent);
+        }
+        self.sign(&mut headers, call);
+        headers
+    }
+}
+
+/// What cannot stand in a header is left out; ours are ids, numbers and base64.
+fn insert(headers: &mut HeaderMap, name: &'static str, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(HeaderName::from_static(name), value);
+    }
+}
+
+fn environment(name: &str) -> Result<String, ConnectorError> {
+    env::var(name).map_err(|_| ConnectorError::Environment(name.into()))
+}
+
+fn secret(name: &str) -> Result<Vec<u8>, ConnectorError> {
+    let malformed = || ConnectorError::Secret(name.into());
+    let text = environment(name)?;
+    BASE64.decode(text.trim().strip_prefix("whsec_").ok_or_else(malformed)?).map_err(|_| malformed())
+}
+
+fn headers(definition: &HttpConnector) -> Result<HeaderMap, ConnectorError> {
+    let mut headers = HeaderMap::new();
+    for (name, variable) in &definition.headers_env {
+        let malformed = || ConnectorError::Client(format!("header {name:?} from {variable} is not valid"));
+        let mut value = HeaderValue::from_str(&environment(variable)?).map_err(|_| malformed())?;
+        value.set_sensitive(true);
+        headers.insert(HeaderName::from_bytes(name.as_bytes()).map_err(|_| malformed())?, value);
+    }
+    Ok(headers)
+}
+
+#[async_trait]
+impl Connector for Http {
+    async fn call(&self, call: &Call<'_>) -> Attempt {
+        let request = self
+            .client
+            .post(self.url.clone())
+            .headers(self.request_headers(call))
+            .body(call.arguments.to_vec());
+        let response = match request.send().await {
+            Ok(response) => response,
+            Err(error) if error.is_connect() || error.is_builder() => {
+                return Attempt::NotSent { code: "unreachable".into(), message: chain(&error) };
+            }
+            Err(error) => return Attempt::Unknown { code: "connection_lost".into(), message: chain(&error) },
+        };
+        let status = response.status();
+        match (body(response).await, status) {
+            (Ok(body), status) if status.is_success() => Attempt::Succeeded(answer(&body)),
+            (Err(message), status) if status.is_success() => {
+                // The tool has said yes; only what else it said is lost.
+                Attempt::Succeeded(Value::String(format!("(answer not kept: {message})")))
+            }
+            (body, status) => refusal(status, &body.unwrap_or_else(String::into_bytes)),
+        }
+    }
+}
+
+/// What an answer other than success says about the effect.
+fn refusal(status: StatusCode, body: &[u8]) -> Attempt {
+    let said: String = String::from_utf8_lossy(body).chars().take(500).collect();
+    let (code, message) = (format!("http_{}", status.as_u16()), format!("{status}: {said}"));
+    match status {
+        // RFC 6585: the request was not taken in.
+        StatusCode::TOO_MANY_REQUESTS => Attempt::NotSent { code, message },
+        // A conflict with the same key still in progress, and whatever went wrong inside: who knows.
+        _ if status.is_server_error() => Attempt::Unknown { code, message },
+        _ => Attempt::Failed { code, message },
+    }
+}
+
+async fn body(mut response: Response) -> Result<Vec<u8>, String> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| chain(&error))? {
+        if body.len() + chunk.len() > ANSWER_MAX {
+            return Err(format!("the answer has more than {ANSWER_MAX} bytes"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// JSON as it is; nothing as null; anything else as a string.
+fn answer(body: &[u8]) -> Value {
+    if body.is_empty() {
+        return Value::Null;
+    }
+    serde_json::from_slice(body).unwrap_or_else(|_| String::from_utf8_lossy(body).into_owned().into())
+}
+
+/// An error with its causes: reqwest's own text stops short of the interesting one. The URL is left out, it
+/// may hold secrets.
+fn chain(error: &reqwest::Error) -> String {
+    use std::error::Error as _;
+    let mut text = "the request failed".to_owned();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,81 @@
+//! Attempts: repeated where that is safe, in doubt where nobody knows.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder as _, ExponentialBuilder};
+use serde_json::Value;
+
+use super::{Attempt, Call, Connector};
+
+/// How all attempts together ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CallResult {
+    /// Done, with this answer.
+    Succeeded(Value),
+    /// Certainly not done.
+    Failed {
+        /// For programs.
+        code: String,
+        /// For people.
+        message: String,
+    },
+    /// It may or may not have been done.
+    InDoubt {
+        /// For programs.
+        code: String,
+        /// For people.
+        message: String,
+    },
+}
+
+/// Calls a tool up to `attempts` times, each bounded by `timeout`, with growing and jittered pauses from
+/// `backoff` on. Returns how many attempts were made.
+///
+/// An attempt without a definite answer is repeated with the same key if the tool is idempotent, and never
+/// otherwise. Where any attempt was left without an answer, only a success says that it was done, and
+/// nothing says that it was not.
+pub async fn call_with_retry(
+    connector: &dyn Connector,
+    call: &Call<'_>,
+    idempotent: bool,
+    timeout: Duration,
+    attempts: u32,
+    backoff: Duration,
+) -> (CallResult, u32) {
+    let mut pauses = ExponentialBuilder::default()
+        .with_min_delay(backoff / 2)
+        .with_jitter()
+        .with_max_times(attempts.saturating_sub(1) as usize)
+        .build();
+    let mut doubt = None;
+    for made in 1.. {
+        let ended = match tokio::time::timeout(timeout, connector.call(call)).await {
+            Ok(ended) => ended,
+            Err(_) => Attempt::Unknown { code: "timeout".into(), message: format!("no answer within {timeout:?}") },
+        };
+        let again = match ended {
+            Attempt::Succeeded(value) => return (CallResult::Succeeded(value), made),
+            Attempt::Failed { code, message } => return (in_doubt(doubt, code, message), made),
+            Attempt::NotSent { code, message } => (code, message),
+            Attempt::Unknown { code, message } if idempotent => {
+                doubt = Some((code.clone(), message.clone()));
+                (code, message)
+            }
+            Attempt::Unknown { code, message } => return (CallResult::InDoubt { code, message }, made),
+        };
+        match pauses.next() {
+            Some(pause) => tokio::time::sleep(pause).await,
+            None => return (in_doubt(doubt, again.0, again.1), made),
+        }
+    }
+    // The range above has no end.
+    (CallResult::InDoubt { code: "attempts".into(), message: "attempts ended".into() }, attempts)
+}
+
+/// A definite no counts only where no earlier attempt is still in doubt: that one may have acted.
+fn in_doubt(doubt: Option<(String, String)>, code: String, message: String) -> CallResult {
+    match doubt {
+        Some((code, message)) => CallResult::InDoubt { code, message },
+        None => CallResult::Failed { code, message },
+    }
+}

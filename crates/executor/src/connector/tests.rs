@@ -1,0 +1,158 @@
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, StatusCode, header::LOCATION},
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use countersign_core::config::HttpConnector;
+
+use super::{egress::is_private, *};
+
+const CALL: Call<'static> = Call {
+    tool: "t",
+    arguments: br#"{"x":1}"#,
+    idempotency_key: "0193",
+    action: ("/agents/a", "a-1"),
+    traceparent: None,
+};
+
+type Seen = Arc<Mutex<Vec<(HeaderMap, Bytes)>>>;
+
+/// A tool service that answers with `script`, one entry per request, the last one for ever.
+async fn service(script: Vec<(u16, &'static str)>) -> (String, Seen) {
+    let seen = Seen::default();
+    let app = Router::new().route(
+        "/tool",
+        post(|State((seen, script)): State<(Seen, Arc<Vec<(u16, &'static str)>>)>, headers: HeaderMap, body: Bytes| async move {
+            let number = {
+                let mut seen = seen.lock().unwrap();
+                seen.push((headers, body));
+                seen.len()
+            };
+            let (status, text) = script[(number - 1).min(script.len() - 1)];
+            if status == 0 {
+                std::future::pending::<()>().await;
+            }
+            let mut response: Response = (StatusCode::from_u16(status).unwrap(), text.to_owned()).into_response();
+            response.headers_mut().insert(LOCATION, "/elsewhere".parse().unwrap());
+            response
+        }),
+    );
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/tool", listener.local_addr().unwrap());
+    let app = app.with_state((seen.clone(), Arc::new(script)));
+    tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+    (url, seen)
+}
+
+fn egress(private: &[&str]) -> Egress {
+    let hosts = ["127.0.0.1", "::1", "localhost", "169.254.169.254"].map(str::to_owned).to_vec();
+    Egress { allow_hosts: hosts, allow_private: private.iter().map(|&host| host.to_owned()).collect() }
+}
+
+fn definition(url: &str) -> config::Connector {
+    config::Connector::Http(HttpConnector {
+        url: url.into(),
+        signing_secret_env: None,
+        headers_env: Default::default(),
+    })
+}
+
+fn connect(url: &str, private: &[&str]) -> Result<Arc<dyn Connector>, ConnectorError> {
+    build(&definition(url), &egress(private), &Links::new("amqp://localhost"))
+}
+
+async fn run(script: Vec<(u16, &'static str)>, idempotent: bool) -> (CallResult, u32, Seen) {
+    let (url, seen) = service(script).await;
+    let connector = connect(&url, &["127.0.0.1"]).unwrap();
+    let (timeout, pause) = (Duration::from_millis(500), Duration::from_millis(1));
+    let (result, attempts) = call_with_retry(connector.as_ref(), &CALL, idempotent, timeout, 3, pause).await;
+    (result, attempts, seen)
+}
+
+#[tokio::test]
+async fn an_idempotent_tool_is_asked_again_with_the_same_key_and_body() {
+    let (result, attempts, seen) = run(vec![(500, ""), (0, ""), (200, r#"{"ok":true}"#)], true).await;
+    assert_eq!((result, attempts), (CallResult::Succeeded(serde_json::json!({"ok": true})), 3));
+    for (headers, body) in seen.lock().unwrap().iter() {
+        assert_eq!(headers["idempotency-key"], "\"0193\"");
+        assert_eq!(body.as_ref(), CALL.arguments);
+    }
+}
+
+#[tokio::test]
+async fn a_tool_without_idempotency_is_in_doubt_after_one_unanswered_request() {
+    for script in [vec![(500, "")], vec![(0, "")]] {
+        let (result, attempts, seen) = run(script, false).await;
+        assert!(matches!(result, CallResult::InDoubt { .. }), "{result:?}");
+        assert_eq!((attempts, seen.lock().unwrap().len()), (1, 1));
+    }
+}
+
+#[tokio::test]
+async fn a_definite_no_is_a_failure_unless_an_earlier_attempt_is_in_doubt() {
+    let (result, _, _) = run(vec![(409, "taken")], true).await;
+    assert!(matches!(result, CallResult::Failed { code, .. } if code == "http_409"));
+    let (result, _, _) = run(vec![(500, ""), (409, "taken")], true).await;
+    assert!(matches!(result, CallResult::InDoubt { code, .. } if code == "http_500"));
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let (result, _, seen) = run(vec![(307, "")], true).await;
+    assert!(matches!(result, CallResult::Failed { code, .. } if code == "http_307"));
+    assert_eq!(seen.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn an_oversized_answer_is_not_kept_but_the_success_is() {
+    let large: &'static str = Box::leak("x".repeat(2 << 20).into_boxed_str());
+    let (result, _, _) = run(vec![(200, large)], true).await;
+    assert!(matches!(result, CallResult::Succeeded(Value::String(text)) if text.contains("not kept")));
+}
+
+#[tokio::test]
+async fn nobody_listening_is_a_failure_and_never_in_doubt() {
+    let connector = connect("http://127.0.0.1:9/tool", &["127.0.0.1"]).unwrap();
+    let limit = Duration::from_secs(2);
+    let (result, attempts) =
+        call_with_retry(connector.as_ref(), &CALL, false, limit, 2, Duration::from_millis(1)).await;
+    assert!(matches!(result, CallResult::Failed { code, .. } if code == "unreachable"));
+    assert_eq!(attempts, 2);
+}
+
+#[tokio::test]
+async fn private_addresses_are_refused_in_every_spelling_unless_allowed_by_name() {
+    for url in [
+        "http://127.0.0.1/", "http://2130706433/", "http://0x7f.1/", "http://[::1]/", "http://169.254.169.254/",
+        "http://[::ffff:127.0.0.1]/", "http://other.example.com/", "file:///etc/passwd",
+    ] {
+        assert!(connect(url, &[]).is_err(), "{url}");
+    }
+    // A name is checked by the address that it resolves to.
+    let (url, seen) = service(vec![(200, "")]).await;
+    let connector = connect(&url.replace("127.0.0.1", "localhost"), &[]).unwrap();
+    assert!(matches!(connector.call(&CALL).await, Attempt::NotSent { .. }));
+    assert!(seen.lock().unwrap().is_empty());
+}
+
+#[test]
+fn addresses_that_embed_a_private_one_are_private() {
+    for address in [
+        "10.0.0.1", "100.64.0.1", "192.0.0.1", "198.18.0.1", "0.0.0.0", "255.255.255.255", "224.0.0.1",
+        "::", "::1", "::ffff:10.0.0.1", "::7f00:1", "64:ff9b::7f00:1", "2002:7f00:1::", "fc00::1", "fe80::1", "ff02::1",
+    ] {
+        assert!(is_private(address.parse::<IpAddr>().unwrap()), "{address}");
+    }
+    for address in ["1.1.1.1", "2606:4700::1111", "64:ff9b::101:101"] {
+        assert!(!is_private(address.parse::<IpAddr>().unwrap()), "{address}");
+    }
+}
