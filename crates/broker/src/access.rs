@@ -49,10 +49,16 @@ pub fn role_user(role: &str) -> String {
     format!("countersign-{role}")
 }
 
-/// Our own processes.
-pub fn roles() -> Vec<Access> {
+/// Our own processes. The executor may also write to the exchanges of tool services; the empty name is the
+/// default exchange, which RabbitMQ's permissions call `amq.default`.
+pub fn roles(tool_exchanges: impl IntoIterator<Item = String>) -> Vec<Access> {
+    let tools = tool_exchanges.into_iter().map(|name| match name.as_str() {
+        "" => "amq.default".to_owned(),
+        _ => name,
+    });
+    let tools: std::collections::BTreeSet<String> = tools.collect();
     let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
-    vec![
+    let mut roles = vec![
         Access::new(
             &role_user("router"),
             &[OUTCOMES, APPROVALS, EXECUTION, COMMANDS],
@@ -68,7 +74,9 @@ pub fn roles() -> Vec<Access> {
             &[OUTCOMES, AUDITS, COMMANDS],
             [names(&[SETTLED, FINDINGS]), vec![commands_queue("sampler")]].concat(),
         ),
-    ]
+    ];
+    roles[1].write.extend(tools);
+    roles
 }
 
 /// Everyone in the directory.
@@ -104,7 +112,7 @@ mod tests {
 
     #[test]
     fn the_router_alone_writes_permits_and_no_process_writes_actions_or_decisions() {
-        for access in roles() {
+        for access in roles([]) {
             let may = |exchange: &str| access.write.iter().any(|name| name == exchange);
             assert_eq!(may(EXECUTION), access.user == role_user("router"));
             assert!(!may(ACTIONS) && !may(DECISIONS) && !may(FINDINGS));

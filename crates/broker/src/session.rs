@@ -6,6 +6,9 @@ use lapin::{Channel, Connection, ConnectionProperties, options::ConfirmSelectOpt
 
 use crate::{BrokerError, error::within};
 
+/// An AMQP URL, taken apart.
+pub use lapin::uri::AMQPUri as Uri;
+
 /// How long opening and every single request to the broker may take.
 pub const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 

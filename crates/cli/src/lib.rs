@@ -1,1 +1,108 @@
-//! The one binary, countersign: a subcommand per role and per task.
+//! The command line: what operators, reviewers, auditors and agents do by hand, and how processes are started.
+
+mod args;
+mod output;
+pub mod folder;
+pub mod users;
+pub mod apply;
+pub mod proposal;
+pub mod table;
+mod role;
+mod setup;
+mod policy;
+mod hold;
+mod submit;
+mod approvals;
+mod audits;
+pub mod actions;
+mod quarantine;
+mod report;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use args::{Connections, UsageError};
+
+/// A human countersigns what agents propose: before it happens where that matters, afterwards by sample.
+#[derive(Parser)]
+#[command(name = "countersign", version, propagate_version = true, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(flatten)]
+    connections: Connections,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  countersign policy check config/            is the folder in order?
+  countersign apply config/ --operator olga   make it the active generation
+  countersign router --config config/ --keys keys/
+  countersign approvals list                  what waits for a human?
+  countersign actions show a-1                everything that happened to an action
+  countersign report --from 24h               the trade-off, measured";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a router: proposals, policy, approvals, permits
+    Router(role::RoleArgs),
+    /// Run an executor: permits, calls of tools, outcomes
+    Executor(role::RoleArgs),
+    /// Run a sampler: the coin, audits, findings
+    Sampler(role::RoleArgs),
+    /// Bring the database up to date
+    #[command(subcommand)]
+    Db(setup::DbCommand),
+    /// Make keys and secrets
+    #[command(subcommand)]
+    Keys(setup::KeysCommand),
+    /// Create broker users for everyone in a directory
+    #[command(subcommand)]
+    Users(setup::UsersCommand),
+    /// Check, explain and test a policy
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
+    /// Check a folder and make it the active generation for all workers at once
+    Apply(apply::ApplyArgs),
+    /// Stop permits and claims at once; another operator releases
+    Hold(hold::HoldArgs),
+    /// Propose actions, as an agent
+    Submit(submit::SubmitArgs),
+    /// What waits for a human's decision
+    #[command(subcommand)]
+    Approvals(approvals::ApprovalsCommand),
+    /// What waits for a human's judgement afterwards
+    #[command(subcommand)]
+    Audits(audits::AuditsCommand),
+    /// Actions and everything that happened to them
+    #[command(subcommand)]
+    Actions(actions::ActionsCommand),
+    /// Messages that nobody could process
+    #[command(subcommand)]
+    Quarantine(quarantine::QuarantineCommand),
+    /// The trade-off between approval and audit, measured
+    Report(report::ReportArgs),
+}
+
+/// Runs a parsed command line.
+pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let to = &cli.connections;
+    match cli.command {
+        Command::Router(args) => role::router(to, args).await,
+        Command::Executor(args) => role::executor(to, args).await,
+        Command::Sampler(args) => role::sampler(to, args).await,
+        Command::Db(command) => setup::db(to, command).await,
+        Command::Keys(command) => setup::keys(command),
+        Command::Users(command) => setup::users(to, command).await,
+        Command::Policy(command) => policy::run(to, command),
+        Command::Apply(args) => apply::run(to, args).await,
+        Command::Hold(args) => hold::run(to, args).await,
+        Command::Submit(args) => submit::run(to, args).await,
+        Command::Approvals(command) => approvals::run(to, command).await,
+        Command::Audits(command) => audits::run(to, command).await,
+        Command::Actions(command) => actions::run(to, command).await,
+        Command::Quarantine(command) => quarantine::run(to, command).await,
+        Command::Report(args) => report::run(to, args).await,
+    }
+}

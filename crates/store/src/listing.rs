@@ -1,1 +1,253 @@
-//! Lists for people: actions, approvals, audits.
+//! Lists for people: actions, approvals, audits. Payloads are left to whoever shows a single one.
+
+use chrono::{DateTime, Utc};
+use countersign_core::ids::ActionId;
+use deadpool_postgres::Transaction;
+use serde::Serialize;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use crate::StoreError;
+
+/// One action in a list.
+#[derive(Clone, Debug, Serialize)]
+pub struct ActionSummary {
+    /// Its id.
+    pub id: ActionId,
+    /// As its agent calls it.
+    pub source: String,
+    /// As its agent calls it.
+    pub event_id: String,
+    /// The agent's id.
+    pub agent: String,
+    /// The tool.
+    pub tool: String,
+    /// Where it stands, or how it ended.
+    pub state: String,
+    /// The policy's verdict.
+    pub verdict: String,
+    /// The rule that gave it.
+    pub rule: String,
+    /// The policy's version.
+    pub policy_version: String,
+    /// Who approved it.
+    pub approvers: Vec<String>,
+    /// Why it did not succeed.
+    pub error_code: Option<String>,
+    /// When it was accepted.
+    pub proposed_at: DateTime<Utc>,
+    /// When it ended.
+    pub ended_at: Option<DateTime<Utc>>,
+}
+
+/// What is listed.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Only this state.
+    pub state: Option<String>,
+    /// Only this agent.
+    pub agent: Option<String>,
+    /// Only this tool.
+    pub tool: Option<String>,
+    /// Accepted since then.
+    pub from: Option<DateTime<Utc>>,
+    /// At most so many, the newest first.
+    pub limit: i64,
+}
+
+const ACTIONS: &str = "SELECT a.id, a.source, a.event_id, a.agent, a.tool, a.state, a.verdict, a.rule,
+    a.policy_version, a.approvers, o.error_code, a.proposed_at, a.ended_at
+    FROM actions a LEFT JOIN LATERAL
+      (SELECT error_code FROM outcomes WHERE action = a.id ORDER BY seq DESC LIMIT 1) o ON true";
+
+fn summary(row: &tokio_postgres::Row) -> ActionSummary {
+    ActionSummary {
+        id: ActionId(row.get(0)),
+        source: row.get(1),
+        event_id: row.get(2),
+        agent: row.get(3),
+        tool: row.get(4),
+        state: row.get(5),
+        verdict: row.get(6),
+        rule: row.get(7),
+        policy_version: row.get(8),
+        approvers: row.get(9),
+        error_code: row.get(10),
+        proposed_at: row.get(11),
+        ended_at: row.get(12),
+    }
+}
+
+/// Actions, the newest first.
+pub async fn actions(tx: &Transaction<'_>, filter: &Filter) -> Result<Vec<ActionSummary>, StoreError> {
+    let sql = format!(
+        "{ACTIONS} WHERE ($1::text IS NULL OR a.state = $1) AND ($2::text IS NULL OR a.agent = $2)
+           AND ($3::text IS NULL OR a.tool = $3) AND ($4::timestamptz IS NULL OR a.proposed_at >= $4)
+         ORDER BY a.id DESC LIMIT $5"
+    );
+    let parameters: [&(dyn ToSql + Sync); 5] =
+        [&filter.state, &filter.agent, &filter.tool, &filter.from, &filter.limit];
+    Ok(tx.query(&sql, &parameters).await?.iter().map(summary).collect())
+}
+
+/// The actions that a person may mean by `name`: an action's uuid, its agent's id for it, or `source#id`.
+pub async fn find(tx: &Transaction<'_>, name: &str) -> Result<Vec<ActionSummary>, StoreError> {
+    let id = name.parse::<Uuid>().ok();
+    let (source, event) = match name.split_once('#') {
+        Some((source, event)) => (Some(source), event),
+        None => (None, name),
+    };
+    let sql = format!(
+        "{ACTIONS} WHERE a.id = $1 OR (a.event_id = $2 AND ($3::text IS NULL OR a.source = $3)) LIMIT 20"
+    );
+    Ok(tx.query(&sql, &[&id, &event, &source]).await?.iter().map(summary).collect())
+}
+
+/// One approval request in a list.
+#[derive(Clone, Debug, Serialize)]
+pub struct ApprovalSummary {
+    /// Its id.
+    pub id: Uuid,
+    /// What is to be approved.
+    pub action: ActionId,
+    /// As the agent calls it.
+    pub event_id: String,
+    /// The tool.
+    pub tool: String,
+    /// Who may decide.
+    pub group: String,
+    /// Which rule asks.
+    pub rule: String,
+    /// Why.
+    pub rule_text: String,
+    /// `open`, `approved`, `rejected`, `expired` or `closed`.
+    pub state: String,
+    /// Since when.
+    pub opened_at: DateTime<Utc>,
+    /// Until when.
+    pub expires_at: DateTime<Utc>,
+    /// Who decided.
+    pub decided_by: Option<String>,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// Approval requests; those that run out first come first.
+pub async fn approvals(
+    tx: &Transaction<'_>,
+    group: Option<&str>,
+    state: Option<&str>,
+    limit: i64,
+) -> Result<Vec<ApprovalSummary>, StoreError> {
+    let sql = "SELECT p.id, p.action, a.event_id, a.tool, p.group_name, p.rule, p.rule_text, p.state, p.opened_at,
+                      p.expires_at, p.decided_by, p.reason
+               FROM approvals p JOIN actions a ON a.id = p.action
+               WHERE ($1::text IS NULL OR p.group_name = $1) AND ($2::text IS NULL OR p.state = $2)
+               ORDER BY p.expires_at LIMIT $3";
+    let rows = tx.query(sql, &[&group, &state, &limit]).await?;
+    Ok(rows
+        .iter()
+        .map(|row| ApprovalSummary {
+            id: row.get(0),
+            action: ActionId(row.get(1)),
+            event_id: row.get(2),
+            tool: row.get(3),
+            group: row.get(4),
+            rule: row.get(5),
+            rule_text: row.get(6),
+            state: row.get(7),
+            opened_at: row.get(8),
+            expires_at: row.get(9),
+            decided_by: row.get(10),
+            reason: row.get(11),
+        })
+        .collect())
+}
+
+/// One audit in a list.
+#[derive(Clone, Debug, Serialize)]
+pub struct AuditSummary {
+    /// Its id.
+    pub id: Uuid,
+    /// What is audited.
+    pub action: ActionId,
+    /// As the agent calls it.
+    pub event_id: String,
+    /// The tool.
+    pub tool: String,
+    /// How the action ended.
+    pub outcome: String,
+    /// Who may judge it.
+    pub group: String,
+    /// `sampled` or `in_doubt`.
+    pub reason: String,
+    /// `open` or `judged`.
+    pub state: String,
+    /// Since when.
+    pub opened_at: DateTime<Utc>,
+    /// What was found.
+    pub finding: Option<String>,
+    /// By whom.
+    pub judged_by: Option<String>,
+    /// The auditor's reason.
+    pub note: Option<String>,
+}
+
+/// Audits, the oldest first.
+pub async fn audits(
+    tx: &Transaction<'_>,
+    group: Option<&str>,
+    state: Option<&str>,
+    limit: i64,
+) -> Result<Vec<AuditSummary>, StoreError> {
+    let sql = "SELECT u.id, u.action, a.event_id, a.tool, a.state, u.group_name, u.reason, u.state, u.opened_at,
+                      u.finding, u.judged_by, u.note
+               FROM audits u JOIN actions a ON a.id = u.action
+               WHERE ($1::text IS NULL OR u.group_name = $1) AND ($2::text IS NULL OR u.state = $2)
+               ORDER BY u.opened_at LIMIT $3";
+    let rows = tx.query(sql, &[&group, &state, &limit]).await?;
+    Ok(rows
+        .iter()
+        .map(|row| AuditSummary {
+            id: row.get(0),
+            action: ActionId(row.get(1)),
+            event_id: row.get(2),
+            tool: row.get(3),
+            outcome: row.get(4),
+            group: row.get(5),
+            reason: row.get(6),
+            state: row.get(7),
+            opened_at: row.get(8),
+            finding: row.get(9),
+            judged_by: row.get(10),
+            note: row.get(11),
+        })
+        .collect())
+}
+
+/// The throw of the coin for one action.
+#[derive(Clone, Debug, Serialize)]
+pub struct ThrowSummary {
+    /// The epoch whose key was used.
+    pub epoch: i64,
+    /// The stratum.
+    pub stratum: String,
+    /// Inclusion probability.
+    pub pi: f64,
+    /// Whether it is audited.
+    pub selected: bool,
+    /// Why π is 1 whatever the rule says.
+    pub forced: Option<String>,
+}
+
+/// The throw of the coin for one action, if it has been executed.
+pub async fn throw(tx: &Transaction<'_>, action: ActionId) -> Result<Option<ThrowSummary>, StoreError> {
+    let sql = "SELECT epoch, stratum, pi, selected, forced FROM sampling WHERE action = $1";
+    Ok(tx.query_opt(sql, &[&action.0]).await?.map(|row| ThrowSummary {
+        epoch: row.get(0),
+        stratum: row.get(1),
+        pi: row.get(2),
+        selected: row.get(3),
+        forced: row.get(4),
+    }))
+}

@@ -12,7 +12,8 @@ use url::{Host, Url};
 /// Why `url` may not be called, if so. Names are checked when they are resolved, on the very address that is
 /// connected to, so that a name which changes its address in between gains nothing.
 pub(super) fn refusal(url: &Url, egress: &Egress) -> Option<String> {
-    let host = url.host_str()?.trim_matches(['[', ']']).to_owned();
+    let Some(host) = url.host_str() else { return Some("it names no host".into()) };
+    let host = host.trim_matches(['[', ']']).to_owned();
     if !matches!(url.scheme(), "http" | "https") {
         return Some(format!("the scheme {:?} is not http or https", url.scheme()));
     }

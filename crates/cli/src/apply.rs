@@ -1,0 +1,93 @@
+//! `countersign apply`: a checked folder becomes the active generation.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::Args;
+use countersign_broker::{
+    declare::declare,
+    management::Management,
+    session::Session,
+    topology::{Limits, Topology},
+};
+use countersign_core::config::Configuration;
+use countersign_store::{Store, StoreError, generation};
+use serde_json::json;
+
+use crate::{Connections, args::usage, folder::Folder, output::show, users};
+
+/// Check a folder and make it active.
+#[derive(Args)]
+#[command(after_help = "Needs the database as its owner and the broker as an administrator. With --management-url\n\
+    the permissions of broker users follow the directory. A folder that does not check changes nothing.")]
+pub struct ApplyArgs {
+    /// The folder with policy.yaml, tools.yaml and directory.yaml
+    dir: PathBuf,
+    /// Who does this: an operator of the directory
+    #[arg(long, value_name = "ID")]
+    operator: String,
+}
+
+pub(crate) async fn run(to: &Connections, args: ApplyArgs) -> anyhow::Result<ExitCode> {
+    let folder = Folder::read(&args.dir)?;
+    let store = to.store()?;
+    let amqp_url = to.amqp()?;
+    authorised(&store, &folder.configuration, &args.operator).await?;
+    let mut missing = Vec::new();
+    if let Some(url) = &to.management_url {
+        let management = Management::new(url, &users::vhost(amqp_url)?)?;
+        missing = users::permit(&management, &folder.configuration).await?;
+    }
+    let generation = apply(&store, amqp_url, &folder, &args.operator).await?;
+    let value = json!({"generation": generation, "policy_version": folder.configuration.policy.version(),
+                       "users_missing": missing});
+    show(to, &value, || {
+        let mut text = format!(
+            "generation {generation} is active: policy {:?}",
+            folder.configuration.policy.version()
+        );
+        if !missing.is_empty() {
+            text += &format!("\nno broker user yet for {}; see `countersign users create`", missing.join(", "));
+        }
+        text
+    })
+}
+
+/// Declares what the folder needs on the broker, then makes it active in one transaction. Queues come first:
+/// nobody may be sent anything before there is a place for it.
+pub async fn apply(store: &Store, amqp_url: &str, folder: &Folder, operator: &str) -> anyhow::Result<i64> {
+    let session = Session::open(amqp_url, "countersign-cli:apply").await?;
+    let topology = Topology::of(&folder.configuration.directory, &Limits::default());
+    declare(&session.channel, &topology).await?;
+    let mut client = store.client().await?;
+    let tx = client.transaction().await?;
+    let generation = generation::activate(&tx, &folder.sources, &folder.configuration, operator).await?;
+    tx.commit().await?;
+    Ok(generation)
+}
+
+/// The operator must be one in the folder and, unless it is the first, in what is active now.
+async fn authorised(store: &Store, folder: &Configuration, operator: &str) -> anyhow::Result<()> {
+    if folder.directory.operator(operator).is_none() {
+        return Err(usage(format!("{operator:?} is no operator in the folder's directory.yaml")));
+    }
+    match active(store).await {
+        Ok(active) if active.directory.operator(operator).is_none() => {
+            anyhow::bail!("{operator:?} is no operator of the active directory")
+        }
+        Ok(_) => Ok(()),
+        Err(error) if matches!(error.downcast_ref(), Some(StoreError::NoGeneration)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The active configuration.
+pub(crate) async fn active(store: &Store) -> anyhow::Result<Configuration> {
+    let mut client = store.client().await?;
+    let tx = client.transaction().await?;
+    let active = generation::lock_shared(&tx).await?;
+    let sources = generation::sources(&tx, active.config).await?;
+    Configuration::parse(&sources)
+        .map_err(crate::folder::problems)
+        .context("the active configuration was written by another version")
+}

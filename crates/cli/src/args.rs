@@ -1,0 +1,60 @@
+//! Where everything is, and the errors of a call that makes no sense.
+
+use clap::Args;
+use countersign_store::Store;
+
+/// Where broker and database are. Each command asks only for what it needs.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Connections")]
+pub struct Connections {
+    /// The database, as the user whose rights the command needs
+    #[arg(long, global = true, env = "COUNTERSIGN_DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub database_url: Option<String>,
+    /// The broker, as the user who acts: a role, an agent, a reviewer, an administrator
+    #[arg(long, global = true, env = "COUNTERSIGN_AMQP_URL", hide_env_values = true, value_name = "URL")]
+    pub amqp_url: Option<String>,
+    /// RabbitMQ's management API, for broker users and their permissions
+    #[arg(long, global = true, env = "COUNTERSIGN_MANAGEMENT_URL", hide_env_values = true, value_name = "URL")]
+    pub management_url: Option<String>,
+    /// Print JSON instead of text
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// The call or the configuration is wrong; nothing was attempted.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
+/// A [`UsageError`] as an error of the command.
+pub(crate) fn usage(message: impl Into<String>) -> anyhow::Error {
+    UsageError(message.into()).into()
+}
+
+impl Connections {
+    /// The broker's URL.
+    pub(crate) fn amqp(&self) -> anyhow::Result<&str> {
+        self.amqp_url
+            .as_deref()
+            .ok_or_else(|| usage("which broker? give --amqp-url or set COUNTERSIGN_AMQP_URL"))
+    }
+
+    /// The database's URL.
+    pub(crate) fn database(&self) -> anyhow::Result<&str> {
+        self.database_url
+            .as_deref()
+            .ok_or_else(|| usage("which database? give --database-url or set COUNTERSIGN_DATABASE_URL"))
+    }
+
+    /// The database.
+    pub(crate) fn store(&self) -> anyhow::Result<Store> {
+        Ok(Store::new(self.database()?, "countersign-cli", 2)?)
+    }
+
+    /// The management API's URL.
+    pub(crate) fn management(&self) -> anyhow::Result<&str> {
+        self.management_url
+            .as_deref()
+            .ok_or_else(|| usage("which management API? give --management-url or set COUNTERSIGN_MANAGEMENT_URL"))
+    }
+}

@@ -1,0 +1,89 @@
+//! The configuration folder: countersign.toml, policy.yaml, tools.yaml, directory.yaml.
+
+use std::{fs, path::Path};
+
+use anyhow::Context as _;
+use countersign_core::config::{Configuration, Problem, Sources};
+use countersign_worker::settings::Settings;
+
+use crate::args::UsageError;
+
+/// A folder that was read and checks.
+pub struct Folder {
+    /// How processes run.
+    pub settings: Settings,
+    /// The governed texts, as they are stored.
+    pub sources: Sources,
+    /// The same, parsed.
+    pub configuration: Configuration,
+}
+
+impl Folder {
+    /// Reads and checks a folder. Everything that is wrong is in the error, one problem a line.
+    pub fn read(dir: &Path) -> anyhow::Result<Self> {
+        let settings = Settings::read(dir).map_err(|error| UsageError(error.to_string()))?;
+        let read = |name: &str| {
+            let path = dir.join(name);
+            fs::read_to_string(&path)
+                .with_context(|| UsageError(format!("{} cannot be read", path.display())))
+        };
+        let tools = expand("tools.yaml", &read("tools.yaml")?, |name| std::env::var(name).ok());
+        let sources = Sources {
+            policy: read("policy.yaml")?,
+            tools: tools.map_err(problems)?,
+            directory: read("directory.yaml")?,
+        };
+        let configuration = Configuration::parse(&sources).map_err(problems)?;
+        Ok(Self { settings, sources, configuration })
+    }
+}
+
+/// All problems as one error.
+pub(crate) fn problems(problems: Vec<Problem>) -> UsageError {
+    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    UsageError(format!("the configuration does not check:\n{}", lines.join("\n")))
+}
+
+/// Replaces `${NAME}` by what `value` knows, so that addresses differ between installations and files don't.
+fn expand(
+    file: &str,
+    text: &str,
+    value: impl Fn(&str) -> Option<String>,
+) -> Result<String, Vec<Problem>> {
+    let (mut expanded, mut problems) = (String::with_capacity(text.len()), Vec::new());
+    for (number, line) in text.split_inclusive('\n').enumerate() {
+        let mut rest = line;
+        while let Some((before, after)) = rest.split_once("${") {
+            expanded += before;
+            let Some((name, after)) = after.split_once('}') else {
+                rest = after;
+                continue;
+            };
+            match value(name) {
+                Some(value) => expanded += &value,
+                None => problems.push(Problem {
+                    file: file.into(),
+                    line: Some(number as u64 + 1),
+                    message: format!("the environment variable {name} is not set"),
+                    help: format!("set {name}, or write its value here"),
+                }),
+            }
+            rest = after;
+        }
+        expanded += rest;
+    }
+    if problems.is_empty() { Ok(expanded) } else { Err(problems) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_is_replaced_and_a_missing_one_is_named_with_its_line() {
+        let value = |name: &str| (name == "URL").then(|| "http://t".to_owned());
+        assert_eq!(expand("f", "a: ${URL}/x\n", value).unwrap(), "a: http://t/x\n");
+        let problems = expand("tools.yaml", "a: 1\nb: ${OTHER}\n", value).unwrap_err();
+        assert!(problems[0].to_string().starts_with("tools.yaml:2"), "{}", problems[0]);
+    }
+}

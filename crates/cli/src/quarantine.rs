@@ -1,0 +1,88 @@
+//! `countersign quarantine`: messages that nobody could process.
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::Context as _;
+use chrono::Utc;
+use clap::Subcommand;
+use countersign_broker::publisher::Publisher;
+use countersign_core::message::Command;
+use countersign_store::quarantine;
+use countersign_worker::messages;
+use serde_json::json;
+
+use crate::{
+    Connections,
+    output::{show, table},
+};
+
+/// The quarantine.
+#[derive(Subcommand)]
+pub(crate) enum QuarantineCommand {
+    /// The newest first
+    List {
+        /// At most so many
+        #[arg(long, default_value_t = 50)]
+        limit: i64,
+    },
+    /// One message, with its bytes
+    Show {
+        /// Its number
+        id: i64,
+    },
+    /// Take a message in again, as its author's. --amqp-url is an administrator's
+    Replay {
+        /// Its number
+        id: i64,
+    },
+}
+
+pub(crate) async fn run(to: &Connections, command: QuarantineCommand) -> anyhow::Result<ExitCode> {
+    let store = to.store()?;
+    let mut client = store.client().await?;
+    let tx = client.transaction().await?;
+    match command {
+        QuarantineCommand::List { limit } => {
+            let list = quarantine::list(&tx, limit).await?;
+            show(to, &list, || {
+                let mut table = table(["message", "code", "why", "author", "exchange", "since", "replayed"]);
+                for entry in &list {
+                    table.add_row([
+                        entry.id.to_string(),
+                        entry.code.clone(),
+                        entry.message.clone(),
+                        entry.author.clone().unwrap_or_default(),
+                        entry.exchange.clone(),
+                        entry.quarantined_at.format("%F %T").to_string(),
+                        entry.replayed_at.map(|at| at.format("%F %T").to_string()).unwrap_or_default(),
+                    ]);
+                }
+                table.to_string()
+            })
+        }
+        QuarantineCommand::Show { id } => {
+            let entry = quarantine::get(&tx, id).await?.with_context(|| format!("there is no message {id}"))?;
+            let body = String::from_utf8_lossy(&entry.body).into_owned();
+            show(to, &json!({"entry": entry, "body": body}), || {
+                format!("{}: {}\nfrom {:?}\n{body}", entry.code, entry.message, entry.author)
+            })
+        }
+        QuarantineCommand::Replay { id } => {
+            quarantine::get(&tx, id).await?.with_context(|| format!("there is no message {id}"))?;
+            tx.commit().await?;
+            let sent = Utc::now() - chrono::TimeDelta::seconds(5);
+            let publisher = Publisher::connect(to.amqp()?, "countersign-cli:replay").await?;
+            let command = messages::command("router", Command::Replay { quarantine: id }, Utc::now());
+            publisher.publish(&[command]).await?;
+            for _ in 0..100 {
+                let tx = client.transaction().await?;
+                let entry = quarantine::get(&tx, id).await?;
+                if entry.is_some_and(|entry| entry.replayed_at.is_some_and(|at| at >= sent)) {
+                    return show(to, &json!({"replayed": id}), || format!("message {id} was taken in again"));
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            anyhow::bail!("it was sent, but no router has taken it in yet, or the message was cut and cannot be")
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! `countersign report`: the trade-off between approval and audit, measured.
+
+use std::process::ExitCode;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use clap::Args;
+use countersign_store::report::report;
+
+use crate::{Connections, output::show, table::render};
+
+/// A time range.
+#[derive(Args)]
+#[command(after_help = "Times are RFC 3339, or how long ago: 30m, 24h, 7days.")]
+pub(crate) struct ReportArgs {
+    /// Actions accepted since then
+    #[arg(long, default_value = "24h", value_parser = moment, value_name = "TIME")]
+    from: DateTime<Utc>,
+    /// Actions accepted before then
+    #[arg(long, default_value = "0s", value_parser = moment, value_name = "TIME")]
+    to: DateTime<Utc>,
+}
+
+fn moment(text: &str) -> Result<DateTime<Utc>, String> {
+    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+        return Ok(time.to_utc());
+    }
+    let ago = humantime::parse_duration(text).map_err(|error| format!("{error}; write a time or a duration"))?;
+    TimeDelta::from_std(ago)
+        .ok()
+        .and_then(|ago| Utc::now().checked_sub_signed(ago))
+        .ok_or_else(|| "that is before all time".into())
+}
+
+pub(crate) async fn run(to: &Connections, args: ReportArgs) -> anyhow::Result<ExitCode> {
+    let mut client = to.store()?.client().await?;
+    let tx = client.transaction().await?;
+    let report = report(&tx, args.from, args.to).await?;
+    show(to, &report, || render(&report))
+}

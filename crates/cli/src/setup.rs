@@ -1,0 +1,78 @@
+//! Setting up: database, keys, broker users.
+
+use std::{fs, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::Subcommand;
+use countersign_broker::management::Management;
+use countersign_worker::keys;
+
+use crate::{Connections, folder::Folder, output::show, users};
+
+/// The database.
+#[derive(Subcommand)]
+pub(crate) enum DbCommand {
+    /// Run the migrations that have not been run yet, as the database's owner
+    Migrate,
+}
+
+pub(crate) async fn db(to: &Connections, command: DbCommand) -> anyhow::Result<ExitCode> {
+    let DbCommand::Migrate = command;
+    let applied = to.store()?.migrate().await?;
+    show(to, &applied, || match applied.is_empty() {
+        true => "the database is up to date".into(),
+        false => format!("applied {}", applied.join(", ")),
+    })
+}
+
+/// Keys.
+#[derive(Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Make permit.jwk, permit.pub.jwk, coin.secret and pseudonym.secret in a folder. Overwrites nothing
+    #[command(after_help = "Give each role only what it needs: the router permit.jwk and pseudonym.secret, the\n\
+        executor permit.pub.jwk, the sampler coin.secret and pseudonym.secret.")]
+    Generate {
+        /// The folder; it is made if it is not there
+        dir: PathBuf,
+    },
+}
+
+pub(crate) fn keys(command: KeysCommand) -> anyhow::Result<ExitCode> {
+    let KeysCommand::Generate { dir } = command;
+    keys::generate(&dir)?;
+    println!("keys are in {}", dir.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Broker users.
+#[derive(Subcommand)]
+pub(crate) enum UsersCommand {
+    /// Create everyone in a folder's directory, and our own processes, with new random passwords
+    Create {
+        /// The configuration folder
+        #[arg(long, value_name = "DIR")]
+        config: PathBuf,
+        /// Where to write one AMQP URL per user, readable by you alone
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+}
+
+pub(crate) async fn users(to: &Connections, command: UsersCommand) -> anyhow::Result<ExitCode> {
+    let UsersCommand::Create { config, out } = command;
+    let folder = Folder::read(&config)?;
+    let amqp_url = to.amqp()?;
+    let management = Management::new(to.management()?, &users::vhost(amqp_url)?)?;
+    let urls = users::create(&management, amqp_url, &folder.configuration).await?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&out)
+        .with_context(|| format!("creating {}", out.display()))?;
+    for (user, url) in &urls {
+        writeln!(file, "{}={url}", users::variable(user))?;
+    }
+    println!("{} users; their URLs are in {}", urls.len(), out.display());
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,63 @@
+//! Broker users with exactly the permissions that they need.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context as _;
+use countersign_broker::{
+    access::{self, Access},
+    management::Management,
+};
+use countersign_core::config::{Configuration, Connector};
+use url::Url;
+
+/// The name of the virtual host in an AMQP URL; `/` where it names none.
+pub fn vhost(amqp_url: &str) -> anyhow::Result<String> {
+    let uri: countersign_broker::session::Uri =
+        amqp_url.parse().map_err(|reason: String| anyhow::anyhow!("not an AMQP URL: {reason}"))?;
+    Ok(uri.vhost)
+}
+
+/// Everyone who needs a broker user: our own processes and the people of the directory.
+pub fn everyone(configuration: &Configuration) -> Vec<Access> {
+    let exchanges = configuration.tools.iter().filter_map(|tool| match tool.connector() {
+        Connector::Amqp(amqp) => Some(amqp.exchange.clone()),
+        Connector::Http(_) => None,
+    });
+    [access::roles(exchanges), access::people(&configuration.directory)].concat()
+}
+
+/// Creates everyone with a random password, or gives an existing user a new one. Returns an AMQP URL by user.
+pub async fn create(
+    management: &Management,
+    amqp_url: &str,
+    configuration: &Configuration,
+) -> anyhow::Result<BTreeMap<String, String>> {
+    let mut urls = BTreeMap::new();
+    for access in everyone(configuration) {
+        let password = format!("{:032x}", rand::random::<u128>());
+        management.grant(&access, &password).await?;
+        let mut url = Url::parse(amqp_url).context("the AMQP URL")?;
+        let fits = url.set_username(&access.user).is_ok() && url.set_password(Some(&password)).is_ok();
+        anyhow::ensure!(fits, "the AMQP URL cannot carry a user");
+        urls.insert(access.user, url.into());
+    }
+    Ok(urls)
+}
+
+/// Brings the permissions of existing users up to date. Returns those who have no user yet.
+pub async fn permit(management: &Management, configuration: &Configuration) -> anyhow::Result<Vec<String>> {
+    let mut missing = Vec::new();
+    for access in everyone(configuration) {
+        if !management.permit(&access).await? {
+            missing.push(access.user);
+        }
+    }
+    Ok(missing)
+}
+
+/// `agent-airline` as it is called in an environment file: `AGENT_AIRLINE_AMQP_URL`.
+pub fn variable(user: &str) -> String {
+    let name: String =
+        user.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect();
+    format!("{name}_AMQP_URL")
+}
