@@ -21,13 +21,18 @@ pub struct Folder {
 impl Folder {
     /// Reads and checks a folder. Everything that is wrong is in the error, one problem a line.
     pub fn read(dir: &Path) -> anyhow::Result<Self> {
+        Self::read_with(dir, |name| std::env::var(name).ok())
+    }
+
+    /// The same, with `variables` in place of the environment.
+    pub fn read_with(dir: &Path, variables: impl Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
         let settings = Settings::read(dir).map_err(|error| UsageError(error.to_string()))?;
         let read = |name: &str| {
             let path = dir.join(name);
             fs::read_to_string(&path)
                 .with_context(|| UsageError(format!("{} cannot be read", path.display())))
         };
-        let tools = expand("tools.yaml", &read("tools.yaml")?, |name| std::env::var(name).ok());
+        let tools = expand("tools.yaml", &read("tools.yaml")?, variables);
         let sources = Sources {
             policy: read("policy.yaml")?,
             tools: tools.map_err(problems)?,

@@ -14,15 +14,27 @@ use crate::{Connections, folder::Folder, output::show, users};
 pub(crate) enum DbCommand {
     /// Run the migrations that have not been run yet, as the database's owner
     Migrate,
+    /// Give each process's role exactly the rights that it needs, as the database's owner
+    #[command(after_help = "The roles countersign_router, countersign_executor, countersign_sampler and\n\
+        countersign_operator must exist: deploy/postgres/roles.sql makes them.")]
+    Grant,
 }
 
 pub(crate) async fn db(to: &Connections, command: DbCommand) -> anyhow::Result<ExitCode> {
-    let DbCommand::Migrate = command;
-    let applied = to.store()?.migrate().await?;
-    show(to, &applied, || match applied.is_empty() {
-        true => "the database is up to date".into(),
-        false => format!("applied {}", applied.join(", ")),
-    })
+    let store = to.store()?;
+    match command {
+        DbCommand::Migrate => {
+            let applied = store.migrate().await?;
+            show(to, &applied, || match applied.is_empty() {
+                true => "the database is up to date".into(),
+                false => format!("applied {}", applied.join(", ")),
+            })
+        }
+        DbCommand::Grant => {
+            store.grant().await?;
+            show(to, &"granted", || "each role has the rights that it needs".into())
+        }
+    }
 }
 
 /// Keys.
@@ -63,7 +75,7 @@ pub(crate) async fn users(to: &Connections, command: UsersCommand) -> anyhow::Re
     let folder = Folder::read(&config)?;
     let amqp_url = to.amqp()?;
     let management = Management::new(to.management()?, &users::vhost(amqp_url)?)?;
-    let urls = users::create(&management, amqp_url, &folder.configuration).await?;
+    let urls = users::create(&management, amqp_url, &folder.configuration, users::random_password).await?;
     let mut file = fs::OpenOptions::new()
         .write(true)
         .create_new(true)

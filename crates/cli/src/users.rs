@@ -26,15 +26,17 @@ pub fn everyone(configuration: &Configuration) -> Vec<Access> {
     [access::roles(exchanges), access::people(&configuration.directory)].concat()
 }
 
-/// Creates everyone with a random password, or gives an existing user a new one. Returns an AMQP URL by user.
+/// Creates everyone with the password that `password` gives, or gives an existing user that one. Returns an
+/// AMQP URL by user.
 pub async fn create(
     management: &Management,
     amqp_url: &str,
     configuration: &Configuration,
+    password: impl Fn(&str) -> String,
 ) -> anyhow::Result<BTreeMap<String, String>> {
     let mut urls = BTreeMap::new();
     for access in everyone(configuration) {
-        let password = format!("{:032x}", rand::random::<u128>());
+        let password = password(&access.user);
         management.grant(&access, &password).await?;
         let mut url = Url::parse(amqp_url).context("the AMQP URL")?;
         let fits = url.set_username(&access.user).is_ok() && url.set_password(Some(&password)).is_ok();
@@ -42,6 +44,11 @@ pub async fn create(
         urls.insert(access.user, url.into());
     }
     Ok(urls)
+}
+
+/// 128 random bits in hex.
+pub fn random_password(_user: &str) -> String {
+    format!("{:032x}", rand::random::<u128>())
 }
 
 /// Brings the permissions of existing users up to date. Returns those who have no user yet.

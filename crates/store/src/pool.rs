@@ -67,4 +67,12 @@ impl Store {
         let report = embedded::migrations::runner().run_async(&mut **client.as_mut()).await?;
         Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
     }
+
+    /// Gives each process's role its rights. Needs the owner's.
+    pub async fn grant(&self) -> Result<(), StoreError> {
+        let mut client = self.client().await?;
+        let tx = client.transaction().await?;
+        tx.batch_execute(include_str!("../../../deploy/postgres/grants.sql")).await?;
+        Ok(tx.commit().await?)
+    }
 }

@@ -5,3 +5,6 @@ pub mod isolation;
 pub mod wait;
 pub mod proxy;
 pub mod process;
+pub mod system;
+pub mod clients;
+pub mod tools;

@@ -1,1 +1,52 @@
-fn main() {}
+//! Countersign's own commands: `cargo xtask demo`, `test`, `up`, `bench`.
+
+mod airline;
+mod bench;
+mod build;
+mod demo;
+mod test;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Everything that the project needs, on services of its own", long_about = "\
+Everything that the project needs, on services of its own.\n\n\
+RabbitMQ and PostgreSQL are taken from COUNTERSIGN_AMQP_URL (with COUNTERSIGN_MANAGEMENT_URL) and \
+COUNTERSIGN_DATABASE_URL where these are set. Otherwise private instances are started from the machine's own \
+programs on free loopback ports in a scratch folder, and stopped at the end; missing programs are installed by \
+the system's package manager.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run an airline's customer service through the whole system and show what happened
+    Demo(demo::DemoArgs),
+    /// Pass every test; further arguments go to the test runner
+    Test(test::TestArgs),
+    /// Start services and all roles, and run until interrupted
+    Up(up::UpArgs),
+    /// Measure throughput and latency
+    Bench(bench::BenchArgs),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    // Already installed is as good as installed.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let done = match Cli::parse().command {
+        Command::Demo(args) => demo::run(args).await,
+        Command::Test(args) => test::run(args).await,
+        Command::Up(args) => up::run(args).await,
+        Command::Bench(args) => bench::run(args).await,
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("xtask: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -193,7 +193,7 @@ fn a_bad_policy_is_refused_with_line_and_help() {
         (
             "> decimal(\"100\")",
             "> \"100\"",
-            "policy.yaml:52: when: of the rule \"large-certificates\": < and > may compare plain strings",
+            "policy.yaml:51: when: of the rule \"large-certificates\": < and > may compare plain strings",
         ),
         ("rate: 0.05", "rate: 1.5", "policy.yaml:26: the audit rate 1.5 is not a probability; write 0.0"),
         ("rate: 0.05", "rate: .nan", "policy.yaml:26: "),

@@ -70,6 +70,7 @@ impl Services {
             (None, Some(url)) => url,
             (None, None) => default_management(&amqp_url)?,
         };
+        roles(&database_url).await.context("making the database roles")?;
         Ok(Self { amqp_url, management_url, database_url, rabbitmq, postgres, scratch })
     }
 
@@ -79,6 +80,7 @@ impl Services {
         install::everything(true, true)?;
         let (rabbitmq, postgres) =
             tokio::try_join!(RabbitMq::start(scratch.path()), Postgres::start(scratch.path()))?;
+        roles(&postgres.database_url("postgres")).await.context("making the database roles")?;
         Ok(Self {
             amqp_url: rabbitmq.amqp_url(),
             management_url: rabbitmq.management_url(),
@@ -104,6 +106,20 @@ impl Services {
         }
         self.scratch.close().context("removing the scratch folder")
     }
+}
+
+/// Makes the processes' database roles, with the owner's password. Systems side by side share them.
+async fn roles(database_url: &str) -> anyhow::Result<()> {
+    let url = Url::parse(database_url).context("the database URL")?;
+    let password = url.password().unwrap_or_default().replace('\'', "''");
+    let (client, connection) = tokio_postgres::connect(database_url, tokio_postgres::NoTls).await?;
+    let connection = tokio::spawn(connection);
+    client.batch_execute(include_str!("../../../../deploy/postgres/roles.sql")).await?;
+    for role in ["router", "executor", "sampler", "operator"] {
+        client.batch_execute(&format!("ALTER ROLE countersign_{role} PASSWORD '{password}'")).await?;
+    }
+    drop(client);
+    Ok(connection.await??)
 }
 
 /// Others must be able to pass through it: PostgreSQL runs as another user where we are root.

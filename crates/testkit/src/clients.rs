@@ -1,0 +1,197 @@
+//! Stand-ins for the programs of others: agents, reviewer apps, auditors. They know only the contract.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use chrono::Utc;
+use countersign_broker::{
+    publisher::{Outgoing, Publisher},
+    session::Session,
+    topology::{ACTIONS, DECISIONS, FINDINGS, approvals_queue, audits_queue, outcomes_queue},
+};
+use countersign_core::message::{
+    ApprovalRequest, AuditRequest, CloudEvent, Decision, DecisionData, FindingData, OutcomeData, kind,
+};
+use futures_util::StreamExt as _;
+use lapin::{
+    Consumer,
+    options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
+    types::FieldTable,
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+/// A proposal as an agent writes it.
+pub fn proposal(agent: &str, id: &str, tool: &str, arguments: Value) -> Value {
+    json!({
+        "specversion": "1.0", "id": id, "source": format!("/agents/{agent}"), "type": kind::PROPOSED,
+        "time": Utc::now(), "datacontenttype": "application/json",
+        "data": {"tool": tool, "arguments": arguments, "agent": {"id": agent, "version": "1.4.2", "model": "gpt-4o"}},
+    })
+}
+
+/// Consumes a queue of events.
+pub struct Reader {
+    consumer: Consumer,
+    _session: Session,
+}
+
+impl Reader {
+    /// Starts to consume.
+    pub async fn open(url: &str, queue: &str) -> anyhow::Result<Self> {
+        let session = Session::open(url, "stand-in").await?;
+        session.channel.basic_qos(512, BasicQosOptions::default()).await?;
+        let consumer = session
+            .channel
+            .basic_consume(queue.into(), "".into(), BasicConsumeOptions::default(), FieldTable::default())
+            .await?;
+        Ok(Self { consumer, _session: session })
+    }
+
+    /// The next event, acked, if one comes within `limit`.
+    pub async fn next<T: DeserializeOwned>(&mut self, limit: Duration) -> anyhow::Result<Option<CloudEvent<T>>> {
+        let Ok(next) = tokio::time::timeout(limit, self.consumer.next()).await else { return Ok(None) };
+        let delivery = next.context("the queue was closed")??;
+        delivery.ack(BasicAckOptions::default()).await?;
+        Ok(Some(serde_json::from_slice(&delivery.data)?))
+    }
+}
+
+/// An agent.
+pub struct Agent {
+    /// Its id in the directory.
+    pub id: String,
+    publisher: Publisher,
+    outcomes: Reader,
+}
+
+impl Agent {
+    /// Connects with the agent's own URL.
+    pub async fn connect(url: &str, id: &str) -> anyhow::Result<Self> {
+        Ok(Self {
+            id: id.into(),
+            publisher: Publisher::connect(url, "agent").await?,
+            outcomes: Reader::open(url, &outcomes_queue(id)).await?,
+        })
+    }
+
+    /// Proposes one action.
+    pub async fn propose(&self, id: &str, tool: &str, arguments: Value) -> anyhow::Result<()> {
+        self.send(&[proposal(&self.id, id, tool, arguments)]).await
+    }
+
+    /// Sends events as they are.
+    pub async fn send(&self, events: &[Value]) -> anyhow::Result<()> {
+        let bodies: Vec<Vec<u8>> = events.iter().map(|event| event.to_string().into_bytes()).collect();
+        self.send_raw(&bodies).await
+    }
+
+    /// Sends bytes as they are, confirmed.
+    pub async fn send_raw(&self, bodies: &[Vec<u8>]) -> anyhow::Result<()> {
+        let messages: Vec<Outgoing> = bodies
+            .iter()
+            .map(|body| Outgoing {
+                exchange: ACTIONS,
+                routing_key: "tool".into(),
+                message_id: uuid::Uuid::now_v7().to_string(),
+                body: body.clone(),
+            })
+            .collect();
+        for window in messages.chunks(256) {
+            self.publisher.publish(window).await?;
+        }
+        Ok(())
+    }
+
+    /// The next outcome, if one comes within `limit`.
+    pub async fn outcome(&mut self, limit: Duration) -> anyhow::Result<Option<OutcomeData>> {
+        Ok(self.outcomes.next::<OutcomeData>(limit).await?.map(|event| event.data))
+    }
+}
+
+/// A reviewer app: consumes one group's requests and decides each as `judge` says; `None` leaves it open.
+pub struct ReviewerApp {
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+impl ReviewerApp {
+    /// Connects with the reviewer's own URL and works until it is dropped.
+    pub async fn start(
+        url: &str,
+        group: &str,
+        mut judge: impl FnMut(&ApprovalRequest) -> Option<(Decision, Option<String>)> + Send + 'static,
+    ) -> anyhow::Result<Self> {
+        let mut requests = Reader::open(url, &approvals_queue(group)).await?;
+        let publisher = Publisher::connect(url, "reviewer-app").await?;
+        let task = tokio::spawn(async move {
+            loop {
+                let Some(event) = requests.next::<ApprovalRequest>(Duration::from_secs(3600)).await? else {
+                    return Ok(());
+                };
+                if let Some((decision, reason)) = judge(&event.data) {
+                    publisher.publish(&[decide(&event.data, decision, reason)]).await?;
+                }
+            }
+        });
+        Ok(Self { task })
+    }
+
+    /// Whether it still works.
+    pub fn is_working(&self) -> bool {
+        !self.task.is_finished()
+    }
+}
+
+impl Drop for ReviewerApp {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A decision on a request, bound to the digest that it shows.
+pub fn decide(request: &ApprovalRequest, decision: Decision, reason: Option<String>) -> Outgoing {
+    let data = DecisionData { approval: request.approval, digest: request.digest.clone(), decision, reason };
+    let event = CloudEvent::new(Outgoing::fresh_id(), "/reviewers/app", kind::APPROVAL_DECIDED, Utc::now(), data);
+    Outgoing::event(DECISIONS, "decision", &event)
+}
+
+/// An auditor app: consumes one group's audits and judges each as `judge` says; `None` leaves it open.
+pub struct AuditorApp {
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+impl AuditorApp {
+    /// Connects with the auditor's own URL and works until it is dropped.
+    pub async fn start(
+        url: &str,
+        group: &str,
+        mut judge: impl FnMut(&AuditRequest) -> Option<FindingData> + Send + 'static,
+    ) -> anyhow::Result<Self> {
+        let mut requests = Reader::open(url, &audits_queue(group)).await?;
+        let publisher = Publisher::connect(url, "auditor-app").await?;
+        let task = tokio::spawn(async move {
+            loop {
+                let Some(event) = requests.next::<AuditRequest>(Duration::from_secs(3600)).await? else {
+                    return Ok(());
+                };
+                if let Some(finding) = judge(&event.data) {
+                    publisher.publish(&[found(finding)]).await?;
+                }
+            }
+        });
+        Ok(Self { task })
+    }
+}
+
+impl Drop for AuditorApp {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A finding as a message.
+pub fn found(data: FindingData) -> Outgoing {
+    let event = CloudEvent::new(Outgoing::fresh_id(), "/auditors/app", kind::AUDIT_FINDING, Utc::now(), data);
+    Outgoing::event(FINDINGS, "finding", &event)
+}

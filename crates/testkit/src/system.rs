@@ -1,0 +1,171 @@
+//! A whole system on given services: database, keys, broker users, configuration, and a process per role.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use countersign_broker::management::Management;
+use countersign_cli::{apply, folder::Folder, users};
+use countersign_store::Store;
+use countersign_worker::keys;
+use url::Url;
+
+use crate::{process::Process, wait::eventually};
+
+/// The roles, in the order of an action's life.
+pub const ROLES: [&str; 3] = ["router", "executor", "sampler"];
+
+/// Where a system runs.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The broker, as administrator, with the virtual host.
+    pub amqp_url: String,
+    /// Its management API.
+    pub management_url: String,
+    /// The database, as owner.
+    pub database_url: String,
+    /// Folder for keys and logs.
+    pub scratch: PathBuf,
+    /// The built binary.
+    pub binary: PathBuf,
+}
+
+/// A system that has been set up.
+pub struct System {
+    /// Where it runs.
+    pub place: Place,
+    /// Its configuration folder.
+    pub config: PathBuf,
+    /// What was applied.
+    pub folder: Folder,
+    users: BTreeMap<String, String>,
+    processes: BTreeMap<String, Process>,
+}
+
+/// The binary that `cargo xtask` built.
+pub fn binary() -> anyhow::Result<PathBuf> {
+    let path = env::var_os("COUNTERSIGN_BIN").context("COUNTERSIGN_BIN is not set: run `cargo xtask test`")?;
+    Ok(path.into())
+}
+
+/// The same password for the same user of the same broker, so that systems side by side can share users.
+fn password(amqp_url: &str, user: &str) -> String {
+    use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+    let secret = Url::parse(amqp_url).ok().and_then(|url| url.password().map(str::to_owned));
+    let half = |salt: u8| {
+        let mut hasher = DefaultHasher::new();
+        (salt, &secret, user).hash(&mut hasher);
+        hasher.finish()
+    };
+    format!("{:016x}{:016x}", half(0), half(1))
+}
+
+impl System {
+    /// Migrates the database, makes keys and users, and applies `config`. Starts nothing.
+    pub async fn set_up(
+        place: Place,
+        config: &Path,
+        operator: &str,
+        variables: impl Fn(&str) -> Option<String>,
+    ) -> anyhow::Result<Self> {
+        let folder = Folder::read_with(config, variables)?;
+        let store = Store::new(&place.database_url, "countersign-setup", 2)?;
+        store.migrate().await?;
+        store.grant().await?;
+        keys::generate(&place.scratch.join("keys"))?;
+        let management = Management::new(&place.management_url, &users::vhost(&place.amqp_url)?)?;
+        let users =
+            users::create(&management, &place.amqp_url, &folder.configuration, |user| password(&place.amqp_url, user))
+                .await?;
+        apply::apply(&store, &place.amqp_url, &folder, operator).await?;
+        Ok(Self { place, config: config.into(), folder, users, processes: BTreeMap::new() })
+    }
+
+    /// The AMQP URL of a user.
+    pub fn url(&self, user: &str) -> anyhow::Result<&str> {
+        self.users.get(user).map(String::as_str).with_context(|| format!("there is no AMQP user {user:?}"))
+    }
+
+    /// The database as a role's own user, who has the owner's password.
+    pub fn database_url(&self, role: &str) -> anyhow::Result<String> {
+        let mut url = Url::parse(&self.place.database_url)?;
+        let user = format!("countersign_{role}");
+        anyhow::ensure!(url.set_username(&user).is_ok(), "the database URL cannot carry a user");
+        Ok(url.into())
+    }
+
+    /// A pool as the database's owner.
+    pub fn store(&self) -> anyhow::Result<Store> {
+        Ok(Store::new(&self.place.database_url, "countersign-test", 4)?)
+    }
+
+    /// Starts a process of a role. `name` tells several of one role apart.
+    pub fn start(&mut self, role: &str, name: &str) -> anyhow::Result<()> {
+        let mut command = Command::new(&self.place.binary);
+        command
+            .arg(role)
+            .arg("--config")
+            .arg(&self.config)
+            .arg("--keys")
+            .arg(self.place.scratch.join("keys"))
+            .env("COUNTERSIGN_AMQP_URL", self.url(&format!("countersign-{role}"))?)
+            .env("COUNTERSIGN_DATABASE_URL", self.database_url(role)?)
+            .env_remove("COUNTERSIGN_MANAGEMENT_URL");
+        let log = self.place.scratch.join(format!("{name}.log"));
+        self.processes.insert(name.into(), Process::spawn(command, &log)?);
+        Ok(())
+    }
+
+    /// Starts one process of each role.
+    pub fn start_all(&mut self) -> anyhow::Result<()> {
+        ROLES.iter().try_for_each(|role| self.start(role, role))
+    }
+
+    /// A running process.
+    pub fn process(&mut self, name: &str) -> anyhow::Result<&mut Process> {
+        self.processes.get_mut(name).with_context(|| format!("no process {name:?} runs"))
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self, name: &str) -> anyhow::Result<()> {
+        let mut process = self.processes.remove(name).with_context(|| format!("no process {name:?} runs"))?;
+        process.kill().map(drop)
+    }
+
+    /// What a process has logged.
+    pub fn log(&self, name: &str) -> String {
+        std::fs::read_to_string(self.place.scratch.join(format!("{name}.log"))).unwrap_or_default()
+    }
+
+    /// The command line with this system's services, as administrator and owner.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.place.binary);
+        command
+            .env("COUNTERSIGN_AMQP_URL", &self.place.amqp_url)
+            .env("COUNTERSIGN_MANAGEMENT_URL", &self.place.management_url)
+            .env("COUNTERSIGN_DATABASE_URL", &self.place.database_url);
+        command
+    }
+
+    /// Lets every process drain and end.
+    pub async fn stop(&mut self) -> anyhow::Result<()> {
+        for process in self.processes.values() {
+            // One that has ended already needs no signal.
+            let _ = process.signal(nix::sys::signal::Signal::SIGTERM);
+        }
+        while let Some((name, mut process)) = self.processes.pop_first() {
+            eventually(&format!("{name} drains and ends"), Duration::from_secs(60), async || process.ended()).await?;
+        }
+        Ok(())
+    }
+
+    /// Names of processes that have ended by themselves.
+    pub fn ended(&mut self) -> Vec<String> {
+        self.processes.iter_mut().filter_map(|(name, process)| process.ended().map(|_| name.clone())).collect()
+    }
+}

@@ -1,0 +1,60 @@
+//! Building the binary, and running under services that are always stopped.
+
+use std::{path::PathBuf, process::Command};
+
+use anyhow::{Context as _, ensure};
+use countersign_testkit::{services::Services, system::Place};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The workspace's folder.
+pub(crate) fn workspace() -> PathBuf {
+    let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    manifest.ancestors().nth(2).map(PathBuf::from).unwrap_or(manifest)
+}
+
+/// Builds `countersign` and says where it is.
+pub(crate) fn binary(release: bool) -> anyhow::Result<PathBuf> {
+    eprintln!("building countersign ...");
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(["build", "--quiet", "--locked", "--package", "countersign-cli"]).current_dir(workspace());
+    if release {
+        command.arg("--release");
+    }
+    ensure!(command.status().context("running cargo")?.success(), "countersign does not build");
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from);
+    Ok(target.join(if release { "release" } else { "debug" }).join("countersign"))
+}
+
+/// Starts services, runs `work` until it is done or interrupted, and stops them whatever happened.
+/// `None`: interrupted.
+pub(crate) async fn with_services<T>(
+    work: impl AsyncFnOnce(&Services) -> anyhow::Result<T>,
+) -> anyhow::Result<Option<T>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    eprintln!("starting services ...");
+    let services = tokio::select! {
+        services = Services::start() => services?,
+        _ = interrupt.recv() => return Ok(None),
+        _ = terminate.recv() => return Ok(None),
+    };
+    let done = tokio::select! {
+        done = work(&services) => done.map(Some),
+        _ = interrupt.recv() => Ok(None),
+        _ = terminate.recv() => Ok(None),
+    };
+    eprintln!("stopping services ...");
+    services.stop().await?;
+    done
+}
+
+/// A place for one system on these services.
+pub(crate) fn place(services: &Services, binary: PathBuf) -> Place {
+    Place {
+        amqp_url: services.amqp_url.clone(),
+        management_url: services.management_url.clone(),
+        database_url: services.database_url.clone(),
+        scratch: services.scratch().into(),
+        binary,
+    }
+}

@@ -1,0 +1,118 @@
+//! `cargo xtask test`: every test, on services of its own.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+    time::Duration,
+};
+
+use anyhow::{Context as _, ensure};
+use clap::Args;
+use countersign_testkit::services::{self, Services, packages};
+
+use crate::build;
+
+/// Every test.
+#[derive(Args)]
+pub(crate) struct TestArgs {
+    /// For the test runner, such as a filter
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
+}
+
+pub(crate) async fn run(args: TestArgs) -> anyhow::Result<ExitCode> {
+    let binary = build::binary(false)?;
+    let python = python()?;
+    let passed = build::with_services(async |services| {
+        let mut passed = true;
+        for mut command in runners(&args.arguments) {
+            environment(&mut command, services, &binary, &python);
+            passed &= finish(command).await?;
+        }
+        Ok(passed)
+    })
+    .await?;
+    Ok(if passed == Some(true) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn has(program: &str, arguments: &[&str]) -> bool {
+    Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success())
+}
+
+/// nextest where it is installed, else cargo's own runner; documentation tests need the latter anyway.
+fn runners(arguments: &[String]) -> Vec<Command> {
+    let cargo = || {
+        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command.current_dir(build::workspace());
+        command
+    };
+    let mut runner = cargo();
+    let nextest = has("cargo", &["nextest", "--version"]);
+    if nextest {
+        runner.args(["nextest", "run", "--workspace", "--locked", "--no-fail-fast"]);
+    } else {
+        // Fault tests take services of their own: too many at a time are only slow.
+        runner.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
+    }
+    runner.args(arguments);
+    if nextest && arguments.is_empty() {
+        let mut documentation = cargo();
+        documentation.args(["test", "--workspace", "--locked", "--doc", "--quiet"]);
+        return vec![runner, documentation];
+    }
+    vec![runner]
+}
+
+fn environment(command: &mut Command, services: &Services, binary: &Path, python: &Python) {
+    command
+        .env(services::AMQP_URL, &services.amqp_url)
+        .env(services::MANAGEMENT_URL, &services.management_url)
+        .env(services::DATABASE_URL, &services.database_url)
+        .env("COUNTERSIGN_BIN", binary)
+        .env("COUNTERSIGN_TEST_PYTHON", &python.program)
+        .env("PYTHONPATH", &python.modules);
+}
+
+/// Waits for a runner, which has its own way with Ctrl-C: it is in our process group.
+async fn finish(command: Command) -> anyhow::Result<bool> {
+    let mut child = tokio::process::Command::from(command).kill_on_drop(true).spawn().context("running cargo")?;
+    loop {
+        match tokio::time::timeout(Duration::from_secs(60), child.wait()).await {
+            Ok(status) => return Ok(status?.success()),
+            Err(_) => continue,
+        }
+    }
+}
+
+/// A Python for the test with a foreign client.
+struct Python {
+    program: String,
+    modules: PathBuf,
+}
+
+/// The client library of the foreign client: pure Python, from the Python package index.
+const PIKA: &str = "pika==1.3.2";
+
+fn python() -> anyhow::Result<Python> {
+    let program = "python3".to_owned();
+    if !has(&program, &["--version"]) {
+        packages(&["python3"])?;
+    }
+    let modules = build::workspace().join("target/python");
+    let importable = Command::new(&program).args(["-c", "import pika"]).env("PYTHONPATH", &modules).output();
+    if importable.is_ok_and(|output| output.status.success()) {
+        return Ok(Python { program, modules });
+    }
+    eprintln!("installing {PIKA} for the foreign client's test ...");
+    if !has(&program, &["-m", "pip", "--version"]) {
+        packages(&["python3-pip"])?;
+    }
+    let status = Command::new(&program)
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--root-user-action=ignore"])
+        .arg("--target")
+        .arg(&modules)
+        .arg(PIKA)
+        .status()?;
+    ensure!(status.success(), "{PIKA} cannot be installed; run: python3 -m pip install {PIKA}");
+    Ok(Python { program, modules })
+}

@@ -1,0 +1,31 @@
+-- What each process may do, once per database, as its owner, after the migrations. `countersign db grant` runs it.
+-- Nobody may delete anything, and nobody may change evidence, permits, outcomes or sampling once written.
+REVOKE ALL ON ALL TABLES IN SCHEMA public FROM countersign_router, countersign_executor, countersign_sampler, countersign_operator;
+REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+GRANT USAGE ON SCHEMA public TO countersign_router, countersign_executor, countersign_sampler, countersign_operator;
+GRANT SELECT ON ALL TABLES IN SCHEMA public TO countersign_router, countersign_executor, countersign_sampler, countersign_operator;
+GRANT INSERT ON evidence, evidence_pending, quarantine TO countersign_router, countersign_executor, countersign_sampler, countersign_operator;
+-- FOR SHARE needs the right to update some column; this one can only ever be true.
+GRANT UPDATE (only_row) ON active TO countersign_router, countersign_executor, countersign_sampler, countersign_operator;
+
+-- The router: everything up to the permit, and the outcomes of what is never executed.
+GRANT INSERT ON actions, payloads, permits, approvals, outcomes TO countersign_router;
+GRANT UPDATE (state, verdict, rule, generation, policy_version, audit_rate, audit_group, approved, approvers, permit,
+              decided_at, ended_at, state_at) ON actions TO countersign_router;
+GRANT UPDATE (content, digest) ON payloads TO countersign_router;
+GRANT UPDATE ON approvals TO countersign_router;
+GRANT UPDATE (replayed_at) ON quarantine TO countersign_router;
+
+-- The executor: claims and results. It can neither approve nor issue a permit nor change a verdict.
+GRANT UPDATE (state, fence, lease_until, started_at, ended_at, state_at) ON actions TO countersign_executor;
+GRANT INSERT ON outcomes TO countersign_executor;
+GRANT UPDATE ON sweep_marks TO countersign_executor;
+
+-- The sampler: the coin, audits, and what an auditor found of actions in doubt.
+GRANT INSERT ON sampling, audits, outcomes TO countersign_sampler;
+GRANT UPDATE ON audits TO countersign_sampler;
+GRANT UPDATE (state, ended_at, state_at) ON actions TO countersign_sampler;
+
+-- Operators: configurations and holds.
+GRANT INSERT ON configs, active, holds TO countersign_operator;
+GRANT UPDATE ON active, holds TO countersign_operator;
