@@ -1,1 +1,144 @@
-//! Countersign's end-to-end suites.
+//! What the end-to-end suites share: a running gate with stand-ins around it.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::Context as _;
+use countersign_core::{action::Outcome, message::OutcomeData};
+use countersign_testkit::{
+    clients::Agent,
+    isolation::TestEnv,
+    services::Services,
+    system::{Place, System, binary},
+    tools::{Behaviour, ToolService},
+    wait::eventually,
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// Longer than anything takes on a busy machine; a test that waits this long has failed.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// A gate with its tool service, in a virtual host and a database of its own.
+pub struct Gate {
+    /// The system under test.
+    pub system: System,
+    /// What it acts on.
+    pub tools: ToolService,
+    env: TestEnv,
+    _scratch: TempDir,
+}
+
+/// The configuration folder of the suites.
+pub fn config() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/gate")
+}
+
+/// A tool service that does whatever it is asked.
+pub fn willing(_tool: &str, arguments: &Value) -> Result<Value, (u16, String)> {
+    Ok(json!({"done": arguments}))
+}
+
+impl Gate {
+    /// Everything runs, on the services of `cargo xtask test`.
+    pub async fn start() -> anyhow::Result<Self> {
+        Self::with(TestEnv::new().await?, willing).await
+    }
+
+    /// The same with a tool service of the test's own behaviour.
+    pub async fn acting(behaviour: impl Behaviour) -> anyhow::Result<Self> {
+        Self::with(TestEnv::new().await?, behaviour).await
+    }
+
+    /// The same on services that the test may hurt.
+    pub async fn on(services: &Services) -> anyhow::Result<Self> {
+        Self::with(TestEnv::of(services).await?, willing).await
+    }
+
+    async fn with(env: TestEnv, behaviour: impl Behaviour) -> anyhow::Result<Self> {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let scratch = tempfile::Builder::new().prefix("countersign-test-").tempdir()?;
+        let tools = ToolService::start(behaviour).await?;
+        let place = Place {
+            amqp_url: env.amqp_url.clone(),
+            management_url: env.management_url.clone(),
+            database_url: env.database_url.clone(),
+            scratch: scratch.path().into(),
+            binary: binary()?,
+        };
+        let url = tools.url().to_owned();
+        let variables = move |name: &str| (name == "TEST_TOOLS_URL").then(|| url.clone());
+        let mut system = System::set_up(place, &config(), "olga", variables).await?;
+        system.start_all()?;
+        Ok(Self { system, tools, env, _scratch: scratch })
+    }
+
+    /// An agent of the directory.
+    pub async fn agent(&self, id: &str) -> anyhow::Result<Agent> {
+        Agent::connect(self.system.url(&format!("agent-{id}"))?, id).await
+    }
+
+    /// One number from the test's database.
+    pub async fn count(&self, sql: &str) -> anyhow::Result<i64> {
+        let store = self.system.store()?;
+        let mut client = store.client().await?;
+        let tx = client.transaction().await?;
+        Ok(tx.query_one(sql, &[]).await.with_context(|| sql.to_owned())?.get(0))
+    }
+
+    /// Waits until a count is at least `least`.
+    pub async fn reaches(&self, sql: &str, least: i64) -> anyhow::Result<()> {
+        let what = format!("{sql} reaches {least}");
+        eventually(&what, LIMIT, async || {
+            self.count(sql).await.ok().filter(|count| *count >= least).map(drop)
+        })
+        .await
+    }
+
+    /// Runs the command line as administrator and owner. Its standard output, and whether it succeeded.
+    pub fn cli(&self, arguments: &[&str]) -> anyhow::Result<(String, bool)> {
+        self.cli_as(&self.env.amqp_url, arguments)
+    }
+
+    /// The same as another AMQP user.
+    pub fn cli_as(&self, amqp_url: &str, arguments: &[&str]) -> anyhow::Result<(String, bool)> {
+        let output = self
+            .system
+            .command()
+            .args(arguments)
+            .env("COUNTERSIGN_AMQP_URL", amqp_url)
+            .env("TEST_TOOLS_URL", self.tools.url())
+            .output()?;
+        let text =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        Ok((text, output.status.success()))
+    }
+
+    /// A refusal noted in the timeline of an agent's action: how many with this code.
+    pub async fn refusals(&self, kind: &str, code: &str) -> anyhow::Result<i64> {
+        self.count(&format!(
+            "SELECT count(*) FROM evidence WHERE kind = '{kind}' AND body->>'code' = '{code}'"
+        ))
+        .await
+    }
+
+    /// Stops the processes and removes what the test made. A worker's log is worth reading if one complained.
+    pub async fn close(mut self) -> anyhow::Result<()> {
+        self.system.stop().await?;
+        self.env.close().await
+    }
+}
+
+/// The next outcome of an agent, which must come.
+pub async fn answer(agent: &mut Agent) -> anyhow::Result<OutcomeData> {
+    agent.outcome(LIMIT).await?.context("no outcome came")
+}
+
+/// The next outcome must be this one.
+pub async fn expect(agent: &mut Agent, id: &str, outcome: Outcome) -> anyhow::Result<OutcomeData> {
+    let data = answer(agent).await?;
+    anyhow::ensure!(
+        data.action.id == id && data.outcome == outcome,
+        "expected {id} {outcome:?}, got {data:?}"
+    );
+    Ok(data)
+}

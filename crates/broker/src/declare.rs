@@ -19,8 +19,12 @@ pub async fn declare(channel: &Channel, topology: &Topology) -> Result<(), Broke
         let kind = ExchangeKind::Custom(exchange.kind.into());
         let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
         let doing = || format!("declaring exchange {:?}", exchange.name);
-        let declare =
-            channel.exchange_declare(exchange.name.as_str().into(), kind, options, table(&exchange.arguments));
+        let declare = channel.exchange_declare(
+            exchange.name.as_str().into(),
+            kind,
+            options,
+            table(&exchange.arguments),
+        );
         within(LIMIT, doing, declare).await?;
     }
     for queue in &topology.queues {

@@ -81,7 +81,12 @@ pub trait Handler: Send {
 const RETRIES: u32 = 10;
 
 /// Runs a lane until `stop`, through every failure of broker and database.
-pub async fn run<H: Handler>(name: Arc<str>, settings: LaneSettings, mut handler: H, stop: CancellationToken) {
+pub async fn run<H: Handler>(
+    name: Arc<str>,
+    settings: LaneSettings,
+    mut handler: H,
+    stop: CancellationToken,
+) {
     while !stop.is_cancelled() {
         let outcome = tokio::select! {
             outcome = cycle(&name, &settings, &mut handler, &stop) => outcome,
@@ -145,9 +150,9 @@ async fn cycle<H: Handler>(
             () = handler.admit(&batch) => {}
             () = stop.cancelled() => return Ok(()),
         }
-        let outgoing = timeout(settings.handle_limit, apply(handler, &batch))
-            .await
-            .map_err(|_| LaneError::Handler(format!("a batch took longer than {:?}", settings.handle_limit)))??;
+        let outgoing = timeout(settings.handle_limit, apply(handler, &batch)).await.map_err(|_| {
+            LaneError::Handler(format!("a batch took longer than {:?}", settings.handle_limit))
+        })??;
         publisher.publish(&outgoing).await?;
         let ack = last.ack(BasicAckOptions { multiple: true });
         if !within(REQUEST_LIMIT, || "acking a batch".into(), ack).await? {
@@ -196,9 +201,10 @@ async fn batch(
 fn convert(delivery: lapin::message::Delivery) -> Delivery {
     let properties = &delivery.properties;
     let copied = properties.headers().as_ref().is_some_and(|headers| {
-        headers.inner().keys().any(|key| {
-            key.as_str().eq_ignore_ascii_case("cc") || key.as_str().eq_ignore_ascii_case("bcc")
-        })
+        headers
+            .inner()
+            .keys()
+            .any(|key| key.as_str().eq_ignore_ascii_case("cc") || key.as_str().eq_ignore_ascii_case("bcc"))
     });
     Delivery {
         author: properties.user_id().as_ref().map(|user| user.as_str().to_owned()),

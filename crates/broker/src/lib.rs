@@ -4,14 +4,14 @@
 //! return, a closed channel, `Ok(false)` from an ack) is an error that drops the connections of the lane; an
 //! unacked delivery comes back, and nothing else needs to be remembered.
 
-pub mod topology;
 pub mod access;
 pub mod declare;
-pub mod management;
-pub mod session;
-pub mod publisher;
-pub mod lane;
-pub mod rpc;
 mod error;
+pub mod lane;
+pub mod management;
+pub mod publisher;
+pub mod rpc;
+pub mod session;
+pub mod topology;
 
 pub use error::BrokerError;

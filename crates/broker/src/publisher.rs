@@ -86,7 +86,10 @@ impl Publisher {
                 Ok(Confirmation::Nack(_)) => "it was refused (is a queue full?)",
                 Ok(Confirmation::NotRequested) => "confirms are off",
                 Err(source) => {
-                    return Err(BrokerError::Amqp { doing: format!("publishing to {:?}", exchange()), source });
+                    return Err(BrokerError::Amqp {
+                        doing: format!("publishing to {:?}", exchange()),
+                        source,
+                    });
                 }
             };
             return Err(BrokerError::Unconfirmed { exchange: exchange(), why });

@@ -73,7 +73,8 @@ impl RpcClient {
     pub async fn connect(url: &str) -> Result<Self, RpcError> {
         let session = Session::open_confirming(url, "countersign-executor:calls").await?;
         let options = BasicConsumeOptions { no_ack: true, ..Default::default() };
-        let consume = session.channel.basic_consume(REPLY_TO.into(), "".into(), options, FieldTable::default());
+        let consume =
+            session.channel.basic_consume(REPLY_TO.into(), "".into(), options, FieldTable::default());
         let replies = within(REQUEST_LIMIT, || "waiting for replies".into(), consume).await?;
         let (requests, asked) = mpsc::channel(WAITING);
         let alive = Arc::new(AtomicBool::new(true));

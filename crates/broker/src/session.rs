@@ -26,15 +26,12 @@ pub struct Session {
 impl Session {
     /// Opens a connection called `name` and a channel on it.
     pub async fn open(url: &str, name: &str) -> Result<Self, BrokerError> {
-        let mut uri: lapin::uri::AMQPUri = url.parse().map_err(|reason: String| BrokerError::Url {
-            url: without_password(url),
-            reason,
-        })?;
+        let mut uri: lapin::uri::AMQPUri =
+            url.parse().map_err(|reason: String| BrokerError::Url { url: without_password(url), reason })?;
         uri.query.heartbeat.get_or_insert(HEARTBEAT);
         let properties = ConnectionProperties::default().with_connection_name(name.into());
         let doing = || format!("connecting to {} as {name:?}", without_password(url));
-        let connection =
-            within(REQUEST_LIMIT, doing, Connection::connect_uri(uri, properties)).await?;
+        let connection = within(REQUEST_LIMIT, doing, Connection::connect_uri(uri, properties)).await?;
         let channel =
             within(REQUEST_LIMIT, || "opening a channel".into(), connection.create_channel()).await?;
         Ok(Self { channel, _connection: connection })

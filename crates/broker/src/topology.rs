@@ -165,8 +165,7 @@ impl Topology {
             [ACTIONS, DECISIONS, EXECUTION, SETTLED, FINDINGS].map(|name| own(name, name, "#", limits)),
         );
         queues.extend(
-            ["router", "executor", "sampler"]
-                .map(|role| own(&commands_queue(role), COMMANDS, role, limits)),
+            ["router", "executor", "sampler"].map(|role| own(&commands_queue(role), COMMANDS, role, limits)),
         );
         for agent in directory.agents() {
             queues.push(reader(outcomes_queue(&agent.id), OUTCOMES, outcome_key(&agent.id), limits));

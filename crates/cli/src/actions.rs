@@ -106,17 +106,25 @@ pub fn text(timeline: &Value) -> String {
     };
     // Writing into a String cannot fail.
     let mut out = String::new();
-    let _ = writeln!(out, "{} {}: {}", said("/action/source"), said("/action/event_id"), said("/action/state"));
+    let _ =
+        writeln!(out, "{} {}: {}", said("/action/source"), said("/action/event_id"), said("/action/state"));
     let _ = writeln!(out, "  {} {}", said("/action/tool"), said("/content/arguments"));
     let _ = writeln!(
         out,
         "  {} by rule {} of policy {}",
-        said("/action/verdict"), said("/action/rule"), said("/action/policy_version")
+        said("/action/verdict"),
+        said("/action/rule"),
+        said("/action/policy_version")
     );
     for entry in timeline["timeline"].as_array().into_iter().flatten() {
         let at = entry["occurred_at"].as_str().unwrap_or_default();
         let at = at.get(11..23).unwrap_or(at);
-        let _ = writeln!(out, "  {at}  {:<18} {}", entry["kind"].as_str().unwrap_or_default(), brief(&entry["body"]));
+        let _ = writeln!(
+            out,
+            "  {at}  {:<18} {}",
+            entry["kind"].as_str().unwrap_or_default(),
+            brief(&entry["body"])
+        );
     }
     out
 }
@@ -124,8 +132,22 @@ pub fn text(timeline: &Value) -> String {
 /// The members of an entry that a person looks for first.
 fn brief(body: &Value) -> String {
     let keys = [
-        "state", "verdict", "rule", "code", "reason_code", "error_code", "decision", "finding", "resolution", "by",
-        "message", "attempts", "fence", "pi", "selected", "forced",
+        "state",
+        "verdict",
+        "rule",
+        "code",
+        "reason_code",
+        "error_code",
+        "decision",
+        "finding",
+        "resolution",
+        "by",
+        "message",
+        "attempts",
+        "fence",
+        "pi",
+        "selected",
+        "forced",
     ];
     let parts: Vec<String> = keys
         .iter()

@@ -18,8 +18,10 @@ use crate::{Connections, args::usage, folder::Folder, output::show, users};
 
 /// Check a folder and make it active.
 #[derive(Args)]
-#[command(after_help = "Needs the database as its owner and the broker as an administrator. With --management-url\n\
-    the permissions of broker users follow the directory. A folder that does not check changes nothing.")]
+#[command(
+    after_help = "Needs the database as its owner and the broker as an administrator. With --management-url\n\
+    the permissions of broker users follow the directory. A folder that does not check changes nothing."
+)]
 pub struct ApplyArgs {
     /// The folder with policy.yaml, tools.yaml and directory.yaml
     dir: PathBuf,
@@ -42,12 +44,11 @@ pub(crate) async fn run(to: &Connections, args: ApplyArgs) -> anyhow::Result<Exi
     let value = json!({"generation": generation, "policy_version": folder.configuration.policy.version(),
                        "users_missing": missing});
     show(to, &value, || {
-        let mut text = format!(
-            "generation {generation} is active: policy {:?}",
-            folder.configuration.policy.version()
-        );
+        let mut text =
+            format!("generation {generation} is active: policy {:?}", folder.configuration.policy.version());
         if !missing.is_empty() {
-            text += &format!("\nno broker user yet for {}; see `countersign users create`", missing.join(", "));
+            text +=
+                &format!("\nno broker user yet for {}; see `countersign users create`", missing.join(", "));
         }
         text
     })

@@ -177,5 +177,7 @@ pub(crate) async fn heard(
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    anyhow::bail!("it was sent, but nobody has applied it yet; `countersign actions show {action}` tells when")
+    anyhow::bail!(
+        "it was sent, but nobody has applied it yet; `countersign actions show {action}` tells when"
+    )
 }

@@ -14,7 +14,13 @@ pub struct Connections {
     #[arg(long, global = true, env = "COUNTERSIGN_AMQP_URL", hide_env_values = true, value_name = "URL")]
     pub amqp_url: Option<String>,
     /// RabbitMQ's management API, for broker users and their permissions
-    #[arg(long, global = true, env = "COUNTERSIGN_MANAGEMENT_URL", hide_env_values = true, value_name = "URL")]
+    #[arg(
+        long,
+        global = true,
+        env = "COUNTERSIGN_MANAGEMENT_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
     pub management_url: Option<String>,
     /// Print JSON instead of text
     #[arg(long, global = true)]
@@ -53,8 +59,8 @@ impl Connections {
 
     /// The management API's URL.
     pub(crate) fn management(&self) -> anyhow::Result<&str> {
-        self.management_url
-            .as_deref()
-            .ok_or_else(|| usage("which management API? give --management-url or set COUNTERSIGN_MANAGEMENT_URL"))
+        self.management_url.as_deref().ok_or_else(|| {
+            usage("which management API? give --management-url or set COUNTERSIGN_MANAGEMENT_URL")
+        })
     }
 }

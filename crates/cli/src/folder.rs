@@ -50,11 +50,7 @@ pub(crate) fn problems(problems: Vec<Problem>) -> UsageError {
 }
 
 /// Replaces `${NAME}` by what `value` knows, so that addresses differ between installations and files don't.
-fn expand(
-    file: &str,
-    text: &str,
-    value: impl Fn(&str) -> Option<String>,
-) -> Result<String, Vec<Problem>> {
+fn expand(file: &str, text: &str, value: impl Fn(&str) -> Option<String>) -> Result<String, Vec<Problem>> {
     let (mut expanded, mut problems) = (String::with_capacity(text.len()), Vec::new());
     for (number, line) in text.split_inclusive('\n').enumerate() {
         let mut rest = line;

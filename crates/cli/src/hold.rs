@@ -18,11 +18,14 @@ use crate::{
 
 /// Stop and release.
 #[derive(Args)]
-#[command(args_conflicts_with_subcommands = true, after_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
 Without --agent, --tool or --rule everything is held. When the command returns, no permit is issued and no\n\
 claim starts for what is held; calls that had started go on. Nothing is lost: what is held waits.\n\n\
 Examples:\n  countersign hold --tool send_certificate --operator olga --reason 'duplicate certificates'\n  \
-countersign hold list\n  countersign hold release 3 --operator omar")]
+countersign hold list\n  countersign hold release 3 --operator omar"
+)]
 pub(crate) struct HoldArgs {
     #[command(subcommand)]
     command: Option<HoldCommand>,

@@ -1,22 +1,22 @@
 //! The command line: what operators, reviewers, auditors and agents do by hand, and how processes are started.
 
-mod args;
-mod output;
-pub mod folder;
-pub mod users;
-pub mod apply;
-pub mod proposal;
-pub mod table;
-mod role;
-mod setup;
-mod policy;
-mod hold;
-mod submit;
-mod approvals;
-mod audits;
 pub mod actions;
+pub mod apply;
+mod approvals;
+mod args;
+mod audits;
+pub mod folder;
+mod hold;
+mod output;
+mod policy;
+pub mod proposal;
 mod quarantine;
 mod report;
+mod role;
+mod setup;
+mod submit;
+pub mod table;
+pub mod users;
 
 use std::process::ExitCode;
 

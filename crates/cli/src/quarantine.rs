@@ -61,7 +61,8 @@ pub(crate) async fn run(to: &Connections, command: QuarantineCommand) -> anyhow:
             })
         }
         QuarantineCommand::Show { id } => {
-            let entry = quarantine::get(&tx, id).await?.with_context(|| format!("there is no message {id}"))?;
+            let entry =
+                quarantine::get(&tx, id).await?.with_context(|| format!("there is no message {id}"))?;
             let body = String::from_utf8_lossy(&entry.body).into_owned();
             show(to, &json!({"entry": entry, "body": body}), || {
                 format!("{}: {}\nfrom {:?}\n{body}", entry.code, entry.message, entry.author)
@@ -82,7 +83,9 @@ pub(crate) async fn run(to: &Connections, command: QuarantineCommand) -> anyhow:
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
-            anyhow::bail!("it was sent, but no router has taken it in yet, or the message was cut and cannot be")
+            anyhow::bail!(
+                "it was sent, but no router has taken it in yet, or the message was cut and cannot be"
+            )
         }
     }
 }

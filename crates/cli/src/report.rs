@@ -24,7 +24,8 @@ fn moment(text: &str) -> Result<DateTime<Utc>, String> {
     if let Ok(time) = DateTime::parse_from_rfc3339(text) {
         return Ok(time.to_utc());
     }
-    let ago = humantime::parse_duration(text).map_err(|error| format!("{error}; write a time or a duration"))?;
+    let ago =
+        humantime::parse_duration(text).map_err(|error| format!("{error}; write a time or a duration"))?;
     TimeDelta::from_std(ago)
         .ok()
         .and_then(|ago| Utc::now().checked_sub_signed(ago))

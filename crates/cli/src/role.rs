@@ -14,8 +14,10 @@ use crate::{Connections, args::UsageError};
 
 /// How a role is run.
 #[derive(Args)]
-#[command(after_help = "Waits for broker and database as long as it takes, and survives the loss of either.\n\
-    SIGTERM and Ctrl-C drain: what is under way ends first.")]
+#[command(
+    after_help = "Waits for broker and database as long as it takes, and survives the loss of either.\n\
+    SIGTERM and Ctrl-C drain: what is under way ends first."
+)]
 pub(crate) struct RoleArgs {
     /// Folder with countersign.toml; without one the defaults hold
     #[arg(long, value_name = "DIR", env = "COUNTERSIGN_CONFIG")]

@@ -41,8 +41,10 @@ pub(crate) async fn db(to: &Connections, command: DbCommand) -> anyhow::Result<E
 #[derive(Subcommand)]
 pub(crate) enum KeysCommand {
     /// Make permit.jwk, permit.pub.jwk, coin.secret and pseudonym.secret in a folder. Overwrites nothing
-    #[command(after_help = "Give each role only what it needs: the router permit.jwk and pseudonym.secret, the\n\
-        executor permit.pub.jwk, the sampler coin.secret and pseudonym.secret.")]
+    #[command(
+        after_help = "Give each role only what it needs: the router permit.jwk and pseudonym.secret, the\n\
+        executor permit.pub.jwk, the sampler coin.secret and pseudonym.secret."
+    )]
     Generate {
         /// The folder; it is made if it is not there
         dir: PathBuf,

@@ -21,7 +21,10 @@ use countersign_core::{
 };
 use futures_util::StreamExt as _;
 use indicatif::{ProgressBar, ProgressStyle};
-use lapin::{options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions}, types::FieldTable};
+use lapin::{
+    options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
+    types::FieldTable,
+};
 use serde_json::Value;
 
 use crate::{Connections, args::UsageError, output::table, proposal};
@@ -78,7 +81,8 @@ fn messages(text: &str) -> anyhow::Result<(Vec<Outgoing>, String)> {
         let at = |message: String| UsageError(format!("line {}: {message}", number + 1));
         let line: Value = serde_json::from_str(line).map_err(|error| at(error.to_string()))?;
         let event = proposal::event(&line).map_err(at)?;
-        let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let text =
+            |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
         sources.insert(text("/source"));
         messages.push(Outgoing {
             exchange: ACTIONS,
@@ -91,7 +95,9 @@ fn messages(text: &str) -> anyhow::Result<(Vec<Outgoing>, String)> {
     match (sources.next(), sources.next()) {
         (Some(source), None) => Ok((messages, source)),
         (None, _) => Err(UsageError("the file holds no actions".into()).into()),
-        _ => Err(UsageError("the file holds actions of several agents; submit each agent's own".into()).into()),
+        _ => {
+            Err(UsageError("the file holds actions of several agents; submit each agent's own".into()).into())
+        }
     }
 }
 

@@ -7,8 +7,18 @@ use crate::output::table;
 /// A table with a line per pattern and rule, and what its columns mean.
 pub fn render(report: &Report) -> String {
     let mut table = table([
-        "pattern / rule", "actions", "executed", "reviews\n/100", "audits\n/100", "added latency s\np50 / p95 / p99",
-        "human part s\np50 / p95", "machine part s\np50 / p95", "errors\nprevented", "errors\nfound", "in\ndoubt", "open",
+        "pattern / rule",
+        "actions",
+        "executed",
+        "reviews\n/100",
+        "audits\n/100",
+        "added latency s\np50 / p95 / p99",
+        "human part s\np50 / p95",
+        "machine part s\np50 / p95",
+        "errors\nprevented",
+        "errors\nfound",
+        "in\ndoubt",
+        "open",
     ]);
     for line in &report.lines {
         table.add_row(row(line));

@@ -4,13 +4,13 @@
 //! tested in milliseconds and computed again by others. The reading order below is the order of an action's
 //! life.
 
-pub mod message;
-pub mod json;
-pub mod proposal;
-pub mod config;
 pub mod action;
-pub mod transition;
+pub mod config;
 pub mod digest;
-pub mod permit;
-pub mod keyed;
 pub mod ids;
+pub mod json;
+pub mod keyed;
+pub mod message;
+pub mod permit;
+pub mod proposal;
+pub mod transition;

@@ -84,11 +84,7 @@ impl PermitPack {
     /// Packs and signs permits. `permits` are the stored bytes, 1 to [`PACK_MAX`] of them.
     pub fn sign(permits: Vec<Box<RawValue>>, key: &SigningKey) -> Self {
         let signature = key.sign(&signed_bytes(permits.iter().map(|permit| permit.get())));
-        Self {
-            key: key_id(&key.verifying_key()),
-            signature: BASE64.encode(signature.to_bytes()),
-            permits,
-        }
+        Self { key: key_id(&key.verifying_key()), signature: BASE64.encode(signature.to_bytes()), permits }
     }
 
     /// The permits, if one of `keys` signed exactly these bytes. Whether each is still valid (expiry,

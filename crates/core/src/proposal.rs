@@ -94,7 +94,10 @@ fn proposal(event: Value, reference: &ActionRef) -> Result<Proposal, Complaint> 
     let time = timestamp(&event, "time")?;
     let traceparent = optional_name(&event, "traceparent")?;
     let Some(Value::Object(mut data)) = event.remove("data") else {
-        return Err(("invalid_proposal", "`data` must be an object with `tool`, `arguments` and `agent`".into()));
+        return Err((
+            "invalid_proposal",
+            "`data` must be an object with `tool`, `arguments` and `agent`".into(),
+        ));
     };
     let tool = required_name(&data, "tool", "data.tool")?;
     let arguments = object(&data, "arguments")?;
@@ -150,9 +153,9 @@ fn timestamp(object: &Map<String, Value>, member: &str) -> Result<Option<DateTim
     let complaint = || ("invalid_proposal", format!("`{member}` must be an RFC 3339 time of this era"));
     match object.get(member) {
         None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => DateTime::parse_from_rfc3339(text)
-            .map(|time| Some(time.to_utc()))
-            .map_err(|_| complaint()),
+        Some(Value::String(text)) => {
+            DateTime::parse_from_rfc3339(text).map(|time| Some(time.to_utc())).map_err(|_| complaint())
+        }
         Some(_) => Err(complaint()),
     }
 }

@@ -44,8 +44,14 @@ fn what_can_be_attributed_can_be_answered() {
         (json!({"arguments": {}, "agent": {"id": "a"}}), "invalid_proposal"),
         (json!({"tool": "t", "arguments": [], "agent": {"id": "a"}}), "invalid_proposal"),
         (json!({"tool": "t", "arguments": {}, "agent": {}}), "invalid_proposal"),
-        (json!({"tool": "t", "arguments": {"x": 9_007_199_254_740_993_i64}, "agent": {"id": "a"}}), "integer_out_of_range"),
-        (json!({"tool": "t", "arguments": {}, "agent": {"id": "a"}, "expires_at": "soon"}), "invalid_proposal"),
+        (
+            json!({"tool": "t", "arguments": {"x": 9_007_199_254_740_993_i64}, "agent": {"id": "a"}}),
+            "integer_out_of_range",
+        ),
+        (
+            json!({"tool": "t", "arguments": {}, "agent": {"id": "a"}, "expires_at": "soon"}),
+            "invalid_proposal",
+        ),
     ] {
         assert_eq!(refusal(event(broken).to_string().as_bytes()), (code, true));
     }
@@ -53,13 +59,11 @@ fn what_can_be_attributed_can_be_answered() {
 
 #[test]
 fn duplicate_keys_deep_nesting_and_size_are_answered_too() {
-    let twice = r#"{"specversion":"1.0","id":"a","source":"/agents/a","type":"t","data":{"tool":"x","tool":"y"}}"#;
+    let twice =
+        r#"{"specversion":"1.0","id":"a","source":"/agents/a","type":"t","data":{"tool":"x","tool":"y"}}"#;
     assert_eq!(refusal(twice.as_bytes()), ("duplicate_key", true));
-    let deep = format!(
-        r#"{{"id":"a","source":"/agents/a","data":{}{}}}"#,
-        "[".repeat(1_000),
-        "]".repeat(1_000)
-    );
+    let deep =
+        format!(r#"{{"id":"a","source":"/agents/a","data":{}{}}}"#, "[".repeat(1_000), "]".repeat(1_000));
     assert_eq!(refusal(deep.as_bytes()), ("nested_too_deeply", true));
     let mut large = event(data());
     large["data"]["reason"] = "x".repeat(LIMIT).into();

@@ -107,10 +107,7 @@ pub fn transition(
 ) -> Result<(State, Vec<Effect>), Illegal> {
     use Effect::*;
     let state = standing.state;
-    let open = matches!(
-        state,
-        State::Proposed | State::PendingApproval | State::Held | State::Authorised
-    );
+    let open = matches!(state, State::Proposed | State::PendingApproval | State::Held | State::Authorised);
     if open && lapsed(standing, now) {
         return Ok((State::Expired, closing(state)));
     }
@@ -158,7 +155,9 @@ fn judged(standing: &Standing, verdict: Verdict, held: bool) -> (State, Vec<Effe
     let pending = standing.state == State::PendingApproval;
     match verdict {
         Verdict::Deny => (State::Denied, closing(standing.state)),
-        Verdict::RequireApproval if !standing.approved => (State::PendingApproval, vec![Effect::OpenApproval]),
+        Verdict::RequireApproval if !standing.approved => {
+            (State::PendingApproval, vec![Effect::OpenApproval])
+        }
         Verdict::Allow if pending => (State::PendingApproval, vec![Effect::OpenApproval]),
         Verdict::Allow | Verdict::RequireApproval if held => (State::Held, vec![]),
         Verdict::Allow | Verdict::RequireApproval => (State::Authorised, vec![Effect::IssuePermit]),

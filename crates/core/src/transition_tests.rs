@@ -34,7 +34,11 @@ fn arrow(state: State, event: Event) -> Option<State> {
         (_, Event::Judged { verdict: Verdict::RequireApproval, .. }) if open => PendingApproval,
         (PendingApproval, Event::Judged { verdict: Verdict::Allow, .. }) => PendingApproval,
         (_, Event::Judged { verdict: Verdict::Allow, held }) if open => {
-            if held { Held } else { Authorised }
+            if held {
+                Held
+            } else {
+                Authorised
+            }
         }
         (PendingApproval, Event::Approved { held: false }) => Authorised,
         (PendingApproval, Event::Approved { held: true }) => Held,

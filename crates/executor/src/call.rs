@@ -2,12 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use countersign_core::{
-    config::Tool,
-    ids::ActionId,
-    message::Failure,
-    transition::Completion,
-};
+use countersign_core::{config::Tool, ids::ActionId, message::Failure, transition::Completion};
 use countersign_worker::process::Process;
 use serde::Deserialize;
 use serde_json::value::RawValue;

@@ -148,12 +148,7 @@ async fn claim(executor: &Executor, tx: &Transaction<'_>, batch: &[Delivery]) ->
     Ok(Claimed { work, tampered, outgoing })
 }
 
-fn assemble(
-    claim: Claim,
-    tool: Arc<crate::call::ToolCall>,
-    content: Vec<u8>,
-    claimed: Instant,
-) -> Work {
+fn assemble(claim: Claim, tool: Arc<crate::call::ToolCall>, content: Vec<u8>, claimed: Instant) -> Work {
     Work {
         action: claim.action,
         fence: claim.fence,
@@ -166,8 +161,8 @@ fn assemble(
 }
 
 fn open(executor: &Executor, delivery: &Delivery) -> Result<Vec<Permit>, (&'static str, String)> {
-    let event: CloudEvent<PermitPack> = serde_json::from_slice(&delivery.body)
-        .map_err(|error| ("permit_malformed", error.to_string()))?;
+    let event: CloudEvent<PermitPack> =
+        serde_json::from_slice(&delivery.body).map_err(|error| ("permit_malformed", error.to_string()))?;
     if event.kind != kind::PERMIT_PACK {
         return Err(("unknown_type", format!("the type is {:?}", event.kind)));
     }

@@ -58,7 +58,8 @@ impl Handler for Commands {
 
 impl Commands {
     async fn obey(&self, delivery: &Delivery) -> Result<(), StoreError> {
-        let why = match serde_json::from_slice::<CloudEvent<Command>>(&delivery.body).map(|event| event.data) {
+        let why = match serde_json::from_slice::<CloudEvent<Command>>(&delivery.body).map(|event| event.data)
+        {
             Ok(Command::Recover { action }) => return self.recover(action).await,
             Ok(Command::Answer { action }) => {
                 self.executor.calls.settle(Settled::Answer(action));
@@ -134,7 +135,8 @@ fn repeatable<'g>(claim: &Claim, governed: &'g Governed) -> Repeat<'g> {
         return Repeat::Never;
     };
     let target = serde_json::from_slice::<Content>(content).map(|content| content.target);
-    let same = target.is_ok_and(|target| target.version == tool.version() && target.endpoint == tool.endpoint());
+    let same =
+        target.is_ok_and(|target| target.version == tool.version() && target.endpoint == tool.endpoint());
     if tool.idempotent() && same && claim.fence < RECOVERIES {
         return Repeat::With(tool, content.clone());
     }

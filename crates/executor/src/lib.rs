@@ -4,13 +4,13 @@
 //! **The only process that holds outside credentials, and it holds no signing key.** It trusts neither the
 //! permit nor the database alone: both must say yes. No row lock is held across a call.
 
-pub mod connector;
-mod tools;
 mod call;
 mod claim;
-mod record;
 mod command;
+pub mod connector;
+mod record;
 mod sweep;
+mod tools;
 
 use std::{path::Path, sync::Arc};
 

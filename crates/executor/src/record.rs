@@ -112,7 +112,8 @@ fn state(completion: Completion) -> State {
 
 /// Records completions under their fences. Idempotent: after an unknown commit nothing is written twice.
 pub(crate) async fn write(tx: &Transaction<'_>, done: &[Done]) -> Result<(), StoreError> {
-    let mut rows: Vec<_> = done.iter().map(|call| (call.action, call.fence, state(call.completion))).collect();
+    let mut rows: Vec<_> =
+        done.iter().map(|call| (call.action, call.fence, state(call.completion))).collect();
     rows.sort_unstable_by_key(|row| row.0);
     let held = outcomes::complete(tx, &rows).await?;
     let (mut new, mut evidence) = (Vec::with_capacity(held.len()), Vec::with_capacity(done.len()));
@@ -172,7 +173,9 @@ async fn publish(
     let executed: Vec<_> = records.iter().filter(|record| record.ruling.state.executed()).collect();
     let publisher = match publisher {
         Some(publisher) => publisher,
-        None => publisher.insert(Publisher::connect(&process.amqp_url, "countersign-executor:results").await?),
+        None => {
+            publisher.insert(Publisher::connect(&process.amqp_url, "countersign-executor:results").await?)
+        }
     };
     let answers: Vec<Outgoing> = executed.iter().filter_map(|record| messages::outcome(record)).collect();
     publisher.publish(&answers).await?;

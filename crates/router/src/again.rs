@@ -56,7 +56,9 @@ pub(crate) fn same_content(judged: &Judged, record: &ActionRecord) -> bool {
 /// A pending action stays pending under the strictest of both policies. The open request is kept while it
 /// asks the same group about the same content; otherwise a new one takes its place.
 fn keep_asking(judged: &mut Judged, record: &ActionRecord, court: &Court<'_>) {
-    let (true, Some(open)) = (record.ruling.state == State::PendingApproval, &record.approval) else { return };
+    let (true, Some(open)) = (record.ruling.state == State::PendingApproval, &record.approval) else {
+        return;
+    };
     if judged.ruling.state != State::PendingApproval {
         return;
     }
@@ -90,7 +92,8 @@ pub(crate) fn apply(
     let mut noted = changes.judged(&subject, &mut judged);
     noted["again"] = true.into();
     changes.evidence.push(Evidence::of(record.id, "action.judged", noted));
-    let leaves = record.ruling.state == State::PendingApproval && judged.ruling.state != State::PendingApproval;
+    let leaves =
+        record.ruling.state == State::PendingApproval && judged.ruling.state != State::PendingApproval;
     if leaves && !decided {
         let state = if judged.ruling.state == State::Expired { "expired" } else { "closed" };
         changes.closed.push(Closed { action: record.id, state, by: None, reason: None });

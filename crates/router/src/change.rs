@@ -149,7 +149,8 @@ impl Changes {
         for (action, bytes, digest) in &self.contents {
             payloads::replace_content(tx, *action, bytes, digest).await?;
         }
-        let rulings: Vec<_> = self.rulings.iter().map(|(id, ruling, decided)| (*id, ruling, *decided)).collect();
+        let rulings: Vec<_> =
+            self.rulings.iter().map(|(id, ruling, decided)| (*id, ruling, *decided)).collect();
         tokio::try_join!(
             actions::rule(tx, &rulings),
             approvals::open(tx, &self.opened),

@@ -46,7 +46,11 @@ impl Handler for Commands {
 }
 
 /// Returns the actions whose stored states are to be published.
-async fn obey(router: &Router, tx: &Transaction<'_>, batch: &[Delivery]) -> Result<Vec<ActionId>, StoreError> {
+async fn obey(
+    router: &Router,
+    tx: &Transaction<'_>,
+    batch: &[Delivery],
+) -> Result<Vec<ActionId>, StoreError> {
     let (mut judge, mut request, mut ids) = (Vec::new(), Vec::new(), Vec::new());
     for delivery in batch {
         match serde_json::from_slice::<CloudEvent<Command>>(&delivery.body).map(|event| event.data) {

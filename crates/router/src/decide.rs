@@ -26,12 +26,7 @@ use countersign_store::{
 use countersign_worker::{failure, process};
 use serde_json::json;
 
-use crate::{
-    Router, again, author,
-    change::Changes,
-    follow,
-    judge::Court,
-};
+use crate::{Router, again, author, change::Changes, follow, judge::Court};
 
 /// The longest reason, in bytes.
 const REASON_MAX: usize = 4_000;
@@ -77,7 +72,11 @@ pub(crate) async fn decide(
     let governed = router.process.governed.under(tx, &active).await?;
     let mut read = Vec::with_capacity(batch.len());
     for delivery in batch {
-        match decode(delivery, &governed.configuration.directory, router.process.settings.limits.message_bytes) {
+        match decode(
+            delivery,
+            &governed.configuration.directory,
+            router.process.settings.limits.message_bytes,
+        ) {
             Ok((decision, reviewer)) => read.push((delivery, decision, reviewer)),
             Err((code, why)) => keep(tx, delivery, code, &why).await?,
         }
@@ -94,7 +93,8 @@ pub(crate) async fn decide(
     let mut changes = Changes::default();
     for (delivery, decision, reviewer) in &read {
         let Some(record) = about.get(&decision.approval).and_then(|action| records.get_mut(action)) else {
-            let why = format!("there is no approval request {}, or another has taken its place", decision.approval);
+            let why =
+                format!("there is no approval request {}, or another has taken its place", decision.approval);
             keep(tx, delivery, "approval_unknown", &why).await?;
             continue;
         };
@@ -252,7 +252,10 @@ fn approve(
         };
         again::apply(changes, court, record, judged, false);
         record.ruling = ruling;
-        return Err((code, format!("judged again when the decision came, the action is {}", record.ruling.state)));
+        return Err((
+            code,
+            format!("judged again when the decision came, the action is {}", record.ruling.state),
+        ));
     }
     let held = court.governed.holds(&record.agent, &record.tool, &judged.ruling.rule);
     let (state, effects) = transition(&again::standing(record), Event::Approved { held }, court.now)

@@ -1,15 +1,15 @@
 //! What follows from stored states: the messages that a committed transaction owes to others.
 
 use countersign_broker::{publisher::Outgoing, topology::EXECUTION};
+use countersign_core::ids::ActionId;
 use countersign_core::{
     action::State,
     message::{CloudEvent, kind},
     permit::{PACK_MAX, PermitPack},
 };
 use countersign_store::{StoreError, Transaction, actions, actions::ActionRecord};
-use countersign_core::ids::ActionId;
-use ed25519_dalek::SigningKey;
 use countersign_worker::messages;
+use ed25519_dalek::SigningKey;
 use serde_json::value::RawValue;
 
 /// Reads the states as this transaction leaves them and says what follows: a request for what is pending,

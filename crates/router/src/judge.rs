@@ -175,11 +175,8 @@ impl Court<'_> {
         })?;
         tool.check_arguments(&proposal.arguments)
             .map_err(|complaint| refusal("invalid_arguments", complaint))?;
-        let target = Target {
-            tool: tool.name().into(),
-            version: tool.version().into(),
-            endpoint: tool.endpoint(),
-        };
+        let target =
+            Target { tool: tool.name().into(), version: tool.version().into(), endpoint: tool.endpoint() };
         let bytes = digest::content(&proposal.agent, &proposal.arguments, &target)
             .map_err(|error| refusal(error.code(), error.to_string()))?;
         let digest = digest::salted(salt, &bytes);

@@ -4,15 +4,15 @@
 //! **No side-effect code is linked here**, and no credential of any tool: the worst that a broken router can
 //! do to the outside is to sign a permit, and whether that is used is decided once more by the executor.
 
-mod author;
-mod intake;
-mod judge;
 mod again;
+mod author;
 mod change;
-mod follow;
-mod decide;
 mod command;
 mod dead_letter;
+mod decide;
+mod follow;
+mod intake;
+mod judge;
 mod sweep;
 
 use std::{path::Path, sync::Arc};

@@ -16,7 +16,10 @@ pub(crate) struct RouterSweep {
 impl RouterSweep {
     pub(crate) fn new(process: &Process) -> Self {
         let sweep = &process.settings.sweep;
-        Self { unclaimed: sweep.unclaimed_after.as_secs_f64(), republish: sweep.republish_after.as_secs_f64() }
+        Self {
+            unclaimed: sweep.unclaimed_after.as_secs_f64(),
+            republish: sweep.republish_after.as_secs_f64(),
+        }
     }
 }
 

@@ -49,7 +49,8 @@ impl Handler for Findings {
             for delivery in batch {
                 ids.extend(apply(&self.sampler, &tx, delivery).await?);
             }
-            let outgoing = actions::load(&tx, &ids, false).await?.iter().filter_map(messages::outcome).collect();
+            let outgoing =
+                actions::load(&tx, &ids, false).await?.iter().filter_map(messages::outcome).collect();
             tx.commit().await?;
             Ok(outgoing)
         };
@@ -89,7 +90,8 @@ async fn apply(
         return Ok(None);
     }
     let correction = data.correction.as_ref().and_then(|correction| canonical(correction).ok());
-    audits::judge(tx, audit.id, data.finding, data.reason.as_deref(), correction.as_deref(), &auditor.id).await?;
+    audits::judge(tx, audit.id, data.finding, data.reason.as_deref(), correction.as_deref(), &auditor.id)
+        .await?;
     let noted = json!({
         "audit": audit.id, "finding": data.finding, "by": by, "resolution": data.resolution,
         "corrected": data.correction.is_some(),
@@ -166,7 +168,9 @@ fn check(
             "the action is in doubt: say whether it succeeded or failed in `resolution`".into(),
         )),
         (State::InDoubt, Some(_)) | (_, None) => Ok(()),
-        (state, Some(_)) => Err(("not_in_doubt", format!("the action is {state}: there is nothing to resolve"))),
+        (state, Some(_)) => {
+            Err(("not_in_doubt", format!("the action is {state}: there is nothing to resolve")))
+        }
     }
 }
 

@@ -4,9 +4,9 @@
 //! **The only process that holds the coin's secret.** A sampling row also proves that the action's outcome
 //! was sent: the executor hands over only what the broker has confirmed to the agent.
 
-mod sample;
-mod finding;
 mod command;
+mod finding;
+mod sample;
 mod sweep;
 
 use std::{path::Path, sync::Arc};

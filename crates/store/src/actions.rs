@@ -157,8 +157,21 @@ pub async fn insert(tx: &Transaction<'_>, rows: &[NewAction]) -> Result<Vec<Acti
         .query(
             &statement,
             &[
-                &ids, &sources, &event_ids, &agents, &tools, &states, &verdicts, &rules, &generations,
-                &versions, &rates, &groups, &permits, &expires, &traces,
+                &ids,
+                &sources,
+                &event_ids,
+                &agents,
+                &tools,
+                &states,
+                &verdicts,
+                &rules,
+                &generations,
+                &versions,
+                &rates,
+                &groups,
+                &permits,
+                &expires,
+                &traces,
             ],
         )
         .await?;
@@ -249,9 +262,10 @@ fn record(row: &Row) -> Result<ActionRecord, StoreError> {
     let outcome = row.get::<_, Option<Uuid>>("outcome_event").map(|event| OutcomeRecord {
         event,
         result: row.get("result"),
-        error: row
-            .get::<_, Option<String>>("error_code")
-            .map(|code| Failure { code, message: row.get::<_, Option<String>>("error_message").unwrap_or_default() }),
+        error: row.get::<_, Option<String>>("error_code").map(|code| Failure {
+            code,
+            message: row.get::<_, Option<String>>("error_message").unwrap_or_default(),
+        }),
     });
     Ok(ActionRecord {
         id: ActionId(row.get("id")),
@@ -311,8 +325,19 @@ pub async fn rule(tx: &Transaction<'_>, rows: &[(ActionId, &Ruling, bool)]) -> R
     tx.execute(
         &statement,
         &[
-            &ids, &states, &verdicts, &rules, &generations, &versions, &rates, &groups, &approved, &approvers,
-            &permits, &decided, &ended,
+            &ids,
+            &states,
+            &verdicts,
+            &rules,
+            &generations,
+            &versions,
+            &rates,
+            &groups,
+            &approved,
+            &approvers,
+            &permits,
+            &decided,
+            &ended,
         ],
     )
     .await?;

@@ -107,7 +107,8 @@ pub async fn judge(
 /// Notes that open audits were published again.
 pub async fn published(tx: &Transaction<'_>, ids: &[AuditId]) -> Result<(), StoreError> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
-    tx.execute("UPDATE audits SET published_at = now() WHERE id = ANY($1) AND state = 'open'", &[&ids]).await?;
+    tx.execute("UPDATE audits SET published_at = now() WHERE id = ANY($1) AND state = 'open'", &[&ids])
+        .await?;
     Ok(())
 }
 

@@ -43,8 +43,9 @@ impl StoreError {
 
     /// A deadlock or serialization failure: the same transaction can succeed at once.
     pub fn is_retryable(&self) -> bool {
-        self.sql_state()
-            .is_some_and(|state| matches!(*state, SqlState::T_R_DEADLOCK_DETECTED | SqlState::T_R_SERIALIZATION_FAILURE))
+        self.sql_state().is_some_and(|state| {
+            matches!(*state, SqlState::T_R_DEADLOCK_DETECTED | SqlState::T_R_SERIALIZATION_FAILURE)
+        })
     }
 
     /// A data error (SQLSTATE classes 22 and 23): some value can never be stored.

@@ -4,7 +4,10 @@ use chrono::{DateTime, Utc};
 use countersign_core::config::{Configuration, Sources};
 use deadpool_postgres::Transaction;
 
-use crate::{StoreError, evidence::{self, Evidence}};
+use crate::{
+    StoreError,
+    evidence::{self, Evidence},
+};
 
 /// What is in force, read under a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

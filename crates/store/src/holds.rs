@@ -6,7 +6,11 @@ use chrono::{DateTime, Utc};
 use deadpool_postgres::Transaction;
 use serde::Serialize;
 
-use crate::{StoreError, evidence::{self, Evidence}, generation};
+use crate::{
+    StoreError,
+    evidence::{self, Evidence},
+    generation,
+};
 
 /// What a hold covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -118,9 +122,9 @@ pub async fn release(tx: &Transaction<'_>, id: i64, by: &str) -> Result<i64, Sto
         .map(|row| row.get(0));
     match held_by {
         None => Err(StoreError::Refused(format!("there is no open hold {id}; see `countersign hold list`"))),
-        Some(held_by) if held_by == by => Err(StoreError::Refused(format!(
-            "{by} placed hold {id}; another operator must release it"
-        ))),
+        Some(held_by) if held_by == by => {
+            Err(StoreError::Refused(format!("{by} placed hold {id}; another operator must release it")))
+        }
         Some(_) => {
             let sql = "UPDATE holds SET released_by = $2, released_at = now() WHERE id = $1";
             tx.execute(sql, &[&id, &by]).await?;

@@ -3,23 +3,23 @@
 //! **Only `transaction()`**: no manual BEGIN, no session state, no statement outside this crate. Whatever
 //! writes a state writes its evidence in the same transaction.
 
-pub mod pool;
+pub mod actions;
+pub mod approvals;
+pub mod audits;
+pub mod claims;
+mod error;
+pub mod evidence;
 pub mod generation;
 pub mod holds;
-pub mod actions;
+pub mod listing;
+pub mod outcomes;
 pub mod payloads;
 pub mod permits;
-pub mod approvals;
-pub mod claims;
-pub mod outcomes;
-pub mod sampling;
-pub mod audits;
-pub mod evidence;
+pub mod pool;
 pub mod quarantine;
-pub mod sweeps;
-pub mod listing;
 pub mod report;
-mod error;
+pub mod sampling;
+pub mod sweeps;
 
 pub use deadpool_postgres::Transaction;
 pub use error::StoreError;

@@ -139,7 +139,8 @@ pub async fn approvals(
     state: Option<&str>,
     limit: i64,
 ) -> Result<Vec<ApprovalSummary>, StoreError> {
-    let sql = "SELECT p.id, p.action, a.event_id, a.tool, p.group_name, p.rule, p.rule_text, p.state, p.opened_at,
+    let sql =
+        "SELECT p.id, p.action, a.event_id, a.tool, p.group_name, p.rule, p.rule_text, p.state, p.opened_at,
                       p.expires_at, p.decided_by, p.reason
                FROM approvals p JOIN actions a ON a.id = p.action
                WHERE ($1::text IS NULL OR p.group_name = $1) AND ($2::text IS NULL OR p.state = $2)
@@ -200,7 +201,8 @@ pub async fn audits(
     state: Option<&str>,
     limit: i64,
 ) -> Result<Vec<AuditSummary>, StoreError> {
-    let sql = "SELECT u.id, u.action, a.event_id, a.tool, a.state, u.group_name, u.reason, u.state, u.opened_at,
+    let sql =
+        "SELECT u.id, u.action, a.event_id, a.tool, a.state, u.group_name, u.reason, u.state, u.opened_at,
                       u.finding, u.judged_by, u.note
                FROM audits u JOIN actions a ON a.id = u.action
                WHERE ($1::text IS NULL OR u.group_name = $1) AND ($2::text IS NULL OR u.state = $2)

@@ -37,7 +37,8 @@ pub async fn insert(tx: &Transaction<'_>, seq: i16, rows: &[NewOutcome]) -> Resu
     let events: Vec<Uuid> = rows.iter().map(|_| Uuid::now_v7()).collect();
     let outcomes: Vec<&str> = rows.iter().map(|row| row.state.as_str()).collect();
     let results: Vec<Option<&[u8]>> = rows.iter().map(|row| row.result.as_deref()).collect();
-    let error = |row: &NewOutcome, pick: fn(&Failure) -> &String| row.error.as_ref().map(|e| storable(pick(e)));
+    let error =
+        |row: &NewOutcome, pick: fn(&Failure) -> &String| row.error.as_ref().map(|e| storable(pick(e)));
     let codes: Vec<Option<String>> = rows.iter().map(|row| error(row, |e| &e.code)).collect();
     let messages: Vec<Option<String>> = rows.iter().map(|row| error(row, |e| &e.message)).collect();
     tx.execute(&statement, &[&seq, &actions, &events, &outcomes, &results, &codes, &messages]).await?;

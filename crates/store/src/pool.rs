@@ -16,7 +16,8 @@ const GET_LIMIT: Duration = Duration::from_secs(10);
 
 /// Server-side limits for every session: a dropped future does not cancel its query, and a transaction that
 /// was forgotten must not hold its locks.
-const SESSION: &str = "-c statement_timeout=30s -c lock_timeout=20s -c idle_in_transaction_session_timeout=60s";
+const SESSION: &str =
+    "-c statement_timeout=30s -c lock_timeout=20s -c idle_in_transaction_session_timeout=60s";
 
 /// A database.
 #[derive(Clone)]

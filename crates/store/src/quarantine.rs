@@ -4,7 +4,11 @@ use chrono::{DateTime, Utc};
 use deadpool_postgres::Transaction;
 use serde::Serialize;
 
-use crate::{StoreError, evidence::{self, Evidence}, outcomes::storable};
+use crate::{
+    StoreError,
+    evidence::{self, Evidence},
+    outcomes::storable,
+};
 
 /// The most of a message that is kept, in bytes.
 pub const BODY_MAX: usize = 256 * 1024;
@@ -69,7 +73,8 @@ pub async fn insert(tx: &Transaction<'_>, entry: &NewEntry<'_>) -> Result<i64, S
     Ok(id)
 }
 
-const COLUMNS: &str = "SELECT id, body, truncated, author, exchange, routing_key, code, message, quarantined_at,
+const COLUMNS: &str =
+    "SELECT id, body, truncated, author, exchange, routing_key, code, message, quarantined_at,
                               replayed_at FROM quarantine";
 
 fn entry(row: &tokio_postgres::Row) -> Entry {

@@ -50,7 +50,10 @@ impl Reader {
     }
 
     /// The next event, acked, if one comes within `limit`.
-    pub async fn next<T: DeserializeOwned>(&mut self, limit: Duration) -> anyhow::Result<Option<CloudEvent<T>>> {
+    pub async fn next<T: DeserializeOwned>(
+        &mut self,
+        limit: Duration,
+    ) -> anyhow::Result<Option<CloudEvent<T>>> {
         let Ok(next) = tokio::time::timeout(limit, self.consumer.next()).await else { return Ok(None) };
         let delivery = next.context("the queue was closed")??;
         delivery.ack(BasicAckOptions::default()).await?;
@@ -152,7 +155,8 @@ impl Drop for ReviewerApp {
 /// A decision on a request, bound to the digest that it shows.
 pub fn decide(request: &ApprovalRequest, decision: Decision, reason: Option<String>) -> Outgoing {
     let data = DecisionData { approval: request.approval, digest: request.digest.clone(), decision, reason };
-    let event = CloudEvent::new(Outgoing::fresh_id(), "/reviewers/app", kind::APPROVAL_DECIDED, Utc::now(), data);
+    let event =
+        CloudEvent::new(Outgoing::fresh_id(), "/reviewers/app", kind::APPROVAL_DECIDED, Utc::now(), data);
     Outgoing::event(DECISIONS, "decision", &event)
 }
 

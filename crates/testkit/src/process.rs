@@ -42,7 +42,8 @@ impl Process {
     /// SIGTERM, and its status once it has drained.
     pub async fn terminate(&mut self, limit: Duration) -> anyhow::Result<ExitStatus> {
         self.signal(Signal::SIGTERM)?;
-        crate::wait::eventually("the process ends", limit, async || self.child.try_wait().ok().flatten()).await
+        crate::wait::eventually("the process ends", limit, async || self.child.try_wait().ok().flatten())
+            .await
     }
 
     /// Its status, if it has ended.

@@ -49,7 +49,8 @@ pub struct System {
 
 /// The binary that `cargo xtask` built.
 pub fn binary() -> anyhow::Result<PathBuf> {
-    let path = env::var_os("COUNTERSIGN_BIN").context("COUNTERSIGN_BIN is not set: run `cargo xtask test`")?;
+    let path =
+        env::var_os("COUNTERSIGN_BIN").context("COUNTERSIGN_BIN is not set: run `cargo xtask test`")?;
     Ok(path.into())
 }
 
@@ -79,9 +80,10 @@ impl System {
         store.grant().await?;
         keys::generate(&place.scratch.join("keys"))?;
         let management = Management::new(&place.management_url, &users::vhost(&place.amqp_url)?)?;
-        let users =
-            users::create(&management, &place.amqp_url, &folder.configuration, |user| password(&place.amqp_url, user))
-                .await?;
+        let users = users::create(&management, &place.amqp_url, &folder.configuration, |user| {
+            password(&place.amqp_url, user)
+        })
+        .await?;
         apply::apply(&store, &place.amqp_url, &folder, operator).await?;
         Ok(Self { place, config: config.into(), folder, users, processes: BTreeMap::new() })
     }
@@ -159,13 +161,17 @@ impl System {
             let _ = process.signal(nix::sys::signal::Signal::SIGTERM);
         }
         while let Some((name, mut process)) = self.processes.pop_first() {
-            eventually(&format!("{name} drains and ends"), Duration::from_secs(60), async || process.ended()).await?;
+            eventually(&format!("{name} drains and ends"), Duration::from_secs(60), async || process.ended())
+                .await?;
         }
         Ok(())
     }
 
     /// Names of processes that have ended by themselves.
     pub fn ended(&mut self) -> Vec<String> {
-        self.processes.iter_mut().filter_map(|(name, process)| process.ended().map(|_| name.clone())).collect()
+        self.processes
+            .iter_mut()
+            .filter_map(|(name, process)| process.ended().map(|_| name.clone()))
+            .collect()
     }
 }

@@ -31,10 +31,11 @@ fn processes_in(folder: &str) -> Vec<String> {
 async fn private_services_survive_a_crash_and_leave_no_process_and_no_port_behind() {
     let mut services = Services::private().await.unwrap();
     let scratch = services.scratch().display().to_string();
-    let ports: Vec<String> = [services.rabbitmq.as_ref().unwrap().port(), services.postgres.as_ref().unwrap().port()]
-        .iter()
-        .map(|port| format!("0100007F:{port:04X}"))
-        .collect();
+    let ports: Vec<String> =
+        [services.rabbitmq.as_ref().unwrap().port(), services.postgres.as_ref().unwrap().port()]
+            .iter()
+            .map(|port| format!("0100007F:{port:04X}"))
+            .collect();
     let open = listening();
     assert!(ports.iter().all(|port| open.contains(port)), "{ports:?} not all in {open:?}");
 

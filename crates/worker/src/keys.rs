@@ -60,7 +60,8 @@ fn bytes(path: &Path, text: &str) -> Result<[u8; 32], KeyError> {
 /// The router's signing key.
 pub fn signing_key(path: &Path) -> Result<SigningKey, KeyError> {
     let jwk = Jwk::read(path)?;
-    let private = jwk.d.ok_or_else(|| error(path, "this is a public key; the router needs the private one"))?;
+    let private =
+        jwk.d.ok_or_else(|| error(path, "this is a public key; the router needs the private one"))?;
     Ok(SigningKey::from_bytes(&bytes(path, &private)?))
 }
 
@@ -83,7 +84,10 @@ pub fn generate(dir: &Path) -> Result<(), KeyError> {
     let key = SigningKey::from_bytes(&rand::random());
     let x = BASE64.encode(key.verifying_key().as_bytes());
     let public = Jwk { kty: "OKP".into(), crv: "Ed25519".into(), x: x.clone(), d: None };
-    let private = Jwk { d: Some(BASE64.encode(key.to_bytes())), ..Jwk { x, kty: "OKP".into(), crv: "Ed25519".into(), d: None } };
+    let private = Jwk {
+        d: Some(BASE64.encode(key.to_bytes())),
+        ..Jwk { x, kty: "OKP".into(), crv: "Ed25519".into(), d: None }
+    };
     write(&dir.join(file::PERMIT_KEY), &json(&private))?;
     write(&dir.join(file::PERMIT_PUBLIC), &json(&public))?;
     for name in [file::COIN, file::PSEUDONYM] {

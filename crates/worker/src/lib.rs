@@ -1,12 +1,12 @@
 //! What every Countersign process shares: settings, keys, the governed configuration, messages that more than
 //! one of them sends, sweeps, telemetry, health and shutdown.
 
-pub mod settings;
-pub mod keys;
 pub mod governed;
+pub mod keys;
 pub mod messages;
-pub mod sweep;
 pub mod process;
+pub mod settings;
+pub mod sweep;
 pub mod telemetry;
 
 use countersign_broker::lane::Failure;

@@ -55,7 +55,8 @@ fn view(record: &ActionRecord) -> Option<ActionView> {
         agent: Box<RawValue>,
     }
     let content: Content = serde_json::from_slice(record.content.as_deref()?).ok()?;
-    let body: Value = record.body.as_deref().and_then(|body| serde_json::from_slice(body).ok()).unwrap_or_default();
+    let body: Value =
+        record.body.as_deref().and_then(|body| serde_json::from_slice(body).ok()).unwrap_or_default();
     let said = |member: &str| body.pointer(&format!("/data/{member}")).cloned();
     Some(ActionView {
         source: record.reference.source.clone(),

@@ -180,7 +180,8 @@ mod tests {
 
     #[test]
     fn an_error_names_file_line_and_what_to_write() {
-        let error = Settings::parse("countersign.toml", "[sweep]\nevery = \"soon\"\n").unwrap_err().to_string();
+        let error =
+            Settings::parse("countersign.toml", "[sweep]\nevery = \"soon\"\n").unwrap_err().to_string();
         assert!(error.starts_with("countersign.toml:2: "), "{error}");
         assert!(error.contains("such as \"30s\""), "{error}");
         let error = Settings::parse("countersign.toml", "[lanes]\nbatch_max = 0\n").unwrap_err().to_string();

@@ -32,7 +32,8 @@ pub async fn run<S: Sweeper>(process: Process, mut sweeper: S) {
     let mut publisher = None;
     loop {
         // Jitter, so that the sweeps of several processes do not stay in step.
-        let pause = process.settings.sweep.every.mul_f64(rand::random_range(0.5..1.5)).max(Duration::from_millis(50));
+        let pause =
+            process.settings.sweep.every.mul_f64(rand::random_range(0.5..1.5)).max(Duration::from_millis(50));
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = process.stop.cancelled() => return,

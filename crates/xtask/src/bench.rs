@@ -91,13 +91,18 @@ async fn burst(agent: &mut Agent, prefix: &str, count: usize) -> anyhow::Result<
     let bodies: Vec<Vec<u8>> = (0..count)
         .map(|number| {
             let arguments = json!({"n": number, "filler": filler});
-            proposal(&agent.id, &format!("{prefix}-{number}"), "write_record", arguments).to_string().into_bytes()
+            proposal(&agent.id, &format!("{prefix}-{number}"), "write_record", arguments)
+                .to_string()
+                .into_bytes()
         })
         .collect();
     let started = Instant::now();
     agent.send_raw(&bodies).await?;
     for _ in 0..count {
-        agent.outcome(Duration::from_secs(120)).await?.context("an action was not answered within two minutes")?;
+        agent
+            .outcome(Duration::from_secs(120))
+            .await?
+            .context("an action was not answered within two minutes")?;
     }
     Ok(count as f64 / started.elapsed().as_secs_f64())
 }

@@ -21,7 +21,8 @@ pub(crate) fn binary(release: bool) -> anyhow::Result<PathBuf> {
         command.arg("--release");
     }
     ensure!(command.status().context("running cargo")?.success(), "countersign does not build");
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from);
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from);
     Ok(target.join(if release { "release" } else { "debug" }).join("countersign"))
 }
 

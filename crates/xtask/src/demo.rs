@@ -122,7 +122,8 @@ async fn play(
     let mut outcomes = HashMap::new();
     while outcomes.len() < proposals.len() {
         let outcome = agent.outcome(Duration::from_secs(120)).await?;
-        let outcome = outcome.with_context(|| format!("{} of {} answered", outcomes.len(), proposals.len()))?;
+        let outcome =
+            outcome.with_context(|| format!("{} of {} answered", outcomes.len(), proposals.len()))?;
         outcomes.insert(outcome.action.id.clone(), outcome);
         bar.set_position(outcomes.len() as u64);
     }
@@ -213,5 +214,6 @@ fn write(
         })
         .collect();
     let whole = json!({"report": report, "effects": effects.len(), "actions": lines});
-    fs::write(path, serde_json::to_string_pretty(&whole)?).with_context(|| format!("writing {}", path.display()))
+    fs::write(path, serde_json::to_string_pretty(&whole)?)
+        .with_context(|| format!("writing {}", path.display()))
 }

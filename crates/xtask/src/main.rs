@@ -12,12 +12,16 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "Everything that the project needs, on services of its own", long_about = "\
+#[command(
+    name = "cargo xtask",
+    about = "Everything that the project needs, on services of its own",
+    long_about = "\
 Everything that the project needs, on services of its own.\n\n\
 RabbitMQ and PostgreSQL are taken from COUNTERSIGN_AMQP_URL (with COUNTERSIGN_MANAGEMENT_URL) and \
 COUNTERSIGN_DATABASE_URL where these are set. Otherwise private instances are started from the machine's own \
 programs on free loopback ports in a scratch folder, and stopped at the end; missing programs are installed by \
-the system's package manager.")]
+the system's package manager."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

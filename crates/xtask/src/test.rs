@@ -75,7 +75,8 @@ fn environment(command: &mut Command, services: &Services, binary: &Path, python
 
 /// Waits for a runner, which has its own way with Ctrl-C: it is in our process group.
 async fn finish(command: Command) -> anyhow::Result<bool> {
-    let mut child = tokio::process::Command::from(command).kill_on_drop(true).spawn().context("running cargo")?;
+    let mut child =
+        tokio::process::Command::from(command).kill_on_drop(true).spawn().context("running cargo")?;
     loop {
         match tokio::time::timeout(Duration::from_secs(60), child.wait()).await {
             Ok(status) => return Ok(status?.success()),

@@ -1,6 +1,13 @@
 //! `cargo xtask up`: services and all roles, until interrupted.
 
-use std::{fs, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::{Path, PathBuf}, process::ExitCode, time::Duration};
+use std::{
+    fs,
+    io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
@@ -51,7 +58,8 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
 /// The first operator of a folder's directory: whoever starts a system is trusted with it.
 pub(crate) fn operator(config: &Path, variables: impl Fn(&str) -> Option<String>) -> anyhow::Result<String> {
     let folder = countersign_cli::folder::Folder::read_with(config, variables)?;
-    let operator = folder.configuration.directory.operators().first().context("directory.yaml names no operator")?;
+    let operator =
+        folder.configuration.directory.operators().first().context("directory.yaml names no operator")?;
     Ok(operator.id.clone())
 }
 

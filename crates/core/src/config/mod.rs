@@ -5,7 +5,10 @@
 //! not exist: there is no way to hold a half-valid one.
 
 mod cases;
+mod connector_file;
 mod directory;
+mod directory_file;
+mod explanation;
 mod expr;
 mod policy;
 mod policy_file;
@@ -20,10 +23,8 @@ use serde::{Deserialize, Serialize};
 
 pub use cases::{CaseResult, run_cases};
 pub use directory::{Agent, ComplianceReader, Directory, Member, Operator};
-pub use policy::{
-    ApprovalSpec, AuditSpec, Explanation, Facts, Judgement, Look, Looked, Policy, RuleError, UnknownVerdict,
-    Verdict,
-};
+pub use explanation::{Explanation, Look, Looked};
+pub use policy::{ApprovalSpec, AuditSpec, Facts, Judgement, Policy, RuleError, UnknownVerdict, Verdict};
 pub use tools::{AmqpConnector, Connector, Egress, HttpConnector, Reversible, Tool, ToolRegistry};
 
 /// The name under which problems of [`Sources::policy`] are reported.
@@ -97,8 +98,8 @@ impl Configuration {
     pub fn parse(sources: &Sources) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
         let mut keep = |found: Vec<Problem>| problems.extend(found);
-        let directory = Directory::parse(&sources.directory).map_err(&mut keep).ok();
-        let tools = ToolRegistry::parse(&sources.tools).map_err(&mut keep).ok();
+        let directory = directory_file::parse(&sources.directory).map_err(&mut keep).ok();
+        let tools = tools_file::parse(&sources.tools).map_err(&mut keep).ok();
         let policy = policy_file::parse(&sources.policy).map_err(&mut keep).ok();
         if let Some((_, references)) = &policy {
             if let Some(directory) = &directory {

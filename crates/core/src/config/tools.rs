@@ -7,9 +7,7 @@ use std::time::Duration;
 use jsonschema::Validator;
 use serde_json::{Map, Value};
 
-use super::Problem;
 use super::expr::{self, Expression};
-use super::tools_file;
 
 /// How many complaints about arguments are told.
 const MAX_COMPLAINTS: usize = 3;
@@ -115,11 +113,6 @@ pub struct Tool {
 }
 
 impl ToolRegistry {
-    /// Parses and checks the text.
-    pub(super) fn parse(text: &str) -> Result<Self, Vec<Problem>> {
-        tools_file::parse(text)
-    }
-
     /// The tool of this name.
     pub fn get(&self, name: &str) -> Option<&Tool> {
         self.tools.get(name)

@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use serde_saphyr::Spanned;
 use sha2::{Digest, Sha256};
 
+use super::connector_file::{self, RawConnector, RawEgress};
 use super::expr::{COMPENSATION, Expression};
-use super::tools::{AmqpConnector, Connector, Egress, HttpConnector, Reversible, Tool, ToolRegistry, budget};
+use super::tools::{Connector, Egress, Reversible, Tool, ToolRegistry, budget};
 use super::yaml::{self, Problems, line};
 use super::{Problem, TOOLS_FILE, policy_file, schema};
 
@@ -32,15 +33,6 @@ struct RawRegistry {
     egress: RawEgress,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-struct RawEgress {
-    #[serde(default)]
-    allow_hosts: Vec<Spanned<String>>,
-    #[serde(default)]
-    allow_private: Vec<Spanned<String>>,
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawTool {
@@ -54,30 +46,6 @@ struct RawTool {
     #[serde(default)]
     risk: Risk,
     reversible: Option<RawReversible>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawConnector {
-    http: Option<RawHttp>,
-    amqp: Option<RawAmqp>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawHttp {
-    url: Spanned<String>,
-    signing_secret_env: Option<Spanned<String>>,
-    #[serde(default)]
-    headers_env: BTreeMap<String, Spanned<String>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawAmqp {
-    #[serde(default)]
-    exchange: String,
-    routing_key: Spanned<String>,
 }
 
 #[derive(Deserialize)]
@@ -115,7 +83,7 @@ pub(super) fn parse(text: &str) -> Result<ToolRegistry, Vec<Problem>> {
     let raw: RawRegistry = yaml::read(TOOLS_FILE, text)?;
     let definitions: Definitions = yaml::read(TOOLS_FILE, text)?;
     let mut reader = Reader { problems: Problems::new(TOOLS_FILE) };
-    let egress = reader.egress(raw.egress);
+    let egress = connector_file::egress(&mut reader.problems, raw.egress);
     reader.references(&raw.tools);
     let mut tools = BTreeMap::new();
     for (raw, definition) in raw.tools.into_iter().zip(&definitions.tools) {
@@ -131,25 +99,6 @@ struct Reader {
 }
 
 impl Reader {
-    fn egress(&mut self, raw: RawEgress) -> Egress {
-        let hosts = |listed: Vec<Spanned<String>>, problems: &mut Problems| {
-            let host = |host: Spanned<String>| {
-                if host_of(&format!("http://{}/", host.value)) != Some(host.value.to_ascii_lowercase()) {
-                    let message = format!("{:?} is not a host", host.value);
-                    let help =
-                        "write a name or an address without scheme and port, such as tools.example.com";
-                    problems.add(line(&host), message, help);
-                }
-                host.value.to_ascii_lowercase()
-            };
-            listed.into_iter().map(host).collect::<Vec<_>>()
-        };
-        Egress {
-            allow_hosts: hosts(raw.allow_hosts, &mut self.problems),
-            allow_private: hosts(raw.allow_private, &mut self.problems),
-        }
-    }
-
     /// What tools say about one another.
     fn references(&mut self, tools: &[RawTool]) {
         if let Some(tool) = tools.get(MAX_TOOLS) {
@@ -177,7 +126,7 @@ impl Reader {
             let help = "use 1 to 64 letters, digits, '.', '_' and '-', beginning with a letter or digit";
             self.problems.add(line(&raw.name), format!("{name:?} is not the name of a tool"), help);
         }
-        let connector = self.connector(&raw.connector, egress);
+        let connector = connector_file::connector(&mut self.problems, &raw.connector, egress);
         let timeout = self.problems.duration("timeout", &raw.timeout, LEAST_TIMEOUT, MOST_TIMEOUT);
         let (attempts, backoff) = self.retry(raw.retry, raw.idempotent);
         let longest = budget(timeout, attempts, backoff);
@@ -236,80 +185,6 @@ impl Reader {
         }
     }
 
-    fn connector(&mut self, raw: &Spanned<RawConnector>, egress: &Egress) -> Option<Connector> {
-        match (&raw.value.http, &raw.value.amqp) {
-            (Some(http), None) => self.http(http, egress).map(Connector::Http),
-            (None, Some(amqp)) => {
-                if amqp.exchange.starts_with("countersign.") || amqp.exchange.starts_with("amq.") {
-                    let message = format!("the exchange {:?} is not a tool service's", amqp.exchange);
-                    let help = "use an exchange that begins neither with countersign. nor with amq.";
-                    self.problems.add(line(raw), message, help);
-                }
-                let routing_key = amqp.routing_key.value.clone();
-                if routing_key.is_empty() || routing_key.len() > 255 || amqp.exchange.len() > 255 {
-                    let message = "the exchange or the routing key is empty or too long";
-                    self.problems.add(line(&amqp.routing_key), message, "keep each within 255 bytes");
-                }
-                Some(Connector::Amqp(AmqpConnector { exchange: amqp.exchange.clone(), routing_key }))
-            }
-            _ => {
-                let message = "a tool has exactly one connector";
-                self.problems.add(
-                    line(raw),
-                    message,
-                    "write either http: {url: ..} or amqp: {routing_key: ..}",
-                );
-                None
-            }
-        }
-    }
-
-    fn http(&mut self, raw: &RawHttp, egress: &Egress) -> Option<HttpConnector> {
-        let url = &raw.url.value;
-        if url.contains("${") {
-            let message = format!("{url:?} has a variable without a value");
-            self.problems.add(line(&raw.url), message, "set it in the environment");
-            return None;
-        }
-        let Some(host) = host_of(url) else {
-            let message = format!("{url:?} is not an http or https URL without user, password and fragment");
-            self.problems.add(line(&raw.url), message, "write such as https://tools.example.com/cancel");
-            return None;
-        };
-        if !egress.allow_hosts.contains(&host) {
-            let message = format!("calls to the host {host:?} are not allowed");
-            self.problems.add(
-                line(&raw.url),
-                message,
-                "add it to egress: allow_hosts:, or use a listed host",
-            );
-        }
-        for (header, variable) in &raw.headers_env {
-            let name = |c: char| c.is_ascii_alphanumeric() || c == '-';
-            if header.is_empty() || !header.chars().all(name) {
-                let message = format!("{header:?} is not the name of a header");
-                self.problems.add(line(variable), message, "use letters, digits and '-'");
-            }
-        }
-        for variable in raw.headers_env.values().chain(&raw.signing_secret_env) {
-            let valid = |c: char| c.is_ascii_alphanumeric() || c == '_';
-            if variable.value.is_empty() || !variable.value.chars().all(valid) {
-                let message = format!("{:?} is not the name of an environment variable", variable.value);
-                self.problems.add(
-                    line(variable),
-                    message,
-                    "write its name, such as AIRLINE_SECRET, not its value",
-                );
-            }
-        }
-        let value = |spanned: &Spanned<String>| spanned.value.clone();
-        Some(HttpConnector {
-            url: url.clone(),
-            signing_secret_env: raw.signing_secret_env.as_ref().map(value),
-            headers_env: raw.headers_env.iter().map(|(k, v)| (k.clone(), value(v))).collect(),
-        })
-    }
-
     fn retry(&mut self, raw: Option<Spanned<RawRetry>>, idempotent: bool) -> (u32, Duration) {
         let Some(raw) = raw else { return (1, DEFAULT_BACKOFF) };
         let at = line(&raw);
@@ -360,13 +235,4 @@ fn risk_name(risk: Risk) -> &'static str {
 
 fn seconds(time: Duration) -> humantime::FormattedDuration {
     humantime::format_duration(Duration::from_secs(time.as_secs()))
-}
-
-/// The host that a request to this URL goes to, as URLs normalise it.
-fn host_of(text: &str) -> Option<String> {
-    let url = url::Url::parse(text).ok()?;
-    let plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
-    let web = matches!(url.scheme(), "http" | "https");
-    let host = url.host_str()?.to_ascii_lowercase();
-    (plain && web).then_some(host)
 }

@@ -41,10 +41,15 @@ pub(super) fn read<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Vec
 fn from_parser(file: &str, error: &serde_saphyr::Error) -> Problem {
     let line = error.location().map_or(0, |location| location.line());
     let message = error.without_snippet().to_string();
+    // The line has its own place, and the parser's options are not the author's.
+    let message = message.split(" at line ").next().unwrap_or_default();
+    let message = message.split(", set DuplicateKeyPolicy").next().unwrap_or_default();
     let help = if message.contains("unknown field") || message.contains("unknown variant") {
         "use one of the names that the message lists"
     } else if message.contains("missing field") {
         "add the field"
+    } else if message.contains("duplicate mapping key") {
+        "write each key once"
     } else if message.contains("budget") || message.contains("limit") {
         "write the values out in fewer and flatter lines, with fewer aliases"
     } else {

@@ -73,7 +73,9 @@ impl Connector for Amqp {
             Ok(body) => match serde_json::from_slice(&body) {
                 Ok(Reply::Succeeded { result }) => Attempt::Succeeded(result),
                 Ok(Reply::Failed { code, message }) => Attempt::Failed { code, message },
-                Err(error) => Attempt::Unknown { code: "reply_unreadable".into(), message: error.to_string() },
+                Err(error) => {
+                    Attempt::Unknown { code: "reply_unreadable".into(), message: error.to_string() }
+                }
             },
             Err(RpcError::NotSent(message)) => Attempt::NotSent { code: "unreachable".into(), message },
             Err(RpcError::Unknown(message)) => Attempt::Unknown { code: "connection_lost".into(), message },

@@ -86,10 +86,10 @@ fn is_private_v6(address: Ipv6Addr) -> bool {
     match (a, b) {
         // ::/96 and ::ffff:0:0/96 embed an IPv4 address; :: and ::1 are among them.
         (0, 0) if [c, d, e] == [0; 3] && (f == 0 || f == 0xffff) => embedded(g, h),
-        (0x64, 0xff9b) => embedded(g, h), // NAT64
+        (0x64, 0xff9b) => embedded(g, h),    // NAT64
         (0x2002, high) => embedded(high, c), // 6to4
-        (0x2001, 0) => true, // Teredo
-        (0x2001, 0xdb8) => true, // documentation
+        (0x2001, 0) => true,                 // Teredo
+        (0x2001, 0xdb8) => true,             // documentation
         // Global unicast is 2000::/3; all else is local, multicast or unassigned.
         _ => a & 0xe000 != 0x2000,
     }

@@ -51,7 +51,9 @@ pub async fn call_with_retry(
     for made in 1.. {
         let ended = match tokio::time::timeout(timeout, connector.call(call)).await {
             Ok(ended) => ended,
-            Err(_) => Attempt::Unknown { code: "timeout".into(), message: format!("no answer within {timeout:?}") },
+            Err(_) => {
+                Attempt::Unknown { code: "timeout".into(), message: format!("no answer within {timeout:?}") }
+            }
         };
         let again = match ended {
             Attempt::Succeeded(value) => return (CallResult::Succeeded(value), made),

@@ -31,20 +31,25 @@ async fn service(script: Vec<(u16, &'static str)>) -> (String, Seen) {
     let seen = Seen::default();
     let app = Router::new().route(
         "/tool",
-        post(|State((seen, script)): State<(Seen, Arc<Vec<(u16, &'static str)>>)>, headers: HeaderMap, body: Bytes| async move {
-            let number = {
-                let mut seen = seen.lock().unwrap();
-                seen.push((headers, body));
-                seen.len()
-            };
-            let (status, text) = script[(number - 1).min(script.len() - 1)];
-            if status == 0 {
-                std::future::pending::<()>().await;
-            }
-            let mut response: Response = (StatusCode::from_u16(status).unwrap(), text.to_owned()).into_response();
-            response.headers_mut().insert(LOCATION, "/elsewhere".parse().unwrap());
-            response
-        }),
+        post(
+            |State((seen, script)): State<(Seen, Arc<Vec<(u16, &'static str)>>)>,
+             headers: HeaderMap,
+             body: Bytes| async move {
+                let number = {
+                    let mut seen = seen.lock().unwrap();
+                    seen.push((headers, body));
+                    seen.len()
+                };
+                let (status, text) = script[(number - 1).min(script.len() - 1)];
+                if status == 0 {
+                    std::future::pending::<()>().await;
+                }
+                let mut response: Response =
+                    (StatusCode::from_u16(status).unwrap(), text.to_owned()).into_response();
+                response.headers_mut().insert(LOCATION, "/elsewhere".parse().unwrap());
+                response
+            },
+        ),
     );
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/tool", listener.local_addr().unwrap());
@@ -132,8 +137,14 @@ async fn nobody_listening_is_a_failure_and_never_in_doubt() {
 #[tokio::test]
 async fn private_addresses_are_refused_in_every_spelling_unless_allowed_by_name() {
     for url in [
-        "http://127.0.0.1/", "http://2130706433/", "http://0x7f.1/", "http://[::1]/", "http://169.254.169.254/",
-        "http://[::ffff:127.0.0.1]/", "http://other.example.com/", "file:///etc/passwd",
+        "http://127.0.0.1/",
+        "http://2130706433/",
+        "http://0x7f.1/",
+        "http://[::1]/",
+        "http://169.254.169.254/",
+        "http://[::ffff:127.0.0.1]/",
+        "http://other.example.com/",
+        "file:///etc/passwd",
     ] {
         assert!(connect(url, &[]).is_err(), "{url}");
     }
@@ -147,8 +158,22 @@ async fn private_addresses_are_refused_in_every_spelling_unless_allowed_by_name(
 #[test]
 fn addresses_that_embed_a_private_one_are_private() {
     for address in [
-        "10.0.0.1", "100.64.0.1", "192.0.0.1", "198.18.0.1", "0.0.0.0", "255.255.255.255", "224.0.0.1",
-        "::", "::1", "::ffff:10.0.0.1", "::7f00:1", "64:ff9b::7f00:1", "2002:7f00:1::", "fc00::1", "fe80::1", "ff02::1",
+        "10.0.0.1",
+        "100.64.0.1",
+        "192.0.0.1",
+        "198.18.0.1",
+        "0.0.0.0",
+        "255.255.255.255",
+        "224.0.0.1",
+        "::",
+        "::1",
+        "::ffff:10.0.0.1",
+        "::7f00:1",
+        "64:ff9b::7f00:1",
+        "2002:7f00:1::",
+        "fc00::1",
+        "fe80::1",
+        "ff02::1",
     ] {
         assert!(is_private(address.parse::<IpAddr>().unwrap()), "{address}");
     }

@@ -64,7 +64,10 @@ pub(super) fn everything(rabbitmq: bool, postgres: bool) -> anyhow::Result<()> {
 pub fn packages(names: &[&str]) -> anyhow::Result<()> {
     let by_hand = format!("sudo apt-get install --no-install-recommends {}", names.join(" "));
     if Command::new("apt-get").arg("--version").output().is_err() {
-        bail!("{} missing, and there is no apt-get here; install it, or set the COUNTERSIGN_*_URL variables", names.join(" and "));
+        bail!(
+            "{} missing, and there is no apt-get here; install it, or set the COUNTERSIGN_*_URL variables",
+            names.join(" and ")
+        );
     }
     let sudo = !nix::unistd::geteuid().is_root();
     if sudo && !Command::new("sudo").args(["-n", "true"]).status().is_ok_and(|status| status.success()) {
@@ -76,7 +79,9 @@ pub fn packages(names: &[&str]) -> anyhow::Result<()> {
         if sudo {
             command.args(["-n", "env"]);
         }
-        command.args(["DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "apt-get", "-qq", "-y"]).args(arguments);
+        command
+            .args(["DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "apt-get", "-qq", "-y"])
+            .args(arguments);
         let output = command.output().context("running apt-get")?;
         if !output.status.success() {
             std::io::stderr().write_all(&output.stderr)?;

@@ -3,9 +3,9 @@
 
 mod install;
 mod ports;
-mod server;
-mod rabbitmq;
 mod postgres;
+mod rabbitmq;
+mod server;
 
 use std::{env, os::unix::fs::PermissionsExt as _, path::Path};
 

@@ -1,7 +1,7 @@
 //! The airline of the demo: its tool service, and recorded or written actions with their labels.
 
-mod service;
 mod actions;
+mod service;
 
 pub(crate) use actions::{Labels, read};
 pub(crate) use service::Airline;

@@ -7,6 +7,7 @@
 mod check;
 mod decimal;
 mod functions;
+mod known;
 mod limits;
 mod objects;
 

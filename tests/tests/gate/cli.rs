@@ -1,0 +1,77 @@
+//! The command line by hand.
+
+use anyhow::{Context as _, ensure};
+use countersign_tests::{Gate, config};
+use serde_json::Value;
+
+#[tokio::test]
+async fn a_day_at_the_command_line() -> anyhow::Result<()> {
+    let gate = Gate::start().await?;
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("actions.jsonl").display().to_string();
+    let line = |seq: u32, tool: &str, arguments: &str| {
+        format!(
+            r#"{{"agent":"one","model":"m","task":1,"trial":0,"seq":{seq},"tool":"{tool}","arguments":{arguments},"correct":false}}"#
+        )
+    };
+    let lines = [
+        line(0, "write_record", r#"{"n":1}"#),
+        line(1, "no_such", "{}"),
+        line(2, "move_money", r#"{"amount":"500"}"#),
+    ];
+    std::fs::write(&file, lines[..2].join("\n"))?;
+    let (agent, sam) =
+        (gate.system.url("agent-one")?.to_owned(), gate.system.url("reviewer-sam")?.to_owned());
+    let ada = gate.system.url("auditor-ada")?.to_owned();
+    let (said, done) = gate.cli_as(&agent, &["submit", &file, "--wait"])?;
+    ensure!(done && said.contains("succeeded") && said.contains("denied"), "{said}");
+    std::fs::write(&file, &lines[2])?;
+    let (said, done) = gate.cli_as(&agent, &["submit", &file])?;
+    ensure!(done && said.contains("1 submitted"), "{said}");
+    gate.reaches("SELECT count(*) FROM approvals", 1).await?;
+
+    let (said, _) = gate.cli(&["approvals", "list", "--json"])?;
+    let open: Vec<Value> = serde_json::from_str(&said)?;
+    let id = open[0]["id"].as_str().context("an id")?.to_owned();
+    let (said, done) = gate.cli(&["approvals", "show", &id])?;
+    ensure!(done && said.contains("500") && said.contains("sha256:"), "{said}");
+    let (said, done) = gate.cli_as(&sam, &["approvals", "approve", &id])?;
+    ensure!(done && said.contains("approve"), "{said}");
+    let (said, done) = gate.cli_as(&sam, &["approvals", "reject", &id, "--reason", "too late"])?;
+    ensure!(!done && said.contains("not_open"), "{said}");
+
+    gate.reaches("SELECT count(*) FROM sampling", 2).await?;
+    let (said, done) = gate.cli(&["actions", "show", "task-1-0-2"])?;
+    for step in ["action.judged", "decision.recorded", "action.claimed", "action.completed", "action.sampled"]
+    {
+        ensure!(done && said.contains(step), "{step} in {said}");
+    }
+    let (said, done) = gate.cli(&["actions", "list", "--state", "denied", "--json"])?;
+    ensure!(done && serde_json::from_str::<Vec<Value>>(&said)?.len() == 1, "{said}");
+    let (said, done) = gate.cli(&["report", "--json"])?;
+    let report: Value = serde_json::from_str(&said)?;
+    ensure!(done && report["lines"].as_array().context("lines")?.len() >= 4, "{said}");
+    let (said, done) = gate.cli(&["report"])?;
+    ensure!(done && said.contains("PRE-EXECUTION APPROVAL"), "{said}");
+    let (said, done) = gate.cli_as(&ada, &["audits", "list", "--state", "all"])?;
+    ensure!(done, "{said}");
+    gate.close().await
+}
+
+#[tokio::test]
+async fn a_bad_folder_is_refused_with_file_line_and_help_before_anything_connects() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    for name in ["policy.yaml", "tools.yaml", "directory.yaml"] {
+        let text = std::fs::read_to_string(config().join(name))?;
+        std::fs::write(dir.path().join(name), text.replace("group: approvers", "group: aprovers"))?;
+    }
+    let output = std::process::Command::new(countersign_testkit::system::binary()?)
+        .args(["policy", "check"])
+        .arg(dir.path())
+        .env("TEST_TOOLS_URL", "http://127.0.0.1:1")
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(64), "{said}");
+    ensure!(said.contains("policy.yaml:") && said.contains("aprovers"), "{said}");
+    Ok(())
+}

@@ -1,0 +1,160 @@
+//! What runs, how often, and what agents are told.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use countersign_broker::publisher::Publisher;
+use countersign_core::{
+    action::Outcome,
+    config::Verdict,
+    message::{AuditReason, AuditRequest, Finding, FindingData, Resolution},
+};
+use countersign_testkit::clients::{Reader, found, proposal};
+use countersign_tests::{Gate, LIMIT, answer, expect};
+use futures_util::StreamExt as _;
+use lapin::{
+    BasicProperties,
+    options::{BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, QueueDeclareOptions},
+    types::FieldTable,
+};
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn an_allowed_action_is_executed_once_and_the_same_again_is_answered_from_memory() -> anyhow::Result<()>
+{
+    let gate = Gate::start().await?;
+    let mut agent = gate.agent("one").await?;
+    let event = proposal("one", "a-1", "move_money", json!({"amount": "10"}));
+    agent.send(&[event.clone(), event.clone()]).await?;
+    let first = expect(&mut agent, "a-1", Outcome::Succeeded).await?;
+    ensure!(first.verdict == Verdict::Allow && first.rule == "allowed" && first.policy_version == "test-1");
+    ensure!(first.result.is_some_and(|result| result.get().contains("\"10\"")));
+    agent.send(&[event]).await?;
+    expect(&mut agent, "a-1", Outcome::Succeeded).await?;
+    ensure!(gate.tools.calls() == 1, "{} calls", gate.tools.calls());
+    gate.reaches("SELECT count(*) FROM sampling", 1).await?;
+    let kinds = "SELECT count(DISTINCT kind) FROM evidence WHERE kind IN
+                 ('action.judged', 'action.claimed', 'action.completed', 'action.sampled')";
+    ensure!(gate.count(kinds).await? == 4);
+    ensure!(
+        gate.count("SELECT count(*) FROM evidence").await?
+            == gate.count("SELECT count(*) FROM evidence_pending").await?
+    );
+    gate.close().await
+}
+
+#[tokio::test]
+async fn every_executed_action_has_one_throw_and_every_selected_one_an_audit() -> anyhow::Result<()> {
+    let gate = Gate::start().await?;
+    let mut agent = gate.agent("one").await?;
+    let events: Vec<Value> =
+        (0..300).map(|n| proposal("one", &format!("n-{n}"), "write_record", json!({"n": n}))).collect();
+    agent.send(&events).await?;
+    for _ in 0..300 {
+        ensure!(answer(&mut agent).await?.outcome == Outcome::Succeeded);
+    }
+    gate.reaches("SELECT count(*) FROM sampling", 300).await?;
+    let unfair =
+        "SELECT count(*) FROM sampling s WHERE selected <> (r >= ceil((1 - pi) * 72057594037927936::float8))
+                  OR pi <> 0.1 OR selected <> EXISTS (SELECT FROM audits WHERE action = s.action)";
+    ensure!(gate.count(unfair).await? == 0);
+    let selected = gate.count("SELECT count(*) FROM sampling WHERE selected").await?;
+    // 30 expected; outside of this less than once in a million runs.
+    ensure!((8..=60).contains(&selected), "{selected} selected");
+    gate.close().await
+}
+
+#[tokio::test]
+async fn an_unanswered_call_of_a_tool_without_idempotency_is_in_doubt_until_a_human_resolves_it()
+-> anyhow::Result<()> {
+    let gate = Gate::acting(|tool: &str, _: &Value| match tool {
+        "send_letter" => Err((500, "perhaps".into())),
+        _ => Ok(Value::Null),
+    })
+    .await?;
+    let mut agent = gate.agent("one").await?;
+    let auditor = gate.system.url("auditor-ada")?;
+    let mut audits = Reader::open(auditor, "countersign.audits.auditors").await?;
+    agent.propose("letter", "send_letter", json!({})).await?;
+    let doubt = expect(&mut agent, "letter", Outcome::InDoubt).await?;
+    ensure!(doubt.error.is_some_and(|error| error.code == "http_500"));
+    let request = audits.next::<AuditRequest>(LIMIT).await?.expect("an audit is asked for").data;
+    ensure!(request.reason == AuditReason::InDoubt);
+    let finding = |resolution| FindingData {
+        audit: request.audit,
+        finding: Finding::Correct,
+        reason: None,
+        correction: None,
+        resolution,
+    };
+    let publisher = Publisher::connect(auditor, "auditor").await?;
+    // Without saying what happened, the finding does not count.
+    publisher.publish(&[found(finding(None))]).await?;
+    publisher.publish(&[found(finding(Some(Resolution::Succeeded)))]).await?;
+    expect(&mut agent, "letter", Outcome::Succeeded).await?;
+    ensure!(gate.refusals("finding.refused", "resolution_missing").await? == 1);
+    ensure!(gate.tools.calls() == 1, "never repeated");
+    gate.close().await
+}
+
+#[tokio::test]
+async fn a_tool_service_behind_a_queue_is_called_with_the_idempotency_key() -> anyhow::Result<()> {
+    let gate = Gate::start().await?;
+    let mut agent = gate.agent("one").await?;
+    let session = countersign_broker::session::Session::open(&gate.system.place.amqp_url, "tool").await?;
+    let channel = &session.channel;
+    let queue = QueueDeclareOptions { durable: true, ..Default::default() };
+    channel.queue_declare("test.tools".into(), queue, FieldTable::default()).await?;
+    let consume = BasicConsumeOptions::default();
+    let mut consumer =
+        channel.basic_consume("test.tools".into(), "".into(), consume, FieldTable::default()).await?;
+    agent.propose("q-1", "ask_queue", json!({"question": 1})).await?;
+    let request = tokio::time::timeout(LIMIT, consumer.next()).await?.expect("a request comes")?;
+    request.ack(BasicAckOptions::default()).await?;
+    let key = request.properties.message_id().clone().expect("with a key");
+    ensure!(key.as_str().parse::<uuid::Uuid>().is_ok() && request.data == br#"{"question":1}"#);
+    let reply = json!({"status": "succeeded", "result": {"answer": 42}}).to_string();
+    let reply_to = request.properties.reply_to().clone().expect("with a place to reply to");
+    let properties = BasicProperties::default()
+        .with_correlation_id(request.properties.correlation_id().clone().expect("with a correlation"));
+    channel
+        .basic_publish("".into(), reply_to, BasicPublishOptions::default(), reply.as_bytes(), properties)
+        .await?;
+    let outcome = expect(&mut agent, "q-1", Outcome::Succeeded).await?;
+    ensure!(outcome.result.is_some_and(|result| result.get() == r#"{"answer":42}"#));
+    gate.close().await
+}
+
+#[tokio::test]
+async fn a_slow_tool_does_not_hold_back_the_rest_of_its_pack() -> anyhow::Result<()> {
+    let gate = Gate::acting(|tool: &str, _: &Value| match tool {
+        "move_money" => Err((503, "later".into())),
+        _ => Ok(Value::Null),
+    })
+    .await?;
+    let mut agent = gate.agent("one").await?;
+    let slow = proposal("one", "slow", "move_money", json!({"amount": "1"}));
+    let quick = proposal("one", "quick", "write_record", json!({"n": 1}));
+    agent.send(&[slow, quick]).await?;
+    expect(&mut agent, "quick", Outcome::Succeeded).await?;
+    // Three attempts without a definite answer: nobody knows.
+    expect(&mut agent, "slow", Outcome::InDoubt).await?;
+    gate.close().await
+}
+
+#[tokio::test]
+async fn an_action_past_its_own_deadline_is_not_executed() -> anyhow::Result<()> {
+    let gate = Gate::start().await?;
+    let mut agent = gate.agent("one").await?;
+    let mut late = proposal("one", "late", "write_record", json!({"n": 1}));
+    late["data"]["expires_at"] = json!("2020-01-01T00:00:00Z");
+    agent.send(&[late]).await?;
+    expect(&mut agent, "late", Outcome::Expired).await?;
+    // One that runs out while a human is asked.
+    let mut asked = proposal("one", "asked", "move_money", json!({"amount": "500"}));
+    asked["data"]["expires_at"] = json!(chrono::Utc::now() + Duration::from_secs(2));
+    agent.send(&[asked]).await?;
+    expect(&mut agent, "asked", Outcome::Expired).await?;
+    ensure!(gate.tools.calls() == 0);
+    gate.close().await
+}

@@ -1,0 +1,98 @@
+//! Holds and new generations: what operators change holds for all workers at once.
+
+use anyhow::ensure;
+use countersign_core::action::Outcome;
+use countersign_testkit::clients::proposal;
+use countersign_tests::{Gate, answer, config, expect};
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn no_claim_starts_after_a_hold_has_returned_and_everything_goes_on_after_its_release()
+-> anyhow::Result<()> {
+    const ACTIONS: usize = 2_000;
+    let gate = Gate::start().await?;
+    let mut agent = gate.agent("one").await?;
+    let events: Vec<Value> =
+        (0..ACTIONS).map(|n| proposal("one", &format!("n-{n}"), "write_record", json!({"n": n}))).collect();
+    agent.send(&events).await?;
+    gate.reaches("SELECT count(*) FROM actions WHERE started_at IS NOT NULL", 50).await?;
+    let (said, done) = gate.cli(&["hold", "--operator", "olga", "--reason", "stop everything"])?;
+    ensure!(done, "{said}");
+    let started = "SELECT count(*) FROM actions WHERE started_at IS NOT NULL";
+    let at_return = gate.count(started).await?;
+    // Everything that is under way has arrived where it is held.
+    gate.reaches("SELECT count(*) FROM actions WHERE state IN ('held', 'succeeded')", ACTIONS as i64).await?;
+    ensure!(gate.count(started).await? == at_return, "a claim started after the hold had returned");
+    ensure!(at_return < ACTIONS as i64, "the hold came too late to show anything");
+    // By the database's own order: no claim's evidence comes after the hold's.
+    let later = "SELECT count(*) FROM evidence WHERE kind = 'action.claimed'
+                 AND (body->>'generation')::bigint >= (SELECT generation FROM holds)";
+    ensure!(gate.count(later).await? == 0);
+
+    let (said, done) = gate.cli(&["hold", "release", "1", "--operator", "olga"])?;
+    ensure!(!done && said.contains("another operator"), "{said}");
+    let (said, done) = gate.cli(&["hold", "release", "1", "--operator", "omar"])?;
+    ensure!(done, "{said}");
+    for _ in 0..ACTIONS {
+        ensure!(answer(&mut agent).await?.outcome == Outcome::Succeeded);
+    }
+    ensure!(gate.tools.effects().len() == ACTIONS);
+    gate.close().await
+}
+
+/// A copy of the suites' folder with one text replaced in its policy.
+fn folder(from: &str, to: &str) -> anyhow::Result<tempfile::TempDir> {
+    let dir = tempfile::tempdir()?;
+    for name in ["countersign.toml", "policy.yaml", "tools.yaml", "directory.yaml"] {
+        let text = std::fs::read_to_string(config().join(name))?;
+        ensure!(name != "policy.yaml" || text.contains(from));
+        std::fs::write(dir.path().join(name), text.replace(from, to))?;
+    }
+    Ok(dir)
+}
+
+#[tokio::test]
+async fn a_new_policy_holds_for_all_workers_once_it_is_applied_and_a_broken_one_changes_nothing()
+-> anyhow::Result<()> {
+    let gate = Gate::start().await?;
+    let mut agent = gate.agent("one").await?;
+    agent.propose("before", "send_letter", json!({})).await?;
+    expect(&mut agent, "before", Outcome::Succeeded).await?;
+
+    let broken = folder("verdict: allow", "verdict: perhaps")?;
+    let (said, done) = gate.cli(&["apply", &broken.path().display().to_string(), "--operator", "olga"])?;
+    ensure!(!done && said.contains("policy.yaml:"), "{said}");
+    let (said, done) = gate.cli(&["apply", &config().display().to_string(), "--operator", "mallory"])?;
+    ensure!(!done && said.contains("no operator"), "{said}");
+    ensure!(gate.count("SELECT generation FROM active").await? == 1);
+
+    let stricter = folder("\"send_letter\", ", "")?;
+    let (said, done) = gate.cli(&["apply", &stricter.path().display().to_string(), "--operator", "olga"])?;
+    ensure!(done && said.contains("generation 2"), "{said}");
+    agent.propose("after", "send_letter", json!({})).await?;
+    let outcome = expect(&mut agent, "after", Outcome::Denied).await?;
+    ensure!(outcome.rule == "default");
+    gate.close().await
+}
+
+#[tokio::test]
+async fn a_policy_change_while_actions_flow_loses_none_and_judges_none_twice() -> anyhow::Result<()> {
+    const ACTIONS: usize = 1_000;
+    let gate = Gate::start().await?;
+    let mut agent = gate.agent("one").await?;
+    let events: Vec<Value> =
+        (0..ACTIONS).map(|n| proposal("one", &format!("n-{n}"), "write_record", json!({"n": n}))).collect();
+    agent.send(&events).await?;
+    let next = folder("version: \"test-1\"", "version: \"test-2\"")?;
+    let (said, done) = gate.cli(&["apply", &next.path().display().to_string(), "--operator", "olga"])?;
+    ensure!(done, "{said}");
+    for _ in 0..ACTIONS {
+        ensure!(answer(&mut agent).await?.outcome == Outcome::Succeeded);
+    }
+    ensure!(gate.tools.effects().len() == ACTIONS);
+    // Whatever was claimed was claimed under the generation that it was judged under.
+    let stale =
+        "SELECT count(*) FROM actions a JOIN permits p ON p.id = a.permit WHERE p.generation <> a.generation";
+    ensure!(gate.count(stale).await? == 0);
+    gate.close().await
+}

@@ -1,0 +1,9 @@
+//! The gate, end to end, on real RabbitMQ and PostgreSQL.
+
+mod approvals;
+mod bad_input;
+mod cli;
+mod execution;
+mod governance;
+mod isolation;
+mod trust;
