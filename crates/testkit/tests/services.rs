@@ -1,5 +1,7 @@
 //! The private services start, survive a crash, and leave nothing behind.
 
+#![expect(clippy::unwrap_used, reason = "in a test, failing is how to report")]
+
 use std::{collections::BTreeSet, fs, time::Duration};
 
 use countersign_testkit::{isolation::TestEnv, services::Services, wait::eventually};

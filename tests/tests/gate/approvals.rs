@@ -1,6 +1,6 @@
 //! What waits for a human, and which decisions count.
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use countersign_broker::publisher::{Outgoing, Publisher};
 use countersign_core::{
     action::Outcome,
@@ -11,7 +11,7 @@ use countersign_tests::{Gate, LIMIT, expect};
 use serde_json::json;
 
 async fn request(reader: &mut Reader) -> anyhow::Result<ApprovalRequest> {
-    Ok(reader.next::<ApprovalRequest>(LIMIT).await?.expect("a request comes").data)
+    Ok(reader.next::<ApprovalRequest>(LIMIT).await?.context("no request came")?.data)
 }
 
 #[tokio::test]

@@ -24,6 +24,7 @@ const CALL: Call<'static> = Call {
     traceparent: None,
 };
 
+type Script = Arc<Vec<(u16, &'static str)>>;
 type Seen = Arc<Mutex<Vec<(HeaderMap, Bytes)>>>;
 
 /// A tool service that answers with `script`, one entry per request, the last one for ever.
@@ -31,25 +32,21 @@ async fn service(script: Vec<(u16, &'static str)>) -> (String, Seen) {
     let seen = Seen::default();
     let app = Router::new().route(
         "/tool",
-        post(
-            |State((seen, script)): State<(Seen, Arc<Vec<(u16, &'static str)>>)>,
-             headers: HeaderMap,
-             body: Bytes| async move {
-                let number = {
-                    let mut seen = seen.lock().unwrap();
-                    seen.push((headers, body));
-                    seen.len()
-                };
-                let (status, text) = script[(number - 1).min(script.len() - 1)];
-                if status == 0 {
-                    std::future::pending::<()>().await;
-                }
-                let mut response: Response =
-                    (StatusCode::from_u16(status).unwrap(), text.to_owned()).into_response();
-                response.headers_mut().insert(LOCATION, "/elsewhere".parse().unwrap());
-                response
-            },
-        ),
+        post(|State((seen, script)): State<(Seen, Script)>, headers: HeaderMap, body: Bytes| async move {
+            let number = {
+                let mut seen = seen.lock().unwrap();
+                seen.push((headers, body));
+                seen.len()
+            };
+            let (status, text) = script[(number - 1).min(script.len() - 1)];
+            if status == 0 {
+                std::future::pending::<()>().await;
+            }
+            let mut response: Response =
+                (StatusCode::from_u16(status).unwrap(), text.to_owned()).into_response();
+            response.headers_mut().insert(LOCATION, "/elsewhere".parse().unwrap());
+            response
+        }),
     );
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/tool", listener.local_addr().unwrap());

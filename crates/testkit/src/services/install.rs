@@ -90,7 +90,8 @@ pub fn packages(names: &[&str]) -> anyhow::Result<()> {
     };
     let install = [&["install", "--no-install-recommends"], names].concat();
     // The lists may be old or empty: only then is it worth fetching them.
-    if !apt(&install)? && !(apt(&["update"])? && apt(&install)?) {
+    let installed = apt(&install)? || (apt(&["update"])? && apt(&install)?);
+    if !installed {
         bail!("installing {} failed; run: {by_hand}", names.join(" and "));
     }
     Ok(())
