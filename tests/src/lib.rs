@@ -14,6 +14,7 @@ use countersign_testkit::{
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::time::timeout;
 
 /// Longer than anything takes on a busy machine; a test that waits this long has failed.
 pub const LIMIT: Duration = Duration::from_secs(60);
@@ -50,8 +51,8 @@ impl Gate {
     }
 
     /// The same on services that the test may hurt.
-    pub async fn on(services: &Services) -> anyhow::Result<Self> {
-        Self::with(TestEnv::of(services).await?, willing).await
+    pub async fn on(services: &Services, behaviour: impl Behaviour) -> anyhow::Result<Self> {
+        Self::with(TestEnv::of(services).await?, behaviour).await
     }
 
     async fn with(env: TestEnv, behaviour: impl Behaviour) -> anyhow::Result<Self> {
@@ -95,22 +96,15 @@ impl Gate {
     }
 
     /// Runs the command line as administrator and owner. Its standard output, and whether it succeeded.
-    pub fn cli(&self, arguments: &[&str]) -> anyhow::Result<(String, bool)> {
-        self.cli_as(&self.env.amqp_url, arguments)
+    pub async fn cli(&self, arguments: &[&str]) -> anyhow::Result<(String, bool)> {
+        self.cli_as(&self.env.amqp_url, arguments).await
     }
 
     /// The same as another AMQP user.
-    pub fn cli_as(&self, amqp_url: &str, arguments: &[&str]) -> anyhow::Result<(String, bool)> {
-        let output = self
-            .system
-            .command()
-            .args(arguments)
-            .env("COUNTERSIGN_AMQP_URL", amqp_url)
-            .env("TEST_TOOLS_URL", self.tools.url())
-            .output()?;
-        let text =
-            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-        Ok((text, output.status.success()))
+    pub async fn cli_as(&self, amqp_url: &str, arguments: &[&str]) -> anyhow::Result<(String, bool)> {
+        let mut command = self.system.command();
+        command.args(arguments).env("COUNTERSIGN_AMQP_URL", amqp_url).env("TEST_TOOLS_URL", self.tools.url());
+        said(command).await
     }
 
     /// A refusal noted in the timeline of an agent's action: how many with this code.
@@ -126,6 +120,15 @@ impl Gate {
         self.system.stop().await?;
         self.env.close().await
     }
+}
+
+/// Runs a program to its end while the stand-ins of this test go on: what it said, and whether it succeeded.
+pub async fn said(command: std::process::Command) -> anyhow::Result<(String, bool)> {
+    let run = tokio::process::Command::from(command).kill_on_drop(true).output();
+    let output = timeout(2 * LIMIT, run).await.context("a program does not end")??;
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    Ok((text, output.status.success()))
 }
 
 /// The next outcome of an agent, which must come.

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use axum::{
@@ -19,6 +20,24 @@ use tokio::task::JoinHandle;
 pub trait Behaviour: Send + 'static {
     /// Applies one call. Called once per key, unless it refuses.
     fn act(&mut self, tool: &str, arguments: &Value) -> Result<Value, (u16, String)>;
+
+    /// How long after its effect a call is answered.
+    fn answers_after(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+/// Another behaviour, with answers that take a while: what is cut off in between has had its effect.
+pub struct Slow<B>(pub B, pub Duration);
+
+impl<B: Behaviour> Behaviour for Slow<B> {
+    fn act(&mut self, tool: &str, arguments: &Value) -> Result<Value, (u16, String)> {
+        self.0.act(tool, arguments)
+    }
+
+    fn answers_after(&self) -> Duration {
+        self.1
+    }
 }
 
 impl<F: FnMut(&str, &Value) -> Result<Value, (u16, String)> + Send + 'static> Behaviour for F {
@@ -27,7 +46,7 @@ impl<F: FnMut(&str, &Value) -> Result<Value, (u16, String)> + Send + 'static> Be
     }
 }
 
-/// One effect.
+/// One effect, or one request for it.
 #[derive(Clone, Debug)]
 pub struct Effect {
     /// The idempotency key of the call that had it.
@@ -42,7 +61,7 @@ struct Table {
     behaviour: Box<dyn Behaviour>,
     answers: HashMap<String, Value>,
     effects: Vec<Effect>,
-    calls: usize,
+    requests: Vec<Effect>,
 }
 
 type Shared = Arc<Mutex<Table>>;
@@ -65,7 +84,7 @@ impl ToolService {
             behaviour: Box::new(behaviour),
             answers: HashMap::new(),
             effects: Vec::new(),
-            calls: 0,
+            requests: Vec::new(),
         }));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);
@@ -88,8 +107,13 @@ impl ToolService {
     }
 
     /// Every request so far, repetitions included.
+    pub fn requests(&self) -> Vec<Effect> {
+        lock(&self.table).requests.clone()
+    }
+
+    /// How many requests there were.
     pub fn calls(&self) -> usize {
-        lock(&self.table).calls
+        lock(&self.table).requests.len()
     }
 }
 
@@ -107,20 +131,27 @@ async fn call(
 ) -> Response {
     let key = headers.get("idempotency-key").and_then(|key| key.to_str().ok()).unwrap_or_default();
     let key = key.trim_matches('"').to_owned();
-    let mut table = lock(&table);
-    table.calls += 1;
-    if let Some(answer) = table.answers.get(&key) {
-        return Json(answer.clone()).into_response();
+    let (answer, pause) = answer(&mut lock(&table), Effect { key, tool, arguments });
+    if !pause.is_zero() {
+        tokio::time::sleep(pause).await;
     }
-    match table.behaviour.act(&tool, &arguments) {
+    answer
+}
+
+fn answer(table: &mut Table, request: Effect) -> (Response, Duration) {
+    table.requests.push(request.clone());
+    if let Some(answer) = table.answers.get(&request.key) {
+        return (Json(answer.clone()).into_response(), Duration::ZERO);
+    }
+    match table.behaviour.act(&request.tool, &request.arguments) {
         Ok(answer) => {
-            table.effects.push(Effect { key: key.clone(), tool, arguments });
-            table.answers.insert(key, answer.clone());
-            Json(answer).into_response()
+            table.answers.insert(request.key.clone(), answer.clone());
+            table.effects.push(request);
+            (Json(answer).into_response(), table.behaviour.answers_after())
         }
         Err((status, message)) => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            (status, Json(json!({"error": message}))).into_response()
+            ((status, Json(json!({"error": message}))).into_response(), Duration::ZERO)
         }
     }
 }

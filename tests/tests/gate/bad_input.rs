@@ -70,7 +70,7 @@ async fn what_has_an_author_is_answered_denied_and_the_rest_is_quarantined() -> 
     agent.propose("good", "write_record", json!({"n": 1})).await?;
     expect(&mut agent, "good", Outcome::Succeeded).await?;
     ensure!(gate.tools.calls() == 1);
-    let (list, _) = gate.cli(&["quarantine", "list", "--json"])?;
+    let (list, _) = gate.cli(&["quarantine", "list", "--json"]).await?;
     let list: Vec<Value> = serde_json::from_str(&list)?;
     ensure!(list.len() == quarantined.len() && list.iter().all(|entry| entry["author"] == "agent-one"));
     gate.close().await
@@ -123,7 +123,7 @@ async fn a_replayed_message_is_taken_in_as_its_authors() -> anyhow::Result<()> {
     agent.send_raw(&[edited("spoof", |_| {})]).await?;
     gate.reaches("SELECT count(*) FROM quarantine", 1).await?;
     let id = gate.count("SELECT id FROM quarantine").await?.to_string();
-    let (said, done) = gate.cli(&["quarantine", "replay", &id])?;
+    let (said, done) = gate.cli(&["quarantine", "replay", &id]).await?;
     ensure!(done, "{said}");
     ensure!(gate.count("SELECT count(*) FROM quarantine WHERE code = 'source_forged'").await? == 2);
     ensure!(gate.tools.calls() == 0);

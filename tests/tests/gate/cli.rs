@@ -23,37 +23,37 @@ async fn a_day_at_the_command_line() -> anyhow::Result<()> {
     let (agent, sam) =
         (gate.system.url("agent-one")?.to_owned(), gate.system.url("reviewer-sam")?.to_owned());
     let ada = gate.system.url("auditor-ada")?.to_owned();
-    let (said, done) = gate.cli_as(&agent, &["submit", &file, "--wait"])?;
+    let (said, done) = gate.cli_as(&agent, &["submit", &file, "--wait"]).await?;
     ensure!(done && said.contains("succeeded") && said.contains("denied"), "{said}");
     std::fs::write(&file, &lines[2])?;
-    let (said, done) = gate.cli_as(&agent, &["submit", &file])?;
+    let (said, done) = gate.cli_as(&agent, &["submit", &file]).await?;
     ensure!(done && said.contains("1 submitted"), "{said}");
     gate.reaches("SELECT count(*) FROM approvals", 1).await?;
 
-    let (said, _) = gate.cli(&["approvals", "list", "--json"])?;
+    let (said, _) = gate.cli(&["approvals", "list", "--json"]).await?;
     let open: Vec<Value> = serde_json::from_str(&said)?;
     let id = open[0]["id"].as_str().context("an id")?.to_owned();
-    let (said, done) = gate.cli(&["approvals", "show", &id])?;
+    let (said, done) = gate.cli(&["approvals", "show", &id]).await?;
     ensure!(done && said.contains("500") && said.contains("sha256:"), "{said}");
-    let (said, done) = gate.cli_as(&sam, &["approvals", "approve", &id])?;
+    let (said, done) = gate.cli_as(&sam, &["approvals", "approve", &id]).await?;
     ensure!(done && said.contains("approve"), "{said}");
-    let (said, done) = gate.cli_as(&sam, &["approvals", "reject", &id, "--reason", "too late"])?;
+    let (said, done) = gate.cli_as(&sam, &["approvals", "reject", &id, "--reason", "too late"]).await?;
     ensure!(!done && said.contains("not_open"), "{said}");
 
     gate.reaches("SELECT count(*) FROM sampling", 2).await?;
-    let (said, done) = gate.cli(&["actions", "show", "task-1-0-2"])?;
+    let (said, done) = gate.cli(&["actions", "show", "task-1-0-2"]).await?;
     for step in ["action.judged", "decision.recorded", "action.claimed", "action.completed", "action.sampled"]
     {
         ensure!(done && said.contains(step), "{step} in {said}");
     }
-    let (said, done) = gate.cli(&["actions", "list", "--state", "denied", "--json"])?;
+    let (said, done) = gate.cli(&["actions", "list", "--state", "denied", "--json"]).await?;
     ensure!(done && serde_json::from_str::<Vec<Value>>(&said)?.len() == 1, "{said}");
-    let (said, done) = gate.cli(&["report", "--json"])?;
+    let (said, done) = gate.cli(&["report", "--json"]).await?;
     let report: Value = serde_json::from_str(&said)?;
     ensure!(done && report["lines"].as_array().context("lines")?.len() >= 4, "{said}");
-    let (said, done) = gate.cli(&["report"])?;
+    let (said, done) = gate.cli(&["report"]).await?;
     ensure!(done && said.contains("PRE-EXECUTION APPROVAL"), "{said}");
-    let (said, done) = gate.cli_as(&ada, &["audits", "list", "--state", "all"])?;
+    let (said, done) = gate.cli_as(&ada, &["audits", "list", "--state", "all"]).await?;
     ensure!(done, "{said}");
     gate.close().await
 }

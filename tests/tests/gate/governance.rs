@@ -16,7 +16,7 @@ async fn no_claim_starts_after_a_hold_has_returned_and_everything_goes_on_after_
         (0..ACTIONS).map(|n| proposal("one", &format!("n-{n}"), "write_record", json!({"n": n}))).collect();
     agent.send(&events).await?;
     gate.reaches("SELECT count(*) FROM actions WHERE started_at IS NOT NULL", 50).await?;
-    let (said, done) = gate.cli(&["hold", "--operator", "olga", "--reason", "stop everything"])?;
+    let (said, done) = gate.cli(&["hold", "--operator", "olga", "--reason", "stop everything"]).await?;
     ensure!(done, "{said}");
     let started = "SELECT count(*) FROM actions WHERE started_at IS NOT NULL";
     let at_return = gate.count(started).await?;
@@ -29,9 +29,9 @@ async fn no_claim_starts_after_a_hold_has_returned_and_everything_goes_on_after_
                  AND (body->>'generation')::bigint >= (SELECT generation FROM holds)";
     ensure!(gate.count(later).await? == 0);
 
-    let (said, done) = gate.cli(&["hold", "release", "1", "--operator", "olga"])?;
+    let (said, done) = gate.cli(&["hold", "release", "1", "--operator", "olga"]).await?;
     ensure!(!done && said.contains("another operator"), "{said}");
-    let (said, done) = gate.cli(&["hold", "release", "1", "--operator", "omar"])?;
+    let (said, done) = gate.cli(&["hold", "release", "1", "--operator", "omar"]).await?;
     ensure!(done, "{said}");
     for _ in 0..ACTIONS {
         ensure!(answer(&mut agent).await?.outcome == Outcome::Succeeded);
@@ -60,14 +60,16 @@ async fn a_new_policy_holds_for_all_workers_once_it_is_applied_and_a_broken_one_
     expect(&mut agent, "before", Outcome::Succeeded).await?;
 
     let broken = folder("verdict: allow", "verdict: perhaps")?;
-    let (said, done) = gate.cli(&["apply", &broken.path().display().to_string(), "--operator", "olga"])?;
+    let (said, done) =
+        gate.cli(&["apply", &broken.path().display().to_string(), "--operator", "olga"]).await?;
     ensure!(!done && said.contains("policy.yaml:"), "{said}");
-    let (said, done) = gate.cli(&["apply", &config().display().to_string(), "--operator", "mallory"])?;
+    let (said, done) = gate.cli(&["apply", &config().display().to_string(), "--operator", "mallory"]).await?;
     ensure!(!done && said.contains("no operator"), "{said}");
     ensure!(gate.count("SELECT generation FROM active").await? == 1);
 
     let stricter = folder("\"send_letter\", ", "")?;
-    let (said, done) = gate.cli(&["apply", &stricter.path().display().to_string(), "--operator", "olga"])?;
+    let (said, done) =
+        gate.cli(&["apply", &stricter.path().display().to_string(), "--operator", "olga"]).await?;
     ensure!(done && said.contains("generation 2"), "{said}");
     agent.propose("after", "send_letter", json!({})).await?;
     let outcome = expect(&mut agent, "after", Outcome::Denied).await?;
@@ -84,7 +86,7 @@ async fn a_policy_change_while_actions_flow_loses_none_and_judges_none_twice() -
         (0..ACTIONS).map(|n| proposal("one", &format!("n-{n}"), "write_record", json!({"n": n}))).collect();
     agent.send(&events).await?;
     let next = folder("version: \"test-1\"", "version: \"test-2\"")?;
-    let (said, done) = gate.cli(&["apply", &next.path().display().to_string(), "--operator", "olga"])?;
+    let (said, done) = gate.cli(&["apply", &next.path().display().to_string(), "--operator", "olga"]).await?;
     ensure!(done, "{said}");
     for _ in 0..ACTIONS {
         ensure!(answer(&mut agent).await?.outcome == Outcome::Succeeded);

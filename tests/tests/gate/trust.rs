@@ -6,7 +6,7 @@ use anyhow::{Context as _, ensure};
 use countersign_broker::session::Session;
 use countersign_core::action::Outcome;
 use countersign_testkit::clients::{Reader, proposal};
-use countersign_tests::{Gate, LIMIT, expect};
+use countersign_tests::{Gate, LIMIT, expect, said};
 use futures_util::StreamExt as _;
 use lapin::{
     BasicProperties,
@@ -71,14 +71,14 @@ async fn content_that_was_changed_in_the_database_is_not_executed() -> anyhow::R
     let mut requests =
         Reader::open(gate.system.url("reviewer-sam")?, "countersign.approvals.approvers").await?;
     let (said, done) =
-        gate.cli(&["hold", "--tool", "write_record", "--operator", "olga", "--reason", "test"])?;
+        gate.cli(&["hold", "--tool", "write_record", "--operator", "olga", "--reason", "test"]).await?;
     ensure!(done, "{said}");
     agent.propose("a-1", "write_record", json!({"n": 1})).await?;
     gate.reaches("SELECT count(*) FROM actions WHERE state = 'held'", 1).await?;
     // The database's owner rewrites what would be sent, and the salt's keeper does not notice.
     gate.count("WITH changed AS (UPDATE payloads SET body = convert_to(replace(convert_from(body, 'UTF8'), '\"n\":1', '\"n\":2'), 'UTF8')
                 RETURNING 1) SELECT count(*) FROM changed").await?;
-    let (said, done) = gate.cli(&["hold", "release", "1", "--operator", "omar"])?;
+    let (said, done) = gate.cli(&["hold", "release", "1", "--operator", "omar"]).await?;
     ensure!(done, "{said}");
     // Judged again, it is another content under the same digest's name: only what is judged now can run.
     let outcome = expect(&mut agent, "a-1", Outcome::Succeeded).await?;
@@ -129,14 +129,13 @@ async fn a_foreign_client_that_knows_only_the_contract_can_do_its_own_work_and_n
         return Ok(());
     };
     let gate = Gate::start().await?;
-    let output = Command::new(python)
+    let mut client = Command::new(python);
+    client
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/foreign_client.py"))
         .env("AGENT_AMQP_URL", gate.system.url("agent-one")?)
-        .env("AGENT_ID", "one")
-        .output()?;
-    let said =
-        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{said}");
+        .env("AGENT_ID", "one");
+    let (said, done) = said(client).await?;
+    ensure!(done, "{said}");
     ensure!(said.contains("outcome succeeded"), "{said}");
     ensure!(said.contains("refused 24 of 24"), "{said}");
     gate.close().await

@@ -1,0 +1,161 @@
+//! Each process and each service is killed while 2,000 actions are under way. Nothing is lost, nothing happens
+//! twice, and what nobody can know is said to be in doubt.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use anyhow::{Context as _, ensure};
+use countersign_core::{action::Outcome, message::Decision};
+use countersign_testkit::{
+    clients::{Agent, ReviewerApp, proposal},
+    services::Services,
+    tools::{Effect, Slow},
+};
+use countersign_tests::{Gate, LIMIT, willing};
+use serde_json::{Value, json};
+
+const ACTIONS: usize = 2_000;
+/// Answers take a while, so that there is always a call under way to be cut off.
+const TOOL: Duration = Duration::from_millis(100);
+
+/// Of ten actions one may not be repeated, one waits for an approver, and eight may be repeated.
+fn action(n: usize) -> Value {
+    let id = format!("n-{n}");
+    match n % 10 {
+        0 => proposal("one", &id, "send_letter", json!({"n": n})),
+        1 => proposal("one", &id, "move_money", json!({"amount": "500"})),
+        _ => proposal("one", &id, "write_record", json!({"n": n})),
+    }
+}
+
+async fn reviewer(gate: &Gate) -> anyhow::Result<ReviewerApp> {
+    ReviewerApp::start(gate.system.url("reviewer-sam")?, "approvers", |_| Some((Decision::Approve, None)))
+        .await
+}
+
+/// Sends the actions and returns when some are done and most are not.
+async fn under_way(gate: &Gate) -> anyhow::Result<ReviewerApp> {
+    let reviewer = reviewer(gate).await?;
+    let agent = gate.agent("one").await?;
+    agent.send(&(0..ACTIONS).map(action).collect::<Vec<_>>()).await?;
+    gate.reaches("SELECT count(*) FROM outcomes", 100).await?;
+    Ok(reviewer)
+}
+
+/// The first outcome of every action, as the agent hears it.
+async fn told(gate: &Gate) -> anyhow::Result<BTreeMap<String, Outcome>> {
+    let mut agent = Agent::connect(gate.system.url("agent-one")?, "one").await?;
+    let mut told = BTreeMap::new();
+    while told.len() < ACTIONS {
+        let next = agent.outcome(LIMIT).await?;
+        let data = next.with_context(|| format!("{} of {ACTIONS} answered", told.len()))?;
+        told.entry(data.action.id).or_insert(data.outcome);
+    }
+    Ok(told)
+}
+
+fn keys<'a>(effects: &'a [Effect], tool: &str) -> Vec<&'a str> {
+    effects.iter().filter(|effect| effect.tool == tool).map(|effect| effect.key.as_str()).collect()
+}
+
+/// Waits until everything has ended and compares what agents hear, what is stored and what has happened.
+/// Returns how many are in doubt.
+async fn settles(gate: &Gate) -> anyhow::Result<usize> {
+    let _reviewer = reviewer(gate).await?;
+    let told = told(gate).await?;
+    let odd: Vec<_> = told
+        .iter()
+        .filter(|(_, outcome)| !matches!(outcome, Outcome::Succeeded | Outcome::InDoubt))
+        .collect();
+    ensure!(odd.is_empty(), "{odd:?}");
+    let in_doubt: BTreeSet<&str> =
+        told.iter().filter(|(_, outcome)| **outcome == Outcome::InDoubt).map(|(id, _)| id.as_str()).collect();
+    let may_be =
+        |id: &&str| id.strip_prefix("n-").and_then(|n| n.parse::<usize>().ok()).is_some_and(|n| n % 10 == 0);
+    ensure!(in_doubt.iter().all(may_be), "only letters can be in doubt: {in_doubt:?}");
+
+    // One effect per key, and for the tool that cannot tell repetitions, one request.
+    let (effects, requests) = (gate.tools.effects(), gate.tools.requests());
+    let letters = keys(&requests, "send_letter");
+    ensure!(letters.len() == letters.iter().collect::<BTreeSet<_>>().len(), "a letter was sent twice");
+    ensure!(letters.len() <= ACTIONS / 10 && letters.len() >= ACTIONS / 10 - in_doubt.len());
+    ensure!(keys(&effects, "move_money").len() == ACTIONS / 10);
+    ensure!(keys(&effects, "write_record").len() == ACTIONS / 10 * 8);
+
+    // What is stored says the same, and every executed action has its throw.
+    let settled = "SELECT count(*) FROM actions WHERE state IN ('succeeded', 'in_doubt')";
+    ensure!(gate.count(settled).await? == ACTIONS as i64);
+    gate.reaches("SELECT count(*) FROM sampling", ACTIONS as i64).await?;
+    let unapproved = "SELECT count(*) FROM actions a WHERE tool = 'move_money' AND NOT EXISTS
+                      (SELECT FROM approvals WHERE action = a.id AND state = 'approved' AND decided_at <= a.started_at)";
+    ensure!(gate.count(unapproved).await? == 0);
+    Ok(in_doubt.len())
+}
+
+/// Most of it must still be ahead, or the fault showed nothing.
+async fn in_the_middle(gate: &Gate) -> anyhow::Result<()> {
+    let done = gate.count("SELECT count(*) FROM outcomes").await?;
+    ensure!(done < ACTIONS as i64 * 3 / 4, "{done} of {ACTIONS} were done before the fault");
+    Ok(())
+}
+
+async fn survives_the_kill_of(role: &str) -> anyhow::Result<usize> {
+    let mut gate = Gate::acting(Slow(willing, TOOL)).await?;
+    let _reviewer = under_way(&gate).await?;
+    gate.system.kill(role)?;
+    in_the_middle(&gate).await?;
+    gate.system.start(role, role)?;
+    let in_doubt = settles(&gate).await?;
+    gate.close().await?;
+    Ok(in_doubt)
+}
+
+#[tokio::test]
+async fn the_router_can_be_killed() -> anyhow::Result<()> {
+    ensure!(survives_the_kill_of("router").await? == 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_executor_can_be_killed_and_cut_off_letters_are_in_doubt() -> anyhow::Result<()> {
+    let in_doubt = survives_the_kill_of("executor").await?;
+    ensure!(in_doubt > 0, "no letter was under way");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_sampler_can_be_killed() -> anyhow::Result<()> {
+    ensure!(survives_the_kill_of("sampler").await? == 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_broker_can_be_killed() -> anyhow::Result<()> {
+    let mut services = Services::private().await?;
+    let gate = Gate::on(&services, Slow(willing, TOOL)).await?;
+    let reviewer = under_way(&gate).await?;
+    let broker = services.rabbitmq.as_mut().context("a private broker")?;
+    broker.kill().await?;
+    in_the_middle(&gate).await?;
+    drop(reviewer);
+    broker.restart().await?;
+    ensure!(settles(&gate).await? == 0, "calls outlive the broker");
+    gate.close().await?;
+    services.stop().await
+}
+
+#[tokio::test]
+async fn the_database_can_be_killed() -> anyhow::Result<()> {
+    let mut services = Services::private().await?;
+    let gate = Gate::on(&services, Slow(willing, TOOL)).await?;
+    let _reviewer = under_way(&gate).await?;
+    in_the_middle(&gate).await?;
+    let database = services.postgres.as_mut().context("a private database")?;
+    database.kill().await?;
+    database.restart().await?;
+    settles(&gate).await?;
+    gate.close().await?;
+    services.stop().await
+}
