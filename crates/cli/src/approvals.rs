@@ -140,12 +140,11 @@ async fn decide(
     let source = format!("/reviewers/{}", user_of(url).unwrap_or_default());
     let data = DecisionData { approval, digest, decision, reason };
     let event = CloudEvent::new(Outgoing::fresh_id(), &source, kind::APPROVAL_DECIDED, Utc::now(), data);
-    let sent = Utc::now();
     let publisher = Publisher::connect(url, "countersign-cli:decide").await?;
     publisher.publish(&[Outgoing::event(DECISIONS, "decision", &event)]).await?;
     let action = action_of(&store, approval).await?;
-    let answer = heard(&store, action, "decision", approval.to_string(), sent).await?;
-    let applied = answer["kind"] == "decision.recorded";
+    let answer = heard(&store, action, &event.id).await?;
+    let applied = answer["kind"] != "decision.refused";
     show(to, &answer, || match applied {
         true => format!("{}: the action is {}", decision.as_str(), answer["state"].as_str().unwrap_or("?")),
         false => format!("refused ({}): {}", answer["code"].as_str().unwrap_or("?"), answer["message"]),
@@ -153,27 +152,16 @@ async fn decide(
     Ok(if applied { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Waits for the evidence of what became of a message: `<what>.recorded` or `.judged`, or `<what>.refused`.
-pub(crate) async fn heard(
-    store: &Store,
-    action: ActionId,
-    what: &str,
-    about: String,
-    since: chrono::DateTime<Utc>,
-) -> anyhow::Result<Value> {
-    // Clocks differ a little between here and the database.
-    let since = since - chrono::TimeDelta::seconds(5);
+/// Waits for the evidence of what became of a decision or finding, by the id of its event.
+pub(crate) async fn heard(store: &Store, action: ActionId, event: &str) -> anyhow::Result<Value> {
     for _ in 0..100 {
         let mut client = store.client().await?;
         let tx = client.transaction().await?;
-        for entry in evidence::timeline(&tx, action).await?.into_iter().rev() {
-            let mine = entry.kind.starts_with(what) || entry.kind == "audit.judged";
-            let about_it = entry.body["approval"] == about || entry.body["audit"] == about;
-            if mine && about_it && entry.occurred_at >= since {
-                let mut body = entry.body;
-                body["kind"] = entry.kind.into();
-                return Ok(body);
-            }
+        let timeline = evidence::timeline(&tx, action).await?;
+        if let Some(entry) = timeline.into_iter().rev().find(|entry| entry.body["event"] == event) {
+            let mut body = entry.body;
+            body["kind"] = entry.kind.into();
+            return Ok(body);
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

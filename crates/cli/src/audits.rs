@@ -149,12 +149,10 @@ async fn judge(to: &Connections, data: FindingData) -> anyhow::Result<ExitCode> 
     let action = *found.first().with_context(|| format!("there is no audit {}", data.audit))?;
     let url = to.amqp()?;
     let source = format!("/auditors/{}", user_of(url).unwrap_or_default());
-    let audit = data.audit.to_string();
     let event = CloudEvent::new(Outgoing::fresh_id(), &source, kind::AUDIT_FINDING, Utc::now(), data);
-    let sent = Utc::now();
     let publisher = Publisher::connect(url, "countersign-cli:judge").await?;
     publisher.publish(&[Outgoing::event(FINDINGS, "finding", &event)]).await?;
-    let answer = heard(&store, action, "finding", audit, sent).await?;
+    let answer = heard(&store, action, &event.id).await?;
     let applied = answer["kind"] == "audit.judged";
     show(to, &answer, || match applied {
         true => format!("judged {}", answer["finding"].as_str().unwrap_or("?")),

@@ -62,6 +62,12 @@ impl Handler for Decisions {
 
 type Complaint = (&'static str, String);
 
+/// When a decision that counts was applied.
+enum Applied {
+    Now,
+    Before,
+}
+
 /// Applies a batch of decisions. Returns the actions that they are about.
 pub(crate) async fn decide(
     router: &Router,
@@ -77,11 +83,11 @@ pub(crate) async fn decide(
             &governed.configuration.directory,
             router.process.settings.limits.message_bytes,
         ) {
-            Ok((decision, reviewer)) => read.push((delivery, decision, reviewer)),
+            Ok((event, reviewer)) => read.push((delivery, event, reviewer)),
             Err((code, why)) => keep(tx, delivery, code, &why).await?,
         }
     }
-    let approvals: Vec<_> = read.iter().map(|(_, decision, _)| decision.approval).collect();
+    let approvals: Vec<_> = read.iter().map(|(_, event, _)| event.data.approval).collect();
     let about: HashMap<_, _> = approvals::actions_of(tx, &approvals).await?.into_iter().collect();
     let ids: Vec<ActionId> = about.values().copied().collect();
     actions::lock(tx, &ids).await?;
@@ -91,7 +97,8 @@ pub(crate) async fn decide(
     let now = records.values().map(|record| record.now).max().unwrap_or(active.now);
     let court = Court { governed: &governed, limits: &router.process.settings.limits, now };
     let mut changes = Changes::default();
-    for (delivery, decision, reviewer) in &read {
+    for (delivery, event, reviewer) in &read {
+        let decision = &event.data;
         let Some(record) = about.get(&decision.approval).and_then(|action| records.get_mut(action)) else {
             let why =
                 format!("there is no approval request {}, or another has taken its place", decision.approval);
@@ -99,14 +106,22 @@ pub(crate) async fn decide(
             continue;
         };
         let by = router.keys.pseudonyms.of(&reviewer.id);
-        if let Err((code, why)) = apply(&court, &mut changes, record, decision, reviewer, &by) {
-            tracing::info!(action = %record.reference, code, why, "decision refused");
-            let noted = json!({
-                "code": code, "message": why, "by": by, "decision": decision.decision,
-                "approval": decision.approval, "digest_shown": decision.digest,
-            });
-            changes.evidence.push(Evidence::of(record.id, "decision.refused", noted));
-        }
+        let mut noted = json!({
+            "event": event.id, "approval": decision.approval, "decision": decision.decision, "by": by,
+            "digest_shown": decision.digest,
+        });
+        let kind = match apply(&court, &mut changes, record, decision, reviewer) {
+            Ok(Applied::Now) => "decision.recorded",
+            Ok(Applied::Before) => "decision.repeated",
+            Err((code, why)) => {
+                tracing::info!(action = %record.reference, code, why, "decision refused");
+                noted["code"] = code.into();
+                noted["message"] = why.into();
+                "decision.refused"
+            }
+        };
+        noted["state"] = record.ruling.state.as_str().into();
+        changes.evidence.push(Evidence::of(record.id, kind, noted));
     }
     changes.write(tx).await?;
     Ok(ids)
@@ -121,7 +136,7 @@ fn decode<'d>(
     delivery: &Delivery,
     directory: &'d countersign_core::config::Directory,
     max_bytes: usize,
-) -> Result<(DecisionData, &'d Member), Complaint> {
+) -> Result<(CloudEvent<DecisionData>, &'d Member), Complaint> {
     let user = author::of(delivery)?;
     let reviewer = directory.reviewer_of_user(user).ok_or_else(|| author::unknown(user, "reviewer"))?;
     if delivery.body.len() > max_bytes {
@@ -134,7 +149,7 @@ fn decode<'d>(
         let why = format!("the type is {:?}; send {:?}", event.kind, kind::APPROVAL_DECIDED);
         return Err(("unknown_type", why));
     }
-    Ok((event.data, reviewer))
+    Ok((event, reviewer))
 }
 
 /// Applies one decision to a locked action, or says why it does not count.
@@ -144,10 +159,9 @@ fn apply(
     record: &mut ActionRecord,
     decision: &DecisionData,
     reviewer: &Member,
-    by: &str,
-) -> Result<(), Complaint> {
+) -> Result<Applied, Complaint> {
     if repeated(record, decision, reviewer) {
-        return Ok(());
+        return Ok(Applied::Before);
     }
     entitled(court, record, decision, reviewer)?;
     match decision.decision {
@@ -164,12 +178,7 @@ fn apply(
     if let Some(approval) = &mut record.approval {
         approval.decided_by = Some(reviewer.id.clone());
     }
-    let noted = json!({
-        "approval": decision.approval, "decision": decision.decision, "by": by,
-        "digest_shown": decision.digest, "state": record.ruling.state,
-    });
-    changes.evidence.push(Evidence::of(record.id, "decision.recorded", noted));
-    Ok(())
+    Ok(Applied::Now)
 }
 
 /// The same decision by the same person again: a redelivery, or an app that was not sure.

@@ -73,10 +73,11 @@ async fn apply(
     let active = generation::lock_shared(tx).await?;
     let governed = sampler.process.governed.under(tx, &active).await?;
     let max_bytes = sampler.process.settings.limits.message_bytes;
-    let (data, auditor) = match decode(delivery, &governed.configuration.directory, max_bytes) {
+    let (event, auditor) = match decode(delivery, &governed.configuration.directory, max_bytes) {
         Ok(read) => read,
         Err((code, why)) => return keep(tx, delivery, code, &why).await,
     };
+    let data = event.data;
     let Some(audit) = audits::lock(tx, data.audit).await? else {
         let why = format!("there is no audit {}", data.audit);
         return keep(tx, delivery, "audit_unknown", &why).await;
@@ -85,7 +86,7 @@ async fn apply(
     let Some(record) = actions::load(tx, &[audit.action], false).await?.pop() else { return Ok(None) };
     let by = sampler.keys.pseudonyms.of(&auditor.id);
     if let Err((code, why)) = check(&audit, &record, &data, auditor) {
-        let noted = json!({"code": code, "message": why, "by": by, "audit": audit.id});
+        let noted = json!({"event": event.id, "code": code, "message": why, "by": by, "audit": audit.id});
         evidence::insert(tx, &[Evidence::of(record.id, "finding.refused", noted)]).await?;
         return Ok(None);
     }
@@ -93,7 +94,7 @@ async fn apply(
     audits::judge(tx, audit.id, data.finding, data.reason.as_deref(), correction.as_deref(), &auditor.id)
         .await?;
     let noted = json!({
-        "audit": audit.id, "finding": data.finding, "by": by, "resolution": data.resolution,
+        "event": event.id, "audit": audit.id, "finding": data.finding, "by": by, "resolution": data.resolution,
         "corrected": data.correction.is_some(),
     });
     evidence::insert(tx, &[Evidence::of(record.id, "audit.judged", noted)]).await?;
@@ -118,7 +119,7 @@ fn decode<'d>(
     delivery: &Delivery,
     directory: &'d Directory,
     max_bytes: usize,
-) -> Result<(FindingData, &'d Member), Complaint> {
+) -> Result<(CloudEvent<FindingData>, &'d Member), Complaint> {
     if delivery.copied {
         return Err(("copied", "CC and BCC headers are refused".into()));
     }
@@ -139,7 +140,7 @@ fn decode<'d>(
         let why = format!("the type is {:?}; send {:?}", event.kind, kind::AUDIT_FINDING);
         return Err(("unknown_type", why));
     }
-    Ok((event.data, auditor))
+    Ok((event, auditor))
 }
 
 /// Everything that must hold of the finding and of who made it.
