@@ -41,6 +41,14 @@ pub enum BrokerError {
     /// An ack went into a dead channel: the deliveries come back.
     #[error("the channel died before its deliveries were acked")]
     AckLost,
+    /// A message is not what its queue holds.
+    #[error("a message in {queue:?} cannot be read: {reason}")]
+    Unreadable {
+        /// Where it was.
+        queue: String,
+        /// What the parser said.
+        reason: String,
+    },
     /// The management API refused or could not be reached.
     #[error("{doing} at the management API: {reason}")]
     Management {

@@ -6,10 +6,12 @@
 
 pub mod access;
 pub mod declare;
+pub mod definitions;
 mod error;
 pub mod lane;
 pub mod management;
 pub mod publisher;
+pub mod reader;
 pub mod rpc;
 pub mod session;
 pub mod topology;

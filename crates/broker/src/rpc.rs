@@ -3,9 +3,10 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use futures_util::StreamExt as _;
@@ -27,6 +28,12 @@ const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
 /// Most requests that wait to be published.
 const WAITING: usize = 1_024;
+
+/// How long a request is remembered whose caller has given up.
+const LATE_LIMIT: Duration = Duration::from_secs(3600);
+
+/// Over this many open requests, those that are older than [`LATE_LIMIT`] are forgotten.
+const PENDING: usize = 16 * 1_024;
 
 /// One request.
 #[derive(Clone, Debug)]
@@ -58,8 +65,19 @@ impl From<BrokerError> for RpcError {
     }
 }
 
-type Asked = (RpcRequest, oneshot::Sender<Result<Vec<u8>, RpcError>>);
-type Waiting = Arc<Mutex<HashMap<String, oneshot::Sender<Result<Vec<u8>, RpcError>>>>>;
+/// Takes a reply that came when its caller had given up: the request's `message_id`, and what was replied.
+pub type Late = Arc<dyn Fn(&str, &[u8]) + Send + Sync>;
+
+type Answer = oneshot::Sender<Result<Vec<u8>, RpcError>>;
+type Asked = (RpcRequest, Answer);
+type Waiting = HashMap<String, Pending>;
+
+/// A request that has no reply yet.
+struct Pending {
+    message_id: String,
+    asked: Instant,
+    answer: Answer,
+}
 
 /// A cheap handle on the one task that owns the channel.
 #[derive(Clone)]
@@ -70,7 +88,7 @@ pub struct RpcClient {
 
 impl RpcClient {
     /// Connects and waits for replies until the last handle is dropped or the connection fails.
-    pub async fn connect(url: &str) -> Result<Self, RpcError> {
+    pub async fn connect(url: &str, late: Late) -> Result<Self, RpcError> {
         let session = Session::open_confirming(url, "countersign-executor:calls").await?;
         let options = BasicConsumeOptions { no_ack: true, ..Default::default() };
         let consume =
@@ -78,7 +96,8 @@ impl RpcClient {
         let replies = within(REQUEST_LIMIT, || "waiting for replies".into(), consume).await?;
         let (requests, asked) = mpsc::channel(WAITING);
         let alive = Arc::new(AtomicBool::new(true));
-        tokio::spawn(serve(session, user_of(url), replies, asked, alive.clone()));
+        let channel = Channel { session, user: user_of(url), waiting: Waiting::new(), late };
+        tokio::spawn(channel.serve(replies, asked, alive.clone()));
         Ok(Self { requests, alive })
     }
 
@@ -87,7 +106,8 @@ impl RpcClient {
         self.alive.load(Ordering::Acquire)
     }
 
-    /// Asks and waits for the reply. Dropped by its caller, it leaves nothing behind but a late reply.
+    /// Asks and waits for the reply. Dropped by its caller, it leaves nothing behind but a late reply, which
+    /// goes to the [`Late`] given to [`RpcClient::connect`].
     pub async fn call(&self, request: RpcRequest) -> Result<Vec<u8>, RpcError> {
         let (answer, answered) = oneshot::channel();
         self.requests
@@ -98,82 +118,87 @@ impl RpcClient {
     }
 }
 
-async fn serve(
+/// What the one task owns.
+struct Channel {
     session: Session,
     user: Option<String>,
-    mut replies: Consumer,
-    mut asked: mpsc::Receiver<Asked>,
-    alive: Arc<AtomicBool>,
-) {
-    let waiting = Waiting::default();
-    loop {
-        tokio::select! {
-            reply = replies.next() => match reply {
-                Some(Ok(reply)) => {
-                    let id = reply.properties.correlation_id().as_ref().map(|id| id.as_str().to_owned());
-                    let answer = id.and_then(|id| lock(&waiting).remove(&id));
-                    match answer {
-                        Some(answer) => drop(answer.send(Ok(reply.data))),
-                        None => tracing::warn!("a tool service replied to a call that nobody waits for any more"),
+    waiting: Waiting,
+    late: Late,
+}
+
+impl Channel {
+    async fn serve(
+        mut self,
+        mut replies: Consumer,
+        mut asked: mpsc::Receiver<Asked>,
+        alive: Arc<AtomicBool>,
+    ) {
+        loop {
+            tokio::select! {
+                reply = replies.next() => match reply {
+                    Some(Ok(reply)) => self.answered(&reply),
+                    _ => break,
+                },
+                request = asked.recv() => match request {
+                    Some((request, answer)) => {
+                        if self.publish(request, answer).await.is_err() {
+                            break;
+                        }
                     }
-                }
-                _ => break,
-            },
-            request = asked.recv() => match request {
-                Some((request, answer)) => {
-                    if publish(&session, user.as_deref(), &waiting, request, answer).await.is_err() {
-                        break;
-                    }
-                }
-                None => break,
-            },
+                    None => break,
+                },
+            }
         }
-        lock(&waiting).retain(|_, answer| !answer.is_closed());
+        // Whoever still waits is told by the dropped senders.
+        alive.store(false, Ordering::Release);
     }
-    // Whoever still waits is told by the dropped senders.
-    alive.store(false, Ordering::Release);
-}
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
+    fn answered(&mut self, reply: &lapin::message::Delivery) {
+        let id = reply.properties.correlation_id().as_ref().map(|id| id.as_str());
+        let Some(pending) = id.and_then(|id| self.waiting.remove(id)) else {
+            tracing::warn!(correlation_id = id, "a reply to nothing that was asked");
+            return;
+        };
+        if pending.answer.send(Ok(reply.data.clone())).is_err() {
+            (self.late)(&pending.message_id, &reply.data);
+        }
+    }
 
-/// Publishes one request. A confirm says that it has been taken in, a return that no queue wanted it.
-async fn publish(
-    session: &Session,
-    user: Option<&str>,
-    waiting: &Waiting,
-    request: RpcRequest,
-    answer: oneshot::Sender<Result<Vec<u8>, RpcError>>,
-) -> Result<(), BrokerError> {
-    let correlation = uuid::Uuid::now_v7().to_string();
-    let mut properties = BasicProperties::default()
-        .with_content_type("application/json".into())
-        .with_delivery_mode(2)
-        .with_message_id(request.message_id.as_str().into())
-        .with_correlation_id(correlation.as_str().into())
-        .with_reply_to(REPLY_TO.into());
-    if let Some(user) = user {
-        properties = properties.with_user_id(user.into());
+    /// Publishes one request. A confirm says that it has been taken in, a return that no queue wanted it.
+    async fn publish(&mut self, request: RpcRequest, answer: Answer) -> Result<(), BrokerError> {
+        let correlation = uuid::Uuid::now_v7().to_string();
+        let mut properties = BasicProperties::default()
+            .with_content_type("application/json".into())
+            .with_delivery_mode(2)
+            .with_message_id(request.message_id.as_str().into())
+            .with_correlation_id(correlation.as_str().into())
+            .with_reply_to(REPLY_TO.into());
+        if let Some(user) = &self.user {
+            properties = properties.with_user_id(user.as_str().into());
+        }
+        if self.waiting.len() > PENDING {
+            self.waiting.retain(|_, pending| pending.asked.elapsed() < LATE_LIMIT);
+        }
+        let pending = Pending { message_id: request.message_id, asked: Instant::now(), answer };
+        self.waiting.insert(correlation.clone(), pending);
+        let doing = || format!("calling {:?}", request.routing_key);
+        let publish = self.session.channel.basic_publish(
+            request.exchange.as_str().into(),
+            request.routing_key.as_str().into(),
+            BasicPublishOptions { mandatory: true, ..Default::default() },
+            &request.body,
+            properties,
+        );
+        let confirm = within(REQUEST_LIMIT, doing, publish).await?;
+        // One request at a time is unconfirmed, so a return can only be its own.
+        let refused = match within(REQUEST_LIMIT, doing, confirm).await? {
+            Confirmation::Ack(None) => return Ok(()),
+            Confirmation::Ack(Some(_)) => "no queue takes it",
+            Confirmation::Nack(_) | Confirmation::NotRequested => "the broker refused it",
+        };
+        if let Some(pending) = self.waiting.remove(&correlation) {
+            let _ = pending.answer.send(Err(RpcError::NotSent(refused.into())));
+        }
+        Ok(())
     }
-    lock(waiting).insert(correlation.clone(), answer);
-    let doing = || format!("calling {:?}", request.routing_key);
-    let publish = session.channel.basic_publish(
-        request.exchange.as_str().into(),
-        request.routing_key.as_str().into(),
-        BasicPublishOptions { mandatory: true, ..Default::default() },
-        &request.body,
-        properties,
-    );
-    let confirm = within(REQUEST_LIMIT, doing, publish).await?;
-    // One request at a time is unconfirmed, so a return can only be its own.
-    let refused = match within(REQUEST_LIMIT, doing, confirm).await? {
-        Confirmation::Ack(None) => return Ok(()),
-        Confirmation::Ack(Some(_)) => "no queue takes it",
-        Confirmation::Nack(_) | Confirmation::NotRequested => "the broker refused it",
-    };
-    if let Some(answer) = lock(waiting).remove(&correlation) {
-        let _ = answer.send(Err(RpcError::NotSent(refused.into())));
-    }
-    Ok(())
 }

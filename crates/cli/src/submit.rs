@@ -12,19 +12,11 @@ use anyhow::Context as _;
 use clap::Args;
 use countersign_broker::{
     publisher::{Outgoing, Publisher},
-    session::Session,
+    reader::Reader,
     topology::{ACTIONS, outcomes_queue},
 };
-use countersign_core::{
-    action::Outcome,
-    message::{CloudEvent, OutcomeData},
-};
-use futures_util::StreamExt as _;
+use countersign_core::message::OutcomeData;
 use indicatif::{ProgressBar, ProgressStyle};
-use lapin::{
-    options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
-    types::FieldTable,
-};
 use serde_json::Value;
 
 use crate::{Connections, args::UsageError, output::table, proposal};
@@ -52,8 +44,9 @@ pub(crate) async fn run(to: &Connections, args: SubmitArgs) -> anyhow::Result<Ex
     let text = fs::read_to_string(&args.file).with_context(|| format!("reading {}", args.file.display()))?;
     let (messages, source) = messages(&text)?;
     let url = to.amqp()?;
-    let waiting = match args.wait {
-        true => Some(Session::open(url, "countersign-cli:outcomes").await?),
+    let agent = source.rsplit('/').next().unwrap_or_default();
+    let outcomes = match args.wait {
+        true => Some(Reader::open(url, "countersign-cli:outcomes", &outcomes_queue(agent)).await?),
         false => None,
     };
     let publisher = Publisher::connect(url, "countersign-cli:submit").await?;
@@ -63,13 +56,12 @@ pub(crate) async fn run(to: &Connections, args: SubmitArgs) -> anyhow::Result<Ex
         bar.inc(window.len() as u64);
     }
     bar.finish_and_clear();
-    let Some(session) = waiting else {
+    let Some(outcomes) = outcomes else {
         println!("{} submitted", messages.len());
         return Ok(ExitCode::SUCCESS);
     };
-    let agent = source.rsplit('/').next().unwrap_or_default();
     let ids = messages.into_iter().map(|message| message.message_id).collect();
-    let outcomes = wait(&session, agent, ids, args.timeout).await?;
+    let outcomes = wait(outcomes, ids, args.timeout).await?;
     print(to, &outcomes)
 }
 
@@ -109,35 +101,23 @@ fn bar(length: usize, what: &'static str) -> ProgressBar {
     bar
 }
 
-/// Outcomes by id; one that stays in doubt or unheard of is waited for until `timeout` passes in silence.
+/// Outcomes by id, until all are there or `timeout` passes in silence.
 async fn wait(
-    session: &Session,
-    agent: &str,
+    mut outcomes: Reader,
     mut open: HashSet<String>,
     timeout: Duration,
 ) -> anyhow::Result<Outcomes> {
-    let queue = outcomes_queue(agent);
-    session.channel.basic_qos(WINDOW as u16, BasicQosOptions::default()).await?;
-    let options = BasicConsumeOptions::default();
-    let mut consumer = session
-        .channel
-        .basic_consume(queue.as_str().into(), "".into(), options, FieldTable::default())
-        .await?;
     let bar = bar(open.len(), "answered");
     let mut heard = HashMap::new();
     while !open.is_empty() {
-        let Ok(next) = tokio::time::timeout(timeout, consumer.next()).await else { break };
-        let delivery = next.with_context(|| format!("{queue} was closed"))??;
-        delivery.ack(BasicAckOptions::default()).await?;
-        let Ok(event) = serde_json::from_slice::<CloudEvent<OutcomeData>>(&delivery.data) else { continue };
-        let id = event.data.action.id.clone();
-        if event.data.outcome != Outcome::InDoubt && open.remove(&id) {
+        let Some(event) = outcomes.next::<OutcomeData>(timeout).await? else { break };
+        // The queue may hold answers to what was submitted before.
+        if open.remove(&event.data.action.id) {
             bar.inc(1);
+            heard.insert(event.data.action.id.clone(), event.data);
         }
-        heard.insert(id, event.data);
     }
     bar.finish_and_clear();
-    heard.retain(|id, data| data.outcome == Outcome::InDoubt || !open.contains(id));
     Ok(Outcomes { heard, unanswered: open.len() })
 }
 
@@ -164,7 +144,7 @@ fn print(to: &Connections, outcomes: &Outcomes) -> anyhow::Result<ExitCode> {
         println!("{table}");
     }
     if outcomes.unanswered > 0 {
-        eprintln!("{} without a final outcome yet", outcomes.unanswered);
+        eprintln!("{} without an outcome yet", outcomes.unanswered);
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)

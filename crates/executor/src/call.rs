@@ -12,12 +12,16 @@ use tokio::{
 };
 
 use crate::{
-    connector::{Call, CallResult, call_with_retry},
+    connector::{Attempt, Call, CallResult, call_with_retry},
     tools::Tools,
 };
 
 /// Added to a tool's budget to make its lease: time to start, and to record the outcome.
 const LEASE_MARGIN: Duration = Duration::from_secs(5);
+
+/// The fence of an answer that came when its attempt had been given up: claims count from 1, so it changes no
+/// state and is kept as evidence.
+pub(crate) const LATE: i32 = 0;
 
 /// What the recorder is told.
 pub(crate) enum Settled {
@@ -79,10 +83,17 @@ pub(crate) struct Calls {
 impl Calls {
     /// The channel needs no limit of its own: whatever is in it holds a place, or came by a bounded lane.
     pub(crate) fn new(process: &Process, settled: mpsc::UnboundedSender<Settled>) -> Self {
+        let recorder = settled.clone();
+        let late = Arc::new(move |key: &str, attempt| {
+            if let Some(done) = late(key, attempt) {
+                // As in `settle`.
+                let _ = recorder.send(Settled::Done(done));
+            }
+        });
         Self {
             places: Arc::new(Semaphore::new(process.settings.limits.calls as usize)),
             settled,
-            tools: Arc::new(Tools::new(&process.amqp_url)),
+            tools: Arc::new(Tools::new(&process.amqp_url, late)),
         }
     }
 
@@ -105,6 +116,20 @@ impl Calls {
             calls.settle(Settled::Done(done));
         });
     }
+}
+
+/// An answer to an attempt that had been given up.
+fn late(key: &str, attempt: Attempt) -> Option<Done> {
+    let (completion, result, error) = match attempt {
+        Attempt::Succeeded(value) => (Completion::Succeeded, Some(value), None),
+        Attempt::Failed { code, message } => (Completion::Failed, None, Some(Failure { code, message })),
+        Attempt::Unknown { code, message } | Attempt::NotSent { code, message } => {
+            (Completion::Unknown, None, Some(Failure { code, message }))
+        }
+    };
+    let result = result.map(|value| value.to_string().into_bytes());
+    let action = key.parse().ok()?;
+    Some(Done { action, fence: LATE, completion, result, error, attempts: 0, place: None })
 }
 
 async fn execute(work: Work, place: Option<OwnedSemaphorePermit>) -> Done {

@@ -120,15 +120,15 @@ enum Repeat<'a> {
     Never,
 }
 
-/// Whether the call may be repeated: only of an idempotent tool, and only if its target is still the one
-/// that was judged.
+/// Whether the call may be repeated: only of an idempotent tool, only if its target is still the one that was
+/// judged, and only before the action's own deadline.
 fn repeatable<'g>(claim: &Claim, governed: &'g Governed) -> Repeat<'g> {
     #[derive(Deserialize)]
     struct Content {
         target: Target,
     }
     let agent = claim.source.rsplit('/').next().unwrap_or_default();
-    if governed.holds(agent, &claim.tool, "") {
+    if governed.holds(agent, &claim.tool, &claim.rule) {
         return Repeat::Held;
     }
     let (Some(tool), Some(content)) = (governed.configuration.tools.get(&claim.tool), &claim.content) else {
@@ -137,7 +137,7 @@ fn repeatable<'g>(claim: &Claim, governed: &'g Governed) -> Repeat<'g> {
     let target = serde_json::from_slice::<Content>(content).map(|content| content.target);
     let same =
         target.is_ok_and(|target| target.version == tool.version() && target.endpoint == tool.endpoint());
-    if tool.idempotent() && same && claim.fence < RECOVERIES {
+    if tool.idempotent() && same && !claim.late && claim.fence < RECOVERIES {
         return Repeat::With(tool, content.clone());
     }
     Repeat::Never

@@ -23,7 +23,7 @@ use countersign_worker::{messages, process::Process};
 use serde_json::json;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::call::{Done, Settled};
+use crate::call::{Done, LATE, Settled};
 
 /// Most results in one transaction.
 const BATCH: usize = 256;
@@ -52,7 +52,7 @@ pub(crate) async fn run(process: Process, mut results: UnboundedReceiver<Settled
             }
         }
         store(&process, &mut done).await;
-        ids.extend(done.iter().map(|call| call.action));
+        ids.extend(done.iter().filter(|call| call.fence != LATE).map(|call| call.action));
         // The places are free again: what is stored no longer needs this process's memory.
         drop(done);
         answer(&process, &mut publisher, &ids).await;

@@ -9,7 +9,7 @@ use countersign_core::config::{Egress, Tool};
 
 use crate::{
     call::{ToolCall, lease},
-    connector::{self, ConnectorError, Links},
+    connector::{self, ConnectorError, Late, Links},
 };
 
 /// Most versions that are kept; over it they are made again.
@@ -22,8 +22,8 @@ pub(crate) struct Tools {
 }
 
 impl Tools {
-    pub(crate) fn new(amqp_url: &str) -> Self {
-        Self { links: Links::new(amqp_url), known: Mutex::default() }
+    pub(crate) fn new(amqp_url: &str, late: Late) -> Self {
+        Self { links: Links::new(amqp_url, late), known: Mutex::default() }
     }
 
     /// What is needed to call `tool`.

@@ -20,12 +20,16 @@ pub struct Claim {
     pub event_id: String,
     /// The tool.
     pub tool: String,
+    /// The rule that decided.
+    pub rule: String,
     /// What a human approved or policy allowed, in canonical form.
     pub content: Option<Vec<u8>>,
     /// The salt of the permit's digest.
     pub salt: Vec<u8>,
     /// W3C trace context.
     pub traceparent: Option<String>,
+    /// Whether the action's own deadline has passed.
+    pub late: bool,
 }
 
 fn claim_of(row: &tokio_postgres::Row) -> Claim {
@@ -35,9 +39,11 @@ fn claim_of(row: &tokio_postgres::Row) -> Claim {
         source: row.get(2),
         event_id: row.get(3),
         tool: row.get(4),
-        content: row.get(5),
-        salt: row.get(6),
-        traceparent: row.get(7),
+        rule: row.get(5),
+        content: row.get(6),
+        salt: row.get(7),
+        traceparent: row.get(8),
+        late: row.get(9),
     }
 }
 
@@ -56,7 +62,7 @@ pub async fn claim(
              JOIN payloads p ON p.action = u.action
              WHERE a.id = u.action AND a.permit = u.permit AND a.state = 'authorised' AND a.generation = $4
                AND (a.expires_at IS NULL OR a.expires_at > clock_timestamp())
-             RETURNING a.id, a.fence, a.source, a.event_id, a.tool, p.content, p.salt, a.traceparent",
+             RETURNING a.id, a.fence, a.source, a.event_id, a.tool, a.rule, p.content, p.salt, a.traceparent, false",
         )
         .await?;
     let actions: Vec<Uuid> = rows.iter().map(|row| row.0.0).collect();
@@ -94,7 +100,8 @@ pub async fn explain(tx: &Transaction<'_>, actions: &[ActionId]) -> Result<Vec<U
 
 /// A claim whose lease ran out, locked.
 pub async fn interrupted(tx: &Transaction<'_>, action: ActionId) -> Result<Option<Claim>, StoreError> {
-    let sql = "SELECT a.id, a.fence, a.source, a.event_id, a.tool, p.content, p.salt, a.traceparent
+    let sql = "SELECT a.id, a.fence, a.source, a.event_id, a.tool, a.rule, p.content, p.salt, a.traceparent,
+                      coalesce(a.expires_at <= clock_timestamp(), false)
                FROM actions a JOIN payloads p ON p.action = a.id
                WHERE a.id = $1 AND a.state = 'executing' AND a.lease_until < clock_timestamp()
                FOR UPDATE OF a";

@@ -2,23 +2,15 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
 use chrono::Utc;
 use countersign_broker::{
     publisher::{Outgoing, Publisher},
-    session::Session,
+    reader::Reader,
     topology::{ACTIONS, DECISIONS, FINDINGS, approvals_queue, audits_queue, outcomes_queue},
 };
 use countersign_core::message::{
     ApprovalRequest, AuditRequest, CloudEvent, Decision, DecisionData, FindingData, OutcomeData, kind,
 };
-use futures_util::StreamExt as _;
-use lapin::{
-    Consumer,
-    options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
-    types::FieldTable,
-};
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -29,36 +21,6 @@ pub fn proposal(agent: &str, id: &str, tool: &str, arguments: Value) -> Value {
         "time": Utc::now(), "datacontenttype": "application/json",
         "data": {"tool": tool, "arguments": arguments, "agent": {"id": agent, "version": "1.4.2", "model": "gpt-4o"}},
     })
-}
-
-/// Consumes a queue of events.
-pub struct Reader {
-    consumer: Consumer,
-    _session: Session,
-}
-
-impl Reader {
-    /// Starts to consume.
-    pub async fn open(url: &str, queue: &str) -> anyhow::Result<Self> {
-        let session = Session::open(url, "stand-in").await?;
-        session.channel.basic_qos(512, BasicQosOptions::default()).await?;
-        let consumer = session
-            .channel
-            .basic_consume(queue.into(), "".into(), BasicConsumeOptions::default(), FieldTable::default())
-            .await?;
-        Ok(Self { consumer, _session: session })
-    }
-
-    /// The next event, acked, if one comes within `limit`.
-    pub async fn next<T: DeserializeOwned>(
-        &mut self,
-        limit: Duration,
-    ) -> anyhow::Result<Option<CloudEvent<T>>> {
-        let Ok(next) = tokio::time::timeout(limit, self.consumer.next()).await else { return Ok(None) };
-        let delivery = next.context("the queue was closed")??;
-        delivery.ack(BasicAckOptions::default()).await?;
-        Ok(Some(serde_json::from_slice(&delivery.data)?))
-    }
 }
 
 /// An agent.
@@ -75,7 +37,7 @@ impl Agent {
         Ok(Self {
             id: id.into(),
             publisher: Publisher::connect(url, "agent").await?,
-            outcomes: Reader::open(url, &outcomes_queue(id)).await?,
+            outcomes: Reader::open(url, "stand-in", &outcomes_queue(id)).await?,
         })
     }
 
@@ -125,7 +87,7 @@ impl ReviewerApp {
         group: &str,
         mut judge: impl FnMut(&ApprovalRequest) -> Option<(Decision, Option<String>)> + Send + 'static,
     ) -> anyhow::Result<Self> {
-        let mut requests = Reader::open(url, &approvals_queue(group)).await?;
+        let mut requests = Reader::open(url, "stand-in", &approvals_queue(group)).await?;
         let publisher = Publisher::connect(url, "reviewer-app").await?;
         let task = tokio::spawn(async move {
             loop {
@@ -172,7 +134,7 @@ impl AuditorApp {
         group: &str,
         mut judge: impl FnMut(&AuditRequest) -> Option<FindingData> + Send + 'static,
     ) -> anyhow::Result<Self> {
-        let mut requests = Reader::open(url, &audits_queue(group)).await?;
+        let mut requests = Reader::open(url, "stand-in", &audits_queue(group)).await?;
         let publisher = Publisher::connect(url, "auditor-app").await?;
         let task = tokio::spawn(async move {
             loop {

@@ -6,7 +6,8 @@ use countersign_core::{
     action::Outcome,
     message::{ApprovalRequest, Decision},
 };
-use countersign_testkit::clients::{Reader, decide};
+use countersign_broker::reader::Reader;
+use countersign_testkit::clients::{decide};
 use countersign_tests::{Gate, LIMIT, expect};
 use serde_json::json;
 
@@ -19,7 +20,7 @@ async fn an_approved_action_is_executed_and_a_rejected_one_is_not() -> anyhow::R
     let gate = Gate::start().await?;
     let mut agent = gate.agent("one").await?;
     let sam = gate.system.url("reviewer-sam")?;
-    let mut requests = Reader::open(sam, "countersign.approvals.approvers").await?;
+    let mut requests = Reader::open(sam, "test", "countersign.approvals.approvers").await?;
     let publisher = Publisher::connect(sam, "sam").await?;
 
     agent.propose("big", "move_money", json!({"amount": "500"})).await?;
@@ -48,7 +49,7 @@ async fn decisions_without_authority_are_refused_noted_and_execute_nothing() -> 
     let gate = Gate::start().await?;
     let mut agent = gate.agent("one").await?;
     let mut requests =
-        Reader::open(gate.system.url("reviewer-sam")?, "countersign.approvals.approvers").await?;
+        Reader::open(gate.system.url("reviewer-sam")?, "test", "countersign.approvals.approvers").await?;
     agent.propose("big", "move_money", json!({"amount": "500"})).await?;
     let asked = request(&mut requests).await?;
     let publish = async |user: &str, message: Outgoing| -> anyhow::Result<()> {
@@ -77,7 +78,7 @@ async fn an_expired_approval_never_executes_even_if_the_decision_is_on_its_way()
     let gate = Gate::start().await?;
     let mut agent = gate.agent("one").await?;
     let sam = gate.system.url("reviewer-sam")?;
-    let mut requests = Reader::open(sam, "countersign.approvals.approvers").await?;
+    let mut requests = Reader::open(sam, "test", "countersign.approvals.approvers").await?;
     agent.propose("soon", "soon", json!({})).await?;
     let asked = request(&mut requests).await?;
     expect(&mut agent, "soon", Outcome::Expired).await?;
@@ -93,7 +94,7 @@ async fn a_rule_that_cannot_be_evaluated_asks_a_human_instead_of_falling_through
     let gate = Gate::start().await?;
     let mut agent = gate.agent("one").await?;
     let mut requests =
-        Reader::open(gate.system.url("reviewer-sam")?, "countersign.approvals.approvers").await?;
+        Reader::open(gate.system.url("reviewer-sam")?, "test", "countersign.approvals.approvers").await?;
     agent.propose("odd", "move_money", json!({"amount": true})).await?;
     let asked = request(&mut requests).await?;
     ensure!(asked.action.id == "odd" && asked.why.rule == "on-error", "{:?}", asked.why);

@@ -9,7 +9,8 @@ use countersign_core::{
     config::Verdict,
     message::{AuditReason, AuditRequest, Finding, FindingData, Resolution},
 };
-use countersign_testkit::clients::{Reader, found, proposal};
+use countersign_broker::reader::Reader;
+use countersign_testkit::clients::{found, proposal};
 use countersign_tests::{Gate, LIMIT, answer, expect};
 use futures_util::StreamExt as _;
 use lapin::{
@@ -74,7 +75,7 @@ async fn an_unanswered_call_of_a_tool_without_idempotency_is_in_doubt_until_a_hu
     .await?;
     let mut agent = gate.agent("one").await?;
     let auditor = gate.system.url("auditor-ada")?;
-    let mut audits = Reader::open(auditor, "countersign.audits.auditors").await?;
+    let mut audits = Reader::open(auditor, "test", "countersign.audits.auditors").await?;
     agent.propose("letter", "send_letter", json!({})).await?;
     let doubt = expect(&mut agent, "letter", Outcome::InDoubt).await?;
     ensure!(doubt.error.is_some_and(|error| error.code == "http_500"));

@@ -5,7 +5,8 @@ use std::process::Command;
 use anyhow::{Context as _, ensure};
 use countersign_broker::session::Session;
 use countersign_core::action::Outcome;
-use countersign_testkit::clients::{Reader, proposal};
+use countersign_broker::reader::Reader;
+use countersign_testkit::clients::{proposal};
 use countersign_tests::{Gate, LIMIT, expect, said};
 use futures_util::StreamExt as _;
 use lapin::{
@@ -69,7 +70,7 @@ async fn content_that_was_changed_in_the_database_is_not_executed() -> anyhow::R
     let gate = Gate::start().await?;
     let mut agent = gate.agent("one").await?;
     let mut requests =
-        Reader::open(gate.system.url("reviewer-sam")?, "countersign.approvals.approvers").await?;
+        Reader::open(gate.system.url("reviewer-sam")?, "test", "countersign.approvals.approvers").await?;
     let (said, done) =
         gate.cli(&["hold", "--tool", "write_record", "--operator", "olga", "--reason", "test"]).await?;
     ensure!(done, "{said}");

@@ -1,5 +1,7 @@
 //! The `amqp` connector: request/reply with a tool service's queue.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use countersign_broker::rpc::{RpcClient, RpcError, RpcRequest};
 use countersign_core::config::AmqpConnector;
@@ -7,17 +9,18 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::Mutex;
 
-use super::{Attempt, Call, Connector};
+use super::{Attempt, Call, Connector, Late};
 
 /// The executor's one connection for calls over AMQP, opened when it is first needed and again after a failure.
 pub(super) struct Link {
     url: String,
+    late: Late,
     client: Mutex<Option<RpcClient>>,
 }
 
 impl Link {
-    pub(super) fn new(url: &str) -> Self {
-        Self { url: url.into(), client: Mutex::new(None) }
+    pub(super) fn new(url: &str, late: Late) -> Self {
+        Self { url: url.into(), late, client: Mutex::new(None) }
     }
 
     async fn call(&self, request: RpcRequest) -> Result<Vec<u8>, RpcError> {
@@ -25,7 +28,11 @@ impl Link {
             let mut client = self.client.lock().await;
             match client.as_ref().filter(|client| client.is_alive()) {
                 Some(client) => client.clone(),
-                None => client.insert(RpcClient::connect(&self.url).await?).clone(),
+                None => {
+                    let late = self.late.clone();
+                    let late = Arc::new(move |key: &str, reply: &[u8]| late(key, attempt(reply)));
+                    client.insert(RpcClient::connect(&self.url, late).await?).clone()
+                }
             }
         };
         client.call(request).await
@@ -36,11 +43,11 @@ impl Link {
 pub(super) struct Amqp {
     exchange: String,
     routing_key: String,
-    link: std::sync::Arc<Link>,
+    link: Arc<Link>,
 }
 
 impl Amqp {
-    pub(super) fn new(definition: &AmqpConnector, link: std::sync::Arc<Link>) -> Self {
+    pub(super) fn new(definition: &AmqpConnector, link: Arc<Link>) -> Self {
         Self { exchange: definition.exchange.clone(), routing_key: definition.routing_key.clone(), link }
     }
 }
@@ -60,6 +67,15 @@ enum Reply {
     },
 }
 
+/// What a reply says of the attempt.
+fn attempt(reply: &[u8]) -> Attempt {
+    match serde_json::from_slice(reply) {
+        Ok(Reply::Succeeded { result }) => Attempt::Succeeded(result),
+        Ok(Reply::Failed { code, message }) => Attempt::Failed { code, message },
+        Err(error) => Attempt::Unknown { code: "reply_unreadable".into(), message: error.to_string() },
+    }
+}
+
 #[async_trait]
 impl Connector for Amqp {
     async fn call(&self, call: &Call<'_>) -> Attempt {
@@ -70,13 +86,7 @@ impl Connector for Amqp {
             body: call.arguments.to_vec(),
         };
         match self.link.call(request).await {
-            Ok(body) => match serde_json::from_slice(&body) {
-                Ok(Reply::Succeeded { result }) => Attempt::Succeeded(result),
-                Ok(Reply::Failed { code, message }) => Attempt::Failed { code, message },
-                Err(error) => {
-                    Attempt::Unknown { code: "reply_unreadable".into(), message: error.to_string() }
-                }
-            },
+            Ok(body) => attempt(&body),
             Err(RpcError::NotSent(message)) => Attempt::NotSent { code: "unreachable".into(), message },
             Err(RpcError::Unknown(message)) => Attempt::Unknown { code: "connection_lost".into(), message },
         }

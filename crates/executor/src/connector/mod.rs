@@ -85,6 +85,9 @@ pub enum ConnectorError {
     Client(String),
 }
 
+/// Takes an answer that came when the attempt had been given up: the idempotency key, and what it says.
+pub type Late = Arc<dyn Fn(&str, Attempt) + Send + Sync>;
+
 /// What connectors share: the links that outlive a single one.
 pub struct Links {
     amqp: Arc<amqp::Link>,
@@ -92,8 +95,8 @@ pub struct Links {
 
 impl Links {
     /// Connects nothing yet.
-    pub fn new(amqp_url: &str) -> Self {
-        Self { amqp: Arc::new(amqp::Link::new(amqp_url)) }
+    pub fn new(amqp_url: &str, late: Late) -> Self {
+        Self { amqp: Arc::new(amqp::Link::new(amqp_url, late)) }
     }
 }
 

@@ -69,7 +69,7 @@ fn definition(url: &str) -> config::Connector {
 }
 
 fn connect(url: &str, private: &[&str]) -> Result<Arc<dyn Connector>, ConnectorError> {
-    build(&definition(url), &egress(private), &Links::new("amqp://localhost"))
+    build(&definition(url), &egress(private), &Links::new("amqp://localhost", Arc::new(|_, _| ())))
 }
 
 async fn run(script: Vec<(u16, &'static str)>, idempotent: bool) -> (CallResult, u32, Seen) {

@@ -1,0 +1,146 @@
+//! What the project says of itself holds: directions of dependencies, sizes of files, generated files.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::ensure;
+use countersign_broker::{
+    definitions::definitions,
+    topology::{Limits, Topology},
+};
+use countersign_cli::{folder::Folder, users};
+use expect_test::expect_file;
+use serde_json::Value;
+
+/// Every crate of ours and which others it may name. Development dependencies are free.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("core", &[]),
+    ("store", &["core"]),
+    ("broker", &["core"]),
+    ("worker", &["core", "store", "broker"]),
+    ("router", &["core", "store", "broker", "worker"]),
+    ("executor", &["core", "store", "broker", "worker"]),
+    ("sampler", &["core", "store", "broker", "worker"]),
+    ("cli", &["core", "store", "broker", "worker", "router", "executor", "sampler"]),
+    ("testkit", &["core", "store", "broker", "worker", "cli"]),
+    ("xtask", &["core", "store", "broker", "worker", "cli", "testkit"]),
+    ("tests", &["core", "store", "broker", "worker", "cli", "testkit"]),
+];
+
+/// Who alone may name an outside system's client.
+const CLIENTS: &[(&str, &[&str])] = &[
+    ("tokio-postgres", &["store", "testkit", "tests"]),
+    ("deadpool-postgres", &["store"]),
+    ("lapin", &["broker"]),
+    ("reqwest", &["broker", "executor"]),
+];
+
+/// What must not be anywhere below `core`: it does no I/O.
+const IMPURE: &[&str] = &["tokio", "lapin", "tokio-postgres", "postgres", "reqwest", "hyper", "mio"];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn cargo(arguments: &[&str]) -> anyhow::Result<String> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output =
+        Command::new(cargo).current_dir(root()).args(arguments).args(["--locked", "--offline"]).output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+fn text<'a>(value: &'a Value, member: &str) -> &'a str {
+    value[member].as_str().unwrap_or_default()
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+/// Our crates and what each names outside of development, without our prefix.
+fn named() -> anyhow::Result<BTreeMap<String, BTreeSet<String>>> {
+    let short = |name: &str| name.strip_prefix("countersign-").unwrap_or(name).to_owned();
+    let metadata: Value =
+        serde_json::from_str(&cargo(&["metadata", "--format-version", "1", "--no-deps"])?)?;
+    Ok(list(&metadata["packages"])
+        .iter()
+        .map(|package| {
+            let dependencies = list(&package["dependencies"]);
+            let normal = dependencies.iter().filter(|dependency| dependency["kind"] != "dev");
+            (short(text(package, "name")), normal.map(|dependency| short(text(dependency, "name"))).collect())
+        })
+        .collect())
+}
+
+#[test]
+fn arrows_between_crates_point_down_only() -> anyhow::Result<()> {
+    let named = named()?;
+    let known: BTreeSet<&str> = ARROWS.iter().map(|(name, _)| *name).collect();
+    ensure!(named.keys().map(String::as_str).eq(known.iter().copied()), "{:?}", named.keys());
+    for (name, allowed) in ARROWS {
+        for other in named[*name].iter().filter(|other| known.contains(other.as_str())) {
+            ensure!(allowed.contains(&other.as_str()), "{name} may not use {other}");
+        }
+    }
+    for (client, allowed) in CLIENTS {
+        for (name, _) in named.iter().filter(|(_, names)| names.contains(*client)) {
+            ensure!(allowed.contains(&name.as_str()), "{name} may not use {client}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_core_does_no_io() -> anyhow::Result<()> {
+    let tree = cargo(&["tree", "--package", "countersign-core", "--edges", "normal", "--prefix", "none"])?;
+    let names: BTreeSet<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+    ensure!(names.contains("serde") && names.len() > 10, "{tree}");
+    for name in IMPURE {
+        ensure!(!names.contains(name), "core depends on {name}");
+    }
+    Ok(())
+}
+
+fn sources(dir: &Path, found: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            sources(&path, found)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn no_file_is_long() -> anyhow::Result<()> {
+    let mut files = Vec::new();
+    for dir in ["crates", "tests"] {
+        sources(&root().join(dir), &mut files)?;
+    }
+    ensure!(files.len() > 100);
+    for file in files {
+        let lines = fs::read_to_string(&file)?.lines().count();
+        ensure!(lines <= 500, "{} has {lines} lines", file.display());
+    }
+    let main = fs::read_to_string(root().join("crates/cli/src/main.rs"))?;
+    ensure!(main.lines().count() < 60);
+    Ok(())
+}
+
+#[test]
+fn the_definitions_in_deploy_are_the_topology() -> anyhow::Result<()> {
+    let tools = |name: &str| (name == "AIRLINE_TOOLS_URL").then(|| "http://127.0.0.1:1".to_owned());
+    let folder = Folder::read_with(&root().join("examples/airline"), tools)?;
+    let topology = Topology::of(&folder.configuration.directory, &Limits::default());
+    let all = definitions("/", &topology, &users::everyone(&folder.configuration));
+    // Written again with UPDATE_EXPECT=1.
+    expect_file!["../../deploy/rabbitmq/definitions.json"].assert_eq(&format!("{all:#}\n"));
+    Ok(())
+}
