@@ -13,6 +13,7 @@ use countersign_broker::{
     topology::{Limits, Topology},
 };
 use countersign_cli::{folder::Folder, users};
+use countersign_worker::settings::Settings;
 use expect_test::expect_file;
 use serde_json::Value;
 
@@ -65,8 +66,7 @@ fn list(value: &Value) -> &[Value] {
 /// Our crates and what each names outside of development, without our prefix.
 fn named() -> anyhow::Result<BTreeMap<String, BTreeSet<String>>> {
     let short = |name: &str| name.strip_prefix("countersign-").unwrap_or(name).to_owned();
-    let metadata: Value =
-        serde_json::from_str(&cargo(&["metadata", "--format-version", "1", "--no-deps"])?)?;
+    let metadata: Value = serde_json::from_str(&cargo(&["metadata", "--format-version", "1", "--no-deps"])?)?;
     Ok(list(&metadata["packages"])
         .iter()
         .map(|package| {
@@ -142,5 +142,12 @@ fn the_definitions_in_deploy_are_the_topology() -> anyhow::Result<()> {
     let all = definitions("/", &topology, &users::everyone(&folder.configuration));
     // Written again with UPDATE_EXPECT=1.
     expect_file!["../../deploy/rabbitmq/definitions.json"].assert_eq(&format!("{all:#}\n"));
+    Ok(())
+}
+
+#[test]
+fn the_examples_settings_are_the_defaults_that_they_explain() -> anyhow::Result<()> {
+    let read = Settings::read(&root().join("examples/airline"))?;
+    ensure!(format!("{read:?}") == format!("{:?}", Settings::default()), "{read:?}");
     Ok(())
 }

@@ -20,7 +20,7 @@ use countersign_core::{
     message::{Decision, Finding, FindingData, OutcomeData},
 };
 use countersign_store::{
-    listing::{self, ActionSummary, Filter},
+    listing::{self, ActionSummary, AuditSummary, Filter},
     report::{Report, report},
 };
 use countersign_testkit::{
@@ -157,12 +157,12 @@ async fn show(
     let tx = client.transaction().await?;
     let filter = Filter { limit: i64::MAX, ..Filter::default() };
     let list = listing::actions(&tx, &filter).await?;
+    let audits = listing::audits(&tx, None, None, i64::MAX).await?;
     let to = Utc::now() + TimeDelta::seconds(5);
     let report = report(&tx, to - TimeDelta::days(1), to).await?;
     println!("{}", summary(&list));
-    for pick in ["succeeded", "rejected", "denied"] {
-        let approved = |action: &&ActionSummary| pick != "succeeded" || !action.approvers.is_empty();
-        if let Some(action) = list.iter().filter(|action| action.state == pick).find(approved) {
+    for pick in [approved, rejected, audited] {
+        if let Some(action) = list.iter().find(|action| pick(action, &audits)) {
             println!("{}", actions::text(&actions::timeline(&tx, action).await?));
         }
     }
@@ -174,6 +174,20 @@ async fn show(
     }
     ensure!(tools.effects().len() == succeeded, "effects and outcomes differ");
     Ok(())
+}
+
+// One action of each kind, for its timeline.
+
+fn approved(action: &ActionSummary, _: &[AuditSummary]) -> bool {
+    action.state == "succeeded" && !action.approvers.is_empty()
+}
+
+fn rejected(action: &ActionSummary, _: &[AuditSummary]) -> bool {
+    action.state == "rejected"
+}
+
+fn audited(action: &ActionSummary, audits: &[AuditSummary]) -> bool {
+    action.approvers.is_empty() && audits.iter().any(|audit| audit.action == action.id)
 }
 
 /// Counts by tool and state.

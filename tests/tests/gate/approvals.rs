@@ -1,13 +1,15 @@
 //! What waits for a human, and which decisions count.
 
 use anyhow::{Context as _, ensure};
-use countersign_broker::publisher::{Outgoing, Publisher};
+use countersign_broker::{
+    publisher::{Outgoing, Publisher},
+    reader::Reader,
+};
 use countersign_core::{
     action::Outcome,
     message::{ApprovalRequest, Decision},
 };
-use countersign_broker::reader::Reader;
-use countersign_testkit::clients::{decide};
+use countersign_testkit::clients::decide;
 use countersign_tests::{Gate, LIMIT, expect};
 use serde_json::json;
 

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
-use countersign_broker::publisher::Publisher;
+use anyhow::{Context as _, ensure};
+use countersign_broker::{publisher::Publisher, reader::Reader, session::Session};
 use countersign_core::{
     action::Outcome,
     config::Verdict,
     message::{AuditReason, AuditRequest, Finding, FindingData, Resolution},
 };
-use countersign_broker::reader::Reader;
 use countersign_testkit::clients::{found, proposal};
 use countersign_tests::{Gate, LIMIT, answer, expect};
 use futures_util::StreamExt as _;
@@ -19,6 +18,7 @@ use lapin::{
     types::FieldTable,
 };
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 #[tokio::test]
 async fn an_allowed_action_is_executed_once_and_the_same_again_is_answered_from_memory() -> anyhow::Result<()>
@@ -98,31 +98,72 @@ async fn an_unanswered_call_of_a_tool_without_idempotency_is_in_doubt_until_a_hu
     gate.close().await
 }
 
+/// A tool service behind a queue, which answers when the test says so.
+struct QueuedTool {
+    consumer: lapin::Consumer,
+    session: Session,
+}
+
+impl QueuedTool {
+    async fn start(gate: &Gate) -> anyhow::Result<Self> {
+        let session = Session::open(&gate.system.place.amqp_url, "tool").await?;
+        let channel = &session.channel;
+        let queue = QueueDeclareOptions { durable: true, ..Default::default() };
+        channel.queue_declare("test.tools".into(), queue, FieldTable::default()).await?;
+        let consume = BasicConsumeOptions::default();
+        let consumer =
+            channel.basic_consume("test.tools".into(), "".into(), consume, FieldTable::default()).await?;
+        Ok(Self { consumer, session })
+    }
+
+    async fn request(&mut self) -> anyhow::Result<lapin::message::Delivery> {
+        let request = timeout(LIMIT, self.consumer.next()).await?.context("the queue is gone")??;
+        request.ack(BasicAckOptions::default()).await?;
+        Ok(request)
+    }
+
+    async fn reply(&self, request: &lapin::message::Delivery, reply: &Value) -> anyhow::Result<()> {
+        let reply_to = request.properties.reply_to().clone().context("no place to reply to")?;
+        let correlation = request.properties.correlation_id().clone().context("no correlation")?;
+        let properties = BasicProperties::default().with_correlation_id(correlation);
+        let body = reply.to_string();
+        let options = BasicPublishOptions::default();
+        self.session.channel.basic_publish("".into(), reply_to, options, body.as_bytes(), properties).await?;
+        Ok(())
+    }
+}
+
 #[tokio::test]
 async fn a_tool_service_behind_a_queue_is_called_with_the_idempotency_key() -> anyhow::Result<()> {
     let gate = Gate::start().await?;
     let mut agent = gate.agent("one").await?;
-    let session = countersign_broker::session::Session::open(&gate.system.place.amqp_url, "tool").await?;
-    let channel = &session.channel;
-    let queue = QueueDeclareOptions { durable: true, ..Default::default() };
-    channel.queue_declare("test.tools".into(), queue, FieldTable::default()).await?;
-    let consume = BasicConsumeOptions::default();
-    let mut consumer =
-        channel.basic_consume("test.tools".into(), "".into(), consume, FieldTable::default()).await?;
+    let mut tool = QueuedTool::start(&gate).await?;
     agent.propose("q-1", "ask_queue", json!({"question": 1})).await?;
-    let request = tokio::time::timeout(LIMIT, consumer.next()).await?.expect("a request comes")?;
-    request.ack(BasicAckOptions::default()).await?;
-    let key = request.properties.message_id().clone().expect("with a key");
+    let request = tool.request().await?;
+    let key = request.properties.message_id().clone().context("no key")?;
     ensure!(key.as_str().parse::<uuid::Uuid>().is_ok() && request.data == br#"{"question":1}"#);
-    let reply = json!({"status": "succeeded", "result": {"answer": 42}}).to_string();
-    let reply_to = request.properties.reply_to().clone().expect("with a place to reply to");
-    let properties = BasicProperties::default()
-        .with_correlation_id(request.properties.correlation_id().clone().expect("with a correlation"));
-    channel
-        .basic_publish("".into(), reply_to, BasicPublishOptions::default(), reply.as_bytes(), properties)
-        .await?;
+    tool.reply(&request, &json!({"status": "succeeded", "result": {"answer": 42}})).await?;
     let outcome = expect(&mut agent, "q-1", Outcome::Succeeded).await?;
     ensure!(outcome.result.is_some_and(|result| result.get() == r#"{"answer":42}"#));
+    gate.close().await
+}
+
+#[tokio::test]
+async fn a_reply_that_comes_too_late_changes_nothing_and_is_kept() -> anyhow::Result<()> {
+    let gate = Gate::start().await?;
+    let mut agent = gate.agent("one").await?;
+    let mut tool = QueuedTool::start(&gate).await?;
+    agent.propose("q-1", "ask_queue", json!({"question": 1})).await?;
+    let request = tool.request().await?;
+    // Nobody answers any of the attempts in time.
+    expect(&mut agent, "q-1", Outcome::InDoubt).await?;
+    tool.reply(&request, &json!({"status": "succeeded", "result": {"answer": 42}})).await?;
+    gate.reaches(
+        "SELECT count(*) FROM evidence WHERE kind = 'result.late' AND body->'result'->>'answer' = '42'",
+        1,
+    )
+    .await?;
+    ensure!(gate.count("SELECT count(*) FROM actions WHERE state = 'in_doubt'").await? == 1);
     gate.close().await
 }
 

@@ -3,10 +3,9 @@
 use std::process::Command;
 
 use anyhow::{Context as _, ensure};
-use countersign_broker::session::Session;
+use countersign_broker::{reader::Reader, session::Session};
 use countersign_core::action::Outcome;
-use countersign_broker::reader::Reader;
-use countersign_testkit::clients::{proposal};
+use countersign_testkit::clients::proposal;
 use countersign_tests::{Gate, LIMIT, expect, said};
 use futures_util::StreamExt as _;
 use lapin::{
