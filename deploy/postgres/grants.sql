@@ -18,7 +18,8 @@ GRANT UPDATE (replayed_at) ON quarantine TO countersign_router;
 
 -- The executor: claims and results. It can neither approve nor issue a permit nor change a verdict.
 GRANT UPDATE (state, fence, lease_until, started_at, ended_at, state_at) ON actions TO countersign_executor;
-GRANT INSERT ON outcomes TO countersign_executor;
+GRANT INSERT ON outcomes, late_results TO countersign_executor;
+GRANT UPDATE (told_again_at) ON outcomes TO countersign_executor;
 GRANT UPDATE ON sweep_marks TO countersign_executor;
 
 -- The sampler: the coin, audits, and what an auditor found of actions in doubt.

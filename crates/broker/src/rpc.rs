@@ -166,6 +166,10 @@ impl Channel {
 
     /// Publishes one request. A confirm says that it has been taken in, a return that no queue wanted it.
     async fn publish(&mut self, request: RpcRequest, answer: Answer) -> Result<(), BrokerError> {
+        if answer.is_closed() {
+            // Its caller has given up: sent now, it would act after everybody was told that it might have.
+            return Ok(());
+        }
         let correlation = uuid::Uuid::now_v7().to_string();
         let mut properties = BasicProperties::default()
             .with_content_type("application/json".into())

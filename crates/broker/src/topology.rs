@@ -87,6 +87,8 @@ pub struct Topology {
 pub struct Limits {
     /// Messages in a queue that others read, before its oldest are dropped: PostgreSQL remembers.
     pub reader_messages: u64,
+    /// Bytes in such a queue.
+    pub reader_bytes: u64,
     /// Messages in one of our own queues, before the publisher is refused.
     pub own_messages: u64,
     /// Bytes in one of our own queues, before the publisher is refused.
@@ -95,7 +97,12 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { reader_messages: 100_000, own_messages: 1_000_000, own_bytes: 4 << 30 }
+        Self {
+            reader_messages: 100_000,
+            reader_bytes: 256 << 20,
+            own_messages: 1_000_000,
+            own_bytes: 4 << 30,
+        }
     }
 }
 
@@ -130,17 +137,19 @@ fn reader(name: String, exchange: &str, key: String, limits: &Limits) -> Queue {
         "x-delivery-limit": DELIVERY_LIMIT,
         "x-overflow": "drop-head",
         "x-max-length": limits.reader_messages,
+        "x-max-length-bytes": limits.reader_bytes,
     }));
     Queue { name, arguments, binding: (exchange.into(), key) }
 }
 
 /// The quarantine queue only feeds the table; it has nowhere to dead-letter to.
-fn quarantine() -> Queue {
+fn quarantine(limits: &Limits) -> Queue {
     let arguments = arguments(json!({
         "x-queue-type": "quorum",
         "x-delivery-limit": DELIVERY_LIMIT,
         "x-overflow": "reject-publish",
-        "x-max-length": 1_000_000,
+        "x-max-length": limits.own_messages,
+        "x-max-length-bytes": limits.own_bytes,
     }));
     Queue { name: QUARANTINE.into(), arguments, binding: (QUARANTINE.into(), "#".into()) }
 }
@@ -160,7 +169,7 @@ impl Topology {
                 .map(routed),
         );
 
-        let mut queues = vec![quarantine()];
+        let mut queues = vec![quarantine(limits)];
         queues.extend(
             [ACTIONS, DECISIONS, EXECUTION, SETTLED, FINDINGS].map(|name| own(name, name, "#", limits)),
         );

@@ -19,14 +19,15 @@ use crate::{Connections, args::usage, folder::Folder, output::show, users};
 /// Check a folder and make it active.
 #[derive(Args)]
 #[command(
-    after_help = "Needs the database as its owner and the broker as an administrator. With --management-url\n\
-    the permissions of broker users follow the directory. A folder that does not check changes nothing."
+    after_help = "Needs the database as countersign_operator and the broker as an administrator. With\n\
+    --management-url the permissions of broker users follow the directory; who is no longer in it loses them.\n\
+    A folder that does not check changes nothing."
 )]
 pub struct ApplyArgs {
     /// The folder with policy.yaml, tools.yaml and directory.yaml
     dir: PathBuf,
     /// Who does this: an operator of the directory
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", env = "COUNTERSIGN_OPERATOR")]
     operator: String,
 }
 
@@ -34,13 +35,17 @@ pub(crate) async fn run(to: &Connections, args: ApplyArgs) -> anyhow::Result<Exi
     let folder = Folder::read(&args.dir)?;
     let store = to.store()?;
     let amqp_url = to.amqp()?;
-    authorised(&store, &folder.configuration, &args.operator).await?;
+    let before = authorised(&store, &folder.configuration, &args.operator).await?;
     let mut missing = Vec::new();
     if let Some(url) = &to.management_url {
         let management = Management::new(url, &users::vhost(amqp_url)?)?;
         missing = users::permit(&management, &folder.configuration).await?;
     }
     let generation = apply(&store, amqp_url, &folder, &args.operator).await?;
+    if let (Some(url), Some(before)) = (&to.management_url, &before) {
+        let management = Management::new(url, &users::vhost(amqp_url)?)?;
+        users::revoke(&management, before, &folder.configuration).await?;
+    }
     let value = json!({"generation": generation, "policy_version": folder.configuration.policy.version(),
                        "users_missing": missing});
     show(to, &value, || {
@@ -67,8 +72,12 @@ pub async fn apply(store: &Store, amqp_url: &str, folder: &Folder, operator: &st
     Ok(generation)
 }
 
-/// The operator must be one in the folder and, unless it is the first, in what is active now.
-async fn authorised(store: &Store, folder: &Configuration, operator: &str) -> anyhow::Result<()> {
+/// The operator must be one in the folder and, unless it is the first, in what is active now: which is returned.
+async fn authorised(
+    store: &Store,
+    folder: &Configuration,
+    operator: &str,
+) -> anyhow::Result<Option<Configuration>> {
     if folder.directory.operator(operator).is_none() {
         return Err(usage(format!("{operator:?} is no operator in the folder's directory.yaml")));
     }
@@ -76,8 +85,8 @@ async fn authorised(store: &Store, folder: &Configuration, operator: &str) -> an
         Ok(active) if active.directory.operator(operator).is_none() => {
             anyhow::bail!("{operator:?} is no operator of the active directory")
         }
-        Ok(_) => Ok(()),
-        Err(error) if matches!(error.downcast_ref(), Some(StoreError::NoGeneration)) => Ok(()),
+        Ok(active) => Ok(Some(active)),
+        Err(error) if matches!(error.downcast_ref(), Some(StoreError::NoGeneration)) => Ok(None),
         Err(error) => Err(error),
     }
 }

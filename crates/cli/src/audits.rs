@@ -153,7 +153,7 @@ async fn judge(to: &Connections, data: FindingData) -> anyhow::Result<ExitCode> 
     let publisher = Publisher::connect(url, "countersign-cli:judge").await?;
     publisher.publish(&[Outgoing::event(FINDINGS, "finding", &event)]).await?;
     let answer = heard(&store, action, &event.id).await?;
-    let applied = answer["kind"] == "audit.judged";
+    let applied = answer["kind"] != "finding.refused";
     show(to, &answer, || match applied {
         true => format!("judged {}", answer["finding"].as_str().unwrap_or("?")),
         false => format!("refused ({}): {}", answer["code"].as_str().unwrap_or("?"), answer["message"]),

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use countersign_core::config::{Configuration, Tool};
 use countersign_store::{
     Store, StoreError, generation,
     holds::{self, Scope},
@@ -39,7 +40,7 @@ pub(crate) struct HoldArgs {
     #[arg(long, value_name = "ID", group = "scope")]
     rule: Option<String>,
     /// Who does this: an operator of the directory
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", env = "COUNTERSIGN_OPERATOR")]
     operator: Option<String>,
     /// Why
     #[arg(long)]
@@ -55,7 +56,7 @@ enum HoldCommand {
         /// The hold's number
         id: i64,
         /// Who does this: not the one who placed it
-        #[arg(long, value_name = "ID")]
+        #[arg(long, value_name = "ID", env = "COUNTERSIGN_OPERATOR")]
         operator: String,
     },
 }
@@ -79,11 +80,27 @@ pub(crate) async fn run(to: &Connections, args: HoldArgs) -> anyhow::Result<Exit
                 _ => (Scope::Everything, String::new()),
             };
             operates(&store, &operator).await?;
+            known(&active(&store).await?, scope, &name)?;
             let (id, generation) = place(&store, scope, &name, &reason, &operator).await?;
             let value = json!({"hold": id, "generation": generation});
             show(to, &value, || format!("hold {id} is in force: {} {name}", scope.as_str()))
         }
     }
+}
+
+/// A hold on a misspelt name would hold nothing, and say that it is in force.
+fn known(active: &Configuration, scope: Scope, name: &str) -> anyhow::Result<()> {
+    let names: Vec<&str> = match scope {
+        Scope::Everything => return Ok(()),
+        Scope::Agent => active.directory.agents().iter().map(|agent| agent.id.as_str()).collect(),
+        Scope::Tool => active.tools.iter().map(Tool::name).collect(),
+        Scope::Rule => active.policy.rule_ids().collect(),
+    };
+    if names.contains(&name) {
+        return Ok(());
+    }
+    let (scope, names) = (scope.as_str(), names.join(", "));
+    Err(usage(format!("there is no {scope} {name:?} in the active configuration; there are {names}")))
 }
 
 async fn operates(store: &Store, operator: &str) -> anyhow::Result<()> {

@@ -93,7 +93,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Executor(args) => role::executor(to, args).await,
         Command::Sampler(args) => role::sampler(to, args).await,
         Command::Db(command) => setup::db(to, command).await,
-        Command::Keys(command) => setup::keys(command),
+        Command::Keys(command) => setup::keys(to, command),
         Command::Users(command) => setup::users(to, command).await,
         Command::Policy(command) => policy::run(to, command),
         Command::Apply(args) => apply::run(to, args).await,

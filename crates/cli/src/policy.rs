@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use chrono::Utc;
 use clap::Subcommand;
 use countersign_core::config::{CaseResult, Facts, run_cases};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     Connections,
@@ -43,8 +43,9 @@ pub(crate) fn run(to: &Connections, command: PolicyCommand) -> anyhow::Result<Ex
     match command {
         PolicyCommand::Check { dir } => {
             let folder = Folder::read(&dir)?;
-            println!("{} is in order: policy {:?}", dir.display(), folder.configuration.policy.version());
-            Ok(ExitCode::SUCCESS)
+            let version = folder.configuration.policy.version();
+            let value = json!({"in_order": true, "policy_version": version});
+            show(to, &value, || format!("{} is in order: policy {version:?}", dir.display()))
         }
         PolicyCommand::Explain { policy, action } => explain(to, &Folder::read(&policy)?, &action),
         PolicyCommand::Test { dir } => test(to, &dir),

@@ -5,7 +5,10 @@ use std::{process::ExitCode, time::Duration};
 use anyhow::Context as _;
 use chrono::Utc;
 use clap::Subcommand;
-use countersign_broker::publisher::Publisher;
+use countersign_broker::{
+    publisher::Publisher,
+    topology::{ACTIONS, DECISIONS},
+};
 use countersign_core::message::Command;
 use countersign_store::quarantine;
 use countersign_worker::messages;
@@ -69,7 +72,13 @@ pub(crate) async fn run(to: &Connections, command: QuarantineCommand) -> anyhow:
             })
         }
         QuarantineCommand::Replay { id } => {
-            quarantine::get(&tx, id).await?.with_context(|| format!("there is no message {id}"))?;
+            let entry =
+                quarantine::get(&tx, id).await?.with_context(|| format!("there is no message {id}"))?;
+            if ![ACTIONS, DECISIONS].contains(&entry.exchange.as_str()) || entry.truncated {
+                anyhow::bail!(
+                    "only whole proposals and decisions can be replayed; see `quarantine show {id}`"
+                );
+            }
             tx.commit().await?;
             let sent = Utc::now() - chrono::TimeDelta::seconds(5);
             let publisher = Publisher::connect(to.amqp()?, "countersign-cli:replay").await?;

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use clap::Subcommand;
 use countersign_broker::management::Management;
 use countersign_worker::keys;
+use serde_json::json;
 
 use crate::{Connections, folder::Folder, output::show, users};
 
@@ -51,11 +52,10 @@ pub(crate) enum KeysCommand {
     },
 }
 
-pub(crate) fn keys(command: KeysCommand) -> anyhow::Result<ExitCode> {
+pub(crate) fn keys(to: &Connections, command: KeysCommand) -> anyhow::Result<ExitCode> {
     let KeysCommand::Generate { dir } = command;
     keys::generate(&dir)?;
-    println!("keys are in {}", dir.display());
-    Ok(ExitCode::SUCCESS)
+    show(to, &json!({"keys": dir}), || format!("keys are in {}", dir.display()))
 }
 
 /// Broker users.
@@ -77,16 +77,17 @@ pub(crate) async fn users(to: &Connections, command: UsersCommand) -> anyhow::Re
     let folder = Folder::read(&config)?;
     let amqp_url = to.amqp()?;
     let management = Management::new(to.management()?, &users::vhost(amqp_url)?)?;
-    let urls = users::create(&management, amqp_url, &folder.configuration, users::random_password).await?;
+    // First the file: passwords that nobody could be told would lock everybody out.
     let mut file = fs::OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(&out)
         .with_context(|| format!("creating {}", out.display()))?;
+    let urls = users::create(&management, amqp_url, &folder.configuration, users::random_password).await?;
     for (user, url) in &urls {
         writeln!(file, "{}={url}", users::variable(user))?;
     }
-    println!("{} users; their URLs are in {}", urls.len(), out.display());
-    Ok(ExitCode::SUCCESS)
+    let value = json!({"users": urls.keys().collect::<Vec<_>>(), "file": out});
+    show(to, &value, || format!("{} users; their URLs are in {}", urls.len(), out.display()))
 }

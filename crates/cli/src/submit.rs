@@ -17,9 +17,14 @@ use countersign_broker::{
 };
 use countersign_core::message::OutcomeData;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::{Connections, args::UsageError, output::table, proposal};
+use crate::{
+    Connections,
+    args::UsageError,
+    output::{show, table},
+    proposal,
+};
 
 /// Proposes actions.
 #[derive(Args)]
@@ -57,8 +62,8 @@ pub(crate) async fn run(to: &Connections, args: SubmitArgs) -> anyhow::Result<Ex
     }
     bar.finish_and_clear();
     let Some(outcomes) = outcomes else {
-        println!("{} submitted", messages.len());
-        return Ok(ExitCode::SUCCESS);
+        let submitted = messages.len();
+        return show(to, &json!({"submitted": submitted}), || format!("{submitted} submitted"));
     };
     let ids = messages.into_iter().map(|message| message.message_id).collect();
     let outcomes = wait(outcomes, ids, args.timeout).await?;

@@ -62,6 +62,19 @@ pub async fn permit(management: &Management, configuration: &Configuration) -> a
     Ok(missing)
 }
 
+/// Takes every permission from users who were in the directory before and are not any more.
+pub async fn revoke(
+    management: &Management,
+    before: &Configuration,
+    now: &Configuration,
+) -> anyhow::Result<()> {
+    let stay: Vec<String> = everyone(now).into_iter().map(|access| access.user).collect();
+    for gone in everyone(before).into_iter().filter(|access| !stay.contains(&access.user)) {
+        management.permit(&Access { write: vec![], read: vec![], ..gone }).await?;
+    }
+    Ok(())
+}
+
 /// `agent-airline` as it is called in an environment file: `AGENT_AIRLINE_AMQP_URL`.
 pub fn variable(user: &str) -> String {
     let name: String =

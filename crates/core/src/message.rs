@@ -343,6 +343,11 @@ pub enum Command {
         /// Which.
         action: ActionId,
     },
+    /// To the executor: the interrupted call may not be made again.
+    Abandon {
+        /// Which.
+        action: ActionId,
+    },
     /// To the executor: tell agent and sampler the stored outcome again.
     Answer {
         /// Which.

@@ -40,7 +40,8 @@ pub enum Event {
     Claimed,
     /// The tool answered, or the attempts ended without an answer.
     Completed(Completion),
-    /// The claim's lease ran out without a result.
+    /// The claim's lease ran out without a result. To be repeated, the call needs a permit of its own: what was
+    /// permitted before may not be any more.
     Interrupted {
         /// Whether the tool honours idempotency keys.
         idempotent: bool,
@@ -131,7 +132,9 @@ pub fn transition(
             },
             vec![Answer, Sample],
         )),
-        (State::Executing, Event::Interrupted { idempotent: true }) => Ok((State::Executing, vec![CallTool])),
+        (State::Executing, Event::Interrupted { idempotent: true }) => {
+            Ok((State::Executing, vec![IssuePermit]))
+        }
         (State::Executing, Event::Interrupted { idempotent: false }) => {
             Ok((State::InDoubt, vec![Answer, Sample]))
         }

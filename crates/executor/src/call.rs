@@ -172,6 +172,7 @@ async fn call(work: &Work, arguments: &[u8]) -> (CallResult, u32) {
         tool.timeout,
         tool.attempts,
         tool.backoff,
+        work.fence > 1,
     );
     // The budget bounds the attempts already; this holds even if a connector is wrong about it.
     match tokio::time::timeout(tool.lease.saturating_sub(work.claimed.elapsed()), attempts).await {

@@ -18,7 +18,7 @@ use countersign_core::{
 };
 use countersign_store::{
     StoreError, Transaction,
-    claims::{self, Claim},
+    claims::{self, Claim, Wanted},
     evidence::{self, Evidence},
     generation::{self, Active},
     quarantine,
@@ -117,7 +117,12 @@ async fn claim(executor: &Executor, tx: &Transaction<'_>, batch: &[Delivery]) ->
         match executor.calls.tools.call(tool, registry.egress()) {
             Ok(call) => {
                 calls.insert(permit.action, Ok(call));
-                good.push((permit.action, permit.permit, lease(tool).as_secs_f64()));
+                good.push(Wanted {
+                    action: permit.action,
+                    permit: permit.permit,
+                    lease: lease(tool).as_secs_f64(),
+                    repeatable: tool.idempotent(),
+                });
             }
             Err(error) => {
                 tracing::error!(tool = tool.name(), %error, "the tool cannot be called; its actions wait");
@@ -125,7 +130,7 @@ async fn claim(executor: &Executor, tx: &Transaction<'_>, batch: &[Delivery]) ->
             }
         }
     }
-    good.sort_unstable_by_key(|row| row.0);
+    good.sort_unstable_by_key(|wanted| wanted.action);
     let claimed_at = Instant::now();
     let claims = claims::claim(tx, active.generation, &good).await?;
     let mut evidence = Vec::with_capacity(permits.len());

@@ -17,7 +17,7 @@ use countersign_core::{
 use countersign_store::{
     StoreError, Transaction, actions,
     evidence::{self, Evidence},
-    outcomes::{self, NewOutcome},
+    outcomes::{self, LateResult, NewOutcome},
 };
 use countersign_worker::{messages, process::Process};
 use serde_json::json;
@@ -27,9 +27,6 @@ use crate::call::{Done, LATE, Settled};
 
 /// Most results in one transaction.
 const BATCH: usize = 256;
-
-/// The largest part of a result that is kept as evidence when it comes too late.
-const LATE_MAX: usize = 16 * 1024;
 
 #[derive(Debug, thiserror::Error)]
 enum RecordError {
@@ -66,7 +63,9 @@ async fn pause() {
 /// Stores results, however long it takes: they exist nowhere else. If this process dies first, the leases
 /// run out and the actions are retried with the same key, or put in doubt.
 async fn store(process: &Process, done: &mut [Done]) {
-    while let Err(error) = commit(process, done).await {
+    while let Err(error) =
+        process.store.within(process.settings.limits.transaction, commit(process, done)).await
+    {
         tracing::warn!(%error, results = done.len(), "results not recorded yet");
         if error.is_data() {
             unstorable(process, done).await;
@@ -116,6 +115,7 @@ pub(crate) async fn write(tx: &Transaction<'_>, done: &[Done]) -> Result<(), Sto
         done.iter().map(|call| (call.action, call.fence, state(call.completion))).collect();
     rows.sort_unstable_by_key(|row| row.0);
     let held = outcomes::complete(tx, &rows).await?;
+    let mut late = Vec::new();
     let (mut new, mut evidence) = (Vec::with_capacity(held.len()), Vec::with_capacity(done.len()));
     for call in done {
         let noted = json!({
@@ -131,21 +131,15 @@ pub(crate) async fn write(tx: &Transaction<'_>, done: &[Done]) -> Result<(), Sto
                 error: call.error.clone(),
             });
         } else {
-            evidence.push(late(call, noted));
+            // Somebody else has taken the action over, or this result is stored already: kept, never dropped.
+            let row = LateResult::new(call.action, call.fence, call.result.clone(), rand::random());
+            evidence.push(Evidence::of(call.action, "result.late", row.noted(noted)));
+            late.push(row);
         }
     }
+    outcomes::late(tx, &late).await?;
     outcomes::insert(tx, 1, &new).await?;
     evidence::insert(tx, &evidence).await
-}
-
-/// Somebody else has taken the action over, or this result is stored already: kept, never dropped.
-fn late(call: &Done, mut noted: serde_json::Value) -> Evidence {
-    let size = call.result.as_ref().map_or(0, Vec::len);
-    noted["result_bytes"] = size.into();
-    if let Some(result) = call.result.as_ref().filter(|_| size <= LATE_MAX) {
-        noted["result"] = serde_json::from_slice(result).unwrap_or_default();
-    }
-    Evidence::of(call.action, "result.late", noted)
 }
 
 /// Tells agents, and when the broker has confirmed that, the sampler. Tries a few times; what is then still
@@ -166,10 +160,14 @@ async fn publish(
     publisher: &mut Option<Publisher>,
     ids: &[ActionId],
 ) -> Result<(), RecordError> {
-    let mut client = process.store.client().await?;
-    let tx = client.transaction().await.map_err(StoreError::from)?;
-    let records = actions::load(&tx, ids, false).await?;
-    tx.commit().await.map_err(StoreError::from)?;
+    let read = async {
+        let mut client = process.store.client().await?;
+        let tx = client.transaction().await?;
+        let records = actions::load(&tx, ids, false).await?;
+        tx.commit().await?;
+        Ok(records)
+    };
+    let records = process.store.within(process.settings.limits.transaction, read).await?;
     let executed: Vec<_> = records.iter().filter(|record| record.ruling.state.executed()).collect();
     let publisher = match publisher {
         Some(publisher) => publisher,

@@ -8,7 +8,7 @@ use countersign_core::{
     message::Failure,
     permit::Permit,
     proposal,
-    transition::{Effect, Illegal, Standing},
+    transition::{Effect, Event, Illegal, Standing, transition},
 };
 use countersign_store::{actions::ActionRecord, approvals::Closed, evidence::Evidence};
 
@@ -33,8 +33,9 @@ pub(crate) fn judge(court: &Court<'_>, record: &ActionRecord) -> Result<Judged, 
     match proposal::decode(body, court.limits.message_bytes) {
         Ok(proposal) => {
             let salt: Salt = record.salt.as_slice().try_into().unwrap_or_default();
-            let mut judged =
-                court.judge(&proposal, &record.agent, &salt, standing(record), Some(&record.digest))?;
+            let mut judged = with_approval(court, record, |standing| {
+                court.judge(&proposal, &record.agent, &salt, standing, Some(&record.digest))
+            })?;
             keep_asking(&mut judged, record, court);
             if judged.ruling.approved {
                 judged.ruling.approvers = record.ruling.approvers.clone();
@@ -46,6 +47,26 @@ pub(crate) fn judge(court: &Court<'_>, record: &ActionRecord) -> Result<Judged, 
             court.refuse(standing(record), failure)
         }
     }
+}
+
+/// Judges with the approval that was given, and without it if another group is asked now.
+fn with_approval(
+    court: &Court<'_>,
+    record: &ActionRecord,
+    judge: impl Fn(Standing) -> Result<Judged, Illegal>,
+) -> Result<Judged, Illegal> {
+    let mut standing = standing(record);
+    if record.interrupted {
+        standing.state = State::Authorised;
+    }
+    let judged = judge(standing)?;
+    let approved_by = record.approval.as_ref().map(|approval| &approval.group);
+    let asks = judged.approval.as_ref().filter(|_| judged.ruling.verdict == Verdict::RequireApproval);
+    if judged.ruling.approved && asks.is_some_and(|spec| approved_by != Some(&spec.group)) {
+        tracing::info!(action = %record.reference, generation = court.governed.generation, "another group is asked");
+        return judge(Standing { approved: false, ..standing });
+    }
+    Ok(judged)
 }
 
 /// Whether the action is still bound to the content that was stored before.
@@ -104,6 +125,47 @@ pub(crate) fn apply(
     changes.rule(record.id, judged.ruling, decided);
 }
 
+/// Whether an interrupted call is made again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// A new permit says so.
+    Permitted,
+    /// An operator's hold covers it: the next sweep asks again.
+    Held,
+    /// What was permitted before no longer is.
+    Never,
+}
+
+/// Issues a permit for the repetition of an interrupted call, if the same content would be authorised now.
+pub(crate) fn repeat(changes: &mut Changes, court: &Court<'_>, record: &ActionRecord) -> Repeat {
+    let body = record.body.as_deref().unwrap_or_default();
+    let salt: Salt = record.salt.as_slice().try_into().unwrap_or_default();
+    let Ok(proposal) = proposal::decode(body, court.limits.message_bytes) else { return Repeat::Never };
+    let judged = with_approval(court, record, |standing| {
+        court.judge(&proposal, &record.agent, &salt, standing, Some(&record.digest))
+    });
+    let Some(mut judged) = judged.ok().filter(|judged| same_content(judged, record)) else {
+        return Repeat::Never;
+    };
+    match judged.ruling.state {
+        State::Authorised => {}
+        State::Held => return Repeat::Held,
+        _ => return Repeat::Never,
+    }
+    judged.ruling.approvers = record.ruling.approvers.clone();
+    let mut noted = changes.judged(&subject(court, record), &mut judged);
+    let Ok((state, _)) = transition(&standing(record), Event::Interrupted { idempotent: true }, court.now)
+    else {
+        return Repeat::Never;
+    };
+    judged.ruling.state = state;
+    noted["state"] = state.as_str().into();
+    noted["again"] = true.into();
+    changes.evidence.push(Evidence::of(record.id, "action.judged", noted));
+    changes.rule(record.id, judged.ruling, false);
+    Repeat::Permitted
+}
+
 /// What a change is about.
 pub(crate) fn subject<'a>(court: &Court<'_>, record: &'a ActionRecord) -> Subject<'a> {
     Subject {
@@ -120,7 +182,6 @@ pub(crate) fn subject<'a>(court: &Court<'_>, record: &'a ActionRecord) -> Subjec
 pub(crate) fn permit_is_good(court: &Court<'_>, record: &ActionRecord) -> bool {
     let permit: Option<Permit> =
         record.permit_bytes.as_deref().and_then(|bytes| serde_json::from_slice(bytes).ok());
-    record.ruling.state == State::Authorised
-        && record.ruling.generation == court.governed.generation
+    record.ruling.generation == court.governed.generation
         && permit.is_some_and(|permit| permit.expires_at > court.now)
 }

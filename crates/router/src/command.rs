@@ -12,9 +12,15 @@ use countersign_core::{
     message::{CloudEvent, Command},
 };
 use countersign_store::{StoreError, Transaction, actions, approvals, generation, quarantine};
-use countersign_worker::{failure, process};
+use countersign_worker::{failure, messages, process};
 
-use crate::{Router, again, change::Changes, decide, follow, intake, judge::Court};
+use crate::{
+    Router,
+    again::{self, Repeat},
+    change::Changes,
+    decide, follow, intake,
+    judge::Court,
+};
 
 /// Looks again.
 pub(crate) struct Commands {
@@ -32,9 +38,11 @@ impl Handler for Commands {
         let work = async {
             let mut client = router.process.store.client().await?;
             let tx = client.transaction().await?;
-            let ids = obey(router, &tx, batch).await?;
-            let outgoing = follow::stored(&tx, &ids, &router.keys.permit).await?;
+            let mut abandoned = Vec::new();
+            let ids = obey(router, &tx, batch, &mut abandoned).await?;
+            let mut outgoing = follow::stored(&tx, &ids, &router.keys.permit).await?;
             tx.commit().await?;
+            outgoing.extend(abandoned);
             Ok(outgoing)
         };
         work.await.map_err(failure)
@@ -45,11 +53,13 @@ impl Handler for Commands {
     }
 }
 
-/// Returns the actions whose stored states are to be published.
+/// Returns the actions whose stored states are to be published. `abandoned` takes commands about those whose
+/// interrupted call may not be repeated.
 async fn obey(
     router: &Router,
     tx: &Transaction<'_>,
     batch: &[Delivery],
+    abandoned: &mut Vec<Outgoing>,
 ) -> Result<Vec<ActionId>, StoreError> {
     let (mut judge, mut request, mut ids) = (Vec::new(), Vec::new(), Vec::new());
     for delivery in batch {
@@ -73,7 +83,7 @@ async fn obey(
     if !judge.is_empty() {
         judge.sort_unstable();
         judge.dedup();
-        judge_again(router, tx, &judge).await?;
+        judge_again(router, tx, &judge, abandoned).await?;
     }
     ids.extend(judge);
     ids.extend(request);
@@ -81,7 +91,12 @@ async fn obey(
 }
 
 /// Judges open actions again. A permit that is still good is only sent again.
-async fn judge_again(router: &Router, tx: &Transaction<'_>, ids: &[ActionId]) -> Result<(), StoreError> {
+async fn judge_again(
+    router: &Router,
+    tx: &Transaction<'_>,
+    ids: &[ActionId],
+    abandoned: &mut Vec<Outgoing>,
+) -> Result<(), StoreError> {
     let active = generation::lock_shared(tx).await?;
     let governed = router.process.governed.under(tx, &active).await?;
     actions::lock(tx, ids).await?;
@@ -93,6 +108,12 @@ async fn judge_again(router: &Router, tx: &Transaction<'_>, ids: &[ActionId]) ->
         if again::permit_is_good(&court, record) && record.expires_at.is_none_or(|expires| expires > now) {
             // Counts as looked at: the sweep comes back only after its full patience.
             changes.rule(record.id, record.ruling.clone(), false);
+            continue;
+        }
+        if record.interrupted {
+            let again = again::repeat(&mut changes, &court, record);
+            let abandon = || messages::command("executor", Command::Abandon { action: record.id }, now);
+            abandoned.extend((again == Repeat::Never).then(abandon));
             continue;
         }
         if let Ok(judged) = again::judge(&court, record) {
@@ -113,7 +134,6 @@ async fn replay(router: &Router, tx: &Transaction<'_>, id: i64) -> Result<Vec<Ac
         tracing::warn!(quarantine = id, "nothing to replay: there is no such message, or it was cut");
         return Ok(vec![]);
     };
-    quarantine::replayed(tx, id).await?;
     let delivery = Delivery {
         body: entry.body,
         author: entry.author,
@@ -121,12 +141,14 @@ async fn replay(router: &Router, tx: &Transaction<'_>, id: i64) -> Result<Vec<Ac
         routing_key: entry.routing_key,
         copied: entry.code == "copied",
     };
-    match delivery.exchange.as_str() {
-        ACTIONS => intake::take_in(router, tx, &[delivery]).await,
-        DECISIONS => decide::decide(router, tx, &[delivery]).await,
+    let ids = match delivery.exchange.as_str() {
+        ACTIONS => intake::take_in(router, tx, &[delivery]).await?,
+        DECISIONS => decide::decide(router, tx, &[delivery]).await?,
         other => {
             tracing::warn!(quarantine = id, exchange = other, "only proposals and decisions can be replayed");
-            Ok(vec![])
+            return Ok(vec![]);
         }
-    }
+    };
+    quarantine::replayed(tx, id).await?;
+    Ok(ids)
 }

@@ -261,6 +261,8 @@ fn approve(
         };
         again::apply(changes, court, record, judged, false);
         record.ruling = ruling;
+        // What the reviewer saw is gone: another decision in this batch must not count either.
+        record.approval = None;
         return Err((
             code,
             format!("judged again when the decision came, the action is {}", record.ruling.state),

@@ -85,6 +85,12 @@ async fn apply(
     actions::lock(tx, &[audit.action]).await?;
     let Some(record) = actions::load(tx, &[audit.action], false).await?.pop() else { return Ok(None) };
     let by = sampler.keys.pseudonyms.of(&auditor.id);
+    if audit.judged.as_ref() == Some(&(auditor.id.clone(), data.finding.as_str().to_owned())) {
+        // A redelivery, or an app that was not sure: what follows is published again.
+        let noted = json!({"event": event.id, "audit": audit.id, "by": by});
+        evidence::insert(tx, &[Evidence::of(record.id, "finding.repeated", noted)]).await?;
+        return Ok(Some(record.id));
+    }
     if let Err((code, why)) = check(&audit, &record, &data, auditor) {
         let noted = json!({"event": event.id, "code": code, "message": why, "by": by, "audit": audit.id});
         evidence::insert(tx, &[Evidence::of(record.id, "finding.refused", noted)]).await?;

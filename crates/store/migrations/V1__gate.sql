@@ -126,7 +126,18 @@ CREATE TABLE outcomes (
   error_code    text,
   error_message text,
   at            timestamptz NOT NULL DEFAULT now(),
+  -- When a sweep last had it told again.
+  told_again_at timestamptz,
   PRIMARY KEY (action, seq)
+);
+
+-- What tools answered to calls that had been given up. May have to be erased; the evidence holds the digest.
+CREATE TABLE late_results (
+  id     uuid PRIMARY KEY,
+  action uuid NOT NULL,
+  fence  integer NOT NULL,
+  result bytea,
+  at     timestamptz NOT NULL DEFAULT now()
 );
 
 -- How far a sweep has looked, so that it need not look at everything that ever was.

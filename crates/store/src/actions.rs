@@ -98,8 +98,10 @@ pub struct ActionRecord {
     pub tool: String,
     /// What it was judged to be, and where it stands.
     pub ruling: Ruling,
-    /// Counts claims and recoveries.
+    /// Counts claims.
     pub fence: i32,
+    /// Whether it is executing and the claim's lease has run out.
+    pub interrupted: bool,
     /// After this it is not executed.
     pub expires_at: Option<DateTime<Utc>>,
     /// The router accepted it.
@@ -285,6 +287,7 @@ fn record(row: &Row) -> Result<ActionRecord, StoreError> {
             permit: row.get::<_, Option<Uuid>>("permit").map(PermitId),
         },
         fence: row.get("fence"),
+        interrupted: row.get("interrupted"),
         expires_at: row.get("expires_at"),
         proposed_at: row.get("proposed_at"),
         decided_at: row.get("decided_at"),

@@ -59,6 +59,8 @@ pub struct AuditRecord {
     pub open: bool,
     /// Since when.
     pub opened_at: DateTime<Utc>,
+    /// Who judged it, and what they found.
+    pub judged: Option<(String, String)>,
 }
 
 fn record(row: &tokio_postgres::Row) -> AuditRecord {
@@ -69,10 +71,12 @@ fn record(row: &tokio_postgres::Row) -> AuditRecord {
         reason: row.get(3),
         open: row.get::<_, &str>(4) == "open",
         opened_at: row.get(5),
+        judged: row.get::<_, Option<String>>(6).zip(row.get(7)),
     }
 }
 
-const COLUMNS: &str = "SELECT id, action, group_name, reason, state, opened_at FROM audits";
+const COLUMNS: &str =
+    "SELECT id, action, group_name, reason, state, opened_at, judged_by, finding FROM audits";
 
 /// The open audits of these actions.
 pub async fn open_of(tx: &Transaction<'_>, actions: &[ActionId]) -> Result<Vec<AuditRecord>, StoreError> {

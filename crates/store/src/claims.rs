@@ -47,28 +47,42 @@ fn claim_of(row: &tokio_postgres::Row) -> Claim {
     }
 }
 
-/// Claims every action whose permit is still the one that is out, under the active generation and in time.
-/// `rows`: action, permit, lease in seconds.
-pub async fn claim(
-    tx: &Transaction<'_>,
-    generation: i64,
-    rows: &[(ActionId, PermitId, f64)],
-) -> Result<Vec<Claim>, StoreError> {
+/// What a permit claims.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// Which action.
+    pub action: ActionId,
+    /// The permit that says so.
+    pub permit: PermitId,
+    /// How long it is to be ours, in seconds.
+    pub lease: f64,
+    /// Whether an interrupted attempt may be repeated.
+    pub repeatable: bool,
+}
+
+/// Claims every action whose permit is still the one that is out, under the active generation and in time: an
+/// authorised one, or one whose attempt was interrupted, if its permit was issued after that.
+pub async fn claim(tx: &Transaction<'_>, generation: i64, rows: &[Wanted]) -> Result<Vec<Claim>, StoreError> {
     let statement = tx
         .prepare_cached(
             "UPDATE actions a SET state = 'executing', fence = a.fence + 1, state_at = clock_timestamp(),
-                    started_at = clock_timestamp(), lease_until = clock_timestamp() + make_interval(secs => u.lease)
-             FROM UNNEST($1::uuid[], $2::uuid[], $3::float8[]) AS u (action, permit, lease)
+                    started_at = coalesce(a.started_at, clock_timestamp()),
+                    lease_until = clock_timestamp() + make_interval(secs => u.lease)
+             FROM UNNEST($1::uuid[], $2::uuid[], $3::float8[], $5::bool[]) AS u (action, permit, lease, repeatable)
              JOIN payloads p ON p.action = u.action
-             WHERE a.id = u.action AND a.permit = u.permit AND a.state = 'authorised' AND a.generation = $4
+             WHERE a.id = u.action AND a.permit = u.permit AND a.generation = $4
+               AND (a.state = 'authorised'
+                    OR (u.repeatable AND a.state = 'executing' AND a.lease_until < clock_timestamp()
+                        AND EXISTS (SELECT FROM permits q WHERE q.id = a.permit AND q.issued_at >= a.lease_until)))
                AND (a.expires_at IS NULL OR a.expires_at > clock_timestamp())
              RETURNING a.id, a.fence, a.source, a.event_id, a.tool, a.rule, p.content, p.salt, a.traceparent, false",
         )
         .await?;
-    let actions: Vec<Uuid> = rows.iter().map(|row| row.0.0).collect();
-    let permits: Vec<Uuid> = rows.iter().map(|row| row.1.0).collect();
-    let leases: Vec<f64> = rows.iter().map(|row| row.2).collect();
-    let claimed = tx.query(&statement, &[&actions, &permits, &leases, &generation]).await?;
+    let actions: Vec<Uuid> = rows.iter().map(|row| row.action.0).collect();
+    let permits: Vec<Uuid> = rows.iter().map(|row| row.permit.0).collect();
+    let leases: Vec<f64> = rows.iter().map(|row| row.lease).collect();
+    let repeatable: Vec<bool> = rows.iter().map(|row| row.repeatable).collect();
+    let claimed = tx.query(&statement, &[&actions, &permits, &leases, &generation, &repeatable]).await?;
     Ok(claimed.iter().map(claim_of).collect())
 }
 
@@ -106,14 +120,6 @@ pub async fn interrupted(tx: &Transaction<'_>, action: ActionId) -> Result<Optio
                WHERE a.id = $1 AND a.state = 'executing' AND a.lease_until < clock_timestamp()
                FOR UPDATE OF a";
     Ok(tx.query_opt(sql, &[&action.0]).await?.as_ref().map(claim_of))
-}
-
-/// Takes a locked, interrupted claim over: under a new fence, with a new lease in seconds.
-pub async fn take_over(tx: &Transaction<'_>, action: ActionId, lease: f64) -> Result<i32, StoreError> {
-    let sql = "UPDATE actions SET fence = fence + 1, state_at = clock_timestamp(),
-                      lease_until = clock_timestamp() + make_interval(secs => $2)
-               WHERE id = $1 RETURNING fence";
-    Ok(tx.query_one(sql, &[&action.0, &lease]).await?.get(0))
 }
 
 /// When the last claim so far was made: for telling that a hold works.

@@ -1,6 +1,11 @@
 //! How actions ended.
 
-use countersign_core::{action::State, ids::ActionId, message::Failure};
+use countersign_core::{
+    action::State,
+    digest::{Salt, salted, tagged},
+    ids::ActionId,
+    message::Failure,
+};
 use deadpool_postgres::Transaction;
 use uuid::Uuid;
 
@@ -77,5 +82,41 @@ pub async fn resolve(tx: &Transaction<'_>, action: ActionId, state: State) -> Re
     let sql = "UPDATE actions SET state = $2, ended_at = clock_timestamp(), state_at = clock_timestamp()
                WHERE id = $1 AND state = 'in_doubt'";
     tx.execute(sql, &[&action.0, &state.as_str()]).await?;
+    Ok(())
+}
+
+/// An answer to a call that had been given up.
+#[derive(Clone, Debug)]
+pub struct LateResult {
+    id: Uuid,
+    action: ActionId,
+    fence: i32,
+    result: Option<Vec<u8>>,
+    salt: Salt,
+}
+
+impl LateResult {
+    /// `salt` keeps the digest safe to keep when the result is erased.
+    pub fn new(action: ActionId, fence: i32, result: Option<Vec<u8>>, salt: Salt) -> Self {
+        Self { id: Uuid::now_v7(), action, fence, result, salt }
+    }
+
+    /// What evidence says of it, added to `noted`: where it is, and its salted digest.
+    pub fn noted(&self, mut noted: serde_json::Value) -> serde_json::Value {
+        noted["late_result"] = self.id.to_string().into();
+        if let Some(result) = &self.result {
+            noted["result_digest"] = tagged(&salted(&self.salt, result)).into();
+        }
+        noted
+    }
+}
+
+/// Keeps late answers, each behind its salt.
+pub async fn late(tx: &Transaction<'_>, rows: &[LateResult]) -> Result<(), StoreError> {
+    for row in rows {
+        let result = row.result.as_ref().map(|result| [row.salt.as_slice(), result].concat());
+        let sql = "INSERT INTO late_results (id, action, fence, result) VALUES ($1, $2, $3, $4)";
+        tx.execute(sql, &[&row.id, &row.action.0, &row.fence, &result]).await?;
+    }
     Ok(())
 }

@@ -26,8 +26,8 @@ pub async fn insert(tx: &Transaction<'_>, rows: &[IssuedPermit]) -> Result<(), S
     }
     let statement = tx
         .prepare_cached(
-            "INSERT INTO permits (id, action, generation, bytes)
-             SELECT * FROM UNNEST($1::uuid[], $2::uuid[], $3::bigint[], $4::bytea[])",
+            "INSERT INTO permits (id, action, generation, bytes, issued_at)
+             SELECT *, clock_timestamp() FROM UNNEST($1::uuid[], $2::uuid[], $3::bigint[], $4::bytea[])",
         )
         .await?;
     let ids: Vec<Uuid> = rows.iter().map(|row| row.id.0).collect();

@@ -37,7 +37,8 @@ impl Store {
         if config.get_options().is_none() {
             config.options(SESSION);
         }
-        let manager = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        // Asked before it is used again: a connection whose server has stopped looks alive.
+        let manager = ManagerConfig { recycling_method: RecyclingMethod::Verified };
         let pool = Pool::builder(Manager::from_config(config, NoTls, manager))
             .max_size(size)
             .runtime(Runtime::Tokio1)
@@ -58,8 +59,19 @@ impl Store {
 
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        self.client().await?.simple_query("SELECT 1").await?;
-        Ok(())
+        self.within(GET_LIMIT, async { Ok(self.client().await?.simple_query("SELECT 1").await.map(drop)?) })
+            .await
+    }
+
+    /// Runs `work` on this database under a limit: a server that has stopped still accepts bytes.
+    pub async fn within<T>(
+        &self,
+        limit: Duration,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        tokio::time::timeout(limit, work)
+            .await
+            .unwrap_or_else(|_| Err(StoreError::Unavailable(format!("no answer within {limit:?}"))))
     }
 
     /// Brings the schema up to date. Needs the owner's rights. The names of the migrations that were run.

@@ -107,5 +107,6 @@ pub async fn get(tx: &Transaction<'_>, id: i64) -> Result<Option<Entry>, StoreEr
 /// Notes that a message was taken in again.
 pub async fn replayed(tx: &Transaction<'_>, id: i64) -> Result<(), StoreError> {
     tx.execute("UPDATE quarantine SET replayed_at = now() WHERE id = $1", &[&id]).await?;
-    Ok(())
+    let body = serde_json::json!({"quarantine": id});
+    evidence::insert(tx, &[Evidence::global("message.replayed", body)]).await
 }

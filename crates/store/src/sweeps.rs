@@ -39,20 +39,30 @@ pub async fn to_recover(tx: &Transaction<'_>, seconds: f64) -> Result<Vec<Action
 }
 
 /// Executed actions that have an outcome but, so many seconds later, no throw of the coin: nothing proves
-/// that their answer was sent.
+/// that their answer was sent. Each is found again only after ten times as long: a sampler that is away must
+/// not flood the agents.
 ///
 /// Looks only at what ended after a mark, and moves the mark up behind itself. Ten minutes stay before the
 /// mark: no transaction that sets `ended_at` can be open for longer than the session's limits allow.
 pub async fn to_answer(tx: &Transaction<'_>, seconds: f64) -> Result<Vec<ActionId>, StoreError> {
-    let sql = "SELECT a.id FROM actions a
+    let sql = "UPDATE outcomes o SET told_again_at = now()
+               FROM (SELECT a.id FROM actions a JOIN outcomes u ON u.action = a.id AND u.seq = 1
                WHERE a.started_at IS NOT NULL AND a.ended_at IS NOT NULL
                  AND a.ended_at BETWEEN (SELECT at FROM sweep_marks WHERE name = 'answered')
                                     AND now() - make_interval(secs => $1)
+                 AND (u.told_again_at IS NULL OR u.told_again_at < now() - 10 * make_interval(secs => $1))
                  AND NOT EXISTS (SELECT 1 FROM sampling s WHERE s.action = a.id)
-               ORDER BY a.ended_at LIMIT $2";
+               ORDER BY a.ended_at LIMIT $2 FOR UPDATE OF u SKIP LOCKED) due
+               WHERE o.action = due.id AND o.seq = 1 RETURNING o.action";
     let found = actions(tx, sql, seconds).await?;
     if found.is_empty() {
-        let sql = "UPDATE sweep_marks SET at = now() - make_interval(secs => $1) - interval '10 minutes'
+        // Not past what is still unanswered, only waiting to be told again.
+        let sql = "UPDATE sweep_marks SET at = coalesce(
+                     (SELECT min(a.ended_at) FROM actions a
+                      WHERE a.started_at IS NOT NULL AND a.ended_at >= sweep_marks.at
+                        AND a.ended_at < now() - make_interval(secs => $1)
+                        AND NOT EXISTS (SELECT 1 FROM sampling s WHERE s.action = a.id)),
+                     now() - make_interval(secs => $1) - interval '10 minutes')
                    WHERE name = 'answered' AND at < now() - make_interval(secs => $1) - interval '11 minutes'";
         tx.execute(sql, &[&seconds]).await?;
     }

@@ -35,7 +35,8 @@ impl Process {
         settings: Settings,
         stop: CancellationToken,
     ) -> Result<Self, StoreError> {
-        let connections = usize::from(settings.lanes.per_process) + 6;
+        // Every lane and sweep at once, and a few to spare.
+        let connections = usize::from(settings.lanes.per_process) * 2 + 6;
         Ok(Self {
             role,
             amqp_url: amqp_url.into(),

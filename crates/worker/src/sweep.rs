@@ -51,7 +51,8 @@ async fn once<S: Sweeper>(
     sweeper: &mut S,
     publisher: &mut Option<Publisher>,
 ) -> Result<(), SweepError> {
-    let due = due(&process.store, sweeper).await?;
+    let limit = process.settings.limits.transaction;
+    let due = process.store.within(limit, due(&process.store, sweeper)).await?;
     if due.is_empty() {
         return Ok(());
     }

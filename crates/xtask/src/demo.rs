@@ -25,7 +25,8 @@ use countersign_store::{
 };
 use countersign_testkit::{
     clients::{Agent, AuditorApp, ReviewerApp},
-    system::System,
+    isolation::TestEnv,
+    system::{Place, System},
     tools::ToolService,
     wait::eventually,
 };
@@ -59,7 +60,13 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
         let tools = ToolService::start(Airline::default()).await?;
         let variables = |name: &str| (name == "AIRLINE_TOOLS_URL").then(|| tools.url().to_owned());
         let operator = operator(&config, variables)?;
-        let place = build::place(services, binary);
+        // A virtual host and a database of its own: also where the services are somebody's.
+        let env = TestEnv::of(services).await?;
+        let place = Place {
+            amqp_url: env.amqp_url.clone(),
+            database_url: env.database_url.clone(),
+            ..build::place(services, binary)
+        };
         let mut system = System::set_up(place, &config, &operator, variables).await?;
         system.start_all()?;
         let played = play(&system, &proposals, Arc::new(labels)).await;
@@ -68,6 +75,7 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
             Err(error) => Err(error.context(logs(&system))),
         };
         system.stop().await?;
+        env.close().await?;
         shown
     })
     .await?;

@@ -42,7 +42,7 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
         let mut system = System::set_up(place, &args.config, &operator, variables).await?;
         system.start_all()?;
         if let Some(file) = &args.env_file {
-            write(file, &system, &tools)?;
+            write(file, &system, &tools, &operator)?;
         }
         println!("ready");
         loop {
@@ -64,13 +64,14 @@ pub(crate) fn operator(config: &Path, variables: impl Fn(&str) -> Option<String>
 }
 
 /// The environment of clients: what the contract tells them, and no more rights than they need.
-fn write(path: &Path, system: &System, tools: &ToolService) -> anyhow::Result<()> {
+fn write(path: &Path, system: &System, tools: &ToolService, operator: &str) -> anyhow::Result<()> {
     let directory = &system.folder.configuration.directory;
     let mut lines = vec![
         ("AMQP_URL", system.place.amqp_url.clone()),
         ("MANAGEMENT_URL", system.place.management_url.clone()),
         ("DATABASE_URL", system.place.database_url.clone()),
         ("COUNTERSIGN_BIN", system.place.binary.display().to_string()),
+        ("COUNTERSIGN_OPERATOR", operator.to_owned()),
         // For commands that read the configuration folder, such as `apply`.
         ("AIRLINE_TOOLS_URL", tools.url().to_owned()),
     ];

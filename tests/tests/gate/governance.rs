@@ -2,8 +2,8 @@
 
 use anyhow::ensure;
 use countersign_core::action::Outcome;
-use countersign_testkit::clients::proposal;
-use countersign_tests::{Gate, answer, config, expect};
+use countersign_testkit::{clients::proposal, tools::Slow, wait::eventually};
+use countersign_tests::{Gate, LIMIT, answer, config, expect, willing};
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -96,5 +96,41 @@ async fn a_policy_change_while_actions_flow_loses_none_and_judges_none_twice() -
     let stale =
         "SELECT count(*) FROM actions a JOIN permits p ON p.id = a.permit WHERE p.generation <> a.generation";
     ensure!(gate.count(stale).await? == 0);
+    gate.close().await
+}
+
+#[tokio::test]
+async fn an_interrupted_call_is_not_repeated_under_a_policy_that_denies_it() -> anyhow::Result<()> {
+    let mut gate = Gate::acting(Slow(willing, LIMIT)).await?;
+    let mut agent = gate.agent("one").await?;
+    agent.propose("a-1", "write_record", json!({"n": 1})).await?;
+    gate.reaches("SELECT count(*) FROM actions WHERE state = 'executing'", 1).await?;
+    eventually("the tool is called", LIMIT, async || (gate.tools.calls() == 1).then_some(())).await?;
+    gate.system.kill("executor")?;
+    let stricter = folder("\"write_record\", ", "")?;
+    let (said, done) =
+        gate.cli(&["apply", &stricter.path().display().to_string(), "--operator", "olga"]).await?;
+    ensure!(done, "{said}");
+    gate.system.start("executor", "executor")?;
+    let outcome = expect(&mut agent, "a-1", Outcome::InDoubt).await?;
+    ensure!(outcome.error.is_some_and(|error| error.code == "interrupted"));
+    ensure!(gate.tools.calls() == 1, "it was called again");
+    gate.close().await
+}
+
+#[tokio::test]
+async fn a_hold_on_a_name_that_nobody_has_is_refused() -> anyhow::Result<()> {
+    let gate = Gate::start().await?;
+    let hold = async |scope: &str, name: &str| {
+        gate.cli(&["hold", scope, name, "--operator", "olga", "--reason", "test"]).await
+    };
+    for (scope, name) in [("--tool", "write_recrod"), ("--agent", "three"), ("--rule", "larger")] {
+        let (said, done) = hold(scope, name).await?;
+        ensure!(!done && said.contains(name), "{said}");
+    }
+    for (scope, name) in [("--tool", "write_record"), ("--agent", "two"), ("--rule", "large")] {
+        let (said, done) = hold(scope, name).await?;
+        ensure!(done, "{said}");
+    }
     gate.close().await
 }

@@ -147,7 +147,7 @@ fn refusal(status: StatusCode, body: &[u8]) -> Attempt {
     match status {
         // RFC 6585: the request was not taken in.
         StatusCode::TOO_MANY_REQUESTS => Attempt::NotSent { code, message },
-        // A conflict with the same key still in progress, and whatever went wrong inside: who knows.
+        // Whatever went wrong inside: who knows.
         _ if status.is_server_error() => Attempt::Unknown { code, message },
         _ => Attempt::Failed { code, message },
     }

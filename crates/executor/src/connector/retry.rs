@@ -33,7 +33,7 @@ pub enum CallResult {
 ///
 /// An attempt without a definite answer is repeated with the same key if the tool is idempotent, and never
 /// otherwise. Where any attempt was left without an answer, only a success says that it was done, and
-/// nothing says that it was not.
+/// nothing says that it was not; `interrupted` says that there was such an attempt before these.
 pub async fn call_with_retry(
     connector: &dyn Connector,
     call: &Call<'_>,
@@ -41,13 +41,17 @@ pub async fn call_with_retry(
     timeout: Duration,
     attempts: u32,
     backoff: Duration,
+    interrupted: bool,
 ) -> (CallResult, u32) {
     let mut pauses = ExponentialBuilder::default()
         .with_min_delay(backoff / 2)
         .with_jitter()
         .with_max_times(attempts.saturating_sub(1) as usize)
         .build();
-    let mut doubt = None;
+    let mut doubt = interrupted.then(|| {
+        let message = "an earlier attempt was interrupted, and may have had its effect";
+        ("interrupted".to_owned(), message.to_owned())
+    });
     for made in 1.. {
         let ended = match tokio::time::timeout(timeout, connector.call(call)).await {
             Ok(ended) => ended,

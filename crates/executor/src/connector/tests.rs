@@ -76,7 +76,8 @@ async fn run(script: Vec<(u16, &'static str)>, idempotent: bool) -> (CallResult,
     let (url, seen) = service(script).await;
     let connector = connect(&url, &["127.0.0.1"]).unwrap();
     let (timeout, pause) = (Duration::from_millis(500), Duration::from_millis(1));
-    let (result, attempts) = call_with_retry(connector.as_ref(), &CALL, idempotent, timeout, 3, pause).await;
+    let (result, attempts) =
+        call_with_retry(connector.as_ref(), &CALL, idempotent, timeout, 3, pause, false).await;
     (result, attempts, seen)
 }
 
@@ -108,6 +109,16 @@ async fn a_definite_no_is_a_failure_unless_an_earlier_attempt_is_in_doubt() {
 }
 
 #[tokio::test]
+async fn after_an_interrupted_attempt_only_a_success_is_an_answer() {
+    let (url, _) = service(vec![(409, "taken"), (200, "1")]).await;
+    let connector = connect(&url, &["127.0.0.1"]).unwrap();
+    let pause = Duration::from_millis(1);
+    let again = || call_with_retry(connector.as_ref(), &CALL, true, Duration::from_secs(2), 3, pause, true);
+    assert!(matches!(again().await.0, CallResult::InDoubt { code, .. } if code == "interrupted"));
+    assert_eq!(again().await.0, CallResult::Succeeded(1.into()));
+}
+
+#[tokio::test]
 async fn a_redirect_is_not_followed() {
     let (result, _, seen) = run(vec![(307, "")], true).await;
     assert!(matches!(result, CallResult::Failed { code, .. } if code == "http_307"));
@@ -126,7 +137,7 @@ async fn nobody_listening_is_a_failure_and_never_in_doubt() {
     let connector = connect("http://127.0.0.1:9/tool", &["127.0.0.1"]).unwrap();
     let limit = Duration::from_secs(2);
     let (result, attempts) =
-        call_with_retry(connector.as_ref(), &CALL, false, limit, 2, Duration::from_millis(1)).await;
+        call_with_retry(connector.as_ref(), &CALL, false, limit, 2, Duration::from_millis(1), false).await;
     assert!(matches!(result, CallResult::Failed { code, .. } if code == "unreachable"));
     assert_eq!(attempts, 2);
 }

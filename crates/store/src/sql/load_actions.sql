@@ -7,12 +7,14 @@ SELECT a.id, a.source, a.event_id, a.agent, a.tool, a.state, a.verdict, a.rule, 
        ap.expires_at AS approval_expires_at, ap.decided_by,
        o.event AS outcome_event, o.result, o.error_code, o.error_message,
        pm.bytes AS permit_bytes,
+       a.state = 'executing' AND a.lease_until < clock_timestamp() AS interrupted,
        clock_timestamp() AS now
 FROM actions a
 JOIN payloads p ON p.action = a.id
 LEFT JOIN approvals ap ON ap.action = a.id
 LEFT JOIN LATERAL (SELECT event, result, error_code, error_message FROM outcomes
                    WHERE action = a.id ORDER BY seq DESC LIMIT 1) o ON true
-LEFT JOIN permits pm ON pm.id = a.permit AND a.state = 'authorised'
+LEFT JOIN permits pm ON pm.id = a.permit
+  AND (a.state = 'authorised' OR (a.state = 'executing' AND pm.issued_at >= a.lease_until))
 WHERE a.id = ANY($1)
 ORDER BY a.id

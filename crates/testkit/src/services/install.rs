@@ -3,7 +3,6 @@
 use std::{
     fs,
     io::Write as _,
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -73,7 +72,7 @@ pub fn packages(names: &[&str]) -> anyhow::Result<()> {
     if sudo && !Command::new("sudo").args(["-n", "true"]).status().is_ok_and(|status| status.success()) {
         bail!("{} missing, and installing needs root; run: {by_hand}", names.join(" and "));
     }
-    let _quiet = (!sudo).then(NoServices::new).transpose()?;
+    let _quiet = NoServices::new(sudo)?;
     let apt = |arguments: &[&str]| -> anyhow::Result<bool> {
         let mut command = Command::new(if sudo { "sudo" } else { "env" });
         if sudo {
@@ -98,24 +97,32 @@ pub fn packages(names: &[&str]) -> anyhow::Result<()> {
 }
 
 /// While it exists, packages that are installed start no services of their own.
-struct NoServices(Option<PathBuf>);
+struct NoServices {
+    sudo: bool,
+    made: bool,
+}
 
 impl NoServices {
-    fn new() -> anyhow::Result<Self> {
-        let path = PathBuf::from("/usr/sbin/policy-rc.d");
-        if path.exists() {
-            return Ok(Self(None));
+    fn new(sudo: bool) -> anyhow::Result<Self> {
+        let make = "test -e /usr/sbin/policy-rc.d && exit 3
+                    printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d && chmod 755 /usr/sbin/policy-rc.d";
+        let status = Self::shell(sudo, make).context("keeping packages from starting services")?;
+        Ok(Self { sudo, made: status.success() })
+    }
+
+    fn shell(sudo: bool, script: &str) -> std::io::Result<std::process::ExitStatus> {
+        let mut command = Command::new(if sudo { "sudo" } else { "sh" });
+        if sudo {
+            command.args(["-n", "sh"]);
         }
-        fs::write(&path, "#!/bin/sh\nexit 101\n").context("keeping packages from starting services")?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
-        Ok(Self(Some(path)))
+        command.args(["-c", script]).status()
     }
 }
 
 impl Drop for NoServices {
     fn drop(&mut self) {
-        if let Some(path) = &self.0 {
-            let _ = fs::remove_file(path);
+        if self.made {
+            let _ = Self::shell(self.sudo, "rm -f /usr/sbin/policy-rc.d");
         }
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use anyhow::Context as _;
 use nix::{
     errno::Errno,
-    sys::signal::{Signal, kill},
+    sys::signal::{Signal, kill, killpg},
     unistd::Pid,
 };
 
@@ -46,9 +46,10 @@ impl Server {
 
     /// A shell that kills the server when our end of its pipe closes, however we end.
     fn watch(&mut self) -> anyhow::Result<()> {
-        let script = r#"read -r word; [ "$word" = dismissed ] || kill -9 "$@" 2>/dev/null"#;
+        // The whole group: a wrapper script may have started the server proper behind itself.
+        let script = r#"read -r word; [ "$word" = dismissed ] || kill -9 -"$1" "$2" 2>/dev/null"#;
         let watchdog = Command::new("sh")
-            .args(["-c", script, "watchdog", &self.pid.to_string(), &self.child.id().to_string()])
+            .args(["-c", script, "watchdog", &self.child.id().to_string(), &self.pid.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -107,8 +108,8 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = killpg(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGKILL);
             let _ = kill(self.pid, Signal::SIGKILL);
-            let _ = self.child.kill();
             let _ = self.child.wait();
         }
         self.dismiss();
