@@ -9,10 +9,10 @@ GRANT INSERT ON evidence, evidence_pending, quarantine TO countersign_router, co
 GRANT UPDATE (only_row) ON active TO countersign_router, countersign_executor, countersign_sampler, countersign_operator;
 
 -- The router: everything up to the permit, and the outcomes of what is never executed.
-GRANT INSERT ON actions, payloads, permits, approvals, outcomes TO countersign_router;
+GRANT INSERT ON actions, payloads, permits, approvals, decisions, outcomes TO countersign_router;
 GRANT UPDATE (state, verdict, rule, generation, policy_version, audit_rate, audit_group, approved, approvers, permit,
               decided_at, ended_at, state_at) ON actions TO countersign_router;
-GRANT UPDATE (content, digest) ON payloads TO countersign_router;
+GRANT UPDATE (content, digest, edited) ON payloads TO countersign_router;
 GRANT UPDATE ON approvals TO countersign_router;
 GRANT UPDATE (replayed_at) ON quarantine TO countersign_router;
 

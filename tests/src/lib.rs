@@ -1,6 +1,9 @@
 //! What the end-to-end suites share: a running gate with stand-ins around it.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use countersign_core::{action::Outcome, message::OutcomeData};
@@ -55,7 +58,16 @@ impl Gate {
         Self::with(TestEnv::of(services).await?, behaviour).await
     }
 
+    /// The same with a configuration folder of the test's own.
+    pub async fn configured(config: &Path) -> anyhow::Result<Self> {
+        Self::in_folder(TestEnv::new().await?, willing, config).await
+    }
+
     async fn with(env: TestEnv, behaviour: impl Behaviour) -> anyhow::Result<Self> {
+        Self::in_folder(env, behaviour, &config()).await
+    }
+
+    async fn in_folder(env: TestEnv, behaviour: impl Behaviour, config: &Path) -> anyhow::Result<Self> {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let scratch = tempfile::Builder::new().prefix("countersign-test-").tempdir()?;
         let tools = ToolService::start(behaviour).await?;
@@ -68,7 +80,7 @@ impl Gate {
         };
         let url = tools.url().to_owned();
         let variables = move |name: &str| (name == "TEST_TOOLS_URL").then(|| url.clone());
-        let mut system = System::set_up(place, &config(), "olga", variables).await?;
+        let mut system = System::set_up(place, config, "olga", variables).await?;
         system.start_all()?;
         Ok(Self { system, tools, env, _scratch: scratch })
     }

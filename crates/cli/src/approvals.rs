@@ -11,6 +11,7 @@ use countersign_broker::{
     topology::DECISIONS,
 };
 use countersign_core::{
+    approval::Requirement,
     digest::tagged,
     ids::{ActionId, ApprovalId},
     message::{CloudEvent, Decision, DecisionData, kind},
@@ -61,7 +62,29 @@ pub(crate) enum ApprovalsCommand {
         id: ApprovalId,
         /// Why: the agent reads it
         #[arg(long)]
-        reason: String,
+        reason: Option<String>,
+        /// Why, as one of the rule's codes; `approvals show` lists them
+        #[arg(long, value_name = "CODE")]
+        reason_code: Option<String>,
+    },
+    /// Put other arguments in place of the agent's. What was approved before falls away
+    Edit {
+        /// The request's id
+        id: ApprovalId,
+        /// The arguments, as a JSON object
+        #[arg(long, value_name = "JSON")]
+        arguments: Value,
+        /// Why
+        #[arg(long)]
+        reason: Option<String>,
+    },
+    /// Do not execute it, and send the agent a message: it may propose again
+    Respond {
+        /// The request's id
+        id: ApprovalId,
+        /// The message
+        #[arg(long, value_name = "TEXT")]
+        message: String,
     },
 }
 
@@ -78,8 +101,20 @@ pub(crate) async fn run(to: &Connections, command: ApprovalsCommand) -> anyhow::
             let shown = shown(&to.store()?, id).await?;
             show(to, &shown, || serde_json::to_string_pretty(&shown).unwrap_or_default())
         }
-        ApprovalsCommand::Approve { id, reason } => decide(to, id, Decision::Approve, reason).await,
-        ApprovalsCommand::Reject { id, reason } => decide(to, id, Decision::Reject, Some(reason)).await,
+        ApprovalsCommand::Approve { id, reason } => {
+            decide(to, id, |data| DecisionData { reason, ..data(Decision::Approve) }).await
+        }
+        ApprovalsCommand::Reject { id, reason, reason_code } => {
+            decide(to, id, |data| DecisionData { reason, reason_code, ..data(Decision::Reject) }).await
+        }
+        ApprovalsCommand::Edit { id, arguments, reason } => {
+            let arguments = Some(arguments);
+            decide(to, id, |data| DecisionData { reason, arguments, ..data(Decision::Edit) }).await
+        }
+        ApprovalsCommand::Respond { id, message } => {
+            let reason = Some(message);
+            decide(to, id, |data| DecisionData { reason, ..data(Decision::Respond) }).await
+        }
     }
 }
 
@@ -87,19 +122,34 @@ fn render(list: &[ApprovalSummary]) -> String {
     if list.is_empty() {
         return "nothing waits".into();
     }
-    let mut table = table(["approval", "action", "tool", "group", "why", "state", "until"]);
+    let mut table = table(["approval", "action", "tool", "needs", "so far", "why", "state", "until"]);
     for approval in list {
         table.add_row([
             approval.id.to_string(),
             approval.event_id.clone(),
             approval.tool.clone(),
-            approval.group.clone(),
+            needs(&approval.require),
+            so_far(approval.decisions.as_ref()),
             format!("{}: {}", approval.rule, approval.rule_text),
             approval.state.clone(),
             approval.expires_at.format("%F %T").to_string(),
         ]);
     }
     table.to_string()
+}
+
+/// `2 of treasury, 1 of risk`.
+fn needs(require: &Value) -> String {
+    let require: Vec<Requirement> = serde_json::from_value(require.clone()).unwrap_or_default();
+    let needs = require.iter().map(|one| format!("{} of {}", one.count, one.group));
+    needs.collect::<Vec<_>>().join(", ")
+}
+
+/// `sam: approve`.
+fn so_far(decisions: Option<&Value>) -> String {
+    let said = decisions.and_then(Value::as_object).into_iter().flatten();
+    let said = said.map(|(who, what)| format!("{who}: {}", what.as_str().unwrap_or("?")));
+    said.collect::<Vec<_>>().join(", ")
 }
 
 async fn action_of(store: &Store, id: ApprovalId) -> anyhow::Result<ActionId> {
@@ -118,8 +168,9 @@ async fn shown(store: &Store, id: ApprovalId) -> anyhow::Result<Value> {
     let approval = record.approval.as_ref().context("the request is gone")?;
     Ok(json!({
         "approval": id, "action": record.reference, "state": record.ruling.state,
-        "rule": record.ruling.rule, "why": approval.rule_text, "group": approval.group,
-        "opened_at": approval.opened_at, "expires_at": approval.expires_at, "decided_by": approval.decided_by,
+        "rule": approval.rule, "why": approval.rule_text, "request": approval.request.state.as_str(),
+        "asks": approval.request.spec, "so_far": approval.request.votes,
+        "opened_at": approval.request.opened_at, "expires_at": approval.request.expires_at,
         "digest": tagged(&record.digest), "content": content(&record),
         "reason": record.body.as_deref()
             .and_then(|body| serde_json::from_slice::<Value>(body).ok())
@@ -130,15 +181,22 @@ async fn shown(store: &Store, id: ApprovalId) -> anyhow::Result<Value> {
 async fn decide(
     to: &Connections,
     approval: ApprovalId,
-    decision: Decision,
-    reason: Option<String>,
+    data: impl FnOnce(&dyn Fn(Decision) -> DecisionData) -> DecisionData,
 ) -> anyhow::Result<ExitCode> {
     let store = to.store()?;
     let seen = shown(&store, approval).await?;
     let digest = seen["digest"].as_str().unwrap_or_default().to_owned();
     let url = to.amqp()?;
     let source = format!("/reviewers/{}", user_of(url).unwrap_or_default());
-    let data = DecisionData { approval, digest, decision, reason };
+    let data = data(&|decision| DecisionData {
+        approval,
+        digest: digest.clone(),
+        decision,
+        reason_code: None,
+        reason: None,
+        arguments: None,
+    });
+    let decision = data.decision;
     let event = CloudEvent::new(Outgoing::fresh_id(), &source, kind::APPROVAL_DECIDED, Utc::now(), data);
     let publisher = Publisher::connect(url, "countersign-cli:decide").await?;
     publisher.publish(&[Outgoing::event(DECISIONS, "decision", &event)]).await?;

@@ -5,6 +5,7 @@
 //! life.
 
 pub mod action;
+pub mod approval;
 pub mod config;
 pub mod digest;
 pub mod ids;

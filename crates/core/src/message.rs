@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     action::Outcome,
+    approval::Requirement,
     config::Verdict,
     ids::{ActionId, ActionRef, ApprovalId, AuditId},
 };
@@ -181,12 +182,18 @@ pub struct ApprovalRequest {
     pub on_approve: String,
     /// What happens on `reject`.
     pub on_reject: String,
-    /// Who may decide.
+    /// Who may decide now.
     pub groups: Vec<String>,
-    /// How many must approve.
+    /// How many people of which groups must approve; each person counts once.
+    pub require: Vec<Requirement>,
+    /// How many must approve in all.
     pub quorum: u32,
+    /// Who has approved this so far.
+    pub approvers: Vec<String>,
     /// What may be decided.
     pub allowed_decisions: Vec<Decision>,
+    /// What a rejection must choose its `reason_code` from; where it is empty, a reason is enough.
+    pub reason_codes: Vec<String>,
     /// When the request was opened.
     pub opened_at: DateTime<Utc>,
     /// After this it counts as expired, by the database's clock.
@@ -201,14 +208,23 @@ pub enum Decision {
     Approve,
     /// Do not execute it.
     Reject,
+    /// Execute something else: the decision carries changed arguments, which are judged again.
+    Edit,
+    /// Do not execute it, and send the agent a message: it may propose again.
+    Respond,
 }
 
 impl Decision {
+    /// All of them.
+    pub const ALL: [Decision; 4] = [Decision::Approve, Decision::Reject, Decision::Edit, Decision::Respond];
+
     /// The word used in the database, in messages and on the screen.
     pub fn as_str(self) -> &'static str {
         match self {
             Decision::Approve => "approve",
             Decision::Reject => "reject",
+            Decision::Edit => "edit",
+            Decision::Respond => "respond",
         }
     }
 }
@@ -222,9 +238,15 @@ pub struct DecisionData {
     pub digest: String,
     /// What was decided.
     pub decision: Decision,
-    /// Why; mandatory for `reject`.
+    /// Why, for programs: one of the request's `reason_codes`; mandatory for `reject` where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason_code: Option<String>,
+    /// Why, for people: mandatory for `reject` where there are no codes. For `respond` the message to the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// For `edit`: the arguments to be used in place of the agent's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arguments: Option<Value>,
 }
 
 /// Why an action is audited.

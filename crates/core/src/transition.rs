@@ -34,6 +34,8 @@ pub enum Event {
     },
     /// A human with the authority rejected it.
     Rejected,
+    /// Its agent withdrew it.
+    Cancelled,
     /// A deadline may have passed.
     Lapsed,
     /// An executor claims it with a valid permit.
@@ -122,6 +124,9 @@ pub fn transition(
         }
         (State::PendingApproval, Event::Approved { held: true }) => Ok((State::Held, vec![CloseApproval])),
         (State::PendingApproval, Event::Rejected) => Ok((State::Rejected, vec![CloseApproval, Answer])),
+        (State::Proposed | State::PendingApproval | State::Held | State::Authorised, Event::Cancelled) => {
+            Ok((State::Cancelled, closing(state)))
+        }
         (State::PendingApproval | State::Held | State::Authorised, Event::Lapsed) => Err(Illegal::NotYet),
         (State::Authorised, Event::Claimed) => Ok((State::Executing, vec![CallTool])),
         (State::Executing, Event::Completed(completion)) => Ok((

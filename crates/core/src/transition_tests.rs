@@ -10,7 +10,7 @@ fn standing(state: State, approved: bool) -> Standing {
 }
 
 fn events() -> Vec<Event> {
-    let mut events = vec![Event::Rejected, Event::Lapsed, Event::Claimed];
+    let mut events = vec![Event::Rejected, Event::Cancelled, Event::Lapsed, Event::Claimed];
     for held in [false, true] {
         events.push(Event::Approved { held });
         for verdict in [Verdict::Allow, Verdict::RequireApproval, Verdict::Deny] {
@@ -43,6 +43,7 @@ fn arrow(state: State, event: Event) -> Option<State> {
         (PendingApproval, Event::Approved { held: false }) => Authorised,
         (PendingApproval, Event::Approved { held: true }) => Held,
         (PendingApproval, Event::Rejected) => Rejected,
+        (_, Event::Cancelled) if open => Cancelled,
         (Authorised, Event::Claimed) => Executing,
         (Executing, Event::Completed(Completion::Succeeded)) => Succeeded,
         (Executing, Event::Completed(Completion::Failed)) => Failed,
@@ -112,7 +113,7 @@ proptest! {
     /// Promise 1 as a property: however events interleave, a call of the tool comes after an `allow`
     /// verdict or an approval, never after neither.
     #[test]
-    fn nothing_runs_without_allow_or_approval(steps in prop::collection::vec((0_usize..16, 0_i64..3), 1..40)) {
+    fn nothing_runs_without_allow_or_approval(steps in prop::collection::vec((0_usize..17, 0_i64..3), 1..40)) {
         let events = events();
         let mut standing = Standing {
             state: State::Proposed,

@@ -1,46 +1,54 @@
 //! Judging a stored action again: on a new generation, at a decision, when a permit stayed unclaimed.
 
-use chrono::TimeDelta;
 use countersign_core::{
     action::State,
-    config::{ApprovalSpec, Verdict},
+    approval::{Request, RequestState},
     digest::Salt,
     message::Failure,
     permit::Permit,
-    proposal,
+    proposal::{self, Proposal, Refusal},
     transition::{Effect, Event, Illegal, Standing, transition},
 };
-use countersign_store::{actions::ActionRecord, approvals::Closed, evidence::Evidence};
+use countersign_store::{
+    actions::{ActionRecord, ApprovalRecord},
+    approvals::ApprovalRow,
+    evidence::Evidence,
+};
+use serde_json::Value;
 
 use crate::{
     change::{Changes, Subject},
     judge::{Court, Judged},
 };
 
-/// Where a stored action stands.
+/// Where a stored action stands. What was interrupted is judged as if its permit were still out.
 pub(crate) fn standing(record: &ActionRecord) -> Standing {
     Standing {
-        state: record.ruling.state,
+        state: if record.interrupted { State::Authorised } else { record.ruling.state },
         approved: record.ruling.approved,
         expires_at: record.expires_at,
-        approval_expires_at: record.approval.as_ref().map(|approval| approval.expires_at),
+        approval_expires_at: record.approval.as_ref().map(|approval| approval.request.expires_at),
     }
+}
+
+/// The proposal of a stored action, read with its body, as it is to be executed: with what a reviewer edited.
+pub(crate) fn proposal_of(court: &Court<'_>, record: &ActionRecord) -> Result<Proposal, Refusal> {
+    let body = record.body.as_deref().unwrap_or_default();
+    let mut proposal = proposal::decode(body, court.limits.message_bytes)?;
+    let edited = record.edited.as_deref().and_then(|edited| serde_json::from_slice::<Value>(edited).ok());
+    if let Some(edited) = edited {
+        proposal.action["arguments"] = edited.clone();
+        proposal.arguments = edited;
+    }
+    Ok(proposal)
 }
 
 /// Judges a locked action, read with its body, as if it had just come in, keeping what a human has approved.
 pub(crate) fn judge(court: &Court<'_>, record: &ActionRecord) -> Result<Judged, Illegal> {
-    let body = record.body.as_deref().unwrap_or_default();
-    match proposal::decode(body, court.limits.message_bytes) {
+    match proposal_of(court, record) {
         Ok(proposal) => {
             let salt: Salt = record.salt.as_slice().try_into().unwrap_or_default();
-            let mut judged = with_approval(court, record, |standing| {
-                court.judge(&proposal, &record.agent, &salt, standing, Some(&record.digest))
-            })?;
-            keep_asking(&mut judged, record, court);
-            if judged.ruling.approved {
-                judged.ruling.approvers = record.ruling.approvers.clone();
-            }
-            Ok(judged)
+            court.judge(&proposal, &record.agent, &salt, standing(record), Some(record))
         }
         Err(refusal) => {
             let failure = Failure { code: refusal.code.into(), message: refusal.message };
@@ -49,80 +57,76 @@ pub(crate) fn judge(court: &Court<'_>, record: &ActionRecord) -> Result<Judged, 
     }
 }
 
-/// Judges with the approval that was given, and without it if another group is asked now.
-fn with_approval(
-    court: &Court<'_>,
-    record: &ActionRecord,
-    judge: impl Fn(Standing) -> Result<Judged, Illegal>,
-) -> Result<Judged, Illegal> {
-    let mut standing = standing(record);
-    if record.interrupted {
-        standing.state = State::Authorised;
-    }
-    let judged = judge(standing)?;
-    let approved_by = record.approval.as_ref().map(|approval| &approval.group);
-    let asks = judged.approval.as_ref().filter(|_| judged.ruling.verdict == Verdict::RequireApproval);
-    if judged.ruling.approved && asks.is_some_and(|spec| approved_by != Some(&spec.group)) {
-        tracing::info!(action = %record.reference, generation = court.governed.generation, "another group is asked");
-        return judge(Standing { approved: false, ..standing });
-    }
-    Ok(judged)
-}
-
 /// Whether the action is still bound to the content that was stored before.
 pub(crate) fn same_content(judged: &Judged, record: &ActionRecord) -> bool {
     judged.content.as_ref().is_none_or(|content| content.digest.as_slice() == record.digest)
 }
 
-/// A pending action stays pending under the strictest of both policies. The open request is kept while it
-/// asks the same group about the same content; otherwise a new one takes its place.
-fn keep_asking(judged: &mut Judged, record: &ActionRecord, court: &Court<'_>) {
-    let (true, Some(open)) = (record.ruling.state == State::PendingApproval, &record.approval) else {
-        return;
-    };
-    if judged.ruling.state != State::PendingApproval {
-        return;
-    }
-    if judged.ruling.verdict == Verdict::Allow {
-        judged.ruling.verdict = record.ruling.verdict;
-        judged.ruling.rule.clone_from(&record.ruling.rule);
-        judged.rule_text.clone_from(&open.rule_text);
-        let left = (open.expires_at - court.now).to_std().unwrap_or_default();
-        judged.approval = Some(ApprovalSpec { group: open.group.clone(), expires_after: left });
-    }
-    let same_group = judged.approval.as_ref().is_some_and(|spec| spec.group == open.group);
-    if same_group && same_content(judged, record) {
+/// Writes a judgement of a stored action into `changes`, and into `record` what is to be stored. An open request
+/// that is asked again about the same content stays open and becomes stricter; about another content, another
+/// takes its place.
+pub(crate) fn apply(changes: &mut Changes, court: &Court<'_>, record: &mut ActionRecord, mut judged: Judged) {
+    let open = record.approval.as_ref().filter(|approval| approval.request.state == RequestState::Open);
+    let stays = judged.ruling.state == State::PendingApproval && same_content(&judged, record);
+    if let (Some(open), true, Some(spec)) = (open, stays, &judged.approval) {
         judged.effects.retain(|effect| *effect != Effect::OpenApproval);
+        if *spec != open.request.spec {
+            let opened_at = open.request.opened_at;
+            let expires_at = open.request.expires_at.min(spec.deadline(opened_at));
+            let request = Request { spec: spec.clone(), expires_at, ..open.request.clone() };
+            changes.request(row(record, open, &request));
+        }
+    } else if let Some(open) = open {
+        let state =
+            if judged.ruling.state == State::Expired { RequestState::Expired } else { RequestState::Closed };
+        changes.request(row(record, open, &Request { state, ..open.request.clone() }));
     }
-}
-
-/// Whether the open request was kept: nothing that a reviewer saw has changed.
-pub(crate) fn still_asked(judged: &Judged) -> bool {
-    judged.ruling.state == State::PendingApproval && !judged.effects.contains(&Effect::OpenApproval)
-}
-
-/// Writes a judgement of a stored action into `changes`.
-pub(crate) fn apply(
-    changes: &mut Changes,
-    court: &Court<'_>,
-    record: &ActionRecord,
-    mut judged: Judged,
-    decided: bool,
-) {
-    let subject = subject(court, record);
-    let mut noted = changes.judged(&subject, &mut judged);
+    let mut noted = changes.judged(&subject(court, record), &mut judged);
     noted["again"] = true.into();
     changes.evidence.push(Evidence::of(record.id, "action.judged", noted));
-    let leaves =
-        record.ruling.state == State::PendingApproval && judged.ruling.state != State::PendingApproval;
-    if leaves && !decided {
-        let state = if judged.ruling.state == State::Expired { "expired" } else { "closed" };
-        changes.closed.push(Closed { action: record.id, state, by: None, reason: None });
-    }
     if let Some(content) = judged.content.as_ref().filter(|_| !same_content(&judged, record)) {
-        changes.rebind(record.id, content.bytes.clone(), content.digest);
+        changes.rebind(record.id, content.bytes.clone(), content.digest, record.edited.clone());
+        record.digest = content.digest.to_vec();
+        record.content = Some(content.bytes.clone());
     }
-    changes.rule(record.id, judged.ruling, decided);
+    record.ruling = judged.ruling;
+    changes.rule(record.id, record.ruling.clone(), false);
+    refresh(changes, record);
+}
+
+/// A request as a row.
+pub(crate) fn row(record: &ActionRecord, approval: &ApprovalRecord, request: &Request) -> ApprovalRow {
+    ApprovalRow {
+        id: approval.id,
+        action: record.id,
+        rule: approval.rule.clone(),
+        rule_text: approval.rule_text.clone(),
+        spec: request.spec.clone(),
+        state: request.state,
+        opened_at: request.opened_at,
+        expires_at: request.expires_at,
+    }
+}
+
+/// Brings the record's request up to what is to be stored. Votes on another content fall away.
+pub(crate) fn refresh(changes: &Changes, record: &mut ActionRecord) {
+    let (Some(row), Ok(digest)) = (changes.request_of(record.id), record.digest.as_slice().try_into()) else {
+        return;
+    };
+    let before = record.approval.take().filter(|before| before.request.digest == digest);
+    record.approval = Some(ApprovalRecord {
+        id: row.id,
+        rule: row.rule.clone(),
+        rule_text: row.rule_text.clone(),
+        request: Request {
+            spec: row.spec.clone(),
+            digest,
+            opened_at: row.opened_at,
+            expires_at: row.expires_at,
+            state: row.state,
+            votes: before.map(|before| before.request.votes).unwrap_or_default(),
+        },
+    });
 }
 
 /// Whether an interrupted call is made again.
@@ -138,13 +142,7 @@ pub(crate) enum Repeat {
 
 /// Issues a permit for the repetition of an interrupted call, if the same content would be authorised now.
 pub(crate) fn repeat(changes: &mut Changes, court: &Court<'_>, record: &ActionRecord) -> Repeat {
-    let body = record.body.as_deref().unwrap_or_default();
-    let salt: Salt = record.salt.as_slice().try_into().unwrap_or_default();
-    let Ok(proposal) = proposal::decode(body, court.limits.message_bytes) else { return Repeat::Never };
-    let judged = with_approval(court, record, |standing| {
-        court.judge(&proposal, &record.agent, &salt, standing, Some(&record.digest))
-    });
-    let Some(mut judged) = judged.ok().filter(|judged| same_content(judged, record)) else {
+    let Some(mut judged) = judge(court, record).ok().filter(|judged| same_content(judged, record)) else {
         return Repeat::Never;
     };
     match judged.ruling.state {
@@ -152,12 +150,11 @@ pub(crate) fn repeat(changes: &mut Changes, court: &Court<'_>, record: &ActionRe
         State::Held => return Repeat::Held,
         _ => return Repeat::Never,
     }
-    judged.ruling.approvers = record.ruling.approvers.clone();
-    let mut noted = changes.judged(&subject(court, record), &mut judged);
-    let Ok((state, _)) = transition(&standing(record), Event::Interrupted { idempotent: true }, court.now)
-    else {
+    let before = Standing { state: record.ruling.state, ..standing(record) };
+    let Ok((state, _)) = transition(&before, Event::Interrupted { idempotent: true }, court.now) else {
         return Repeat::Never;
     };
+    let mut noted = changes.judged(&subject(court, record), &mut judged);
     judged.ruling.state = state;
     noted["state"] = state.as_str().into();
     noted["again"] = true.into();
@@ -173,7 +170,7 @@ pub(crate) fn subject<'a>(court: &Court<'_>, record: &'a ActionRecord) -> Subjec
         reference: &record.reference,
         expires_at: record.expires_at,
         now: court.now,
-        permit_lifetime: TimeDelta::from_std(court.limits.permit_lifetime).unwrap_or(TimeDelta::MAX),
+        permit_lifetime: court.permit_lifetime(),
     }
 }
 

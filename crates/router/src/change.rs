@@ -1,7 +1,10 @@
 //! What a router transaction writes, gathered over a batch and written in a few statements.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use countersign_core::{
+    approval::RequestState,
     digest::tagged,
     ids::{ActionId, ActionRef, ApprovalId, PermitId},
     permit::Permit,
@@ -10,7 +13,7 @@ use countersign_core::{
 use countersign_store::{
     StoreError, Transaction, actions,
     actions::Ruling,
-    approvals::{self, Closed, NewApproval},
+    approvals::{self, ApprovalRow, DecisionRow},
     evidence::{self, Evidence},
     outcomes::{self, NewOutcome},
     payloads,
@@ -21,16 +24,22 @@ use uuid::Uuid;
 
 use crate::judge::Judged;
 
-/// Rows to be written.
+/// Rows to be written. Of what there is one of per action, the last counts.
 #[derive(Default)]
 pub(crate) struct Changes {
-    rulings: Vec<(ActionId, Ruling, bool)>,
-    contents: Vec<(ActionId, Vec<u8>, [u8; 32])>,
-    opened: Vec<NewApproval>,
-    pub(crate) closed: Vec<Closed>,
+    rulings: BTreeMap<ActionId, (Ruling, bool)>,
+    contents: BTreeMap<ActionId, Content>,
+    requests: BTreeMap<ActionId, ApprovalRow>,
+    pub(crate) decisions: Vec<DecisionRow>,
     permits: Vec<IssuedPermit>,
     pub(crate) outcomes: Vec<NewOutcome>,
     pub(crate) evidence: Vec<Evidence>,
+}
+
+struct Content {
+    bytes: Vec<u8>,
+    digest: [u8; 32],
+    edited: Option<Vec<u8>>,
 }
 
 /// Whose change it is, and when.
@@ -82,18 +91,19 @@ impl Changes {
 
     fn open(&mut self, subject: &Subject<'_>, judged: &Judged) -> Value {
         let Some(spec) = &judged.approval else { return Value::Null };
-        let lifetime = TimeDelta::from_std(spec.expires_after).unwrap_or(TimeDelta::MAX);
-        let expires_at = subject.now.checked_add_signed(lifetime).unwrap_or(DateTime::<Utc>::MAX_UTC);
-        let id = ApprovalId(Uuid::now_v7());
-        self.opened.push(NewApproval {
-            id,
+        let row = ApprovalRow {
+            id: ApprovalId(Uuid::now_v7()),
             action: subject.action,
-            group: spec.group.clone(),
             rule: judged.ruling.rule.clone(),
             rule_text: judged.rule_text.clone(),
-            expires_at,
-        });
-        json!({"id": id, "group": spec.group, "expires_at": expires_at})
+            spec: spec.clone(),
+            state: RequestState::Open,
+            opened_at: subject.now,
+            expires_at: spec.deadline(subject.now),
+        };
+        let noted = json!({"id": row.id, "require": spec.require, "expires_at": row.expires_at});
+        self.request(row);
+        noted
     }
 
     fn issue(&mut self, subject: &Subject<'_>, judged: &mut Judged) -> Value {
@@ -121,22 +131,39 @@ impl Changes {
         noted
     }
 
-    /// Moves a stored action.
+    /// Moves a stored action; `decided` if a human did.
     pub(crate) fn rule(&mut self, action: ActionId, ruling: Ruling, decided: bool) {
-        self.rulings.push((action, ruling, decided));
+        let decided = decided || self.rulings.get(&action).is_some_and(|before| before.1);
+        self.rulings.insert(action, (ruling, decided));
     }
 
     /// Binds a stored action to changed content.
-    pub(crate) fn rebind(&mut self, action: ActionId, bytes: Vec<u8>, digest: [u8; 32]) {
-        self.contents.push((action, bytes, digest));
+    pub(crate) fn rebind(
+        &mut self,
+        action: ActionId,
+        bytes: Vec<u8>,
+        digest: [u8; 32],
+        edited: Option<Vec<u8>>,
+    ) {
+        self.contents.insert(action, Content { bytes, digest, edited });
+    }
+
+    /// What an action's request is to be from now on.
+    pub(crate) fn request(&mut self, row: ApprovalRow) {
+        self.requests.insert(row.action, row);
+    }
+
+    /// What an action's request is to be, where it changes.
+    pub(crate) fn request_of(&self, action: ActionId) -> Option<&ApprovalRow> {
+        self.requests.get(&action)
     }
 
     /// Adds what another action's change writes.
     pub(crate) fn merge(&mut self, other: Changes) {
         self.rulings.extend(other.rulings);
         self.contents.extend(other.contents);
-        self.opened.extend(other.opened);
-        self.closed.extend(other.closed);
+        self.requests.extend(other.requests);
+        self.decisions.extend(other.decisions);
         self.permits.extend(other.permits);
         self.outcomes.extend(other.outcomes);
         self.evidence.extend(other.evidence);
@@ -144,16 +171,17 @@ impl Changes {
 
     /// Writes everything, pipelined where the order does not matter.
     pub(crate) async fn write(&self, tx: &Transaction<'_>) -> Result<(), StoreError> {
-        // A request is ended before another may take its place.
-        approvals::close(tx, &self.closed).await?;
-        for (action, bytes, digest) in &self.contents {
-            payloads::replace_content(tx, *action, bytes, digest).await?;
+        for (action, content) in &self.contents {
+            let edited = content.edited.as_deref();
+            payloads::replace_content(tx, *action, &content.bytes, &content.digest, edited).await?;
         }
         let rulings: Vec<_> =
-            self.rulings.iter().map(|(id, ruling, decided)| (*id, ruling, *decided)).collect();
+            self.rulings.iter().map(|(id, (ruling, decided))| (*id, ruling, *decided)).collect();
+        let requests: Vec<_> = self.requests.values().collect();
         tokio::try_join!(
             actions::rule(tx, &rulings),
-            approvals::open(tx, &self.opened),
+            approvals::save(tx, &requests),
+            approvals::decided(tx, &self.decisions),
             permits::insert(tx, &self.permits),
             outcomes::insert(tx, 1, &self.outcomes),
             evidence::insert(tx, &self.evidence),

@@ -100,11 +100,11 @@ async fn judge_again(
     let active = generation::lock_shared(tx).await?;
     let governed = router.process.governed.under(tx, &active).await?;
     actions::lock(tx, ids).await?;
-    let records = actions::load(tx, ids, true).await?;
+    let mut records = actions::load(tx, ids, true).await?;
     let now = records.iter().map(|record| record.now).max().unwrap_or(active.now);
     let court = Court { governed: &governed, limits: &router.process.settings.limits, now };
     let mut changes = Changes::default();
-    for record in &records {
+    for record in &mut records {
         if again::permit_is_good(&court, record) && record.expires_at.is_none_or(|expires| expires > now) {
             // Counts as looked at: the sweep comes back only after its full patience.
             changes.rule(record.id, record.ruling.clone(), false);
@@ -121,7 +121,7 @@ async fn judge_again(
                 && judged.ruling.generation == record.ruling.generation
                 && matches!(record.ruling.state, State::PendingApproval | State::Held);
             if !nothing_new {
-                again::apply(&mut changes, &court, record, judged, false);
+                again::apply(&mut changes, &court, record, judged);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The decisions lane: applies what reviewers decided.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use async_trait::async_trait;
 use countersign_broker::{
@@ -9,24 +9,31 @@ use countersign_broker::{
 };
 use countersign_core::{
     action::State,
-    config::Member,
-    digest::tagged,
-    ids::ActionId,
-    json::parse_strict,
-    message::{CloudEvent, Decision, DecisionData, kind},
-    transition::{Event, transition},
+    approval::{ApprovalSpec, RequestEvent, RequestState},
+    config::{Directory, Member},
+    digest::{tagged, untagged},
+    ids::{ActionId, ApprovalId},
+    json::{canonical, parse_strict},
+    message::{CloudEvent, Decision, DecisionData, Failure as Reason, kind},
+    transition::{Event, Illegal, transition},
 };
 use countersign_store::{
     StoreError, Transaction,
-    actions::{self, ActionRecord},
-    approvals::{self, Closed},
+    actions::{self, ActionRecord, ApprovalRecord},
+    approvals::{self, DecisionRow},
     evidence::Evidence,
     generation, quarantine,
 };
 use countersign_worker::{failure, process};
 use serde_json::json;
 
-use crate::{Router, again, author, change::Changes, follow, judge::Court};
+use crate::{
+    Router, again, author,
+    change::Changes,
+    entitled::Bench,
+    follow,
+    judge::{Court, Judged},
+};
 
 /// The longest reason, in bytes.
 const REASON_MAX: usize = 4_000;
@@ -62,13 +69,20 @@ impl Handler for Decisions {
 
 type Complaint = (&'static str, String);
 
+/// Who said what, in which event.
+struct Said<'a> {
+    decision: &'a DecisionData,
+    reviewer: &'a Member,
+    event: &'a str,
+}
+
 /// When a decision that counts was applied.
 enum Applied {
     Now,
     Before,
 }
 
-/// Applies a batch of decisions. Returns the actions that they are about.
+/// Applies a batch of decisions. Returns the actions of which there is something to tell.
 pub(crate) async fn decide(
     router: &Router,
     tx: &Transaction<'_>,
@@ -97,11 +111,12 @@ pub(crate) async fn decide(
     let now = records.values().map(|record| record.now).max().unwrap_or(active.now);
     let court = Court { governed: &governed, limits: &router.process.settings.limits, now };
     let mut changes = Changes::default();
+    // What nobody needs to hear again is not told: a vote more leaves the request as it was.
+    let mut told = BTreeSet::new();
     for (delivery, event, reviewer) in &read {
         let decision = &event.data;
         let Some(record) = about.get(&decision.approval).and_then(|action| records.get_mut(action)) else {
-            let why =
-                format!("there is no approval request {}, or another has taken its place", decision.approval);
+            let why = format!("there never was an approval request {}", decision.approval);
             keep(tx, delivery, "approval_unknown", &why).await?;
             continue;
         };
@@ -110,7 +125,15 @@ pub(crate) async fn decide(
             "event": event.id, "approval": decision.approval, "decision": decision.decision, "by": by,
             "digest_shown": decision.digest,
         });
-        let kind = match apply(&court, &mut changes, record, decision, reviewer) {
+        let said = Said { decision, reviewer, event: &event.id };
+        let before = standing(record);
+        let applied = apply(&court, &mut changes, record, &said);
+        // Come again, the message may be one whose consequences were never sent.
+        let again = matches!(applied, Ok(Applied::Before) | Err(("superseded", _)));
+        if again || before != standing(record) {
+            told.insert(record.id);
+        }
+        let kind = match applied {
             Ok(Applied::Now) => "decision.recorded",
             Ok(Applied::Before) => "decision.repeated",
             Err((code, why)) => {
@@ -124,7 +147,13 @@ pub(crate) async fn decide(
         changes.evidence.push(Evidence::of(record.id, kind, noted));
     }
     changes.write(tx).await?;
-    Ok(ids)
+    Ok(told.into_iter().collect())
+}
+
+/// What others are told of an action: where it stands, and what is asked.
+fn standing(record: &ActionRecord) -> (State, Option<(ApprovalId, ApprovalSpec)>) {
+    let asked = record.approval.as_ref().map(|approval| (approval.id, approval.request.spec.clone()));
+    (record.ruling.state, asked)
 }
 
 async fn keep(tx: &Transaction<'_>, delivery: &Delivery, code: &str, why: &str) -> Result<(), StoreError> {
@@ -134,7 +163,7 @@ async fn keep(tx: &Transaction<'_>, delivery: &Delivery, code: &str, why: &str) 
 
 fn decode<'d>(
     delivery: &Delivery,
-    directory: &'d countersign_core::config::Directory,
+    directory: &'d Directory,
     max_bytes: usize,
 ) -> Result<(CloudEvent<DecisionData>, &'d Member), Complaint> {
     let user = author::of(delivery)?;
@@ -157,127 +186,151 @@ fn apply(
     court: &Court<'_>,
     changes: &mut Changes,
     record: &mut ActionRecord,
-    decision: &DecisionData,
-    reviewer: &Member,
+    said: &Said<'_>,
 ) -> Result<Applied, Complaint> {
-    if repeated(record, decision, reviewer) {
+    let decision = said.decision;
+    let approval = about(record, decision)?;
+    if repeated(approval, said) {
         return Ok(Applied::Before);
     }
-    entitled(court, record, decision, reviewer)?;
-    match decision.decision {
-        Decision::Approve => approve(court, changes, record, reviewer)?,
-        Decision::Reject => reject(court, changes, record, decision)?,
+    if record.ruling.state != State::PendingApproval {
+        return Err(("not_open", format!("the action is {}", record.ruling.state)));
     }
-    let state = if decision.decision == Decision::Approve { "approved" } else { "rejected" };
-    changes.closed.push(Closed {
-        action: record.id,
-        state,
-        by: Some(reviewer.id.clone()),
-        reason: decision.reason.as_ref().map(|reason| reason.replace('\0', "\u{fffd}")),
-    });
-    if let Some(approval) = &mut record.approval {
-        approval.decided_by = Some(reviewer.id.clone());
+    look_again(court, changes, record)?;
+    let proposal = again::proposal_of(court, record).map_err(|refusal| (refusal.code, refusal.message))?;
+    let tools = &court.governed.configuration.tools;
+    let tool = tools.get(&proposal.tool).ok_or(("unknown_tool", "the tool is gone".to_owned()))?;
+    let agent = record.agent.clone();
+    let bench = Bench::new(court, &agent, &proposal, tool);
+    let request = about(record, decision)?.request.clone();
+    bench.may(said.reviewer, &request)?;
+    reasons(decision, &request.spec)?;
+    let edited = match decision.decision {
+        Decision::Edit => Some(edited(court, record, decision)?),
+        _ => None,
+    };
+    let state = vote(court, changes, record, said, &bench)?;
+    match (state, edited) {
+        (RequestState::Approved, _) => approve(court, changes, record)?,
+        (RequestState::Rejected, _) => reject(court, changes, record, decision)?,
+        (RequestState::Closed, Some(edited)) => edit(court, changes, record, said, edited)?,
+        _ => {}
     }
     Ok(Applied::Now)
 }
 
-/// The same decision by the same person again: a redelivery, or an app that was not sure.
-fn repeated(record: &ActionRecord, decision: &DecisionData, reviewer: &Member) -> bool {
-    let approved = record.ruling.state != State::Rejected;
-    record.approval.as_ref().is_some_and(|approval| {
-        approval.id == decision.approval
-            && approval.decided_by.as_deref() == Some(&reviewer.id)
-            && approved == (decision.decision == Decision::Approve)
-    })
+/// The request that a decision is about.
+fn about<'r>(record: &'r ActionRecord, decision: &DecisionData) -> Result<&'r ApprovalRecord, Complaint> {
+    let named = record.approval.as_ref().filter(|approval| approval.id == decision.approval);
+    named.ok_or_else(|| ("superseded", "another request has taken this one's place".into()))
 }
 
-/// Everything that must hold of the decision and of who made it.
-fn entitled(
-    court: &Court<'_>,
-    record: &ActionRecord,
-    decision: &DecisionData,
-    reviewer: &Member,
-) -> Result<(), Complaint> {
-    let Some(approval) = record.approval.as_ref().filter(|approval| approval.id == decision.approval) else {
-        return Err(("superseded", "another request has taken this one's place".into()));
+/// The same decision by the same person again: a redelivery, or an app that was not sure.
+fn repeated(approval: &ApprovalRecord, said: &Said<'_>) -> bool {
+    approval.request.votes.get(&said.reviewer.id) == Some(&said.decision.decision)
+        && tagged(&approval.request.digest) == said.decision.digest
+}
+
+/// Judges the action under the generation in force before anybody decides it: policy may have ended it, or ask more.
+fn look_again(court: &Court<'_>, changes: &mut Changes, record: &mut ActionRecord) -> Result<(), Complaint> {
+    let judged = again::judge(court, record).map_err(|error| ("illegal", error.to_string()))?;
+    let same = again::same_content(&judged, record);
+    let code = match judged.ruling.state {
+        State::PendingApproval if same => {
+            if judged.ruling.generation != record.ruling.generation {
+                again::apply(changes, court, record, judged);
+            }
+            return Ok(());
+        }
+        State::Expired => "expired",
+        State::Denied => "denied_by_policy",
+        _ => "changed",
     };
-    if record.ruling.state != State::PendingApproval {
-        return Err(("not_open", format!("the action is {}", record.ruling.state)));
+    again::apply(changes, court, record, judged);
+    let why = format!("judged again when the decision came, the action is {}", record.ruling.state);
+    Err((code, why))
+}
+
+fn reasons(decision: &DecisionData, spec: &ApprovalSpec) -> Result<(), Complaint> {
+    let reason = decision.reason.as_deref().unwrap_or_default();
+    if reason.len() > REASON_MAX {
+        return Err(("reason_too_long", format!("a reason has at most {REASON_MAX} bytes")));
     }
-    if !reviewer.groups.contains(&approval.group) {
-        return Err(("not_in_group", format!("only {:?} may decide this", approval.group)));
-    }
-    if is_requester(court, record, reviewer) {
-        return Err(("requester", "who asks, or is served by it, may not approve it".into()));
-    }
-    if decision.digest != tagged(&record.digest) {
-        return Err(("digest_mismatch", "this is not the digest of what would be executed".into()));
-    }
-    match &decision.reason {
-        Some(reason) if reason.len() > REASON_MAX => {
-            Err(("reason_too_long", format!("a reason has at most {REASON_MAX} bytes")))
+    match (decision.decision, &decision.reason_code) {
+        (Decision::Reject, Some(code))
+            if !spec.reason_codes.is_empty() && !spec.reason_codes.contains(code) =>
+        {
+            let why = format!("reason_code {code:?} is none of {}", spec.reason_codes.join(", "));
+            Err(("reason_unknown", why))
         }
-        None if decision.decision == Decision::Reject => {
-            Err(("reason_missing", "a rejection needs a reason: the agent and the auditors read it".into()))
+        (Decision::Reject, None) if !spec.reason_codes.is_empty() => {
+            let why = format!("a rejection needs a reason_code: one of {}", spec.reason_codes.join(", "));
+            Err(("reason_missing", why))
         }
-        Some(reason) if decision.decision == Decision::Reject && reason.trim().is_empty() => {
-            Err(("reason_missing", "a rejection needs a reason: the agent and the auditors read it".into()))
+        (Decision::Reject | Decision::Respond, _)
+            if reason.trim().is_empty() && spec.reason_codes.is_empty() =>
+        {
+            Err(("reason_missing", "it needs a reason: the agent and the auditors read it".into()))
+        }
+        (Decision::Respond, _) if reason.trim().is_empty() => {
+            Err(("reason_missing", "it needs a reason: the message to the agent".into()))
         }
         _ => Ok(()),
     }
 }
 
-/// The requester in every shape: the agent's owner, or the person on whose behalf it acts.
-fn is_requester(court: &Court<'_>, record: &ActionRecord, reviewer: &Member) -> bool {
-    let agent = court.governed.configuration.directory.agent(&record.agent);
-    if agent.and_then(|agent| agent.owner.as_deref()) == Some(&reviewer.id) {
-        return true;
-    }
-    let content: Option<serde_json::Value> =
-        record.content.as_deref().and_then(|content| serde_json::from_slice(content).ok());
-    let served = content
-        .as_ref()
-        .and_then(|content| content.pointer("/agent/on_behalf_of"))
-        .and_then(serde_json::Value::as_str)
-        .unwrap_or_default();
-    // `customer:mia` and `mia` are the same person.
-    served == reviewer.id || served.rsplit(':').next() == Some(&reviewer.id)
-}
-
-/// An approval counts if policy, judged again now, still asks the same about the same.
-fn approve(
+/// Records the vote and says where the request stands then.
+fn vote(
     court: &Court<'_>,
     changes: &mut Changes,
     record: &mut ActionRecord,
-    reviewer: &Member,
-) -> Result<(), Complaint> {
-    let mut judged = again::judge(court, record).map_err(|error| ("illegal", error.to_string()))?;
-    if !again::still_asked(&judged) {
-        let ruling = judged.ruling.clone();
-        let code = match ruling.state {
-            State::Expired => "expired",
-            State::Denied => "denied_by_policy",
-            _ => "changed",
-        };
-        again::apply(changes, court, record, judged, false);
-        record.ruling = ruling;
-        // What the reviewer saw is gone: another decision in this batch must not count either.
-        record.approval = None;
-        return Err((
-            code,
-            format!("judged again when the decision came, the action is {}", record.ruling.state),
-        ));
+    said: &Said<'_>,
+    bench: &Bench<'_>,
+) -> Result<RequestState, Complaint> {
+    let decision = said.decision;
+    let shown =
+        untagged(&decision.digest).ok_or_else(|| ("digest_mismatch", "the digest is none".to_owned()))?;
+    let Some(approval) = &mut record.approval else { return Ok(RequestState::Closed) };
+    let spec = approval.request.spec.clone();
+    let event = RequestEvent::Decided {
+        reviewer: said.reviewer.id.clone(),
+        decision: decision.decision,
+        digest: shown,
+    };
+    let state = approval
+        .request
+        .apply(event, court.now, &bench.counting(&spec))
+        .map_err(|refused| (refused.code(), refused.to_string()))?;
+    changes.decisions.push(DecisionRow {
+        action: record.id,
+        digest: shown.to_vec(),
+        reviewer: said.reviewer.id.clone(),
+        decision: decision.decision,
+        approval: approval.id,
+        event: said.event.into(),
+        reason_code: decision.reason_code.clone(),
+        reason: decision.reason.as_ref().map(|reason| reason.replace('\0', "\u{fffd}")),
+        decided_at: court.now,
+    });
+    if state != RequestState::Open {
+        let (approval, request) = (approval.clone(), approval.request.clone());
+        changes.request(again::row(record, &approval, &request));
     }
-    let held = court.governed.holds(&record.agent, &record.tool, &judged.ruling.rule);
-    let (state, effects) = transition(&again::standing(record), Event::Approved { held }, court.now)
-        .map_err(|error| ("illegal", error.to_string()))?;
+    Ok(state)
+}
+
+fn approve(court: &Court<'_>, changes: &mut Changes, record: &mut ActionRecord) -> Result<(), Complaint> {
+    let illegal = |error: Illegal| ("illegal", error.to_string());
+    let mut judged = again::judge(court, record).map_err(illegal)?;
+    let held = court.governed.holds(&record.agent, &record.tool, &record.ruling.rule);
+    let (state, effects) =
+        transition(&again::standing(record), Event::Approved { held }, court.now).map_err(illegal)?;
+    let voters = record.approval.iter().flat_map(|approval| approval.request.voters(Decision::Approve));
+    judged.ruling.approvers = voters.map(str::to_owned).collect();
     judged.ruling.state = state;
     judged.ruling.approved = true;
-    judged.ruling.approvers = vec![reviewer.id.clone()];
     judged.effects = effects;
-    let ruling = judged.ruling.clone();
-    again::apply(changes, court, record, judged, true);
-    record.ruling = ruling;
+    settle(court, changes, record, judged);
     Ok(())
 }
 
@@ -289,20 +342,76 @@ fn reject(
 ) -> Result<(), Complaint> {
     let (state, effects) = transition(&again::standing(record), Event::Rejected, court.now)
         .map_err(|error| ("illegal", error.to_string()))?;
-    let mut judged = crate::judge::Judged::unchanged(&record.ruling, effects);
+    let mut judged = Judged::unchanged(&record.ruling, effects);
     judged.ruling.state = state;
-    judged.failure = Some(match state {
-        State::Rejected => countersign_core::message::Failure {
-            code: "rejected".into(),
-            message: decision.reason.clone().unwrap_or_default(),
-        },
-        _ => crate::judge::expired(),
-    });
-    let lapsed = state == State::Expired;
-    again::apply(changes, court, record, judged.clone(), !lapsed);
-    record.ruling = judged.ruling;
-    if lapsed {
-        return Err(("expired", "the request ran out before the decision was applied".into()));
-    }
+    let code = match (decision.decision, &decision.reason_code) {
+        (Decision::Respond, _) => "responded",
+        (_, Some(code)) => code,
+        _ => "rejected",
+    };
+    let message = decision.reason.clone().unwrap_or_default();
+    judged.failure = Some(Reason { code: code.into(), message });
+    settle(court, changes, record, judged);
     Ok(())
+}
+
+/// Writes what a human decided.
+fn settle(court: &Court<'_>, changes: &mut Changes, record: &mut ActionRecord, mut judged: Judged) {
+    let mut noted = changes.judged(&again::subject(court, record), &mut judged);
+    noted["again"] = true.into();
+    changes.evidence.push(Evidence::of(record.id, "action.judged", noted));
+    record.ruling = judged.ruling;
+    changes.rule(record.id, record.ruling.clone(), true);
+}
+
+/// The action with changed arguments, and what policy says of it.
+struct Edited {
+    arguments: Vec<u8>,
+    judged: Judged,
+}
+
+/// An edit is judged before it counts: what the schema or policy refuses leaves the request as it was.
+fn edited(court: &Court<'_>, record: &ActionRecord, decision: &DecisionData) -> Result<Edited, Complaint> {
+    let arguments = decision
+        .arguments
+        .as_ref()
+        .filter(|arguments| arguments.is_object())
+        .ok_or_else(|| ("arguments_missing", "an edit needs `arguments`: an object".to_owned()))?;
+    let arguments = canonical(arguments).map_err(|error| (error.code(), error.to_string()))?;
+    let mut changed = record.clone();
+    changed.edited = Some(arguments.clone());
+    let judged = again::judge(court, &changed).map_err(|error| ("illegal", error.to_string()))?;
+    if again::same_content(&judged, record) && judged.ruling.state == State::PendingApproval {
+        return Err(("edit_same", "these are the arguments that it has already".into()));
+    }
+    match (judged.ruling.state, &judged.failure) {
+        (State::PendingApproval, _) => Ok(Edited { arguments, judged }),
+        (_, Some(failure)) => Err(("edit_denied", format!("{}: {}", failure.code, failure.message))),
+        (state, None) => Err(("edit_denied", format!("with these arguments it would be {state}"))),
+    }
+}
+
+/// Another content takes the place of what was asked about, and with it another request: what was approved before
+/// falls away. The editor's approval counts if the rule says so.
+fn edit(
+    court: &Court<'_>,
+    changes: &mut Changes,
+    record: &mut ActionRecord,
+    said: &Said<'_>,
+    edited: Edited,
+) -> Result<(), Complaint> {
+    record.edited = Some(edited.arguments);
+    again::apply(changes, court, record, edited.judged);
+    let Some(approval) = record.approval.as_ref().filter(|approval| approval.request.spec.edit_counts) else {
+        return Ok(());
+    };
+    let approves = DecisionData {
+        approval: approval.id,
+        digest: tagged(&approval.request.digest),
+        decision: Decision::Approve,
+        reason_code: None,
+        reason: None,
+        arguments: None,
+    };
+    apply(court, changes, record, &Said { decision: &approves, ..*said }).map(drop)
 }

@@ -21,7 +21,7 @@ pub(crate) async fn stored(
     key: &SigningKey,
 ) -> Result<Vec<Outgoing>, StoreError> {
     let records = actions::load(tx, ids, false).await?;
-    let mut outgoing: Vec<Outgoing> = records.iter().filter_map(single).collect();
+    let mut outgoing: Vec<Outgoing> = records.iter().flat_map(told).collect();
     let permits: Vec<Box<RawValue>> = records.iter().filter_map(permit).collect();
     let now = records.first().map(|record| record.now);
     for pack in permits.chunks(PACK_MAX) {
@@ -34,10 +34,10 @@ pub(crate) async fn stored(
     Ok(outgoing)
 }
 
-fn single(record: &ActionRecord) -> Option<Outgoing> {
+fn told(record: &ActionRecord) -> Vec<Outgoing> {
     match record.ruling.state {
-        State::PendingApproval => messages::approval_request(record),
-        _ => messages::outcome(record),
+        State::PendingApproval => messages::approval_requests(record),
+        _ => messages::outcome(record).into_iter().collect(),
     }
 }
 

@@ -3,7 +3,6 @@
 use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
-use chrono::TimeDelta;
 use countersign_broker::{
     lane::{Delivery, Failure, Handler},
     publisher::Outgoing,
@@ -200,7 +199,7 @@ fn assemble<'a>(
         reference: &reference,
         expires_at,
         now: court.now,
-        permit_lifetime: TimeDelta::from_std(court.limits.permit_lifetime).unwrap_or(TimeDelta::MAX),
+        permit_lifetime: court.permit_lifetime(),
     };
     let mut changes = Changes::default();
     let mut noted = changes.judged(&subject, &mut judged);

@@ -3,17 +3,17 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use countersign_core::{
     action::State,
-    config::{ApprovalSpec, Configuration, Facts, Judgement, Tool, Verdict},
+    approval::ApprovalSpec,
+    config::{Configuration, Facts, INTAKE, Judgement, Tool, Verdict},
     digest::{self, Salt, Target},
-    message::Failure,
+    message::{Decision, Failure},
     proposal::Proposal,
     transition::{Effect, Event, Illegal, Standing, transition},
 };
-use countersign_store::actions::Ruling;
+use countersign_store::actions::{ActionRecord, ApprovalRecord, Ruling};
 use countersign_worker::{governed::Governed, settings::Limits};
 
-/// The rule that is named where a proposal is refused before policy sees it.
-pub(crate) const INTAKE: &str = "intake";
+use crate::entitled::Bench;
 
 /// What is stored of a judged action beside its ruling.
 #[derive(Clone, Debug)]
@@ -67,6 +67,11 @@ pub(crate) struct Court<'a> {
     pub(crate) now: DateTime<Utc>,
 }
 
+/// The request by which a stored action was asked about, if a human was asked at all.
+fn asked(record: &ActionRecord) -> Option<&ApprovalRecord> {
+    record.approval.as_ref().filter(|_| record.ruling.verdict == Verdict::RequireApproval)
+}
+
 fn refusal(code: &str, message: impl Into<String>) -> Failure {
     Failure { code: code.into(), message: message.into() }
 }
@@ -76,26 +81,58 @@ impl Court<'_> {
         &self.governed.configuration
     }
 
+    /// How long a permit is valid.
+    pub(crate) fn permit_lifetime(&self) -> TimeDelta {
+        TimeDelta::from_std(self.limits.permit_lifetime).unwrap_or(TimeDelta::MAX)
+    }
+
     /// Judges `proposal` by `agent`, for the first time or again (then `standing` says where it stands and
-    /// `bound` what its approval is bound to).
+    /// `record` what is stored of it).
+    ///
+    /// A verdict never loosens what a human has been asked: whatever asked before asks still, together with what
+    /// asks now, and an approval counts while it satisfies both.
     pub(crate) fn judge(
         &self,
         proposal: &Proposal,
         agent: &str,
         salt: &Salt,
         standing: Standing,
-        bound: Option<&[u8]>,
+        record: Option<&ActionRecord>,
     ) -> Result<Judged, Illegal> {
         let (tool, content) = match self.admit(proposal, agent, salt) {
             Ok(admitted) => admitted,
             Err(failure) => return self.refuse(standing, failure),
         };
-        // Another target or another form: what a human approved is no longer what would run.
-        let same = bound.is_none_or(|bound| bound == content.digest);
-        let standing = Standing { approved: standing.approved && same, ..standing };
         let facts = Facts { action: &proposal.action, agent: &proposal.agent, tool, now: self.now };
-        let judgement = self.configuration().policy.judge(&facts);
-        let held = self.governed.holds(agent, &proposal.tool, judgement.rule);
+        let mut judgement = self.configuration().policy.judge(&facts);
+        let asked = record.and_then(asked);
+        let mut spec = judgement.approval.filter(|_| judgement.verdict == Verdict::RequireApproval).cloned();
+        let mut rule = judgement.rule;
+        if let Some(before) = asked {
+            spec = Some(match spec {
+                Some(now) => before.request.spec.union(&now),
+                None => before.request.spec.clone(),
+            });
+            if judgement.verdict == Verdict::Allow {
+                judgement.verdict = Verdict::RequireApproval;
+                judgement.text.clone_from(&before.rule_text);
+                rule = &before.rule;
+            }
+        }
+        let bench = Bench::new(self, agent, proposal, tool);
+        // Another target or another form: what a human approved is no longer what would run.
+        let same = record.is_none_or(|record| record.digest == content.digest);
+        let satisfied = || match (asked, &spec) {
+            (Some(before), Some(spec)) => {
+                let counts = bench.counting(spec);
+                let people: Vec<_> = before.request.voters(Decision::Approve).filter_map(&counts).collect();
+                spec.satisfied(&people, before.request.opened_at, self.now)
+            }
+            _ => false,
+        };
+        let approved = standing.approved && same && satisfied();
+        let standing = Standing { approved, ..standing };
+        let held = self.governed.holds(agent, &proposal.tool, rule);
         let event = Event::Judged { verdict: judgement.verdict, held };
         let (state, effects) = transition(&standing, event, self.now)?;
         let failure = match state {
@@ -103,12 +140,17 @@ impl Court<'_> {
             State::Denied => Some(refusal("policy", judgement.reason.clone().unwrap_or_default())),
             _ => None,
         };
+        let mut ruling = self.ruling(state, &judgement, standing.approved);
+        ruling.rule = rule.into();
+        if let Some(record) = record.filter(|_| approved) {
+            ruling.approvers.clone_from(&record.ruling.approvers);
+        }
         Ok(Judged {
-            ruling: self.ruling(state, &judgement, standing.approved),
+            ruling,
             effects,
             content: Some(content),
             rule_text: judgement.text.clone(),
-            approval: judgement.approval.cloned(),
+            approval: spec,
             failure,
             errored: judgement.errored.as_ref().map(|error| format!("{}: {}", error.rule, error.message)),
         })

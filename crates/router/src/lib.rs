@@ -10,6 +10,7 @@ mod change;
 mod command;
 mod dead_letter;
 mod decide;
+mod entitled;
 mod follow;
 mod intake;
 mod judge;

@@ -3,11 +3,13 @@
 use chrono::{DateTime, Utc};
 use countersign_core::{
     action::State,
+    approval::Request,
     config::Verdict,
     ids::{ActionId, ActionRef, ApprovalId, PermitId},
     message::Failure,
 };
 use deadpool_postgres::Transaction;
+use serde_json::{Value, json};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -62,16 +64,12 @@ pub struct NewAction {
 pub struct ApprovalRecord {
     /// Its id.
     pub id: ApprovalId,
-    /// Who may decide.
-    pub group: String,
+    /// Which rule asks.
+    pub rule: String,
     /// Why they are asked.
     pub rule_text: String,
-    /// When it was opened.
-    pub opened_at: DateTime<Utc>,
-    /// When it runs out.
-    pub expires_at: DateTime<Utc>,
-    /// Who decided, if a human did.
-    pub decided_by: Option<String>,
+    /// What it asks for, where it stands, and who has decided on the content as it is now.
+    pub request: Request,
 }
 
 /// How an action ended.
@@ -122,6 +120,8 @@ pub struct ActionRecord {
     pub salt: Vec<u8>,
     /// The digest of `content`.
     pub digest: Vec<u8>,
+    /// The arguments that a reviewer put in place of the agent's, in canonical form.
+    pub edited: Option<Vec<u8>>,
     /// The approval request that is or was open.
     pub approval: Option<ApprovalRecord>,
     /// The latest outcome.
@@ -252,15 +252,28 @@ fn word<T: std::str::FromStr>(row: &Row, column: &str) -> Result<T, StoreError> 
     text.parse().map_err(|_| StoreError::Corrupt(format!("{text:?} is no {column}")))
 }
 
-fn record(row: &Row) -> Result<ActionRecord, StoreError> {
-    let approval = row.get::<_, Option<Uuid>>("approval").map(|id| ApprovalRecord {
-        id: ApprovalId(id),
-        group: row.get("approval_group"),
+fn approval(row: &Row) -> Result<Option<ApprovalRecord>, StoreError> {
+    let Some(id) = row.get::<_, Option<Uuid>>("approval").map(ApprovalId) else { return Ok(None) };
+    let corrupt = |what: &str| StoreError::Corrupt(format!("the {what} of approval {id} cannot be read"));
+    let digest: &[u8] = row.get("digest");
+    let votes = row.get::<_, Option<Value>>("votes").unwrap_or_else(|| json!({}));
+    Ok(Some(ApprovalRecord {
+        id,
+        rule: row.get("approval_rule"),
         rule_text: row.get("rule_text"),
-        opened_at: row.get("opened_at"),
-        expires_at: row.get("approval_expires_at"),
-        decided_by: row.get("decided_by"),
-    });
+        request: Request {
+            spec: serde_json::from_value(row.get("spec")).map_err(|_| corrupt("spec"))?,
+            digest: digest.try_into().map_err(|_| corrupt("digest"))?,
+            opened_at: row.get("opened_at"),
+            expires_at: row.get("approval_expires_at"),
+            state: word(row, "approval_state")?,
+            votes: serde_json::from_value(votes).map_err(|_| corrupt("decisions"))?,
+        },
+    }))
+}
+
+fn record(row: &Row) -> Result<ActionRecord, StoreError> {
+    let approval = approval(row)?;
     let outcome = row.get::<_, Option<Uuid>>("outcome_event").map(|event| OutcomeRecord {
         event,
         result: row.get("result"),
@@ -298,6 +311,7 @@ fn record(row: &Row) -> Result<ActionRecord, StoreError> {
         content: row.get("content"),
         salt: row.get("salt"),
         digest: row.get("digest"),
+        edited: row.get("edited"),
         approval,
         outcome,
         permit_bytes: row.get("permit_bytes"),

@@ -1,97 +1,119 @@
-//! Approval requests.
+//! Approval requests and what was decided on them.
 
 use chrono::{DateTime, Utc};
-use countersign_core::ids::{ActionId, ApprovalId};
+use countersign_core::{
+    approval::{ApprovalSpec, RequestState},
+    ids::{ActionId, ApprovalId},
+    message::Decision,
+};
 use deadpool_postgres::Transaction;
 use uuid::Uuid;
 
 use crate::StoreError;
 
-/// A request to be opened.
+/// A request as it is to be from now on.
 #[derive(Clone, Debug)]
-pub struct NewApproval {
-    /// Its id.
+pub struct ApprovalRow {
+    /// Its id. An action that is asked about anew gets another one in the old one's place.
     pub id: ApprovalId,
     /// What is to be approved.
     pub action: ActionId,
-    /// Who may decide.
-    pub group: String,
     /// Which rule asks.
     pub rule: String,
     /// Why.
     pub rule_text: String,
-    /// When it runs out.
+    /// What it asks for.
+    pub spec: ApprovalSpec,
+    /// Where it stands.
+    pub state: RequestState,
+    /// Since when.
+    pub opened_at: DateTime<Utc>,
+    /// Until when.
     pub expires_at: DateTime<Utc>,
 }
 
-/// Opens requests. An action that is asked about again gets a new request in the old one's place.
-pub async fn open(tx: &Transaction<'_>, rows: &[NewApproval]) -> Result<(), StoreError> {
+/// Saves requests of locked actions, one per action.
+pub async fn save(tx: &Transaction<'_>, rows: &[&ApprovalRow]) -> Result<(), StoreError> {
     if rows.is_empty() {
         return Ok(());
     }
-    let statement = tx
-        .prepare_cached(
-            "INSERT INTO approvals (id, action, group_name, rule, rule_text, state, opened_at, expires_at)
-             SELECT id, action, group_name, rule, rule_text, 'open', clock_timestamp(), expires_at
-             FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::timestamptz[])
-               AS u (id, action, group_name, rule, rule_text, expires_at)
-             ON CONFLICT (action) DO UPDATE SET
-               id = EXCLUDED.id, group_name = EXCLUDED.group_name, rule = EXCLUDED.rule,
-               rule_text = EXCLUDED.rule_text, state = 'open', opened_at = EXCLUDED.opened_at,
-               expires_at = EXCLUDED.expires_at, published_at = now(),
-               decided_by = NULL, reason = NULL, decided_at = NULL",
-        )
-        .await?;
+    let statement = tx.prepare_cached(include_str!("sql/save_approvals.sql")).await?;
     let ids: Vec<Uuid> = rows.iter().map(|row| row.id.0).collect();
     let actions: Vec<Uuid> = rows.iter().map(|row| row.action.0).collect();
-    let groups: Vec<&str> = rows.iter().map(|row| row.group.as_str()).collect();
     let rules: Vec<&str> = rows.iter().map(|row| row.rule.as_str()).collect();
     let texts: Vec<&str> = rows.iter().map(|row| row.rule_text.as_str()).collect();
+    let specs: Vec<serde_json::Value> =
+        rows.iter().map(|row| serde_json::to_value(&row.spec).unwrap_or_default()).collect();
+    let states: Vec<&str> = rows.iter().map(|row| row.state.as_str()).collect();
+    let opened: Vec<DateTime<Utc>> = rows.iter().map(|row| row.opened_at).collect();
     let expires: Vec<DateTime<Utc>> = rows.iter().map(|row| row.expires_at).collect();
-    tx.execute(&statement, &[&ids, &actions, &groups, &rules, &texts, &expires]).await?;
+    tx.execute(&statement, &[&ids, &actions, &rules, &texts, &specs, &states, &opened, &expires]).await?;
     Ok(())
 }
 
-/// How a request ended.
+/// One person's decision on one content.
 #[derive(Clone, Debug)]
-pub struct Closed {
-    /// Whose request.
+pub struct DecisionRow {
+    /// What it is about.
     pub action: ActionId,
-    /// `approved`, `rejected`, `expired` or `closed`.
-    pub state: &'static str,
-    /// Who decided, if a human did.
-    pub by: Option<String>,
-    /// Why.
+    /// The content that the reviewer saw.
+    pub digest: Vec<u8>,
+    /// Who.
+    pub reviewer: String,
+    /// What.
+    pub decision: Decision,
+    /// On which request.
+    pub approval: ApprovalId,
+    /// The id of the event that said so.
+    pub event: String,
+    /// Why, for programs.
+    pub reason_code: Option<String>,
+    /// Why, for people.
     pub reason: Option<String>,
+    /// When it was applied.
+    pub decided_at: DateTime<Utc>,
 }
 
-/// Ends requests. One that is not open stays as it is.
-pub async fn close(tx: &Transaction<'_>, rows: &[Closed]) -> Result<(), StoreError> {
+/// Records decisions. The first one of a person on a content stands.
+pub async fn decided(tx: &Transaction<'_>, rows: &[DecisionRow]) -> Result<(), StoreError> {
     if rows.is_empty() {
         return Ok(());
     }
     let statement = tx
         .prepare_cached(
-            "UPDATE approvals p SET state = u.state, decided_by = u.decided_by, reason = u.reason,
-                    decided_at = clock_timestamp()
-             FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::text[]) AS u (action, state, decided_by, reason)
-             WHERE p.action = u.action AND p.state = 'open'",
+            "INSERT INTO decisions (action, digest, reviewer, decision, approval, event, reason_code, reason, decided_at)
+             SELECT * FROM UNNEST($1::uuid[], $2::bytea[], $3::text[], $4::text[], $5::uuid[], $6::text[], $7::text[],
+                                  $8::text[], $9::timestamptz[])
+             ON CONFLICT DO NOTHING",
         )
         .await?;
     let actions: Vec<Uuid> = rows.iter().map(|row| row.action.0).collect();
-    let states: Vec<&str> = rows.iter().map(|row| row.state).collect();
-    let deciders: Vec<Option<&str>> = rows.iter().map(|row| row.by.as_deref()).collect();
+    let digests: Vec<&[u8]> = rows.iter().map(|row| row.digest.as_slice()).collect();
+    let reviewers: Vec<&str> = rows.iter().map(|row| row.reviewer.as_str()).collect();
+    let decisions: Vec<&str> = rows.iter().map(|row| row.decision.as_str()).collect();
+    let approvals: Vec<Uuid> = rows.iter().map(|row| row.approval.0).collect();
+    let events: Vec<&str> = rows.iter().map(|row| row.event.as_str()).collect();
+    let codes: Vec<Option<&str>> = rows.iter().map(|row| row.reason_code.as_deref()).collect();
     let reasons: Vec<Option<&str>> = rows.iter().map(|row| row.reason.as_deref()).collect();
-    tx.execute(&statement, &[&actions, &states, &deciders, &reasons]).await?;
+    let times: Vec<DateTime<Utc>> = rows.iter().map(|row| row.decided_at).collect();
+    tx.execute(
+        &statement,
+        &[&actions, &digests, &reviewers, &decisions, &approvals, &events, &codes, &reasons, &times],
+    )
+    .await?;
     Ok(())
 }
 
-/// Which actions these requests are about. Requests that are not there, or no longer, are left out.
+/// Which actions these requests are, or were, about. Requests that never were are left out.
 pub async fn actions_of(
     tx: &Transaction<'_>,
     ids: &[ApprovalId],
 ) -> Result<Vec<(ApprovalId, ActionId)>, StoreError> {
-    let statement = tx.prepare_cached("SELECT id, action FROM approvals WHERE id = ANY($1)").await?;
+    let sql = "SELECT id, action FROM approvals WHERE id = ANY($1)
+               UNION ALL
+               SELECT before, action FROM approvals, unnest(replaced) before
+               WHERE replaced <> '{}' AND replaced && $1 AND before = ANY($1)";
+    let statement = tx.prepare_cached(sql).await?;
     let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
     let rows = tx.query(&statement, &[&ids]).await?;
     Ok(rows.iter().map(|row| (ApprovalId(row.get(0)), ActionId(row.get(1)))).collect())

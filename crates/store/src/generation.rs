@@ -84,3 +84,8 @@ pub(crate) async fn advance(tx: &Transaction<'_>) -> Result<i64, StoreError> {
     let row = tx.query_one("UPDATE active SET generation = generation + 1 RETURNING generation", &[]).await?;
     Ok(row.get(0))
 }
+
+/// The operator who made a configuration active.
+pub async fn applied_by(tx: &Transaction<'_>, config: i64) -> Result<String, StoreError> {
+    Ok(tx.query_one("SELECT applied_by FROM configs WHERE id = $1", &[&config]).await?.get(0))
+}

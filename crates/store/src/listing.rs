@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use countersign_core::ids::ActionId;
 use deadpool_postgres::Transaction;
 use serde::Serialize;
+use serde_json::Value;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
@@ -114,8 +115,8 @@ pub struct ApprovalSummary {
     pub event_id: String,
     /// The tool.
     pub tool: String,
-    /// Who may decide.
-    pub group: String,
+    /// How many of which groups must approve.
+    pub require: Value,
     /// Which rule asks.
     pub rule: String,
     /// Why.
@@ -126,10 +127,8 @@ pub struct ApprovalSummary {
     pub opened_at: DateTime<Utc>,
     /// Until when.
     pub expires_at: DateTime<Utc>,
-    /// Who decided.
-    pub decided_by: Option<String>,
-    /// Why.
-    pub reason: Option<String>,
+    /// Who decided what, on the content as it is now.
+    pub decisions: Option<Value>,
 }
 
 /// Approval requests; those that run out first come first.
@@ -139,11 +138,17 @@ pub async fn approvals(
     state: Option<&str>,
     limit: i64,
 ) -> Result<Vec<ApprovalSummary>, StoreError> {
-    let sql =
-        "SELECT p.id, p.action, a.event_id, a.tool, p.group_name, p.rule, p.rule_text, p.state, p.opened_at,
-                      p.expires_at, p.decided_by, p.reason
+    let sql = "SELECT p.id, p.action, a.event_id, a.tool, p.spec -> 'require', p.rule, p.rule_text, p.state,
+                      p.opened_at, p.expires_at,
+                      (SELECT json_object_agg(d.reviewer, d.decision)
+                       FROM decisions d JOIN payloads y ON y.action = d.action AND y.digest = d.digest
+                       WHERE d.action = p.action)
                FROM approvals p JOIN actions a ON a.id = p.action
-               WHERE ($1::text IS NULL OR p.group_name = $1) AND ($2::text IS NULL OR p.state = $2)
+               WHERE ($1::text IS NULL OR p.spec @> jsonb_build_object('require',
+                        jsonb_build_array(jsonb_build_object('group', $1::text)))
+                      OR p.spec @> jsonb_build_object('escalate',
+                        jsonb_build_array(jsonb_build_object('also', $1::text))))
+                 AND ($2::text IS NULL OR p.state = $2)
                ORDER BY p.expires_at LIMIT $3";
     let rows = tx.query(sql, &[&group, &state, &limit]).await?;
     Ok(rows
@@ -153,14 +158,13 @@ pub async fn approvals(
             action: ActionId(row.get(1)),
             event_id: row.get(2),
             tool: row.get(3),
-            group: row.get(4),
+            require: row.get(4),
             rule: row.get(5),
             rule_text: row.get(6),
             state: row.get(7),
             opened_at: row.get(8),
             expires_at: row.get(9),
-            decided_by: row.get(10),
-            reason: row.get(11),
+            decisions: row.get(10),
         })
         .collect())
 }

@@ -44,14 +44,16 @@ pub async fn insert(tx: &Transaction<'_>, rows: &[Payload]) -> Result<(), StoreE
     Ok(())
 }
 
-/// Binds an action to changed content: what was approved before no longer matches.
+/// Binds an action to changed content: what was approved before no longer matches. `edited` are the canonical
+/// arguments that a reviewer put in place of the agent's, if one did.
 pub async fn replace_content(
     tx: &Transaction<'_>,
     action: ActionId,
     content: &[u8],
     digest: &[u8; 32],
+    edited: Option<&[u8]>,
 ) -> Result<(), StoreError> {
-    let sql = "UPDATE payloads SET content = $2, digest = $3 WHERE action = $1";
-    tx.execute(sql, &[&action.0, &content, &digest.as_slice()]).await?;
+    let sql = "UPDATE payloads SET content = $2, digest = $3, edited = $4 WHERE action = $1";
+    tx.execute(sql, &[&action.0, &content, &digest.as_slice(), &edited]).await?;
     Ok(())
 }

@@ -21,11 +21,14 @@ pub async fn to_judge(tx: &Transaction<'_>, unclaimed_seconds: f64) -> Result<Ve
     actions(tx, include_str!("sql/sweep_judge.sql"), unclaimed_seconds).await
 }
 
-/// Pending actions whose open request was last published so many seconds ago.
+/// Pending actions whose open request was last published so many seconds ago, or has escalated since.
 pub async fn to_request(tx: &Transaction<'_>, seconds: f64) -> Result<Vec<ActionId>, StoreError> {
     let sql = "SELECT action FROM approvals
-               WHERE state = 'open' AND published_at < now() - make_interval(secs => $1)
-                 AND expires_at > now()
+               WHERE state = 'open' AND expires_at > now()
+                 AND (published_at < now() - make_interval(secs => $1)
+                      OR EXISTS (SELECT FROM jsonb_array_elements(spec -> 'escalate') step
+                                 WHERE opened_at + make_interval(secs => (step ->> 'after')::float8)
+                                       BETWEEN published_at AND now()))
                ORDER BY expires_at LIMIT $2";
     actions(tx, sql, seconds).await
 }

@@ -116,7 +116,18 @@ impl Drop for ReviewerApp {
 
 /// A decision on a request, bound to the digest that it shows.
 pub fn decide(request: &ApprovalRequest, decision: Decision, reason: Option<String>) -> Outgoing {
-    let data = DecisionData { approval: request.approval, digest: request.digest.clone(), decision, reason };
+    decided(DecisionData {
+        approval: request.approval,
+        digest: request.digest.clone(),
+        decision,
+        reason_code: request.reason_codes.first().filter(|_| decision == Decision::Reject).cloned(),
+        reason,
+        arguments: None,
+    })
+}
+
+/// A decision as a message.
+pub fn decided(data: DecisionData) -> Outgoing {
     let event =
         CloudEvent::new(Outgoing::fresh_id(), "/reviewers/app", kind::APPROVAL_DECIDED, Utc::now(), data);
     Outgoing::event(DECISIONS, "decision", &event)

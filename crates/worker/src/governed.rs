@@ -17,6 +17,8 @@ pub struct Governed {
     config: i64,
     /// Policy, tools, directory.
     pub configuration: Arc<Configuration>,
+    /// The operator who made them active.
+    pub applied_by: String,
     /// Holds that have not been released.
     pub holds: Vec<Hold>,
 }
@@ -52,6 +54,7 @@ impl GovernedCache {
             generation: active.generation,
             config: active.config,
             configuration,
+            applied_by: generation::applied_by(tx, active.config).await?,
             holds: holds::open(tx).await?,
         });
         *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(governed.clone());

@@ -70,29 +70,38 @@ fn view(record: &ActionRecord) -> Option<ActionView> {
     })
 }
 
-/// The request for a pending action's approval.
-pub fn approval_request(record: &ActionRecord) -> Option<Outgoing> {
-    let approval = record.approval.as_ref().filter(|_| record.ruling.state == State::PendingApproval)?;
+/// The requests for a pending action's approval: one to each group that may decide now.
+pub fn approval_requests(record: &ActionRecord) -> Vec<Outgoing> {
+    let pending = record.ruling.state == State::PendingApproval;
+    let (true, Some(approval), Some(action)) = (pending, &record.approval, view(record)) else {
+        return vec![];
+    };
+    let request = &approval.request;
+    let groups: Vec<String> =
+        request.spec.groups(request.opened_at, record.now).into_iter().map(str::to_owned).collect();
     let data = ApprovalRequest {
         approval: approval.id,
-        action: view(record)?,
+        action,
         digest: tagged(&record.digest),
         why: Why {
-            rule: record.ruling.rule.clone(),
+            rule: approval.rule.clone(),
             text: approval.rule_text.clone(),
             policy_version: record.ruling.policy_version.clone(),
         },
         on_approve: format!("{} is called once with exactly these arguments", record.tool),
         on_reject: "nothing is executed, and the agent is told so with your reason".into(),
-        groups: vec![approval.group.clone()],
-        quorum: 1,
-        allowed_decisions: vec![Decision::Approve, Decision::Reject],
-        opened_at: approval.opened_at,
-        expires_at: approval.expires_at,
+        groups: groups.clone(),
+        require: request.spec.require.clone(),
+        quorum: request.spec.quorum(),
+        approvers: request.voters(Decision::Approve).map(str::to_owned).collect(),
+        allowed_decisions: request.spec.decisions.clone(),
+        reason_codes: request.spec.reason_codes.clone(),
+        opened_at: request.opened_at,
+        expires_at: request.expires_at,
     };
-    let event =
-        CloudEvent::new(approval.id.0, "/countersign", kind::APPROVAL_REQUESTED, approval.opened_at, data);
-    Some(Outgoing::event(APPROVALS, approval.group.clone(), &event))
+    let (id, opened_at) = (approval.id.0, request.opened_at);
+    let event = CloudEvent::new(id, "/countersign", kind::APPROVAL_REQUESTED, opened_at, data);
+    groups.into_iter().map(|group| Outgoing::event(APPROVALS, group, &event)).collect()
 }
 
 /// The request for an audit. The record must have been read with its body.

@@ -41,7 +41,7 @@ async fn no_claim_starts_after_a_hold_has_returned_and_everything_goes_on_after_
 }
 
 /// A copy of the suites' folder with one text replaced in its policy.
-fn folder(from: &str, to: &str) -> anyhow::Result<tempfile::TempDir> {
+pub(crate) fn folder(from: &str, to: &str) -> anyhow::Result<tempfile::TempDir> {
     let dir = tempfile::tempdir()?;
     for name in ["countersign.toml", "policy.yaml", "tools.yaml", "directory.yaml"] {
         let text = std::fs::read_to_string(config().join(name))?;

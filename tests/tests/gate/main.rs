@@ -6,4 +6,5 @@ mod cli;
 mod execution;
 mod governance;
 mod isolation;
+mod quorum;
 mod trust;

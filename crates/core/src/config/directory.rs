@@ -3,6 +3,13 @@
 //! A message's author is the broker's user, so each user belongs to exactly one agent or person.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde_json::json;
+
+use super::expr::{EXCLUSION, Expression};
+use super::policy::Facts;
 
 /// A program that proposes actions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,8 +29,17 @@ impl Agent {
     }
 }
 
+/// How far a reviewer's authority goes, and when.
+#[derive(Debug, Clone)]
+pub struct Authority {
+    pub(super) when: String,
+    pub(super) condition: Arc<Expression>,
+    pub(super) from: Option<DateTime<Utc>>,
+    pub(super) until: Option<DateTime<Utc>>,
+}
+
 /// A reviewer or an auditor.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Member {
     /// The person's id.
     pub id: String,
@@ -31,8 +47,51 @@ pub struct Member {
     pub amqp_user: String,
     /// The groups that they serve.
     pub groups: BTreeSet<String>,
+    /// What a reviewer may decide; all of it where nothing is said.
+    pub authority: Vec<Authority>,
     /// Ed25519 keys that their decisions are signed with: 32 bytes, base64url without padding.
     pub public_keys: Vec<String>,
+}
+
+impl Member {
+    /// Whether the action lies within the reviewer's authority: one of its entries is in force and holds. One that
+    /// cannot be evaluated does not hold.
+    ///
+    /// # Errors
+    /// What the authority reaches to.
+    pub fn within_authority(&self, facts: &Facts<'_>) -> Result<(), String> {
+        if self.authority.is_empty() {
+            return Ok(());
+        }
+        let bindings = super::policy::bind(facts, |_| true)?;
+        let in_force = |entry: &&Authority| {
+            entry.from.is_none_or(|from| facts.now >= from)
+                && entry.until.is_none_or(|until| facts.now < until)
+        };
+        let mut reach = Vec::new();
+        for entry in self.authority.iter().filter(in_force) {
+            match entry.condition.holds(&bindings) {
+                Ok(true) => return Ok(()),
+                _ => reach.push(entry.when.as_str()),
+            }
+        }
+        Err(match reach.is_empty() {
+            true => "your authority is not in force now".to_owned(),
+            false => format!("your authority reaches to: {}", reach.join("; or ")),
+        })
+    }
+
+    /// Whether an exclusion of a rule keeps the reviewer from deciding. One that cannot be evaluated does.
+    pub fn excluded(&self, exclusion: &str, facts: &Facts<'_>) -> bool {
+        let reviewer = json!({"id": self.id, "groups": self.groups});
+        let holds = || {
+            let expression = Expression::compile(exclusion, &EXCLUSION).map_err(|_| String::new())?;
+            let mut bindings = super::policy::bind(facts, |_| true)?;
+            super::expr::bind_fields(&mut bindings, "reviewer", &reviewer);
+            expression.holds(&bindings)
+        };
+        holds().unwrap_or(true)
+    }
 }
 
 /// A person who runs Countersign.
@@ -94,6 +153,11 @@ impl Directory {
             User::Auditor(index) => self.auditors.get(*index),
             _ => None,
         }
+    }
+
+    /// The reviewer of this id.
+    pub fn reviewer(&self, id: &str) -> Option<&Member> {
+        self.reviewers.iter().find(|reviewer| reviewer.id == id)
     }
 
     /// The operator of this id.

@@ -1,13 +1,16 @@
 //! `directory.yaml` as it is written, and its way to a checked [`Directory`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::DateTime;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
-use super::directory::{Agent, ComplianceReader, Directory, Member, Operator, User};
+use super::directory::{Agent, Authority, ComplianceReader, Directory, Member, Operator, User};
+use super::expr::{CONDITION, Expression};
 use super::yaml::{self, Problems, line};
 use super::{DIRECTORY_FILE, Problem};
 
@@ -44,7 +47,44 @@ struct RawMember {
     amqp_user: Spanned<String>,
     groups: Vec<Spanned<String>>,
     #[serde(default)]
+    authority: Vec<RawAuthority>,
+    #[serde(default)]
     public_keys: Vec<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawAuthority {
+    when: Spanned<String>,
+    from: Option<Spanned<String>>,
+    until: Option<Spanned<String>>,
+}
+
+impl RawAuthority {
+    fn into_authority(self, problems: &mut Problems) -> Option<Authority> {
+        let mut time = |text: Option<Spanned<String>>| {
+            let text = text?;
+            let parsed = DateTime::parse_from_rfc3339(&text.value).map(|time| time.to_utc());
+            if parsed.is_err() {
+                let message = format!("{:?} is not a time", text.value);
+                problems.add(line(&text), message, "write one such as 2026-12-31T23:59:59Z");
+            }
+            parsed.ok()
+        };
+        let (from, until) = (time(self.from), time(self.until));
+        match Expression::compile(&self.when.value, &CONDITION) {
+            Ok(condition) => {
+                Some(Authority { when: self.when.value, condition: Arc::new(condition), from, until })
+            }
+            Err(complaints) => {
+                for complaint in complaints {
+                    let message = format!("authority: {}", complaint.message);
+                    problems.add(line(&self.when), message, complaint.help);
+                }
+                None
+            }
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -68,8 +108,10 @@ impl RawAgent {
 }
 
 impl RawMember {
-    fn into_member(self) -> Member {
+    fn into_member(self, problems: &mut Problems) -> Member {
+        let authority = self.authority.into_iter().filter_map(|entry| entry.into_authority(problems));
         Member {
+            authority: authority.collect(),
             id: self.id.value,
             amqp_user: self.amqp_user.value,
             groups: self.groups.into_iter().map(|group| group.value).collect(),
@@ -91,11 +133,17 @@ pub(super) fn parse(text: &str) -> Result<Directory, Vec<Problem>> {
     check_groups(&raw, &mut problems);
     check_ids(&raw, &mut problems);
     let users = index_users(&raw, &mut problems);
+    for auditor in raw.auditors.iter().filter(|auditor| !auditor.authority.is_empty()) {
+        problems.add(line(&auditor.id), "an auditor has authority", "only reviewers have it: remove it");
+    }
+    let mut members =
+        |raw: Vec<RawMember>| raw.into_iter().map(|raw| raw.into_member(&mut problems)).collect::<Vec<_>>();
+    let (reviewers, auditors) = (members(raw.reviewers), members(raw.auditors));
     problems.unless_found(Directory {
         groups: raw.groups.into_iter().map(|group| group.value).collect(),
         agents: raw.agents.into_iter().map(RawAgent::into_agent).collect(),
-        reviewers: raw.reviewers.into_iter().map(RawMember::into_member).collect(),
-        auditors: raw.auditors.into_iter().map(RawMember::into_member).collect(),
+        reviewers,
+        auditors,
         operators: raw.operators.into_iter().map(|raw| Operator { id: raw.id.value }).collect(),
         compliance: raw.compliance.into_iter().map(RawReader::into_reader).collect(),
         users,

@@ -1,10 +1,12 @@
 //! A judgement and the way to it, for the people who write policies.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::policy::{ApprovalSpec, AuditSpec, RuleError, Verdict};
+use super::policy::{AuditSpec, RuleError, Verdict};
+use crate::approval::ApprovalSpec;
 
 /// What became of a rule's condition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,8 +69,12 @@ impl fmt::Display for Explanation {
         }
         write!(f, "{} by {}: {}", self.verdict, self.rule, self.text)?;
         if let Some(approval) = &self.approval {
-            let time = humantime::format_duration(approval.expires_after);
-            write!(f, "\n  approval by {} within {time}", approval.group)?;
+            let time = humantime::format_duration(Duration::from_secs(approval.expires_after));
+            let people = approval.require.iter().map(|one| match one.count {
+                1 => one.group.clone(),
+                count => format!("{count} of {}", one.group),
+            });
+            write!(f, "\n  approval by {} within {time}", people.collect::<Vec<_>>().join(" and "))?;
         }
         if let Some(reason) = &self.reason {
             write!(f, "\n  reason: {reason}")?;

@@ -4,12 +4,14 @@
 //! each with its file, its line and what to write instead. A configuration that does not check does
 //! not exist: there is no way to hold a half-valid one.
 
+mod approval_file;
 mod cases;
 mod connector_file;
 mod directory;
 mod directory_file;
 mod explanation;
 mod expr;
+mod limit_file;
 mod policy;
 mod policy_file;
 mod schema;
@@ -22,9 +24,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use cases::{CaseResult, run_cases};
-pub use directory::{Agent, ComplianceReader, Directory, Member, Operator};
+pub use directory::{Agent, Authority, ComplianceReader, Directory, Member, Operator};
 pub use explanation::{Explanation, Look, Looked};
-pub use policy::{ApprovalSpec, AuditSpec, Facts, Judgement, Policy, RuleError, UnknownVerdict, Verdict};
+pub use limit_file::LimitUse;
+pub use policy::{AuditSpec, Facts, INTAKE, Judgement, Policy, RuleError, UnknownVerdict, Verdict};
 pub use tools::{AmqpConnector, Connector, Egress, HttpConnector, Reversible, Tool, ToolRegistry};
 
 /// The name under which problems of [`Sources::policy`] are reported.

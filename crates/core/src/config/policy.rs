@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -10,12 +9,16 @@ use serde_json::Value;
 
 use super::explanation::{Explanation, Look, Looked};
 use super::expr::{self, Bindings, Expression};
+use super::limit_file::{Limit, LimitUse};
 use super::tools::Tool;
+use crate::approval::ApprovalSpec;
 
 /// The rule that a judgement names when no rule matched.
 pub(super) const DEFAULT: &str = "default";
 /// The rule that a judgement names when a rule could not be evaluated.
 pub(super) const ON_ERROR: &str = "on-error";
+/// The rule that is named where a proposal is refused before the policy sees it.
+pub const INTAKE: &str = "intake";
 
 /// What the policy says about an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -62,15 +65,6 @@ impl FromStr for Verdict {
     }
 }
 
-/// Who approves, and how long they have.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ApprovalSpec {
-    /// The group of reviewers.
-    pub group: String,
-    /// How long a decision may take.
-    pub expires_after: Duration,
-}
-
 /// How often an executed action is audited, and by whom.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AuditSpec {
@@ -95,6 +89,7 @@ pub(super) struct Rule {
     pub(super) description: Option<String>,
     pub(super) when: String,
     pub(super) condition: Expression,
+    pub(super) limit: Option<Limit>,
     pub(super) then: Consequence,
 }
 
@@ -102,6 +97,7 @@ pub(super) struct Rule {
 #[derive(Debug)]
 pub struct Policy {
     pub(super) version: String,
+    pub(super) author: Option<String>,
     pub(super) digest: String,
     pub(super) text: String,
     pub(super) rules: Vec<Rule>,
@@ -142,12 +138,31 @@ pub struct Judgement<'p> {
     pub text: String,
     /// Why an action is denied.
     pub reason: Option<String>,
-    /// Who approves; given exactly when the verdict is `require_approval`.
+    /// Who approves; given when the verdict is `require_approval`, or would be if the limit were exceeded.
     pub approval: Option<&'p ApprovalSpec>,
+    /// What the action adds to the rule's limit.
+    pub limit: Option<LimitUse>,
     /// How often actions of this rule are audited once executed.
     pub audit: &'p AuditSpec,
     /// The rule that could not be evaluated; given exactly when `on-error` decided.
     pub errored: Option<RuleError>,
+}
+
+impl Judgement<'_> {
+    /// The judgement if the limit is exceeded: the stricter of the rule's verdict and the limit's.
+    #[must_use]
+    pub fn exceeded(mut self) -> Self {
+        if let Some(limit) = &self.limit {
+            self.text = format!("{}; it exceeds the limit of {}", self.text, limit.text);
+            if limit.exceeded == Verdict::Deny {
+                self.verdict = Verdict::Deny;
+                self.reason = Some(format!("it exceeds the limit of {}", limit.text));
+            } else if self.verdict == Verdict::Allow {
+                self.verdict = limit.exceeded;
+            }
+        }
+        self
+    }
 }
 
 impl Policy {
@@ -180,6 +195,11 @@ impl Policy {
     /// The version that the policy's author gave it.
     pub fn version(&self) -> &str {
         &self.version
+    }
+
+    /// Who wrote it, and therefore may not approve what it asks about.
+    pub fn author(&self) -> Option<&str> {
+        self.author.as_deref()
     }
 
     /// `sha256:` and the hex digest of [`Policy::text`].
@@ -218,34 +238,53 @@ impl Policy {
                 Ok(true) => {
                     seen(rule, Looked::Matched);
                     let text = rule.description.as_ref().unwrap_or(&rule.when).clone();
-                    return rule.then.judgement(&rule.id, text, None);
+                    let judgement = rule.then.judgement(&rule.id, text, None);
+                    return match (&rule.limit, &bindings) {
+                        (Some(limit), Ok(bindings)) => match limit.usage(bindings) {
+                            Ok(usage) => Judgement { limit: Some(usage), ..judgement },
+                            Err(message) => self.errored(rule, format!("limit: {message}")),
+                        },
+                        _ => judgement,
+                    };
                 }
                 Err(message) => {
                     seen(rule, Looked::Errored(message.clone()));
-                    let text = format!("the rule {} could not be evaluated: {message}", rule.id);
-                    let errored = RuleError { rule: rule.id.clone(), message };
-                    return self.on_error.judgement(ON_ERROR, text, Some(errored));
+                    return self.errored(rule, message);
                 }
             }
         }
         self.default.judgement(DEFAULT, "no rule matched".to_owned(), None)
     }
 
+    fn errored(&self, rule: &Rule, message: String) -> Judgement<'_> {
+        let text = format!("the rule {} could not be evaluated: {message}", rule.id);
+        let errored = RuleError { rule: rule.id.clone(), message };
+        self.on_error.judgement(ON_ERROR, text, Some(errored))
+    }
+
     /// Binds the names that the rules use, and no others.
     fn bind<'v>(&self, facts: &Facts<'v>) -> Result<Bindings<'v>, String> {
-        let mut bindings = expr::bindings()?;
-        let used = |name| self.rules.iter().any(|rule| rule.condition.roots().contains(&name));
-        for (name, value) in [("action", facts.action), ("agent", facts.agent), ("tool", facts.tool.facts())]
-        {
-            if used(name) {
-                expr::bind_fields(&mut bindings, name, value);
-            }
-        }
-        if used("now") {
-            expr::bind_time(&mut bindings, "now", facts.now);
-        }
-        Ok(bindings)
+        bind(facts, |name| {
+            self.rules.iter().any(|rule| {
+                let limits = rule.limit.iter().flat_map(Limit::roots);
+                rule.condition.roots().iter().chain(limits).any(|root| *root == name)
+            })
+        })
     }
+}
+
+/// Binds those of the names of [`Facts`] that are used.
+pub(super) fn bind<'v>(facts: &Facts<'v>, used: impl Fn(&str) -> bool) -> Result<Bindings<'v>, String> {
+    let mut bindings = expr::bindings()?;
+    for (name, value) in [("action", facts.action), ("agent", facts.agent), ("tool", facts.tool.facts())] {
+        if used(name) {
+            expr::bind_fields(&mut bindings, name, value);
+        }
+    }
+    if used("now") {
+        expr::bind_time(&mut bindings, "now", facts.now);
+    }
+    Ok(bindings)
 }
 
 impl Consequence {
@@ -256,6 +295,7 @@ impl Consequence {
             text,
             reason: self.reason.clone(),
             approval: self.approval.as_ref(),
+            limit: None,
             audit: &self.audit,
             errored,
         }

@@ -1,54 +1,72 @@
 //! `policy.yaml` as it is written, and its way to a checked [`Policy`].
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 use sha2::{Digest, Sha256};
 
-use super::directory::{Directory, Member};
+use super::approval_file::{OnExpiry, RawApproval, RawEscalation, RawRequirement};
+use super::directory::Directory;
 use super::expr::{CONDITION, Expression};
-use super::policy::{ApprovalSpec, AuditSpec, Consequence, DEFAULT, ON_ERROR, Policy, Rule, Verdict};
+use super::limit_file::RawLimit;
+use super::policy::{AuditSpec, Consequence, DEFAULT, INTAKE, ON_ERROR, Policy, Rule, Verdict};
 use super::tools::ToolRegistry;
 use super::yaml::{self, Problems, line};
 use super::{POLICY_FILE, Problem};
+use crate::message::Decision;
 
 const MAX_RULES: usize = 500;
 const MAX_TEXT_CHARS: usize = 1_000;
-const LEAST_EXPIRY: Duration = Duration::from_secs(1);
-const MOST_EXPIRY: Duration = Duration::from_secs(30 * 24 * 3600);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawPolicy {
     version: Spanned<String>,
-    default: Spanned<RawConsequence>,
-    on_error: Spanned<RawConsequence>,
-    rules: Vec<RawRule>,
+    author: Option<Spanned<String>>,
+    default: Spanned<RawRule>,
+    on_error: Spanned<RawRule>,
+    rules: Vec<Spanned<RawRule>>,
 }
 
+/// A rule; `default` and `on_error` are rules without `id` and `when`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawRule {
-    id: Spanned<String>,
+    id: Option<Spanned<String>>,
     description: Option<Spanned<String>>,
-    when: Spanned<String>,
+    when: Option<Spanned<String>>,
     verdict: Spanned<Verdict>,
-    group: Option<Spanned<String>>,
-    expires_after: Option<Spanned<String>>,
     reason: Option<Spanned<String>>,
     audit: RawAudit,
+    limit: Option<Spanned<RawLimit>>,
+    group: Option<Spanned<String>>,
+    require: Option<Spanned<Vec<RawRequirement>>>,
+    expires_after: Option<Spanned<String>>,
+    on_expiry: Option<Spanned<OnExpiry>>,
+    escalate: Option<Spanned<Vec<RawEscalation>>>,
+    reject_after: Option<Spanned<u32>>,
+    decisions: Option<Spanned<Vec<Decision>>>,
+    reason_codes: Option<Spanned<Vec<Spanned<String>>>>,
+    edit_counts: Option<Spanned<bool>>,
+    exclude: Option<Spanned<String>>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawConsequence {
-    verdict: Spanned<Verdict>,
-    group: Option<Spanned<String>>,
-    expires_after: Option<Spanned<String>>,
-    reason: Option<Spanned<String>>,
-    audit: RawAudit,
+impl RawRule {
+    fn take_approval(&mut self) -> RawApproval {
+        RawApproval {
+            group: self.group.take(),
+            require: self.require.take(),
+            expires_after: self.expires_after.take(),
+            on_expiry: self.on_expiry.take(),
+            escalate: self.escalate.take(),
+            reject_after: self.reject_after.take(),
+            decisions: self.decisions.take(),
+            reason_codes: self.reason_codes.take(),
+            edit_counts: self.edit_counts.take(),
+            exclude: self.exclude.take(),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -61,7 +79,8 @@ struct RawAudit {
 /// Names in the policy that other files declare.
 #[derive(Debug, Default)]
 pub(super) struct References {
-    approving: BTreeMap<String, u64>,
+    /// How many people of a group must approve, and where it says so.
+    approving: BTreeMap<String, (u32, u64)>,
     auditing: BTreeMap<String, u64>,
     tools: BTreeMap<String, u64>,
 }
@@ -71,10 +90,13 @@ pub(super) fn parse(text: &str) -> Result<(Policy, References), Vec<Problem>> {
     let raw: RawPolicy = yaml::read(POLICY_FILE, text)?;
     let mut reader = Reader { problems: Problems::new(POLICY_FILE), references: References::default() };
     reader.version(&raw.version);
+    if let Some(author) = &raw.author {
+        reader.problems.id("a person", author);
+    }
     reader.on_error(&raw.on_error.value);
     reader.unique_ids(&raw.rules);
-    let default = reader.consequence(raw.default.value);
-    let on_error = reader.consequence(raw.on_error.value);
+    let default = reader.fallback(raw.default);
+    let on_error = reader.fallback(raw.on_error);
     let rules = raw.rules.into_iter().map(|rule| reader.rule(rule)).collect::<Vec<_>>();
     let Reader { problems, references } = reader;
     let (Some(default), Some(on_error), Some(rules)) = (default, on_error, rules.into_iter().collect())
@@ -82,8 +104,15 @@ pub(super) fn parse(text: &str) -> Result<(Policy, References), Vec<Problem>> {
         return problems.refused();
     };
     let digest = format!("sha256:{}", hex(&Sha256::digest(text.as_bytes())));
-    let policy =
-        Policy { version: raw.version.value, digest, text: text.to_owned(), rules, default, on_error };
+    let policy = Policy {
+        version: raw.version.value,
+        author: raw.author.map(|author| author.value),
+        digest,
+        text: text.to_owned(),
+        rules,
+        default,
+        on_error,
+    };
     problems.unless_found((policy, references))
 }
 
@@ -91,9 +120,10 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-struct Reader {
-    problems: Problems,
-    references: References,
+/// Reads the parts of a policy and keeps what is wrong with them.
+pub(super) struct Reader {
+    pub(super) problems: Problems,
+    pub(super) references: References,
 }
 
 impl Reader {
@@ -104,7 +134,7 @@ impl Reader {
         }
     }
 
-    fn on_error(&mut self, raw: &RawConsequence) {
+    fn on_error(&mut self, raw: &RawRule) {
         if raw.verdict.value == Verdict::Allow {
             self.problems.add(
                 line(&raw.verdict),
@@ -114,21 +144,18 @@ impl Reader {
         }
     }
 
-    fn unique_ids(&mut self, rules: &[RawRule]) {
+    fn unique_ids(&mut self, rules: &[Spanned<RawRule>]) {
         if let Some(rule) = rules.get(MAX_RULES) {
             let message = format!("there are {} rules", rules.len());
-            self.problems.add(line(&rule.id), message, format!("keep it within {MAX_RULES}"));
+            self.problems.add(line(rule), message, format!("keep it within {MAX_RULES}"));
         }
         let mut seen = BTreeMap::new();
-        for RawRule { id, .. } in rules {
+        for id in rules.iter().filter_map(|rule| rule.value.id.as_ref()) {
             self.problems.id("a rule", id);
-            if [DEFAULT, ON_ERROR].contains(&id.value.as_str()) {
+            if [DEFAULT, ON_ERROR, INTAKE].contains(&id.value.as_str()) {
                 let message = format!("the rule id {:?} is reserved", id.value);
-                self.problems.add(
-                    line(id),
-                    message,
-                    "choose another: judgements by default: and on_error: use it",
-                );
+                let help = "choose another: what no rule of yours decided is recorded under it";
+                self.problems.add(line(id), message, help);
             }
             if let Some(first) = seen.insert(id.value.as_str(), line(id)) {
                 let message = format!("the rule id {:?} is already used in line {first}", id.value);
@@ -137,18 +164,46 @@ impl Reader {
         }
     }
 
-    fn rule(&mut self, raw: RawRule) -> Option<Rule> {
-        let RawRule { id, description, when, verdict, group, expires_after, reason, audit } = raw;
-        let then = self.consequence(RawConsequence { verdict, group, expires_after, reason, audit });
+    /// `default` or `on_error`: what follows when no rule decides.
+    fn fallback(&mut self, raw: Spanned<RawRule>) -> Option<Consequence> {
+        let named = [("id", raw.value.id.as_ref()), ("when", raw.value.when.as_ref())];
+        for (field, given) in named.into_iter().filter_map(|(field, given)| Some((field, given?))) {
+            let help = "remove it: default and on_error are no rules that could match";
+            self.problems.add(line(given), format!("{field} stands outside of rules"), help);
+        }
+        if let Some(limit) = &raw.value.limit {
+            self.problems.add(line(limit), "a limit stands outside of rules", "move it to a rule");
+        }
+        self.consequence(raw.value)
+    }
+
+    fn rule(&mut self, raw: Spanned<RawRule>) -> Option<Rule> {
+        let at = line(&raw);
+        let mut raw = raw.value;
+        let (id, when) = (raw.id.take(), raw.when.take());
+        for (field, missing) in [("id", id.is_none()), ("when", when.is_none())] {
+            if missing {
+                self.problems.add(at, format!("the rule has no {field}"), "add the field");
+            }
+        }
+        let description = raw.description.take();
         if let Some(description) = &description {
             self.short("description", description);
         }
+        let limit = raw.limit.take().map(|limit| self.limit(limit));
+        let exceeded = limit.as_ref().and_then(|limit| limit.as_ref()).map(|limit| limit.exceeded);
+        let then = self.consequence_or(raw, exceeded);
+        let (id, when) = id.zip(when)?;
         let condition = self.condition(&id.value, &when)?;
         for tool in condition.tools() {
             self.references.tools.entry(tool.clone()).or_insert(line(&when));
         }
         let description = description.map(|description| description.value);
-        Some(Rule { id: id.value, description, when: when.value, condition, then: then? })
+        let limit = match limit {
+            Some(limit) => Some(limit?),
+            None => None,
+        };
+        Some(Rule { id: id.value, description, when: when.value, condition, limit, then: then? })
     }
 
     fn condition(&mut self, rule: &str, when: &Spanned<String>) -> Option<Expression> {
@@ -164,10 +219,25 @@ impl Reader {
         }
     }
 
-    fn consequence(&mut self, raw: RawConsequence) -> Option<Consequence> {
+    fn consequence(&mut self, raw: RawRule) -> Option<Consequence> {
+        self.consequence_or(raw, None)
+    }
+
+    /// What a rule leads to; `exceeded` is what its limit leads to, which may need an approval as well.
+    fn consequence_or(&mut self, mut raw: RawRule, exceeded: Option<Verdict>) -> Option<Consequence> {
         let verdict = raw.verdict.value;
         let at = line(&raw.verdict);
-        let approval = self.approval(at, verdict, raw.group, raw.expires_after);
+        let asked = raw.take_approval();
+        let asks = [Some(verdict), exceeded].contains(&Some(Verdict::RequireApproval));
+        let approval = match (asks, asked.given()) {
+            (true, _) => Some(self.approval(at, asked)?),
+            (false, None) => None,
+            (false, Some((field, at))) => {
+                let message = format!("{verdict} has {field}");
+                self.problems.add(at, message, "remove it: only require_approval has it");
+                None
+            }
+        };
         match (&raw.reason, verdict) {
             (None, Verdict::Deny) => {
                 self.problems.add(at, "deny has no reason", "add reason: what the agent is told");
@@ -181,39 +251,7 @@ impl Reader {
         }
         let audit = self.audit(raw.audit);
         let reason = raw.reason.map(|reason| reason.value);
-        let complete = approval.is_some() == (verdict == Verdict::RequireApproval);
-        complete.then_some(Consequence { verdict, reason, approval, audit })
-    }
-
-    fn approval(
-        &mut self,
-        at: u64,
-        verdict: Verdict,
-        group: Option<Spanned<String>>,
-        expires_after: Option<Spanned<String>>,
-    ) -> Option<ApprovalSpec> {
-        if verdict != Verdict::RequireApproval {
-            for (field, given) in [("group", &group), ("expires_after", &expires_after)] {
-                if let Some(given) = given {
-                    let message = format!("{verdict} has {field}");
-                    self.problems.add(line(given), message, "remove it: only require_approval has it");
-                }
-            }
-            return None;
-        }
-        for (field, example, missing) in
-            [("group", "supervisors", group.is_none()), ("expires_after", "30m", expires_after.is_none())]
-        {
-            if missing {
-                let message = format!("require_approval has no {field}");
-                self.problems.add(at, message, format!("add {field}: {example}"));
-            }
-        }
-        let (group, expires_after) = group.zip(expires_after)?;
-        let expires_after =
-            self.problems.duration("expires_after", &expires_after, LEAST_EXPIRY, MOST_EXPIRY);
-        self.references.approving.entry(group.value.clone()).or_insert(line(&group));
-        Some(ApprovalSpec { group: group.value, expires_after })
+        Some(Consequence { verdict, reason, approval, audit })
     }
 
     fn audit(&mut self, raw: RawAudit) -> AuditSpec {
@@ -236,26 +274,37 @@ impl Reader {
 }
 
 impl References {
-    /// Every group must have somebody who can serve it: an approval that nobody may decide would
+    /// A group that must approve, with so many people.
+    pub(super) fn approving(&mut self, group: &Spanned<String>, count: u32) {
+        let entry = self.approving.entry(group.value.clone()).or_insert((count, line(group)));
+        if count > entry.0 {
+            *entry = (count, line(group));
+        }
+    }
+
+    /// Every group must have people enough to serve it: an approval that nobody may decide would
     /// only ever expire, an audit that nobody may judge would never be.
     pub(super) fn check_groups(&self, directory: &Directory) -> Vec<Problem> {
-        let uses = [
-            (&self.approving, "reviewer", directory.reviewers()),
-            (&self.auditing, "auditor", directory.auditors()),
-        ];
+        let approving = self.approving.iter().map(|(group, (count, at))| (group, *count, *at));
+        let auditing = self.auditing.iter().map(|(group, at)| (group, 1, *at));
+        let uses = approving
+            .map(|used| (used, "reviewer", directory.reviewers()))
+            .chain(auditing.map(|used| (used, "auditor", directory.auditors())));
         let mut problems = Vec::new();
-        for (groups, role, members) in uses {
-            for (group, &at) in groups {
-                let serves = |member: &Member| member.groups.contains(group);
-                if !directory.groups().contains(group) {
-                    let message = format!("unknown group {group:?}");
-                    let help = "declare it under groups: in directory.yaml, or use a declared one";
-                    problems.push(Problem::new(POLICY_FILE, at, message, help));
-                } else if !members.iter().any(serves) {
-                    let message = format!("the group {group:?} has no {role}");
-                    let help = format!("add it to the groups of a {role} in directory.yaml");
-                    problems.push(Problem::new(POLICY_FILE, at, message, help));
-                }
+        for ((group, count, at), role, members) in uses {
+            let there = members.iter().filter(|member| member.groups.contains(group)).count();
+            if !directory.groups().contains(group) {
+                let message = format!("unknown group {group:?}");
+                let help = "declare it under groups: in directory.yaml, or use a declared one";
+                problems.push(Problem::new(POLICY_FILE, at, message, help));
+            } else if there == 0 {
+                let message = format!("the group {group:?} has no {role}");
+                let help = format!("add it to the groups of a {role} in directory.yaml");
+                problems.push(Problem::new(POLICY_FILE, at, message, help));
+            } else if there < count as usize {
+                let message = format!("the group {group:?} has {there} people, and {count} must approve");
+                let help = format!("add it to the groups of more {role}s in directory.yaml");
+                problems.push(Problem::new(POLICY_FILE, at, message, help));
             }
         }
         problems

@@ -4,7 +4,7 @@ WITH measured AS (
          CASE a.verdict WHEN 'require_approval' THEN 'approval' WHEN 'allow' THEN 'audit' ELSE 'deny' END AS pattern,
          a.state,
          a.started_at IS NOT NULL AS executed,
-         p.decided_by IS NOT NULL AS reviewed,
+         EXISTS (SELECT FROM decisions d WHERE d.action = a.id) AS reviewed,
          p.state = 'rejected' AS prevented,
          u.id IS NOT NULL AS audited,
          u.state = 'judged' AS judged,

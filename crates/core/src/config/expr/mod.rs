@@ -50,6 +50,18 @@ pub(super) static CONDITION: Scope = Scope {
     whole_objects: false,
 };
 
+/// Who may not decide.
+pub(super) static EXCLUSION: Scope = Scope {
+    roots: &[
+        Root { name: "action", fields: CONDITION.roots[0].fields },
+        Root { name: "agent", fields: CONDITION.roots[1].fields },
+        Root { name: "tool", fields: CONDITION.roots[2].fields },
+        Root { name: "now", fields: &[] },
+        Root { name: "reviewer", fields: &["id", "groups"] },
+    ],
+    whole_objects: false,
+};
+
 /// Arguments of a compensating action.
 pub(super) static COMPENSATION: Scope = Scope {
     roots: &[

@@ -1,0 +1,381 @@
+//! An approval request: who must approve, who may decide, until when, and what a decision does to it.
+//!
+//! **A request is satisfied only by distinct people who fill every required place, on the exact digest that the
+//! request shows.** Everything that can happen to a request goes through [`Request::apply`].
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    str::FromStr,
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::message::Decision;
+
+/// So many distinct people of a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Requirement {
+    /// The group.
+    pub group: String,
+    /// How many of it; at least 1.
+    pub count: u32,
+}
+
+/// After a while, another group may decide as well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Escalation {
+    /// Seconds after the request was opened.
+    pub after: u64,
+    /// Its members count for every required group.
+    pub also: String,
+}
+
+/// What a request asks for. Fixed when it is opened, except that a new policy can make it stricter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApprovalSpec {
+    /// All of them, each filled by people of its own.
+    pub require: Vec<Requirement>,
+    /// So many rejections end it.
+    pub reject_after: u32,
+    /// Seconds after opening when it runs out.
+    pub expires_after: u64,
+    /// Who else may decide, and when, in order of time.
+    pub escalate: Vec<Escalation>,
+    /// What may be decided.
+    pub decisions: Vec<Decision>,
+    /// Codes that a rejection must choose its reason from; where there are none, a text is enough.
+    pub reason_codes: Vec<String>,
+    /// Whether who edits an action has thereby approved it.
+    pub edit_counts: bool,
+    /// CEL over the action and the reviewer: where one holds, the reviewer may not decide.
+    pub exclude: Vec<String>,
+}
+
+impl ApprovalSpec {
+    /// When a request opened at `opened` runs out.
+    pub fn deadline(&self, opened: DateTime<Utc>) -> DateTime<Utc> {
+        let seconds = i64::try_from(self.expires_after).unwrap_or(i64::MAX);
+        TimeDelta::try_seconds(seconds)
+            .and_then(|after| opened.checked_add_signed(after))
+            .unwrap_or(DateTime::<Utc>::MAX_UTC)
+    }
+
+    /// The groups that may decide at `now`: the required ones, and those that it has escalated to.
+    pub fn groups(&self, opened: DateTime<Utc>, now: DateTime<Utc>) -> BTreeSet<&str> {
+        let required = self.require.iter().map(|requirement| requirement.group.as_str());
+        required.chain(self.escalated(opened, now)).collect()
+    }
+
+    fn escalated(&self, opened: DateTime<Utc>, now: DateTime<Utc>) -> impl Iterator<Item = &str> {
+        let waited = u64::try_from((now - opened).num_seconds()).unwrap_or(0);
+        self.escalate.iter().filter(move |step| step.after <= waited).map(|step| step.also.as_str())
+    }
+
+    /// How many people must approve in all.
+    pub fn quorum(&self) -> u32 {
+        self.require.iter().map(|requirement| requirement.count).sum()
+    }
+
+    /// The strictest of both: every group and count of either, the fewest rejections, the earliest end, only the
+    /// decisions that both allow, only the escalations that both know, every exclusion of either.
+    pub fn union(&self, other: &Self) -> Self {
+        let mut require = self.require.clone();
+        for theirs in &other.require {
+            match require.iter_mut().find(|mine| mine.group == theirs.group) {
+                Some(mine) => mine.count = mine.count.max(theirs.count),
+                None => require.push(theirs.clone()),
+            }
+        }
+        let escalate = self.escalate.iter().filter_map(|mine| {
+            let theirs = other.escalate.iter().find(|theirs| theirs.also == mine.also)?;
+            Some(Escalation { after: mine.after.max(theirs.after), also: mine.also.clone() })
+        });
+        let mut escalate: Vec<Escalation> = escalate.collect();
+        escalate.sort_by_key(|step| step.after);
+        let both = |decision: &Decision| other.decisions.contains(decision);
+        let merged = |mine: &[String], theirs: &[String]| {
+            let new = theirs.iter().filter(|text| !mine.contains(text));
+            mine.iter().chain(new).cloned().collect::<Vec<_>>()
+        };
+        Self {
+            require,
+            reject_after: self.reject_after.min(other.reject_after),
+            expires_after: self.expires_after.min(other.expires_after),
+            escalate,
+            decisions: self.decisions.iter().copied().filter(both).collect(),
+            reason_codes: merged(&self.reason_codes, &other.reason_codes),
+            edit_counts: self.edit_counts && other.edit_counts,
+            exclude: merged(&self.exclude, &other.exclude),
+        }
+    }
+
+    /// Whether these people fill every required place, each person at most one.
+    ///
+    /// A maximum bipartite matching of people to places by augmenting paths (Kuhn 1955): counting per group would
+    /// let one person in two groups stand for two.
+    pub fn satisfied(&self, people: &[BTreeSet<String>], opened: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+        let escalated: BTreeSet<&str> = self.escalated(opened, now).collect();
+        let places: Vec<&str> = self
+            .require
+            .iter()
+            .flat_map(|requirement| {
+                std::iter::repeat_n(requirement.group.as_str(), requirement.count as usize)
+            })
+            .collect();
+        if people.len() < places.len() {
+            return false;
+        }
+        let fits = |person: usize, place: usize| {
+            people[person].contains(places[place])
+                || people[person].iter().any(|group| escalated.contains(group.as_str()))
+        };
+        let mut taken: Vec<Option<usize>> = vec![None; people.len()];
+        (0..places.len()).all(|place| {
+            let mut tried = vec![false; people.len()];
+            seat(place, &fits, &mut taken, &mut tried)
+        })
+    }
+}
+
+/// Finds a person for `place`, moving others to another place where they fit.
+fn seat(
+    place: usize,
+    fits: &impl Fn(usize, usize) -> bool,
+    taken: &mut [Option<usize>],
+    tried: &mut [bool],
+) -> bool {
+    for person in 0..taken.len() {
+        if !fits(person, place) || std::mem::replace(&mut tried[person], true) {
+            continue;
+        }
+        let free = match taken[person] {
+            None => true,
+            Some(other) => seat(other, fits, taken, tried),
+        };
+        if free {
+            taken[person] = Some(place);
+            return true;
+        }
+    }
+    false
+}
+
+/// Where a request stands. Stored in `approvals.state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RequestState {
+    /// It can be decided.
+    Open,
+    /// Its quorum is there.
+    Approved,
+    /// Enough have rejected it, or one has responded.
+    Rejected,
+    /// Its time ran out.
+    Expired,
+    /// Nobody needs to decide any more: another request has taken its place, or the action has ended.
+    Closed,
+}
+
+impl RequestState {
+    /// Every state.
+    pub const ALL: [RequestState; 5] = [
+        RequestState::Open,
+        RequestState::Approved,
+        RequestState::Rejected,
+        RequestState::Expired,
+        RequestState::Closed,
+    ];
+
+    /// The word used in the database and on the screen.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Approved => "approved",
+            Self::Rejected => "rejected",
+            Self::Expired => "expired",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// The stored word is none of the known ones.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is no state of an approval request")]
+pub struct UnknownRequestState(String);
+
+impl FromStr for RequestState {
+    type Err = UnknownRequestState;
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|state| state.as_str() == s).ok_or_else(|| UnknownRequestState(s.into()))
+    }
+}
+
+/// What happens to a request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RequestEvent {
+    /// A person decides on what has this digest. That they may is known already.
+    Decided {
+        /// Who.
+        reviewer: String,
+        /// What.
+        decision: Decision,
+        /// The digest that they saw.
+        digest: [u8; 32],
+    },
+    /// A deadline may have passed.
+    Lapsed,
+    /// The agent withdrew the action, or policy ended it.
+    Closed,
+    /// A new policy asks as well: the strictest of both holds from now on.
+    Asked(ApprovalSpec),
+}
+
+/// Why an event has no effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// It has ended.
+    #[error("the request is {}", .0.as_str())]
+    NotOpen(RequestState),
+    /// Its time is up: it has just become [`RequestState::Expired`].
+    #[error("the request ran out before the decision was applied")]
+    Expired,
+    /// The reviewer saw something else.
+    #[error("this is not the digest of what would be executed")]
+    DigestMismatch,
+    /// The rule does not allow it.
+    #[error("the rule does not allow {}", .0.as_str())]
+    NotAllowed(Decision),
+    /// The same person has decided otherwise.
+    #[error("you have decided this request already")]
+    AlreadyDecided,
+    /// No deadline has passed.
+    #[error("no deadline has passed")]
+    NotYet,
+}
+
+impl Refused {
+    /// For programs.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::NotOpen(_) => "not_open",
+            Self::Expired => "expired",
+            Self::DigestMismatch => "digest_mismatch",
+            Self::NotAllowed(_) => "not_allowed",
+            Self::AlreadyDecided => "already_decided",
+            Self::NotYet => "not_yet",
+        }
+    }
+}
+
+/// A request and the decisions that were made on it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// What it asks for.
+    pub spec: ApprovalSpec,
+    /// What is to be approved.
+    pub digest: [u8; 32],
+    /// Since when.
+    pub opened_at: DateTime<Utc>,
+    /// Until when.
+    pub expires_at: DateTime<Utc>,
+    /// Where it stands.
+    pub state: RequestState,
+    /// Who approved or rejected; nobody twice.
+    pub votes: BTreeMap<String, Decision>,
+}
+
+impl Request {
+    /// A request that has just been opened.
+    pub fn open(spec: ApprovalSpec, digest: [u8; 32], now: DateTime<Utc>) -> Self {
+        let expires_at = spec.deadline(now);
+        let (state, votes) = (RequestState::Open, BTreeMap::new());
+        Self { spec, digest, opened_at: now, expires_at, state, votes }
+    }
+
+    /// Who has voted so.
+    pub fn voters(&self, decision: Decision) -> impl Iterator<Item = &str> {
+        self.votes.iter().filter(move |(_, vote)| **vote == decision).map(|(id, _)| id.as_str())
+    }
+
+    /// The state after `event` at `now`. `counts` gives the groups of a person whose approval counts now: it knows
+    /// the directory, the separation of duties and the limits of authority.
+    ///
+    /// `now` is the database's clock under the action's row lock: a deadline that has passed wins over whatever
+    /// else arrives. An `edit` ends the request, because what it asks about is no longer what would run; whoever
+    /// applies it opens another. A `respond` ends it as rejected.
+    ///
+    /// # Errors
+    /// Where the event has no place; nothing has changed then, unless the request has just expired.
+    pub fn apply(
+        &mut self,
+        event: RequestEvent,
+        now: DateTime<Utc>,
+        counts: &impl Fn(&str) -> Option<BTreeSet<String>>,
+    ) -> Result<RequestState, Refused> {
+        if self.state != RequestState::Open {
+            return Err(Refused::NotOpen(self.state));
+        }
+        if now >= self.expires_at {
+            self.state = RequestState::Expired;
+            return match event {
+                RequestEvent::Lapsed => Ok(self.state),
+                _ => Err(Refused::Expired),
+            };
+        }
+        match event {
+            RequestEvent::Lapsed => return Err(Refused::NotYet),
+            RequestEvent::Closed => self.state = RequestState::Closed,
+            RequestEvent::Asked(spec) => {
+                self.spec = self.spec.union(&spec);
+                self.expires_at = self.expires_at.min(self.spec.deadline(self.opened_at));
+            }
+            RequestEvent::Decided { reviewer, decision, digest } => {
+                self.vote(reviewer, decision, digest)?;
+                self.state = self.outcome(decision, now, counts);
+            }
+        }
+        Ok(self.state)
+    }
+
+    fn vote(&mut self, reviewer: String, decision: Decision, digest: [u8; 32]) -> Result<(), Refused> {
+        if digest != self.digest {
+            return Err(Refused::DigestMismatch);
+        }
+        if !self.spec.decisions.contains(&decision) {
+            return Err(Refused::NotAllowed(decision));
+        }
+        match self.votes.get(&reviewer) {
+            Some(before) if *before != decision => return Err(Refused::AlreadyDecided),
+            _ => self.votes.insert(reviewer, decision),
+        };
+        Ok(())
+    }
+
+    fn outcome(
+        &self,
+        decision: Decision,
+        now: DateTime<Utc>,
+        counts: &impl Fn(&str) -> Option<BTreeSet<String>>,
+    ) -> RequestState {
+        match decision {
+            Decision::Approve => {
+                let people: Vec<_> = self.voters(Decision::Approve).filter_map(counts).collect();
+                match self.spec.satisfied(&people, self.opened_at, now) {
+                    true => RequestState::Approved,
+                    false => RequestState::Open,
+                }
+            }
+            Decision::Reject if self.rejections() < self.spec.reject_after => RequestState::Open,
+            Decision::Reject | Decision::Respond => RequestState::Rejected,
+            Decision::Edit => RequestState::Closed,
+        }
+    }
+
+    fn rejections(&self) -> u32 {
+        u32::try_from(self.voters(Decision::Reject).count()).unwrap_or(u32::MAX)
+    }
+}
+
+#[cfg(test)]
+#[path = "approval_tests.rs"]
+mod tests;

@@ -1,0 +1,77 @@
+//! Who may decide: the right group, nobody who asks or is served, nobody excluded, within their authority.
+
+use std::collections::BTreeSet;
+
+use countersign_core::{
+    approval::{ApprovalSpec, Request},
+    config::{Facts, Member, Tool},
+    proposal::Proposal,
+};
+
+use crate::{author::Anonymous as Complaint, judge::Court};
+
+/// An action before those who may decide it.
+pub(crate) struct Bench<'a> {
+    court: &'a Court<'a>,
+    agent: &'a str,
+    facts: Facts<'a>,
+}
+
+impl<'a> Bench<'a> {
+    pub(crate) fn new(court: &'a Court<'a>, agent: &'a str, proposal: &'a Proposal, tool: &'a Tool) -> Self {
+        let facts = Facts { action: &proposal.action, agent: &proposal.agent, tool, now: court.now };
+        Self { court, agent, facts }
+    }
+
+    /// Everything that must hold of who decides.
+    pub(crate) fn may(&self, reviewer: &Member, request: &Request) -> Result<(), Complaint> {
+        let groups = request.spec.groups(request.opened_at, self.court.now);
+        if !reviewer.groups.iter().any(|group| groups.contains(group.as_str())) {
+            let groups: Vec<&str> = groups.into_iter().collect();
+            return Err(("not_in_group", format!("only {} may decide this", groups.join(" and "))));
+        }
+        self.independent(reviewer, &request.spec)
+    }
+
+    /// The groups of a person whose approval counts, or nothing.
+    pub(crate) fn counting<'s>(
+        &'s self,
+        spec: &'s ApprovalSpec,
+    ) -> impl Fn(&str) -> Option<BTreeSet<String>> + 's {
+        move |id: &str| {
+            let reviewer = self.court.governed.configuration.directory.reviewer(id)?;
+            self.independent(reviewer, spec).ok()?;
+            Some(reviewer.groups.clone())
+        }
+    }
+
+    fn independent(&self, reviewer: &Member, spec: &ApprovalSpec) -> Result<(), Complaint> {
+        if self.is_requester(reviewer) {
+            return Err(("requester", "who asks, or is served by it, may not decide it".into()));
+        }
+        let governed = self.court.governed;
+        if governed.configuration.policy.author() == Some(&reviewer.id) || governed.applied_by == reviewer.id
+        {
+            return Err((
+                "policy_author",
+                "who wrote or applied the policy may not decide what it asks".into(),
+            ));
+        }
+        if spec.exclude.iter().any(|exclusion| reviewer.excluded(exclusion, &self.facts)) {
+            return Err(("excluded", "the rule excludes you from deciding this".into()));
+        }
+        reviewer.within_authority(&self.facts).map_err(|reach| ("beyond_authority", reach))
+    }
+
+    /// The requester in every shape: the agent's owner, or the person on whose behalf it acts.
+    fn is_requester(&self, reviewer: &Member) -> bool {
+        let agent = self.court.governed.configuration.directory.agent(self.agent);
+        if agent.and_then(|agent| agent.owner.as_deref()) == Some(&reviewer.id) {
+            return true;
+        }
+        let served =
+            self.facts.agent.get("on_behalf_of").and_then(serde_json::Value::as_str).unwrap_or_default();
+        // `customer:mia` and `mia` are the same person.
+        served == reviewer.id || served.rsplit(':').next() == Some(&reviewer.id)
+    }
+}

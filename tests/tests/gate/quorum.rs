@@ -1,0 +1,306 @@
+//! Approvals of more than one person: quorum, separation of duties, authority, edits, escalation.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, ensure};
+use countersign_broker::{publisher::Publisher, reader::Reader};
+use countersign_core::{
+    action::Outcome,
+    message::{ApprovalRequest, Decision, DecisionData},
+};
+use countersign_testkit::{
+    clients::{Agent, decide, decided, proposal},
+    wait::eventually,
+};
+use countersign_tests::{Gate, LIMIT, answer, config, expect};
+use serde_json::{Value, json};
+
+use crate::governance::folder;
+
+/// A gate with somebody of risk who reads the requests, and an agent that pays.
+struct Payments {
+    gate: Gate,
+    agent: Agent,
+    requests: Reader,
+}
+
+impl Payments {
+    async fn start() -> anyhow::Result<Self> {
+        let gate = Gate::start().await?;
+        let agent = gate.agent("one").await?;
+        let requests =
+            Reader::open(gate.system.url("reviewer-rob")?, "test", "countersign.approvals.risk").await?;
+        Ok(Self { gate, agent, requests })
+    }
+
+    async fn pay(&mut self, id: &str, amount: &str) -> anyhow::Result<ApprovalRequest> {
+        self.agent.propose(id, "pay", json!({"amount": amount})).await?;
+        self.asked().await
+    }
+
+    async fn asked(&mut self) -> anyhow::Result<ApprovalRequest> {
+        Ok(self.requests.next::<ApprovalRequest>(LIMIT).await?.context("no request came")?.data)
+    }
+
+    async fn says(&self, who: &str, data: DecisionData) -> anyhow::Result<()> {
+        let user = format!("reviewer-{who}");
+        Ok(Publisher::connect(self.gate.system.url(&user)?, who).await?.publish(&[decided(data)]).await?)
+    }
+
+    async fn approves(&self, who: &str, asked: &ApprovalRequest) -> anyhow::Result<()> {
+        self.says(who, said(asked, Decision::Approve)).await
+    }
+
+    async fn recorded(&self, count: i64) -> anyhow::Result<()> {
+        self.gate.reaches("SELECT count(*) FROM decisions", count).await
+    }
+
+    async fn refused(&self, code: &str) -> anyhow::Result<()> {
+        let sql = format!(
+            "SELECT count(*) FROM evidence WHERE kind = 'decision.refused' AND body->>'code' = '{code}'"
+        );
+        self.gate.reaches(&sql, 1).await?;
+        let executed = self.gate.count("SELECT count(*) FROM actions WHERE started_at IS NOT NULL").await?;
+        ensure!(executed == 0 && self.gate.tools.calls() == 0, "executed after {code}");
+        Ok(())
+    }
+}
+
+fn said(asked: &ApprovalRequest, decision: Decision) -> DecisionData {
+    DecisionData {
+        approval: asked.approval,
+        digest: asked.digest.clone(),
+        decision,
+        reason_code: None,
+        reason: None,
+        arguments: None,
+    }
+}
+
+#[tokio::test]
+async fn two_of_treasury_and_one_of_risk_are_three_people() -> anyhow::Result<()> {
+    let mut payments = Payments::start().await?;
+    let asked = payments.pay("p-1", "500").await?;
+    ensure!(asked.quorum == 3 && asked.require.len() == 2 && asked.groups == ["risk", "treasury"]);
+    // Bea is in both groups, and one person.
+    for who in ["bea", "tara"] {
+        payments.approves(who, &asked).await?;
+    }
+    payments.recorded(2).await?;
+    // The same again changes nothing, and is no second person.
+    payments.approves("bea", &asked).await?;
+    payments.gate.reaches("SELECT count(*) FROM evidence WHERE kind = 'decision.repeated'", 1).await?;
+    ensure!(payments.gate.tools.calls() == 0);
+    payments.approves("tom", &asked).await?;
+    let outcome = expect(&mut payments.agent, "p-1", Outcome::Succeeded).await?;
+    ensure!(outcome.approvers == ["bea", "tara", "tom"], "{:?}", outcome.approvers);
+    payments.gate.close().await
+}
+
+#[tokio::test]
+async fn each_decision_that_may_not_count_is_refused_with_its_code() -> anyhow::Result<()> {
+    let mut payments = Payments::start().await?;
+    let large = payments.pay("large", "60000").await?;
+    payments.approves("tara", &large).await?;
+    payments.refused("beyond_authority").await?;
+    payments.approves("tess", &large).await?;
+    payments.refused("excluded").await?;
+    payments.approves("otto", &large).await?;
+    payments.refused("not_in_group").await?;
+    payments.approves("mara", &large).await?;
+    let reject = |code: Option<&str>| DecisionData {
+        reason_code: code.map(str::to_owned),
+        ..said(&large, Decision::Reject)
+    };
+    payments.says("tom", reject(None)).await?;
+    payments.refused("reason_missing").await?;
+    payments.says("tom", reject(Some("bad_mood"))).await?;
+    payments.refused("reason_unknown").await?;
+    payments
+        .says("tom", DecisionData { digest: "sha256:0".into(), ..said(&large, Decision::Approve) })
+        .await?;
+    payments.refused("digest_mismatch").await?;
+    payments.says("tom", said(&large, Decision::Edit)).await?;
+    payments.refused("arguments_missing").await?;
+    let edit = |arguments: Value| DecisionData { arguments: Some(arguments), ..said(&large, Decision::Edit) };
+    payments.says("tom", edit(json!({"amount": 5}))).await?;
+    payments.refused("edit_denied").await?;
+    payments.says("tom", edit(json!({"amount": "60000"}))).await?;
+    payments.refused("edit_same").await?;
+    payments.says("tom", said(&large, Decision::Respond)).await?;
+    payments.approves("tom", &large).await?;
+    payments.recorded(1).await?;
+    payments.says("tom", reject(Some("fraud"))).await?;
+    payments.refused("already_decided").await?;
+    // None of it has ended the request.
+    ensure!(payments.gate.count("SELECT count(*) FROM approvals WHERE state = 'open'").await? == 1);
+    ensure!(payments.gate.count("SELECT count(*) FROM decisions").await? == 1);
+    payments.gate.close().await
+}
+
+#[tokio::test]
+async fn an_edit_is_asked_about_anew_and_only_the_editor_has_approved_it() -> anyhow::Result<()> {
+    let mut payments = Payments::start().await?;
+    let first = payments.pay("p-1", "500").await?;
+    payments.approves("tara", &first).await?;
+    payments.recorded(1).await?;
+    let arguments = Some(json!({"amount": "300", "to": "x"}));
+    payments.says("tom", DecisionData { arguments, ..said(&first, Decision::Edit) }).await?;
+    let second = payments.asked().await?;
+    ensure!(second.approval != first.approval && second.digest != first.digest);
+    ensure!(second.action.arguments.get() == r#"{"amount":"300","to":"x"}"# && second.approvers == ["tom"]);
+    // What was approved before has another digest; an approval of the old request does not count for the new.
+    payments.approves("bea", &first).await?;
+    payments.refused("superseded").await?;
+    payments.approves("rob", &second).await?;
+    payments.recorded(4).await?;
+    ensure!(payments.gate.tools.calls() == 0, "tara approved something else");
+    payments.approves("tara", &second).await?;
+    let outcome = expect(&mut payments.agent, "p-1", Outcome::Succeeded).await?;
+    ensure!(outcome.result.is_some_and(|result| result.get().contains("\"300\"")));
+    ensure!(payments.gate.tools.effects()[0].arguments == json!({"amount": "300", "to": "x"}));
+    payments.gate.close().await
+}
+
+#[tokio::test]
+async fn two_rejections_or_one_response_end_it() -> anyhow::Result<()> {
+    let mut payments = Payments::start().await?;
+    let asked = payments.pay("p-1", "500").await?;
+    let reject = || DecisionData { reason_code: Some("fraud".into()), ..said(&asked, Decision::Reject) };
+    payments.says("tara", reject()).await?;
+    payments.recorded(1).await?;
+    ensure!(payments.gate.count("SELECT count(*) FROM approvals WHERE state = 'open'").await? == 1);
+    payments.says("rob", reject()).await?;
+    let outcome = expect(&mut payments.agent, "p-1", Outcome::Rejected).await?;
+    ensure!(outcome.error.is_some_and(|error| error.code == "fraud"));
+
+    let asked = payments.pay("p-2", "500").await?;
+    let message = Some("ask for half of it".to_owned());
+    payments.says("rob", DecisionData { reason: message, ..said(&asked, Decision::Respond) }).await?;
+    let outcome = expect(&mut payments.agent, "p-2", Outcome::Rejected).await?;
+    let error = outcome.error.context("a message")?;
+    ensure!(error.code == "responded" && error.message == "ask for half of it");
+    ensure!(payments.gate.tools.calls() == 0);
+    payments.gate.close().await
+}
+
+#[tokio::test]
+async fn when_nobody_answers_the_next_group_is_asked_and_may_decide() -> anyhow::Result<()> {
+    let gate = Gate::start().await?;
+    let mut agent = gate.agent("one").await?;
+    let lea = gate.system.url("reviewer-lea")?;
+    let mut requests = Reader::open(lea, "test", "countersign.approvals.leads").await?;
+    agent.propose("u-1", "urgent", json!({})).await?;
+    let asked = requests.next::<ApprovalRequest>(LIMIT).await?.context("the leads are not asked")?.data;
+    ensure!(asked.groups == ["leads", "treasury"] && asked.allowed_decisions.len() == 2);
+    Publisher::connect(lea, "lea").await?.publish(&[decide(&asked, Decision::Approve, None)]).await?;
+    let outcome = expect(&mut agent, "u-1", Outcome::Succeeded).await?;
+    ensure!(outcome.approvers == ["lea"]);
+    // Nobody at all: it ends by itself.
+    agent.propose("u-2", "urgent", json!({})).await?;
+    expect(&mut agent, "u-2", Outcome::Expired).await?;
+    ensure!(gate.tools.calls() == 1);
+    gate.close().await
+}
+
+#[tokio::test]
+async fn a_new_policy_asks_those_of_both_and_keeps_what_was_approved() -> anyhow::Result<()> {
+    let mut payments = Payments::start().await?;
+    let asked = payments.pay("p-1", "500").await?;
+    for who in ["tara", "tom"] {
+        payments.approves(who, &asked).await?;
+    }
+    payments.recorded(2).await?;
+    // The new policy asks the leads, and nobody else.
+    let other = folder("require: [{group: treasury, count: 2}, {group: risk}]", "require: [{group: leads}]")?;
+    let path = other.path().display().to_string();
+    let (said, done) = payments.gate.cli(&["apply", &path, "--operator", "olga"]).await?;
+    ensure!(done, "{said}");
+    payments.approves("rob", &asked).await?;
+    payments.recorded(3).await?;
+    ensure!(payments.gate.tools.calls() == 0, "the leads have not been asked");
+    payments.approves("lea", &asked).await?;
+    let outcome = expect(&mut payments.agent, "p-1", Outcome::Succeeded).await?;
+    ensure!(outcome.approvers == ["lea", "rob", "tara", "tom"]);
+    payments.gate.close().await
+}
+
+/// A directory with 30 people of treasury and 20 of risk.
+fn crowd() -> anyhow::Result<tempfile::TempDir> {
+    let dir = tempfile::tempdir()?;
+    for name in ["countersign.toml", "policy.yaml", "tools.yaml", "directory.yaml"] {
+        let mut text = std::fs::read_to_string(config().join(name))?;
+        if name == "directory.yaml" {
+            let more: String = (0..50)
+                .map(|n| {
+                    let group = if n < 30 { "treasury" } else { "risk" };
+                    format!("  - {{id: c{n}, amqp_user: reviewer-c{n}, groups: [{group}]}}\n")
+                })
+                .collect();
+            text = text.replace("auditors:\n", &format!("{more}auditors:\n"));
+        }
+        std::fs::write(dir.path().join(name), text)?;
+    }
+    Ok(dir)
+}
+
+#[tokio::test]
+async fn fifty_reviewers_and_two_routers_decide_a_thousand_requests_at_once() -> anyhow::Result<()> {
+    const ACTIONS: usize = 1_000;
+    let dir = crowd()?;
+    let mut gate = Gate::configured(dir.path()).await?;
+    gate.system.start("router", "router-2")?;
+    let mut agent = gate.agent("one").await?;
+    let risk = gate.system.url("reviewer-rob")?;
+    let mut requests = Reader::open(risk, "test", "countersign.approvals.risk").await?;
+    let events: Vec<Value> =
+        (0..ACTIONS).map(|n| proposal("one", &format!("p-{n}"), "pay", json!({"amount": "500"}))).collect();
+    agent.send(&events).await?;
+    let mut asked = Vec::new();
+    while asked.len() < ACTIONS {
+        let next = requests.next::<ApprovalRequest>(LIMIT).await?.context("a request is missing")?.data;
+        if !asked.iter().any(|before: &ApprovalRequest| before.approval == next.approval) {
+            asked.push(next);
+        }
+    }
+    // Request n is decided by treasury n..n+3 and risk n..n+2, more than it needs; every tenth is rejected twice.
+    let mut said: Vec<Vec<_>> = (0..50).map(|_| Vec::new()).collect();
+    for (n, request) in asked.iter().enumerate() {
+        let people = (0..3).map(|k| (n + 7 * k) % 30).chain((0..2).map(|k| 30 + (n + 3 * k) % 20));
+        for who in people {
+            let decision = if n % 10 == 0 { Decision::Reject } else { Decision::Approve };
+            said[who].push(decide(request, decision, Some("a test".into())));
+        }
+    }
+    let mut people = tokio::task::JoinSet::new();
+    for (n, decisions) in said.into_iter().enumerate() {
+        let url = gate.system.url(&format!("reviewer-c{n}"))?.to_owned();
+        people.spawn(async move { Publisher::connect(&url, "crowd").await?.publish(&decisions).await });
+    }
+    while let Some(done) = people.join_next().await {
+        done??;
+    }
+    let mut outcomes = BTreeMap::new();
+    while outcomes.len() < ACTIONS {
+        let outcome = answer(&mut agent).await?;
+        outcomes.insert(outcome.action.id, outcome.outcome);
+    }
+    let succeeded = outcomes.values().filter(|outcome| **outcome == Outcome::Succeeded).count();
+    let rejected = outcomes.values().filter(|outcome| **outcome == Outcome::Rejected).count();
+    ensure!((succeeded, rejected) == (900, 100), "{succeeded} succeeded, {rejected} rejected");
+    ensure!(gate.tools.effects().len() == 900);
+    // Each ended once, by exactly three approvals or two rejections.
+    eventually("all decisions are heard", LIMIT, async || {
+        let heard = "SELECT count(*) FROM evidence WHERE kind LIKE 'decision.%'";
+        (gate.count(heard).await.ok()? >= 5 * ACTIONS as i64).then_some(())
+    })
+    .await?;
+    let wrong = "SELECT count(*) FROM (SELECT a.id, a.state, count(d.*) FILTER (WHERE d.decision = 'approve') AS yes,
+                                              count(d.*) FILTER (WHERE d.decision = 'reject') AS no
+                                       FROM actions a LEFT JOIN decisions d ON d.action = a.id GROUP BY a.id) x
+                 WHERE NOT ((state = 'succeeded' AND yes >= 3 AND no = 0) OR (state = 'rejected' AND yes = 0 AND no = 2))";
+    ensure!(gate.count(wrong).await? == 0);
+    ensure!(gate.count("SELECT count(*) FROM permits").await? == 900);
+    ensure!(gate.count("SELECT count(*) FROM outcomes").await? == ACTIONS as i64);
+    gate.close().await
+}
