@@ -69,7 +69,9 @@ impl Gate {
 
     async fn in_folder(env: TestEnv, behaviour: impl Behaviour, config: &Path) -> anyhow::Result<Self> {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let scratch = tempfile::Builder::new().prefix("countersign-test-").tempdir()?;
+        // What the processes said is worth reading where a test fails.
+        let keep = std::env::var_os("COUNTERSIGN_KEEP_LOGS").is_some();
+        let scratch = tempfile::Builder::new().prefix("countersign-test-").disable_cleanup(keep).tempdir()?;
         let tools = ToolService::start(behaviour).await?;
         let place = Place {
             amqp_url: env.amqp_url.clone(),

@@ -137,8 +137,12 @@ async fn execute(work: Work, place: Option<OwnedSemaphorePermit>) -> Done {
     let (result, attempts) = match arguments(&work.content) {
         // Resumed after a long stop: the lease may be somebody else's by now, so this call must not start.
         _ if work.claimed.elapsed() + tool.timeout > tool.lease => {
-            let message = "the claim was too old to start the call".into();
-            (CallResult::InDoubt { code: "lease_over".into(), message }, 0)
+            let (code, message) = ("lease_over".into(), "the claim was too old to start the call".into());
+            // Never begun is certainly not done, unless there was an attempt before this one.
+            match work.fence > 1 {
+                true => (CallResult::InDoubt { code, message }, 0),
+                false => (CallResult::Failed { code, message }, 0),
+            }
         }
         Some(arguments) => call(&work, arguments.get().as_bytes()).await,
         None => {

@@ -17,7 +17,7 @@ use countersign_core::{
     transition::Completion,
 };
 use countersign_store::{
-    StoreError, Transaction,
+    StoreError, Transaction, actions,
     claims::{self, Claim, Wanted},
     evidence::{self, Evidence},
     generation::{self, Active},
@@ -131,6 +131,9 @@ async fn claim(executor: &Executor, tx: &Transaction<'_>, batch: &[Delivery]) ->
         }
     }
     good.sort_unstable_by_key(|wanted| wanted.action);
+    let wanted: Vec<ActionId> = good.iter().map(|wanted| wanted.action).collect();
+    actions::lock(tx, &wanted).await?;
+    // The leases run from here: waiting for the locks does not shorten them.
     let claimed_at = Instant::now();
     let claims = claims::claim(tx, active.generation, &good).await?;
     let mut evidence = Vec::with_capacity(permits.len());

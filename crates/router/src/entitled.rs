@@ -57,7 +57,8 @@ impl<'a> Bench<'a> {
                 "who wrote or applied the policy may not decide what it asks".into(),
             ));
         }
-        if spec.exclude.iter().any(|exclusion| reviewer.excluded(exclusion, &self.facts)) {
+        let policy = &governed.configuration.policy;
+        if spec.exclude.iter().any(|exclusion| policy.excludes(exclusion, &self.facts, reviewer)) {
             return Err(("excluded", "the rule excludes you from deciding this".into()));
         }
         reviewer.within_authority(&self.facts).map_err(|reach| ("beyond_authority", reach))

@@ -44,7 +44,13 @@ impl StoreError {
     /// A deadlock or serialization failure: the same transaction can succeed at once.
     pub fn is_retryable(&self) -> bool {
         self.sql_state().is_some_and(|state| {
-            matches!(*state, SqlState::T_R_DEADLOCK_DETECTED | SqlState::T_R_SERIALIZATION_FAILURE)
+            matches!(
+                *state,
+                SqlState::T_R_DEADLOCK_DETECTED
+                    | SqlState::T_R_SERIALIZATION_FAILURE
+                    // Of statements that were sent together, one that follows the culprit may be heard first.
+                    | SqlState::IN_FAILED_SQL_TRANSACTION
+            )
         })
     }
 

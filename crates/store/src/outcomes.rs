@@ -9,7 +9,7 @@ use countersign_core::{
 use deadpool_postgres::Transaction;
 use uuid::Uuid;
 
-use crate::StoreError;
+use crate::{StoreError, actions};
 
 /// An outcome to be stored.
 #[derive(Clone, Debug)]
@@ -61,6 +61,9 @@ pub async fn complete(
     tx: &Transaction<'_>,
     rows: &[(ActionId, i32, State)],
 ) -> Result<Vec<ActionId>, StoreError> {
+    // In the order in which everybody locks: a decision that comes late locks them too.
+    let ids: Vec<ActionId> = rows.iter().map(|row| row.0).collect();
+    actions::lock(tx, &ids).await?;
     let statement = tx
         .prepare_cached(
             "UPDATE actions a SET state = u.state, lease_until = NULL,

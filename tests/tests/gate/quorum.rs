@@ -283,6 +283,8 @@ async fn fifty_reviewers_and_two_routers_decide_a_thousand_requests_at_once() ->
     let mut outcomes = BTreeMap::new();
     while outcomes.len() < ACTIONS {
         let outcome = answer(&mut agent).await?;
+        let failed = !matches!(outcome.outcome, Outcome::Succeeded | Outcome::Rejected);
+        ensure!(!failed, "{outcome:?}");
         outcomes.insert(outcome.action.id, outcome.outcome);
     }
     let succeeded = outcomes.values().filter(|outcome| **outcome == Outcome::Succeeded).count();

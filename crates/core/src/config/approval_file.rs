@@ -212,7 +212,10 @@ impl Reader {
 
     fn exclude(&mut self, text: Spanned<String>) -> Option<String> {
         match Expression::compile(&text.value, &EXCLUSION) {
-            Ok(_) => return Some(text.value),
+            Ok(compiled) => {
+                self.exclusions.insert(text.value.clone(), compiled);
+                return Some(text.value);
+            }
             Err(complaints) => {
                 for complaint in complaints {
                     self.problems.add(line(&text), format!("exclude: {}", complaint.message), complaint.help);

@@ -6,9 +6,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use serde_json::json;
 
-use super::expr::{EXCLUSION, Expression};
+use super::expr::Expression;
 use super::policy::Facts;
 
 /// A program that proposes actions.
@@ -79,18 +78,6 @@ impl Member {
             true => "your authority is not in force now".to_owned(),
             false => format!("your authority reaches to: {}", reach.join("; or ")),
         })
-    }
-
-    /// Whether an exclusion of a rule keeps the reviewer from deciding. One that cannot be evaluated does.
-    pub fn excluded(&self, exclusion: &str, facts: &Facts<'_>) -> bool {
-        let reviewer = json!({"id": self.id, "groups": self.groups});
-        let holds = || {
-            let expression = Expression::compile(exclusion, &EXCLUSION).map_err(|_| String::new())?;
-            let mut bindings = super::policy::bind(facts, |_| true)?;
-            super::expr::bind_fields(&mut bindings, "reviewer", &reviewer);
-            expression.holds(&bindings)
-        };
-        holds().unwrap_or(true)
     }
 }
 

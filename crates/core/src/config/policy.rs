@@ -1,14 +1,16 @@
 //! The policy: ordered rules, first match wins, and what is said about an action.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::directory::Member;
 use super::explanation::{Explanation, Look, Looked};
-use super::expr::{self, Bindings, Expression};
+use super::expr::{self, Bindings, EXCLUSION, Expression};
 use super::limit_file::{Limit, LimitUse};
 use super::tools::Tool;
 use crate::approval::ApprovalSpec;
@@ -103,6 +105,8 @@ pub struct Policy {
     pub(super) rules: Vec<Rule>,
     pub(super) default: Consequence,
     pub(super) on_error: Consequence,
+    /// The compiled exclusions of its rules.
+    pub(super) exclusions: HashMap<String, Expression>,
 }
 
 /// What a judgement is about.
@@ -195,6 +199,24 @@ impl Policy {
     /// The version that the policy's author gave it.
     pub fn version(&self) -> &str {
         &self.version
+    }
+
+    /// Whether an exclusion, of this policy or of one before it, keeps the reviewer from deciding. One that cannot
+    /// be evaluated does.
+    pub fn excludes(&self, exclusion: &str, facts: &Facts<'_>, reviewer: &Member) -> bool {
+        let who = json!({"id": reviewer.id, "groups": reviewer.groups});
+        let holds = |expression: &Expression| {
+            let mut bindings = bind(facts, |name| expression.roots().contains(&name))?;
+            expr::bind_fields(&mut bindings, "reviewer", &who);
+            expression.holds(&bindings)
+        };
+        match self.exclusions.get(exclusion) {
+            Some(known) => holds(known).unwrap_or(true),
+            None => Expression::compile(exclusion, &EXCLUSION)
+                .ok()
+                .and_then(|old| holds(&old).ok())
+                .unwrap_or(true),
+        }
     }
 
     /// Who wrote it, and therefore may not approve what it asks about.

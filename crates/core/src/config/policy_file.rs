@@ -1,6 +1,6 @@
 //! `policy.yaml` as it is written, and its way to a checked [`Policy`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
 use serde_saphyr::Spanned;
@@ -88,7 +88,11 @@ pub(super) struct References {
 /// Parses and checks the text, as far as it can be checked alone.
 pub(super) fn parse(text: &str) -> Result<(Policy, References), Vec<Problem>> {
     let raw: RawPolicy = yaml::read(POLICY_FILE, text)?;
-    let mut reader = Reader { problems: Problems::new(POLICY_FILE), references: References::default() };
+    let mut reader = Reader {
+        problems: Problems::new(POLICY_FILE),
+        references: References::default(),
+        exclusions: HashMap::new(),
+    };
     reader.version(&raw.version);
     if let Some(author) = &raw.author {
         reader.problems.id("a person", author);
@@ -98,7 +102,7 @@ pub(super) fn parse(text: &str) -> Result<(Policy, References), Vec<Problem>> {
     let default = reader.fallback(raw.default);
     let on_error = reader.fallback(raw.on_error);
     let rules = raw.rules.into_iter().map(|rule| reader.rule(rule)).collect::<Vec<_>>();
-    let Reader { problems, references } = reader;
+    let Reader { problems, references, exclusions } = reader;
     let (Some(default), Some(on_error), Some(rules)) = (default, on_error, rules.into_iter().collect())
     else {
         return problems.refused();
@@ -112,6 +116,7 @@ pub(super) fn parse(text: &str) -> Result<(Policy, References), Vec<Problem>> {
         rules,
         default,
         on_error,
+        exclusions,
     };
     problems.unless_found((policy, references))
 }
@@ -124,6 +129,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 pub(super) struct Reader {
     pub(super) problems: Problems,
     pub(super) references: References,
+    pub(super) exclusions: HashMap<String, Expression>,
 }
 
 impl Reader {
