@@ -33,7 +33,11 @@ impl Management {
     /// Creates or updates a user with a password and no tags, and gives it exactly this access.
     pub async fn grant(&self, access: &Access, password: &str) -> Result<(), BrokerError> {
         let user = json!({"password": password, "tags": ""});
-        self.must(Method::PUT, &["users", &access.user], Some(user)).await?;
+        let path = ["users", &access.user];
+        if self.must(Method::PUT, &path, Some(user.clone())).await.is_err() {
+            // Made by somebody else at the same moment, it can now be updated.
+            self.must(Method::PUT, &path, Some(user)).await?;
+        }
         match self.permit(access).await? {
             true => Ok(()),
             false => Err(BrokerError::Management {

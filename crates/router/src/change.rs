@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use countersign_core::{
     approval::RequestState,
+    config::LimitUse,
     digest::tagged,
     ids::{ActionId, ActionRef, ApprovalId, PermitId},
     permit::Permit,
@@ -15,6 +16,7 @@ use countersign_store::{
     actions::Ruling,
     approvals::{self, ApprovalRow, DecisionRow},
     evidence::{self, Evidence},
+    limits,
     outcomes::{self, NewOutcome},
     payloads,
     permits::{self, IssuedPermit},
@@ -32,6 +34,7 @@ pub(crate) struct Changes {
     requests: BTreeMap<ActionId, ApprovalRow>,
     pub(crate) decisions: Vec<DecisionRow>,
     permits: Vec<IssuedPermit>,
+    uses: Vec<(ActionId, String, LimitUse)>,
     pub(crate) outcomes: Vec<NewOutcome>,
     pub(crate) evidence: Vec<Evidence>,
 }
@@ -71,6 +74,10 @@ impl Changes {
         }
         if let Some(errored) = &judged.errored {
             noted["rule_errored"] = errored.clone().into();
+        }
+        if let Some((rule, usage)) = judged.usage.take() {
+            noted["limit"] = json!({"amount": usage.amount.to_string(), "max": usage.max.to_string()});
+            self.uses.push((subject.action, rule, usage));
         }
         for effect in judged.effects.clone() {
             match effect {
@@ -165,6 +172,7 @@ impl Changes {
         self.requests.extend(other.requests);
         self.decisions.extend(other.decisions);
         self.permits.extend(other.permits);
+        self.uses.extend(other.uses);
         self.outcomes.extend(other.outcomes);
         self.evidence.extend(other.evidence);
     }
@@ -185,6 +193,7 @@ impl Changes {
             permits::insert(tx, &self.permits),
             outcomes::insert(tx, 1, &self.outcomes),
             evidence::insert(tx, &self.evidence),
+            limits::add(tx, &self.uses),
         )?;
         Ok(())
     }

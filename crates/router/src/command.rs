@@ -20,6 +20,7 @@ use crate::{
     change::Changes,
     decide, follow, intake,
     judge::Court,
+    tally::Tally,
 };
 
 /// Looks again.
@@ -102,7 +103,11 @@ async fn judge_again(
     actions::lock(tx, ids).await?;
     let mut records = actions::load(tx, ids, true).await?;
     let now = records.iter().map(|record| record.now).max().unwrap_or(active.now);
-    let court = Court { governed: &governed, limits: &router.process.settings.limits, now };
+    let court = Court { governed: &governed, limits: &router.process.settings.limits, now, tally: None };
+    let proposals: Vec<_> =
+        records.iter().filter_map(|record| again::proposal_of(&court, record).ok()).collect();
+    let tally = Tally::of(tx, &court, proposals.iter(), ids).await?;
+    let counting = Court { tally: Some(&tally), ..court };
     let mut changes = Changes::default();
     for record in &mut records {
         if again::permit_is_good(&court, record) && record.expires_at.is_none_or(|expires| expires > now) {
@@ -116,7 +121,9 @@ async fn judge_again(
             abandoned.extend((again == Repeat::Never).then(abandon));
             continue;
         }
-        if let Ok(judged) = again::judge(&court, record) {
+        // Under the policy that has counted it, it has its place already.
+        let counted = record.ruling.generation == court.governed.generation;
+        if let Ok(judged) = again::judge(if counted { &court } else { &counting }, record) {
             let nothing_new = judged.ruling.state == record.ruling.state
                 && judged.ruling.generation == record.ruling.generation
                 && matches!(record.ruling.state, State::PendingApproval | State::Held);

@@ -15,6 +15,7 @@ use countersign_core::{
     ids::{ActionId, ApprovalId},
     json::{canonical, parse_strict},
     message::{CloudEvent, Decision, DecisionData, Failure as Reason, kind},
+    proposal::Proposal,
     transition::{Event, Illegal, transition},
 };
 use countersign_store::{
@@ -33,6 +34,7 @@ use crate::{
     entitled::Bench,
     follow,
     judge::{Court, Judged},
+    tally::Tally,
 };
 
 /// The longest reason, in bytes.
@@ -74,6 +76,8 @@ struct Said<'a> {
     decision: &'a DecisionData,
     reviewer: &'a Member,
     event: &'a str,
+    /// What an edit then adds to limits.
+    tally: &'a Tally,
 }
 
 /// When a decision that counts was applied.
@@ -109,7 +113,10 @@ pub(crate) async fn decide(
         actions::load(tx, &ids, true).await?.into_iter().map(|record| (record.id, record)).collect();
     // The clock is read after the locks: waiting for them counts against the deadline.
     let now = records.values().map(|record| record.now).max().unwrap_or(active.now);
-    let court = Court { governed: &governed, limits: &router.process.settings.limits, now };
+    let court = Court { governed: &governed, limits: &router.process.settings.limits, now, tally: None };
+    let edits = edits(&court, &read, &about, &records);
+    let (edited, proposals): (Vec<_>, Vec<_>) = edits.into_iter().unzip();
+    let tally = Tally::of(tx, &court, proposals.iter(), &edited).await?;
     let mut changes = Changes::default();
     // What nobody needs to hear again is not told: a vote more leaves the request as it was.
     let mut told = BTreeSet::new();
@@ -125,7 +132,7 @@ pub(crate) async fn decide(
             "event": event.id, "approval": decision.approval, "decision": decision.decision, "by": by,
             "digest_shown": decision.digest,
         });
-        let said = Said { decision, reviewer, event: &event.id };
+        let said = Said { decision, reviewer, event: &event.id, tally: &tally };
         let before = standing(record);
         let applied = apply(&court, &mut changes, record, &said);
         // Come again, the message may be one whose consequences were never sent.
@@ -148,6 +155,23 @@ pub(crate) async fn decide(
     }
     changes.write(tx).await?;
     Ok(told.into_iter().collect())
+}
+
+/// The proposals as they would be edited: what they then add to a limit is counted anew.
+fn edits(
+    court: &Court<'_>,
+    read: &[(&Delivery, CloudEvent<DecisionData>, &Member)],
+    about: &HashMap<ApprovalId, ActionId>,
+    records: &HashMap<ActionId, ActionRecord>,
+) -> Vec<(ActionId, Proposal)> {
+    let edited = |data: &DecisionData| {
+        let record = records.get(about.get(&data.approval)?)?;
+        let mut proposal = again::proposal_of(court, record).ok()?;
+        proposal.action["arguments"] = data.arguments.clone()?;
+        Some((record.id, proposal))
+    };
+    let edits = read.iter().filter(|(_, event, _)| event.data.decision == Decision::Edit);
+    edits.filter_map(|(_, event, _)| edited(&event.data)).collect()
 }
 
 /// What others are told of an action: where it stands, and what is asked.
@@ -206,7 +230,10 @@ fn apply(
     bench.may(said.reviewer, &request)?;
     reasons(decision, &request.spec)?;
     let edited = match decision.decision {
-        Decision::Edit => Some(edited(court, record, decision)?),
+        Decision::Edit => {
+            let counting = Court { tally: Some(said.tally), ..*court };
+            Some(edited(&counting, record, decision)?)
+        }
         _ => None,
     };
     let state = vote(court, changes, record, said, &bench)?;

@@ -33,6 +33,7 @@ use crate::{
     change::{Changes, Subject},
     follow,
     judge::{Court, Judged},
+    tally::Tally,
 };
 
 /// Takes proposals in.
@@ -82,10 +83,13 @@ pub(crate) async fn take_in(
 ) -> Result<Vec<ActionId>, StoreError> {
     let active = generation::lock_shared(tx).await?;
     let governed = router.process.governed.under(tx, &active).await?;
-    let court = Court { governed: &governed, limits: &router.process.settings.limits, now: active.now };
+    let limits = &router.process.settings.limits;
+    let court = Court { governed: &governed, limits, now: active.now, tally: None };
+    let (tally, mut counted) = tally(tx, &court, batch).await?;
+    let counting = Court { tally: Some(&tally), ..court };
     let mut candidates = Vec::with_capacity(batch.len());
     for delivery in batch {
-        match candidate(router, &court, delivery) {
+        match candidate(router, [&court, &counting], &mut counted, delivery) {
             Ok(candidate) => candidates.push(candidate),
             Err((code, message)) => {
                 tracing::warn!(code, message, "proposal quarantined");
@@ -109,6 +113,29 @@ pub(crate) async fn take_in(
     let mut ids: Vec<ActionId> = new.into_iter().collect();
     ids.extend(repeated(tx, &known).await?);
     Ok(ids)
+}
+
+/// The sums that the new proposals of a batch add to, and which these are. One that is known has added already, and
+/// one that comes twice adds once.
+async fn tally(
+    tx: &Transaction<'_>,
+    court: &Court<'_>,
+    batch: &[Delivery],
+) -> Result<(Tally, HashSet<ActionRef>), StoreError> {
+    let mut proposals = HashMap::new();
+    if court.governed.configuration.policy.has_limits() {
+        for delivery in batch {
+            if let Ok(proposal) = proposal::decode(&delivery.body, court.limits.message_bytes) {
+                proposals.entry(proposal.reference.clone()).or_insert(proposal);
+            }
+        }
+        let references: Vec<&ActionRef> = proposals.keys().collect();
+        for known in actions::find(tx, &references).await? {
+            proposals.remove(&known.reference);
+        }
+    }
+    let tally = Tally::of(tx, court, proposals.values(), &[]).await?;
+    Ok((tally, proposals.into_keys().collect()))
 }
 
 /// Proposals whose (source, id) is known: the same again is answered from what is stored, another body under
@@ -138,7 +165,8 @@ async fn repeated(tx: &Transaction<'_>, known: &[Candidate<'_>]) -> Result<Vec<A
 
 fn candidate<'a>(
     router: &Router,
-    court: &Court<'_>,
+    [court, counting]: [&Court<'_>; 2],
+    counted: &mut HashSet<ActionRef>,
     delivery: &'a Delivery,
 ) -> Result<Candidate<'a>, (&'static str, String)> {
     let user = author::of(delivery)?;
@@ -165,6 +193,7 @@ fn candidate<'a>(
             return Err(forged(&proposal.reference));
         }
         Ok(proposal) => {
+            let court = if counted.remove(&proposal.reference) { counting } else { court };
             let judged =
                 court.judge(&proposal, &agent.id, &salt, standing(Some(&proposal)), None).map_err(illegal)?;
             (proposal.reference.clone(), Some(proposal), judged)

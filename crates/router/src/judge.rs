@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use countersign_core::{
     action::State,
     approval::ApprovalSpec,
-    config::{Configuration, Facts, INTAKE, Judgement, Tool, Verdict},
+    config::{Configuration, Facts, INTAKE, Judgement, LimitUse, Tool, Verdict},
     digest::{self, Salt, Target},
     message::{Decision, Failure},
     proposal::Proposal,
@@ -13,7 +13,7 @@ use countersign_core::{
 use countersign_store::actions::{ActionRecord, ApprovalRecord, Ruling};
 use countersign_worker::{governed::Governed, settings::Limits};
 
-use crate::entitled::Bench;
+use crate::{entitled::Bench, tally::Tally};
 
 /// What is stored of a judged action beside its ruling.
 #[derive(Clone, Debug)]
@@ -26,6 +26,8 @@ pub(crate) struct Judged {
     pub(crate) rule_text: String,
     /// Whom it asks, and for how long.
     pub(crate) approval: Option<ApprovalSpec>,
+    /// What it adds to a cumulative limit of which rule.
+    pub(crate) usage: Option<(String, LimitUse)>,
     /// Why it will not be executed.
     pub(crate) failure: Option<Failure>,
     /// The condition that could not be evaluated, and why.
@@ -41,6 +43,7 @@ impl Judged {
             content: None,
             rule_text: String::new(),
             approval: None,
+            usage: None,
             failure: None,
             errored: None,
         }
@@ -65,6 +68,8 @@ pub(crate) struct Court<'a> {
     pub(crate) governed: &'a Governed,
     pub(crate) limits: &'a Limits,
     pub(crate) now: DateTime<Utc>,
+    /// The cumulative limits that the action adds to; none where what it adds was counted before.
+    pub(crate) tally: Option<&'a Tally>,
 }
 
 /// The request by which a stored action was asked about, if a human was asked at all.
@@ -105,6 +110,13 @@ impl Court<'_> {
         };
         let facts = Facts { action: &proposal.action, agent: &proposal.agent, tool, now: self.now };
         let mut judgement = self.configuration().policy.judge(&facts);
+        let mut usage = None;
+        if let (Some(tally), Some(limit)) = (self.tally, &judgement.limit) {
+            usage = Some((judgement.rule.to_owned(), limit.clone()));
+            if !tally.admits(judgement.rule, limit) {
+                judgement = judgement.exceeded();
+            }
+        }
         let asked = record.and_then(asked);
         let mut spec = judgement.approval.filter(|_| judgement.verdict == Verdict::RequireApproval).cloned();
         let mut rule = judgement.rule;
@@ -151,6 +163,7 @@ impl Court<'_> {
             content: Some(content),
             rule_text: judgement.text.clone(),
             approval: spec,
+            usage: usage.filter(|_| state != State::Denied && state != State::Expired),
             failure,
             errored: judgement.errored.as_ref().map(|error| format!("{}: {}", error.rule, error.message)),
         })
@@ -178,6 +191,7 @@ impl Court<'_> {
             content: None,
             rule_text: failure.message.clone(),
             approval: None,
+            usage: None,
             failure: Some(failure),
             errored: None,
         })

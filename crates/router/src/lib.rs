@@ -15,6 +15,7 @@ mod follow;
 mod intake;
 mod judge;
 mod sweep;
+mod tally;
 
 use std::{path::Path, sync::Arc};
 

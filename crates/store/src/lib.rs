@@ -11,6 +11,7 @@ mod error;
 pub mod evidence;
 pub mod generation;
 pub mod holds;
+pub mod limits;
 pub mod listing;
 pub mod outcomes;
 pub mod payloads;

@@ -6,5 +6,6 @@ mod cli;
 mod execution;
 mod governance;
 mod isolation;
+mod limits;
 mod quorum;
 mod trust;

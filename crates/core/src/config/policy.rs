@@ -239,6 +239,11 @@ impl Policy {
         self.rules.iter().map(|rule| rule.id.as_str()).chain([DEFAULT, ON_ERROR])
     }
 
+    /// Whether any rule has a cumulative limit.
+    pub fn has_limits(&self) -> bool {
+        self.rules.iter().any(|rule| rule.limit.is_some())
+    }
+
     /// How actions of a rule are audited.
     pub fn audit_spec(&self, rule: &str) -> Option<&AuditSpec> {
         match rule {

@@ -1,0 +1,15 @@
+-- Cumulative limits: what each action adds to the sum of a rule and a key. An action that was rejected, failed or
+-- ended otherwise without effect gives its amount back: it is left out of the sum by its state.
+CREATE TABLE limit_keys (
+  rule text NOT NULL,
+  key  text NOT NULL,
+  PRIMARY KEY (rule, key)
+);
+CREATE TABLE limit_uses (
+  action uuid PRIMARY KEY,
+  rule   text NOT NULL,
+  key    text NOT NULL,
+  amount numeric NOT NULL CHECK (amount >= 0),
+  at     timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX limit_uses_sum ON limit_uses (rule, key, at);
