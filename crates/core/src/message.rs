@@ -19,6 +19,8 @@ pub const CONTENT_TYPE: &str = "application/cloudevents+json";
 pub mod kind {
     /// An agent proposes an action.
     pub const PROPOSED: &str = "countersign.action.proposed.v1";
+    /// An agent withdraws an action.
+    pub const CANCELLED: &str = "countersign.action.cancelled.v1";
     /// How an action ended.
     pub const OUTCOME: &str = "countersign.action.outcome.v1";
     /// A human is asked.
@@ -80,6 +82,23 @@ impl<T> CloudEvent<T> {
             data,
         }
     }
+}
+
+/// `countersign.action.cancelled.v1`: the agent no longer wants what it proposed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CancelData {
+    /// Which.
+    pub action: CancelledAction,
+}
+
+/// The proposal that is withdrawn.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CancelledAction {
+    /// Its `source`; the event's own where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// Its `id`.
+    pub id: String,
 }
 
 /// Why an action did not succeed.

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::{
     change::{Changes, Subject},
-    judge::{Court, Judged},
+    judge::{Court, Judged, cancelled, expired},
 };
 
 /// Where a stored action stands. What was interrupted is judged as if its permit were still out.
@@ -45,6 +45,14 @@ pub(crate) fn proposal_of(court: &Court<'_>, record: &ActionRecord) -> Result<Pr
 
 /// Judges a locked action, read with its body, as if it had just come in, keeping what a human has approved.
 pub(crate) fn judge(court: &Court<'_>, record: &ActionRecord) -> Result<Judged, Illegal> {
+    if record.cancelled && !record.interrupted {
+        let (state, effects) = transition(&standing(record), Event::Cancelled, court.now)?;
+        let mut judged = Judged::unchanged(&record.ruling, effects);
+        judged.ruling.state = state;
+        judged.ruling.permit = None;
+        judged.failure = Some(if state == State::Expired { expired() } else { cancelled() });
+        return Ok(judged);
+    }
     match proposal_of(court, record) {
         Ok(proposal) => {
             let salt: Salt = record.salt.as_slice().try_into().unwrap_or_default();

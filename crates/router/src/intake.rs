@@ -11,7 +11,7 @@ use countersign_core::{
     action::State,
     digest::{Salt, salted},
     ids::{ActionId, ActionRef},
-    json::canonical,
+    json::{canonical, envelope_ids},
     message,
     proposal::{self, Proposal},
     transition::Standing,
@@ -19,6 +19,7 @@ use countersign_core::{
 use countersign_store::{
     StoreError, Transaction, actions,
     actions::NewAction,
+    cancellations,
     evidence::{self, Evidence},
     generation,
     payloads::{self, Payload},
@@ -29,7 +30,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    Router, author,
+    Router, author, cancel,
     change::{Changes, Subject},
     follow,
     judge::{Court, Judged},
@@ -85,11 +86,13 @@ pub(crate) async fn take_in(
     let governed = router.process.governed.under(tx, &active).await?;
     let limits = &router.process.settings.limits;
     let court = Court { governed: &governed, limits, now: active.now, tally: None };
-    let (tally, mut counted) = tally(tx, &court, batch).await?;
+    let (withdrawals, batch): (Vec<_>, Vec<_>) = batch.iter().partition(|delivery| cancel::is_one(delivery));
+    let withdrawn = withdrawn(tx, &court, &batch).await?;
+    let (tally, mut counted) = tally(tx, &court, &batch).await?;
     let counting = Court { tally: Some(&tally), ..court };
     let mut candidates = Vec::with_capacity(batch.len());
     for delivery in batch {
-        match candidate(router, [&court, &counting], &mut counted, delivery) {
+        match candidate(router, [&court, &counting], &mut counted, &withdrawn, delivery) {
             Ok(candidate) => candidates.push(candidate),
             Err((code, message)) => {
                 tracing::warn!(code, message, "proposal quarantined");
@@ -112,7 +115,25 @@ pub(crate) async fn take_in(
     tokio::try_join!(payloads::insert(tx, &payloads), changes.write(tx))?;
     let mut ids: Vec<ActionId> = new.into_iter().collect();
     ids.extend(repeated(tx, &known).await?);
+    // Last: a batch may hold a proposal and its withdrawal, in any order.
+    ids.extend(cancel::withdraw(tx, &court, &withdrawals).await?);
     Ok(ids)
+}
+
+/// Which proposals of a batch have been withdrawn before they arrived.
+async fn withdrawn(
+    tx: &Transaction<'_>,
+    court: &Court<'_>,
+    batch: &[&Delivery],
+) -> Result<HashSet<ActionRef>, StoreError> {
+    let small = |delivery: &&&Delivery| delivery.body.len() <= court.limits.message_bytes;
+    let references: Vec<ActionRef> = batch
+        .iter()
+        .filter(small)
+        .filter_map(|delivery| envelope_ids(&delivery.body))
+        .map(|(source, id)| ActionRef { source, id })
+        .collect();
+    Ok(cancellations::of(tx, &references.iter().collect::<Vec<_>>()).await?.into_iter().collect())
 }
 
 /// The sums that the new proposals of a batch add to, and which these are. One that is known has added already, and
@@ -120,7 +141,7 @@ pub(crate) async fn take_in(
 async fn tally(
     tx: &Transaction<'_>,
     court: &Court<'_>,
-    batch: &[Delivery],
+    batch: &[&Delivery],
 ) -> Result<(Tally, HashSet<ActionRef>), StoreError> {
     let mut proposals = HashMap::new();
     if court.governed.configuration.policy.has_limits() {
@@ -167,6 +188,7 @@ fn candidate<'a>(
     router: &Router,
     [court, counting]: [&Court<'_>; 2],
     counted: &mut HashSet<ActionRef>,
+    withdrawn: &HashSet<ActionRef>,
     delivery: &'a Delivery,
 ) -> Result<Candidate<'a>, (&'static str, String)> {
     let user = author::of(delivery)?;
@@ -196,6 +218,10 @@ fn candidate<'a>(
             let court = if counted.remove(&proposal.reference) { counting } else { court };
             let judged =
                 court.judge(&proposal, &agent.id, &salt, standing(Some(&proposal)), None).map_err(illegal)?;
+            let judged = match withdrawn.contains(&proposal.reference) {
+                true => court.withdrawn(standing(Some(&proposal)), judged).map_err(illegal)?,
+                false => judged,
+            };
             (proposal.reference.clone(), Some(proposal), judged)
         }
         Err(refusal) => {

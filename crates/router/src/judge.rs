@@ -55,6 +55,11 @@ pub(crate) fn expired() -> Failure {
     refusal("expired", "its time ran out before it was executed")
 }
 
+/// What an agent is told that has withdrawn its action.
+pub(crate) fn cancelled() -> Failure {
+    refusal("cancelled", "its agent withdrew it")
+}
+
 /// What a human approves.
 #[derive(Clone, Debug)]
 pub(crate) struct Content {
@@ -167,6 +172,17 @@ impl Court<'_> {
             failure,
             errored: judgement.errored.as_ref().map(|error| format!("{}: {}", error.rule, error.message)),
         })
+    }
+
+    /// Ends what its agent has withdrawn before it arrived, whatever was made of it.
+    pub(crate) fn withdrawn(&self, standing: Standing, judged: Judged) -> Result<Judged, Illegal> {
+        let (state, effects) = transition(&standing, Event::Cancelled, self.now)?;
+        let mut withdrawn = Judged { effects, usage: None, failure: Some(cancelled()), ..judged };
+        withdrawn.ruling.state = state;
+        if state == State::Expired {
+            withdrawn.failure = Some(expired());
+        }
+        Ok(withdrawn)
     }
 
     /// Denies what policy never gets to see.

@@ -6,6 +6,7 @@
 
 mod again;
 mod author;
+mod cancel;
 mod change;
 mod command;
 mod dead_letter;

@@ -100,6 +100,8 @@ pub struct ActionRecord {
     pub fence: i32,
     /// Whether it is executing and the claim's lease has run out.
     pub interrupted: bool,
+    /// Whether its agent has withdrawn it; known where bodies were asked for.
+    pub cancelled: bool,
     /// After this it is not executed.
     pub expires_at: Option<DateTime<Utc>>,
     /// The router accepted it.
@@ -301,6 +303,7 @@ fn record(row: &Row) -> Result<ActionRecord, StoreError> {
         },
         fence: row.get("fence"),
         interrupted: row.get("interrupted"),
+        cancelled: row.get("cancelled"),
         expires_at: row.get("expires_at"),
         proposed_at: row.get("proposed_at"),
         decided_at: row.get("decided_at"),

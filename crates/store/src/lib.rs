@@ -6,6 +6,7 @@
 pub mod actions;
 pub mod approvals;
 pub mod audits;
+pub mod cancellations;
 pub mod claims;
 mod error;
 pub mod evidence;

@@ -114,6 +114,14 @@ impl Drop for ReviewerApp {
     }
 }
 
+/// The withdrawal of an action as an agent writes it.
+pub fn withdrawal(agent: &str, id: &str) -> Value {
+    json!({
+        "specversion": "1.0", "id": uuid::Uuid::now_v7(), "source": format!("/agents/{agent}"), "type": kind::CANCELLED,
+        "time": Utc::now(), "datacontenttype": "application/json", "data": {"action": {"id": id}},
+    })
+}
+
 /// A decision on a request, bound to the digest that it shows.
 pub fn decide(request: &ApprovalRequest, decision: Decision, reason: Option<String>) -> Outgoing {
     decided(DecisionData {

@@ -2,6 +2,7 @@
 
 mod approvals;
 mod bad_input;
+mod cancel;
 mod cli;
 mod execution;
 mod governance;

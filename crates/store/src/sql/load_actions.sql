@@ -11,6 +11,7 @@ SELECT a.id, a.source, a.event_id, a.agent, a.tool, a.state, a.verdict, a.rule, 
        o.event AS outcome_event, o.result, o.error_code, o.error_message,
        pm.bytes AS permit_bytes,
        a.state = 'executing' AND a.lease_until < clock_timestamp() AS interrupted,
+       $2 AND EXISTS (SELECT FROM cancellations c WHERE c.source = a.source AND c.event_id = a.event_id) AS cancelled,
        clock_timestamp() AS now
 FROM actions a
 JOIN payloads p ON p.action = a.id

@@ -11,3 +11,8 @@ UNION
 (SELECT a.id FROM actions a, active
  WHERE a.state = 'held' AND a.generation < active.generation
  LIMIT $2)
+UNION
+-- Withdrawn while its proposal was being taken in.
+(SELECT a.id FROM cancellations c JOIN actions a ON a.source = c.source AND a.event_id = c.event_id
+ WHERE a.state IN ('pending_approval', 'held', 'authorised') AND c.requested_at > now() - interval '1 day'
+ LIMIT $2)

@@ -1,0 +1,82 @@
+//! Agents withdraw their actions: before the proposal arrives, or until an executor has claimed it.
+
+use countersign_broker::lane::Delivery;
+use countersign_core::{
+    ids::{ActionId, ActionRef},
+    json::parse_strict,
+    message::{CancelData, CloudEvent, kind},
+};
+use countersign_store::{
+    StoreError, Transaction, actions, cancellations,
+    evidence::{self, Evidence},
+    quarantine,
+};
+use countersign_worker::process;
+use serde_json::json;
+
+use crate::{again, author, change::Changes, judge::Court};
+
+/// Whether a message withdraws an action, as far as its envelope can be read.
+pub(crate) fn is_one(delivery: &Delivery) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Envelope {
+        #[serde(rename = "type")]
+        kind: String,
+    }
+    serde_json::from_slice::<Envelope>(&delivery.body).is_ok_and(|envelope| envelope.kind == kind::CANCELLED)
+}
+
+/// Applies a batch of withdrawals. Returns the actions that they ended.
+pub(crate) async fn withdraw(
+    tx: &Transaction<'_>,
+    court: &Court<'_>,
+    batch: &[&Delivery],
+) -> Result<Vec<ActionId>, StoreError> {
+    let mut references = Vec::with_capacity(batch.len());
+    for delivery in batch {
+        match decode(court, delivery) {
+            Ok(reference) => references.push(reference),
+            Err((code, why)) => {
+                tracing::warn!(code, why, "withdrawal quarantined");
+                quarantine::insert(tx, &process::entry(delivery, code, &why)).await?;
+            }
+        }
+    }
+    if references.is_empty() {
+        return Ok(vec![]);
+    }
+    let references: Vec<&ActionRef> = references.iter().collect();
+    cancellations::insert(tx, &references).await?;
+    let ids: Vec<ActionId> = actions::find(tx, &references).await?.iter().map(|known| known.id).collect();
+    actions::lock(tx, &ids).await?;
+    let mut changes = Changes::default();
+    for mut record in actions::load(tx, &ids, true).await? {
+        let court = Court { now: record.now, ..*court };
+        let before = record.ruling.state;
+        match again::judge(&court, &record) {
+            Ok(judged) => again::apply(&mut changes, &court, &mut record, judged),
+            // Claimed or ended: too late, and the outcome will say, or has said, how it went.
+            Err(_) => {
+                let noted = json!({"code": "too_late", "state": before});
+                evidence::insert(tx, &[Evidence::of(record.id, "cancel.refused", noted)]).await?;
+            }
+        }
+    }
+    changes.write(tx).await?;
+    Ok(ids)
+}
+
+fn decode(court: &Court<'_>, delivery: &Delivery) -> Result<ActionRef, (&'static str, String)> {
+    let user = author::of(delivery)?;
+    let directory = &court.governed.configuration.directory;
+    let agent = directory.agent_of_user(user).ok_or_else(|| author::unknown(user, "agent"))?;
+    let value = parse_strict(&delivery.body).map_err(|error| (error.code(), error.to_string()))?;
+    let event: CloudEvent<CancelData> =
+        serde_json::from_value(value).map_err(|error| ("invalid_cancellation", error.to_string()))?;
+    let source = event.data.action.source.unwrap_or_else(|| event.source.clone());
+    if event.source != agent.source() || source != agent.source() {
+        let why = format!("the source is {:?}, the author's is {:?}", event.source, agent.source());
+        return Err(("source_forged", why));
+    }
+    Ok(ActionRef { source, id: event.data.action.id })
+}

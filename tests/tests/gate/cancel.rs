@@ -1,0 +1,59 @@
+//! Agents withdraw their actions.
+
+use anyhow::ensure;
+use countersign_core::{action::Outcome, message::Decision};
+use countersign_testkit::{
+    clients::{ReviewerApp, proposal, withdrawal},
+    tools::Slow,
+};
+use countersign_tests::{Gate, expect, willing};
+use serde_json::json;
+
+#[tokio::test]
+async fn what_is_withdrawn_before_it_arrives_or_while_it_waits_never_runs() -> anyhow::Result<()> {
+    let gate = Gate::start().await?;
+    let mut agent = gate.agent("one").await?;
+    agent.send(&[withdrawal("one", "early")]).await?;
+    gate.reaches("SELECT count(*) FROM cancellations", 1).await?;
+    agent.propose("early", "write_record", json!({"n": 1})).await?;
+    expect(&mut agent, "early", Outcome::Cancelled).await?;
+
+    agent.propose("waits", "move_money", json!({"amount": "500"})).await?;
+    gate.reaches("SELECT count(*) FROM approvals WHERE state = 'open'", 1).await?;
+    agent.send(&[withdrawal("one", "waits")]).await?;
+    let outcome = expect(&mut agent, "waits", Outcome::Cancelled).await?;
+    ensure!(outcome.error.is_some_and(|error| error.code == "cancelled"));
+    // An approval that comes now is too late.
+    let _app = ReviewerApp::start(gate.system.url("reviewer-sam")?, "approvers", |_| {
+        Some((Decision::Approve, None))
+    })
+    .await?;
+    gate.reaches("SELECT count(*) FROM evidence WHERE kind = 'decision.refused'", 1).await?;
+    ensure!(gate.count("SELECT count(*) FROM approvals WHERE state = 'open'").await? == 0);
+    // Both at once, in either order.
+    let both = [withdrawal("one", "b"), proposal("one", "b", "move_money", json!({"amount": "500"}))];
+    agent.send(&both).await?;
+    expect(&mut agent, "b", Outcome::Cancelled).await?;
+    ensure!(gate.tools.calls() == 0);
+    gate.close().await
+}
+
+#[tokio::test]
+async fn what_has_been_claimed_cannot_be_withdrawn_and_nobody_withdraws_anothers() -> anyhow::Result<()> {
+    let gate = Gate::acting(Slow(willing, std::time::Duration::from_millis(500))).await?;
+    let mut agent = gate.agent("one").await?;
+    agent.propose("a-1", "write_record", json!({"n": 1})).await?;
+    gate.reaches("SELECT count(*) FROM actions WHERE started_at IS NOT NULL", 1).await?;
+    agent.send(&[withdrawal("one", "a-1")]).await?;
+    gate.reaches("SELECT count(*) FROM evidence WHERE kind = 'cancel.refused'", 1).await?;
+    expect(&mut agent, "a-1", Outcome::Succeeded).await?;
+
+    agent.propose("a-2", "move_money", json!({"amount": "500"})).await?;
+    gate.reaches("SELECT count(*) FROM approvals WHERE state = 'open'", 1).await?;
+    let mut other = gate.agent("two").await?;
+    other.send(&[withdrawal("one", "a-2"), withdrawal("two", "a-2")]).await?;
+    gate.reaches("SELECT count(*) FROM quarantine WHERE code = 'source_forged'", 1).await?;
+    ensure!(gate.count("SELECT count(*) FROM approvals WHERE state = 'open'").await? == 1);
+    ensure!(other.outcome(std::time::Duration::from_millis(1)).await?.is_none());
+    gate.close().await
+}
