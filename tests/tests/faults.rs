@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 const ACTIONS: usize = 2_000;
 /// Answers take a while, so that there is always a call under way to be cut off.
-const TOOL: Duration = Duration::from_millis(100);
+const TOOL: Duration = Duration::from_millis(300);
 
 /// Of ten actions one may not be repeated, one waits for an approver, and eight may be repeated.
 fn action(n: usize) -> Value {
@@ -41,6 +41,9 @@ async fn under_way(gate: &Gate) -> anyhow::Result<ReviewerApp> {
     let agent = gate.agent("one").await?;
     agent.send(&(0..ACTIONS).map(action).collect::<Vec<_>>()).await?;
     gate.reaches("SELECT count(*) FROM outcomes", 100).await?;
+    // Among them calls that may not be repeated.
+    let letters = "SELECT count(*) FROM actions WHERE tool = 'send_letter' AND state = 'executing'";
+    gate.reaches(letters, 10).await?;
     Ok(reviewer)
 }
 
