@@ -104,13 +104,14 @@ async fn judge_again(
     let mut records = actions::load(tx, ids, true).await?;
     let now = records.iter().map(|record| record.now).max().unwrap_or(active.now);
     let court = Court { governed: &governed, limits: &router.process.settings.limits, now, tally: None };
-    let proposals: Vec<_> =
-        records.iter().filter_map(|record| again::proposal_of(&court, record).ok()).collect();
+    let counted = records.iter().filter(|_| governed.configuration.policy.has_limits());
+    let proposals: Vec<_> = counted.filter_map(|record| again::proposal_of(&court, record).ok()).collect();
     let tally = Tally::of(tx, &court, proposals.iter(), ids).await?;
     let counting = Court { tally: Some(&tally), ..court };
     let mut changes = Changes::default();
     for record in &mut records {
-        if again::permit_is_good(&court, record) && record.expires_at.is_none_or(|expires| expires > now) {
+        let in_time = record.expires_at.is_none_or(|expires| expires > now);
+        if again::permit_is_good(&court, record) && in_time && !record.cancelled {
             // Counts as looked at: the sweep comes back only after its full patience.
             changes.rule(record.id, record.ruling.clone(), false);
             continue;

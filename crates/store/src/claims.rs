@@ -1,6 +1,5 @@
 //! The claim: one conditional UPDATE that makes a permit single-use.
 
-use chrono::{DateTime, Utc};
 use countersign_core::ids::{ActionId, PermitId};
 use deadpool_postgres::Transaction;
 use uuid::Uuid;
@@ -20,8 +19,6 @@ pub struct Claim {
     pub event_id: String,
     /// The tool.
     pub tool: String,
-    /// The rule that decided.
-    pub rule: String,
     /// What a human approved or policy allowed, in canonical form.
     pub content: Option<Vec<u8>>,
     /// The salt of the permit's digest.
@@ -39,11 +36,10 @@ fn claim_of(row: &tokio_postgres::Row) -> Claim {
         source: row.get(2),
         event_id: row.get(3),
         tool: row.get(4),
-        rule: row.get(5),
-        content: row.get(6),
-        salt: row.get(7),
-        traceparent: row.get(8),
-        late: row.get(9),
+        content: row.get(5),
+        salt: row.get(6),
+        traceparent: row.get(7),
+        late: row.get(8),
     }
 }
 
@@ -76,7 +72,7 @@ pub async fn claim(tx: &Transaction<'_>, generation: i64, rows: &[Wanted]) -> Re
                     OR (u.repeatable AND a.state = 'executing' AND a.lease_until < clock_timestamp()
                         AND EXISTS (SELECT FROM permits q WHERE q.id = a.permit AND q.issued_at >= a.lease_until)))
                AND (a.expires_at IS NULL OR a.expires_at > clock_timestamp())
-             RETURNING a.id, a.fence, a.source, a.event_id, a.tool, a.rule, p.content, p.salt, a.traceparent, false",
+             RETURNING a.id, a.fence, a.source, a.event_id, a.tool, p.content, p.salt, a.traceparent, false",
         )
         .await?;
     let actions: Vec<Uuid> = rows.iter().map(|row| row.action.0).collect();
@@ -115,15 +111,10 @@ pub async fn explain(tx: &Transaction<'_>, actions: &[ActionId]) -> Result<Vec<U
 
 /// A claim whose lease ran out, locked.
 pub async fn interrupted(tx: &Transaction<'_>, action: ActionId) -> Result<Option<Claim>, StoreError> {
-    let sql = "SELECT a.id, a.fence, a.source, a.event_id, a.tool, a.rule, p.content, p.salt, a.traceparent,
+    let sql = "SELECT a.id, a.fence, a.source, a.event_id, a.tool, p.content, p.salt, a.traceparent,
                       coalesce(a.expires_at <= clock_timestamp(), false)
                FROM actions a JOIN payloads p ON p.action = a.id
                WHERE a.id = $1 AND a.state = 'executing' AND a.lease_until < clock_timestamp()
                FOR UPDATE OF a";
     Ok(tx.query_opt(sql, &[&action.0]).await?.as_ref().map(claim_of))
-}
-
-/// When the last claim so far was made: for telling that a hold works.
-pub async fn last_started(tx: &Transaction<'_>) -> Result<Option<DateTime<Utc>>, StoreError> {
-    Ok(tx.query_one("SELECT max(started_at) FROM actions", &[]).await?.get(0))
 }
