@@ -14,7 +14,7 @@ GRANT UPDATE (state, verdict, rule, generation, policy_version, audit_rate, audi
               decided_at, ended_at, state_at) ON actions TO countersign_router;
 GRANT UPDATE (content, digest, edited) ON payloads TO countersign_router;
 GRANT UPDATE ON approvals TO countersign_router;
-GRANT INSERT ON cancellations TO countersign_router;
+GRANT INSERT ON cancellations, statements TO countersign_router;
 GRANT INSERT, UPDATE ON limit_keys, limit_uses TO countersign_router;
 GRANT UPDATE (replayed_at) ON quarantine TO countersign_router;
 

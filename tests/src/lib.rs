@@ -6,9 +6,13 @@ use std::{
 };
 
 use anyhow::Context as _;
-use countersign_core::{action::Outcome, message::OutcomeData};
+use countersign_broker::{reader::Reader, topology::approvals_queue};
+use countersign_core::{
+    action::Outcome,
+    message::{ApprovalRequest, Decision, OutcomeData},
+};
 use countersign_testkit::{
-    clients::Agent,
+    clients::{Agent, Reviewer, ReviewerApp, decision},
     isolation::TestEnv,
     services::Services,
     system::{Place, System, binary},
@@ -92,6 +96,25 @@ impl Gate {
         Agent::connect(self.system.url(&format!("agent-{id}"))?, id).await
     }
 
+    /// A reviewer of the directory, with their own user and key.
+    pub async fn reviewer(&self, id: &str) -> anyhow::Result<Reviewer> {
+        Reviewer::connect(self.system.url(&format!("reviewer-{id}"))?, self.system.signer(id, id)?).await
+    }
+
+    /// The requests to a group, as one of its reviewers reads them.
+    pub async fn requests(&self, reviewer: &str, group: &str) -> anyhow::Result<Requests> {
+        let url = self.system.url(&format!("reviewer-{reviewer}"))?;
+        Ok(Requests(Reader::open(url, "test", &approvals_queue(group)).await?))
+    }
+
+    /// An app of a reviewer that approves everything a group is asked.
+    pub async fn approving(&self, reviewer: &str, group: &str) -> anyhow::Result<ReviewerApp> {
+        let url = self.system.url(&format!("reviewer-{reviewer}"))?;
+        let signer = self.system.signer(reviewer, reviewer)?;
+        ReviewerApp::start(url, signer, group, |request| Some(decision(request, Decision::Approve, None)))
+            .await
+    }
+
     /// One number from the test's database.
     pub async fn count(&self, sql: &str) -> anyhow::Result<i64> {
         let store = self.system.store()?;
@@ -133,6 +156,16 @@ impl Gate {
     pub async fn close(mut self) -> anyhow::Result<()> {
         self.system.stop().await?;
         self.env.close().await
+    }
+}
+
+/// The approval requests to a group.
+pub struct Requests(Reader);
+
+impl Requests {
+    /// The next one, which must come.
+    pub async fn next(&mut self) -> anyhow::Result<ApprovalRequest> {
+        Ok(self.0.next::<ApprovalRequest>(LIMIT).await?.context("no request came")?.data)
     }
 }
 

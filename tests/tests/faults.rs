@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use countersign_core::{action::Outcome, message::Decision};
+use countersign_core::action::Outcome;
 use countersign_testkit::{
     clients::{Agent, ReviewerApp, proposal},
     services::Services,
@@ -30,14 +30,9 @@ fn action(n: usize) -> Value {
     }
 }
 
-async fn reviewer(gate: &Gate) -> anyhow::Result<ReviewerApp> {
-    ReviewerApp::start(gate.system.url("reviewer-sam")?, "approvers", |_| Some((Decision::Approve, None)))
-        .await
-}
-
 /// Sends the actions and returns when some are done and most are not.
 async fn under_way(gate: &Gate) -> anyhow::Result<ReviewerApp> {
-    let reviewer = reviewer(gate).await?;
+    let reviewer = gate.approving("sam", "approvers").await?;
     let agent = gate.agent("one").await?;
     agent.send(&(0..ACTIONS).map(action).collect::<Vec<_>>()).await?;
     gate.reaches("SELECT count(*) FROM outcomes", 100).await?;
@@ -66,7 +61,7 @@ fn keys<'a>(effects: &'a [Effect], tool: &str) -> Vec<&'a str> {
 /// Waits until everything has ended and compares what agents hear, what is stored and what has happened.
 /// Returns how many are in doubt.
 async fn settles(gate: &Gate) -> anyhow::Result<usize> {
-    let _reviewer = reviewer(gate).await?;
+    let _reviewer = gate.approving("sam", "approvers").await?;
     let told = told(gate).await?;
     let odd: Vec<_> = told
         .iter()

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::ensure;
 use countersign_broker::{
+    contract::asyncapi,
     definitions::definitions,
     topology::{Limits, Topology},
 };
@@ -134,14 +135,58 @@ fn no_file_is_long() -> anyhow::Result<()> {
     Ok(())
 }
 
+fn airline() -> anyhow::Result<Folder> {
+    let tools = |name: &str| (name == "AIRLINE_TOOLS_URL").then(|| "http://127.0.0.1:1".to_owned());
+    Folder::read_with(&root().join("examples/airline"), tools)
+}
+
 #[test]
 fn the_definitions_in_deploy_are_the_topology() -> anyhow::Result<()> {
-    let tools = |name: &str| (name == "AIRLINE_TOOLS_URL").then(|| "http://127.0.0.1:1".to_owned());
-    let folder = Folder::read_with(&root().join("examples/airline"), tools)?;
+    let folder = airline()?;
     let topology = Topology::of(&folder.configuration.directory, &Limits::default());
     let all = definitions("/", &topology, &users::everyone(&folder.configuration));
     // Written again with UPDATE_EXPECT=1.
     expect_file!["../../deploy/rabbitmq/definitions.json"].assert_eq(&format!("{all:#}\n"));
+    Ok(())
+}
+
+#[test]
+fn the_contract_document_is_what_the_types_and_the_topology_say() -> anyhow::Result<()> {
+    let document = asyncapi();
+    // Written again with UPDATE_EXPECT=1.
+    expect_file!["../../docs/asyncapi.json"].assert_eq(&format!("{document:#}\n"));
+    let bindings = document["channels"].as_object().into_iter().flatten();
+    let bindings = bindings.map(|(_, channel)| &channel["bindings"]["amqp"]);
+    let names: BTreeSet<&str> =
+        bindings.flat_map(|amqp| [text(&amqp["exchange"], "name"), text(&amqp["queue"], "name")]).collect();
+    let folder = airline()?;
+    let topology = Topology::of(&folder.configuration.directory, &Limits::default());
+    for exchange in &topology.exchanges {
+        ensure!(names.contains(exchange.name.as_str()), "{} is not in the contract", exchange.name);
+    }
+    for queue in &topology.queues {
+        let pattern = |name: &&&str| match name.split_once('{') {
+            Some((before, _)) => queue.name.starts_with(before) && queue.name != before,
+            None => queue.name == ***name,
+        };
+        ensure!(names.iter().any(|name| pattern(&name)), "{} is not in the contract", queue.name);
+    }
+    Ok(())
+}
+
+#[test]
+fn the_official_parser_finds_nothing_wrong_with_the_contract_document() -> anyhow::Result<()> {
+    let Some(modules) = std::env::var_os("COUNTERSIGN_TEST_NODE_MODULES") else {
+        eprintln!("SKIPPED: COUNTERSIGN_TEST_NODE_MODULES is not set; `cargo xtask test` sets it");
+        return Ok(());
+    };
+    let output = Command::new("node")
+        .arg(root().join("tests/fixtures/check_asyncapi.cjs"))
+        .arg(root().join("docs/asyncapi.json"))
+        .env("NODE_PATH", modules)
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success() && said.contains("22 channels"), "{said}");
     Ok(())
 }
 

@@ -3,8 +3,8 @@
 use countersign_core::config::Directory;
 
 use crate::topology::{
-    ACTIONS, APPROVALS, AUDITS, COMMANDS, DECISIONS, EXECUTION, FINDINGS, OUTCOMES, QUARANTINE, SETTLED,
-    approvals_queue, audits_queue, commands_queue, outcomes_queue,
+    ACTIONS, ANSWERS, APPROVALS, AUDITS, COMMANDS, DECISIONS, EXECUTION, FINDINGS, OUTCOMES, QUARANTINE,
+    SETTLED, answers_queue, approvals_queue, audits_queue, commands_queue, outcomes_queue,
 };
 
 /// A broker user's permissions: names it may write to and read from. Nobody but the operator's own user
@@ -61,7 +61,7 @@ pub fn roles(tool_exchanges: impl IntoIterator<Item = String>) -> Vec<Access> {
     let mut roles = vec![
         Access::new(
             &role_user("router"),
-            &[OUTCOMES, APPROVALS, EXECUTION, COMMANDS],
+            &[OUTCOMES, APPROVALS, ANSWERS, EXECUTION, COMMANDS],
             [names(&[ACTIONS, DECISIONS, QUARANTINE]), vec![commands_queue("router")]].concat(),
         ),
         Access::new(
@@ -85,13 +85,14 @@ pub fn people(directory: &Directory) -> Vec<Access> {
     for agent in directory.agents() {
         all.push(Access::new(&agent.amqp_user, &[ACTIONS], vec![outcomes_queue(&agent.id)]));
     }
-    for reviewer in directory.reviewers() {
-        let queues = reviewer.groups.iter().map(|group| approvals_queue(group)).collect();
-        all.push(Access::new(&reviewer.amqp_user, &[DECISIONS], queues));
+    for sender in directory.senders() {
+        let groups = directory.groups_of(sender).into_iter().map(|group| approvals_queue(&group));
+        let queues = groups.chain([answers_queue(sender.id())]).collect();
+        all.extend(sender.amqp_user().map(|user| Access::new(user, &[DECISIONS], queues)));
     }
     for auditor in directory.auditors() {
         let queues = auditor.groups.iter().map(|group| audits_queue(group)).collect();
-        all.push(Access::new(&auditor.amqp_user, &[FINDINGS], queues));
+        all.extend(auditor.amqp_user.as_ref().map(|user| Access::new(user, &[FINDINGS], queues)));
     }
     for reader in directory.compliance() {
         all.push(Access::new(&reader.amqp_user, &[], vec!["countersign.audit-stream".into()]));

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use countersign_core::refusal::Code;
 use futures_util::StreamExt as _;
 use lapin::{
     Consumer,
@@ -223,7 +224,9 @@ async fn apply<H: Handler>(handler: &mut H, batch: &[Delivery]) -> Result<Vec<Ou
             for delivery in batch {
                 match attempt(handler, std::slice::from_ref(delivery)).await {
                     Ok(more) => outgoing.extend(more),
-                    Err(Failure::Poison(reason)) => handler.quarantine(delivery, "poison", &reason).await?,
+                    Err(Failure::Poison(reason)) => {
+                        handler.quarantine(delivery, Code::Poison.as_str(), &reason).await?
+                    }
                     Err(other) => return Err(other),
                 }
             }

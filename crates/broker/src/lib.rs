@@ -5,6 +5,7 @@
 //! unacked delivery comes back, and nothing else needs to be remembered.
 
 pub mod access;
+pub mod contract;
 pub mod declare;
 pub mod definitions;
 mod error;

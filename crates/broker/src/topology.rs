@@ -13,6 +13,8 @@ pub const OUTCOMES: &str = "countersign.outcomes";
 pub const APPROVALS: &str = "countersign.approvals";
 /// Reviewers' decisions.
 pub const DECISIONS: &str = "countersign.decisions";
+/// What became of decisions, routing key = whoever sent them.
+pub const ANSWERS: &str = "countersign.answers";
 /// Permits: the router alone may write.
 pub const EXECUTION: &str = "countersign.execution";
 /// Executed and answered actions, from the executor to the sampler.
@@ -44,6 +46,11 @@ pub fn outcome_key(agent: &str) -> String {
 /// The queue of approval requests to a group.
 pub fn approvals_queue(group: &str) -> String {
     format!("{APPROVALS}.{group}")
+}
+
+/// The queue of answers to a reviewer or app.
+pub fn answers_queue(sender: &str) -> String {
+    format!("{ANSWERS}.{sender}")
 }
 
 /// The queue of audits for a group.
@@ -165,8 +172,11 @@ impl Topology {
         };
         let mut exchanges = vec![plain(QUARANTINE, "fanout")];
         exchanges.extend(
-            [ACTIONS, OUTCOMES, APPROVALS, DECISIONS, EXECUTION, SETTLED, AUDITS, FINDINGS, COMMANDS]
-                .map(routed),
+            [
+                ACTIONS, OUTCOMES, APPROVALS, DECISIONS, ANSWERS, EXECUTION, SETTLED, AUDITS, FINDINGS,
+                COMMANDS,
+            ]
+            .map(routed),
         );
 
         let mut queues = vec![quarantine(limits)];
@@ -184,6 +194,9 @@ impl Topology {
         };
         for group in groups(directory.reviewers()) {
             queues.push(reader(approvals_queue(&group), APPROVALS, group, limits));
+        }
+        for sender in directory.senders() {
+            queues.push(reader(answers_queue(sender.id()), ANSWERS, sender.id().into(), limits));
         }
         for group in groups(directory.auditors()) {
             queues.push(reader(audits_queue(&group), AUDITS, group, limits));

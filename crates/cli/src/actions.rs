@@ -141,6 +141,7 @@ fn brief(body: &Value) -> String {
         "decision",
         "finding",
         "resolution",
+        "also",
         "by",
         "message",
         "attempts",

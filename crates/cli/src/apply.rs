@@ -10,18 +10,25 @@ use countersign_broker::{
     session::Session,
     topology::{Limits, Topology},
 };
-use countersign_core::config::Configuration;
+use countersign_core::config::{Configuration, keys_of};
 use countersign_store::{Store, StoreError, generation};
 use serde_json::json;
 
-use crate::{Connections, args::usage, folder::Folder, output::show, users};
+use crate::{
+    Connections,
+    args::usage,
+    folder::{Folder, problems},
+    output::show,
+    users,
+};
 
 /// Check a folder and make it active.
 #[derive(Args)]
 #[command(
     after_help = "Needs the database as countersign_operator and the broker as an administrator. With\n\
     --management-url the permissions of broker users follow the directory; who is no longer in it loses them.\n\
-    A folder that does not check changes nothing."
+    A folder that does not check changes nothing. Who has no `public_keys` in it keeps those registered before:\n\
+    a key is taken away by writing it with `revoked_at`."
 )]
 pub struct ApplyArgs {
     /// The folder with policy.yaml, tools.yaml and directory.yaml
@@ -41,16 +48,22 @@ pub(crate) async fn run(to: &Connections, args: ApplyArgs) -> anyhow::Result<Exi
         let management = Management::new(url, &users::vhost(amqp_url)?)?;
         missing = users::permit(&management, &folder.configuration).await?;
     }
-    let generation = apply(&store, amqp_url, &folder, &args.operator).await?;
+    let Applied { generation, kept } = apply(&store, amqp_url, &folder, &args.operator).await?;
     if let (Some(url), Some(before)) = (&to.management_url, &before) {
         let management = Management::new(url, &users::vhost(amqp_url)?)?;
         users::revoke(&management, before, &folder.configuration).await?;
     }
     let value = json!({"generation": generation, "policy_version": folder.configuration.policy.version(),
-                       "users_missing": missing});
+                       "users_missing": missing, "keys_kept": kept});
     show(to, &value, || {
         let mut text =
             format!("generation {generation} is active: policy {:?}", folder.configuration.policy.version());
+        if !kept.is_empty() {
+            text += &format!(
+                "\nthe folder names no public_keys for {}: those registered before stay",
+                kept.join(", ")
+            );
+        }
         if !missing.is_empty() {
             text +=
                 &format!("\nno broker user yet for {}; see `countersign users create`", missing.join(", "));
@@ -59,17 +72,37 @@ pub(crate) async fn run(to: &Connections, args: ApplyArgs) -> anyhow::Result<Exi
     })
 }
 
+/// What has become active.
+pub struct Applied {
+    /// The generation.
+    pub generation: i64,
+    /// Those whose registered keys stay, because the folder names none for them.
+    pub kept: Vec<String>,
+}
+
 /// Declares what the folder needs on the broker, then makes it active in one transaction. Queues come first:
 /// nobody may be sent anything before there is a place for it.
-pub async fn apply(store: &Store, amqp_url: &str, folder: &Folder, operator: &str) -> anyhow::Result<i64> {
+pub async fn apply(
+    store: &Store,
+    amqp_url: &str,
+    folder: &Folder,
+    operator: &str,
+) -> anyhow::Result<Applied> {
     let session = Session::open(amqp_url, "countersign-cli:apply").await?;
     let topology = Topology::of(&folder.configuration.directory, &Limits::default());
     declare(&session.channel, &topology).await?;
     let mut client = store.client().await?;
     let tx = client.transaction().await?;
-    let generation = generation::activate(&tx, &folder.sources, &folder.configuration, operator).await?;
+    let before = match generation::lock_exclusive(&tx).await {
+        Ok(active) => generation::sources(&tx, active.config).await?.directory,
+        Err(StoreError::NoGeneration) => String::new(),
+        Err(error) => return Err(error.into()),
+    };
+    let registered = keys_of(&before).map_err(problems)?;
+    let (enrolled, kept) = folder.enrolled(&registered)?;
+    let generation = generation::activate(&tx, &enrolled.sources, &enrolled.configuration, operator).await?;
     tx.commit().await?;
-    Ok(generation)
+    Ok(Applied { generation, kept })
 }
 
 /// The operator must be one in the folder and, unless it is the first, in what is active now: which is returned.
@@ -98,6 +131,6 @@ pub(crate) async fn active(store: &Store) -> anyhow::Result<Configuration> {
     let active = generation::lock_shared(&tx).await?;
     let sources = generation::sources(&tx, active.config).await?;
     Configuration::parse(&sources)
-        .map_err(crate::folder::problems)
+        .map_err(problems)
         .context("the active configuration was written by another version")
 }

@@ -1,10 +1,10 @@
 //! `countersign approvals`: what waits for a human, and a human's decision.
 
-use std::{process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use chrono::Utc;
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use countersign_broker::{
     publisher::{Outgoing, Publisher},
     session::user_of,
@@ -12,19 +12,25 @@ use countersign_broker::{
 };
 use countersign_core::{
     approval::Requirement,
+    config::Sender,
     digest::tagged,
     ids::{ActionId, ApprovalId},
     message::{CloudEvent, Decision, DecisionData, kind},
+    signed::Signer,
 };
 use countersign_store::{
     Store, actions, approvals, evidence,
     listing::{self, ApprovalSummary},
 };
+use countersign_worker::keys;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::{
     Connections,
     actions::content,
+    apply::active,
+    args::usage,
     output::{show, table},
 };
 
@@ -48,15 +54,17 @@ pub(crate) enum ApprovalsCommand {
         /// The request's id
         id: ApprovalId,
     },
-    /// Approve, as the reviewer whose --amqp-url it is
+    /// Approve
     Approve {
         /// The request's id
         id: ApprovalId,
         /// Why
         #[arg(long)]
         reason: Option<String>,
+        #[command(flatten)]
+        by: By,
     },
-    /// Reject, as the reviewer whose --amqp-url it is
+    /// Reject
     Reject {
         /// The request's id
         id: ApprovalId,
@@ -66,6 +74,8 @@ pub(crate) enum ApprovalsCommand {
         /// Why, as one of the rule's codes; `approvals show` lists them
         #[arg(long, value_name = "CODE")]
         reason_code: Option<String>,
+        #[command(flatten)]
+        by: By,
     },
     /// Put other arguments in place of the agent's. What was approved before falls away
     Edit {
@@ -77,6 +87,8 @@ pub(crate) enum ApprovalsCommand {
         /// Why
         #[arg(long)]
         reason: Option<String>,
+        #[command(flatten)]
+        by: By,
     },
     /// Do not execute it, and send the agent a message: it may propose again
     Respond {
@@ -85,7 +97,21 @@ pub(crate) enum ApprovalsCommand {
         /// The message
         #[arg(long, value_name = "TEXT")]
         message: String,
+        #[command(flatten)]
+        by: By,
     },
+}
+
+/// Whose decision it is.
+#[derive(Args)]
+#[command(next_help_heading = "Who decides")]
+pub(crate) struct By {
+    /// Private key to sign with, as a JWK file, see `countersign keys signer`
+    #[arg(long, value_name = "FILE", env = "REVIEWER_KEY")]
+    key: PathBuf,
+    /// The reviewer [default: whose --amqp-url it is; an app names for whom it speaks]
+    #[arg(long, value_name = "ID")]
+    reviewer: Option<String>,
 }
 
 pub(crate) async fn run(to: &Connections, command: ApprovalsCommand) -> anyhow::Result<ExitCode> {
@@ -101,19 +127,19 @@ pub(crate) async fn run(to: &Connections, command: ApprovalsCommand) -> anyhow::
             let shown = shown(&to.store()?, id).await?;
             show(to, &shown, || serde_json::to_string_pretty(&shown).unwrap_or_default())
         }
-        ApprovalsCommand::Approve { id, reason } => {
-            decide(to, id, |data| DecisionData { reason, ..data(Decision::Approve) }).await
+        ApprovalsCommand::Approve { id, reason, by } => {
+            decide(to, by, id, |data| DecisionData { reason, ..data(Decision::Approve) }).await
         }
-        ApprovalsCommand::Reject { id, reason, reason_code } => {
-            decide(to, id, |data| DecisionData { reason, reason_code, ..data(Decision::Reject) }).await
+        ApprovalsCommand::Reject { id, reason, reason_code, by } => {
+            decide(to, by, id, |data| DecisionData { reason, reason_code, ..data(Decision::Reject) }).await
         }
-        ApprovalsCommand::Edit { id, arguments, reason } => {
+        ApprovalsCommand::Edit { id, arguments, reason, by } => {
             let arguments = Some(arguments);
-            decide(to, id, |data| DecisionData { reason, arguments, ..data(Decision::Edit) }).await
+            decide(to, by, id, |data| DecisionData { reason, arguments, ..data(Decision::Edit) }).await
         }
-        ApprovalsCommand::Respond { id, message } => {
+        ApprovalsCommand::Respond { id, message, by } => {
             let reason = Some(message);
-            decide(to, id, |data| DecisionData { reason, ..data(Decision::Respond) }).await
+            decide(to, by, id, |data| DecisionData { reason, ..data(Decision::Respond) }).await
         }
     }
 }
@@ -180,6 +206,7 @@ async fn shown(store: &Store, id: ApprovalId) -> anyhow::Result<Value> {
 
 async fn decide(
     to: &Connections,
+    by: By,
     approval: ApprovalId,
     data: impl FnOnce(&dyn Fn(Decision) -> DecisionData) -> DecisionData,
 ) -> anyhow::Result<ExitCode> {
@@ -187,7 +214,11 @@ async fn decide(
     let seen = shown(&store, approval).await?;
     let digest = seen["digest"].as_str().unwrap_or_default().to_owned();
     let url = to.amqp()?;
-    let source = format!("/reviewers/{}", user_of(url).unwrap_or_default());
+    let key = keys::signing_key(&by.key)?;
+    let reviewer = match by.reviewer {
+        Some(reviewer) => reviewer,
+        None => reviewer_of(&store, url).await?,
+    };
     let data = data(&|decision| DecisionData {
         approval,
         digest: digest.clone(),
@@ -197,7 +228,9 @@ async fn decide(
         arguments: None,
     });
     let decision = data.decision;
-    let event = CloudEvent::new(Outgoing::fresh_id(), &source, kind::APPROVAL_DECIDED, Utc::now(), data);
+    let signed = Signer::new(&reviewer, key).sign(&[data], Uuid::now_v7(), Utc::now(), rand::random)?;
+    let source = format!("/reviewers/{reviewer}");
+    let event = CloudEvent::new(Outgoing::fresh_id(), &source, kind::APPROVAL_DECIDED, Utc::now(), signed);
     let publisher = Publisher::connect(url, "countersign-cli:decide").await?;
     publisher.publish(&[Outgoing::event(DECISIONS, "decision", &event)]).await?;
     let action = action_of(&store, approval).await?;
@@ -208,6 +241,19 @@ async fn decide(
         false => format!("refused ({}): {}", answer["code"].as_str().unwrap_or("?"), answer["message"]),
     })?;
     Ok(if applied { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The reviewer whose AMQP user it is.
+async fn reviewer_of(store: &Store, amqp_url: &str) -> anyhow::Result<String> {
+    let user = user_of(amqp_url).unwrap_or_default();
+    match active(store).await?.directory.sender_of_user(&user) {
+        Some(Sender::Reviewer(reviewer)) => Ok(reviewer.id.clone()),
+        Some(Sender::App(app)) => {
+            let speaks_for: Vec<&str> = app.reviewers.iter().map(String::as_str).collect();
+            Err(usage(format!("the app {:?} speaks for {}; give --reviewer", app.id, speaks_for.join(", "))))
+        }
+        None => Err(usage(format!("the AMQP user {user:?} is no reviewer of the active directory"))),
+    }
 }
 
 /// Waits for the evidence of what became of a decision or finding, by the id of its event.

@@ -1,10 +1,11 @@
 //! The configuration folder: countersign.toml, policy.yaml, tools.yaml, directory.yaml.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::Context as _;
-use countersign_core::config::{Configuration, Problem, Sources};
+use countersign_core::config::{Configuration, Problem, Sources, with_keys};
 use countersign_worker::settings::Settings;
+use serde_json::Value;
 
 use crate::args::UsageError;
 
@@ -40,6 +41,19 @@ impl Folder {
         };
         let configuration = Configuration::parse(&sources).map_err(problems)?;
         Ok(Self { settings, sources, configuration })
+    }
+}
+
+/// Public keys as directory.yaml writes them, by the id of their owner.
+pub type Keys = BTreeMap<String, Vec<Value>>;
+
+impl Folder {
+    /// The folder with `keys` for those for whom its directory has none, and who these are.
+    pub fn enrolled(&self, keys: &Keys) -> anyhow::Result<(Self, Vec<String>)> {
+        let (directory, given) = with_keys(&self.sources.directory, keys).map_err(problems)?;
+        let sources = Sources { directory, ..self.sources.clone() };
+        let configuration = Configuration::parse(&sources).map_err(problems)?;
+        Ok((Self { settings: self.settings.clone(), sources, configuration }, given))
     }
 }
 

@@ -21,6 +21,7 @@ pub mod users;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use countersign_broker::contract;
 
 pub use args::{Connections, UsageError};
 
@@ -81,6 +82,8 @@ enum Command {
     /// Messages that nobody could process
     #[command(subcommand)]
     Quarantine(quarantine::QuarantineCommand),
+    /// Print the contract: every message, exchange, queue and refusal, as AsyncAPI 3
+    Contract,
     /// The trade-off between approval and audit, measured
     Report(report::ReportArgs),
 }
@@ -103,6 +106,10 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Audits(command) => audits::run(to, command).await,
         Command::Actions(command) => actions::run(to, command).await,
         Command::Quarantine(command) => quarantine::run(to, command).await,
+        Command::Contract => {
+            let document = contract::asyncapi();
+            output::show(to, &document, || format!("{document:#}"))
+        }
         Command::Report(args) => report::run(to, args).await,
     }
 }

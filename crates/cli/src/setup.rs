@@ -50,12 +50,28 @@ pub(crate) enum KeysCommand {
         /// The folder; it is made if it is not there
         dir: PathBuf,
     },
+    /// Make a key with which a reviewer, app or auditor signs, as a JWK in a file. Overwrites nothing
+    #[command(
+        after_help = "The file stays with whoever signs. What is printed goes into directory.yaml, under the\n\
+        person's or app's public_keys; `countersign apply` then registers it."
+    )]
+    Signer {
+        /// The file
+        file: PathBuf,
+    },
 }
 
 pub(crate) fn keys(to: &Connections, command: KeysCommand) -> anyhow::Result<ExitCode> {
-    let KeysCommand::Generate { dir } = command;
-    keys::generate(&dir)?;
-    show(to, &json!({"keys": dir}), || format!("keys are in {}", dir.display()))
+    match command {
+        KeysCommand::Generate { dir } => {
+            keys::generate(&dir)?;
+            show(to, &json!({"keys": dir}), || format!("keys are in {}", dir.display()))
+        }
+        KeysCommand::Signer { file } => {
+            let public = keys::generate_signer(&file)?;
+            show(to, &json!({"file": file, "public_key": public}), || format!("public_keys: [{public}]"))
+        }
+    }
 }
 
 /// Broker users.

@@ -9,12 +9,13 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::message::Decision;
+use crate::{message::Decision, refusal::Code};
 
 /// So many distinct people of a group.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Requirement {
     /// The group.
     pub group: String,
@@ -67,7 +68,8 @@ impl ApprovalSpec {
         required.chain(self.escalated(opened, now)).collect()
     }
 
-    fn escalated(&self, opened: DateTime<Utc>, now: DateTime<Utc>) -> impl Iterator<Item = &str> {
+    /// The groups to which a request opened at `opened` has escalated by `now`.
+    pub fn escalated(&self, opened: DateTime<Utc>, now: DateTime<Utc>) -> impl Iterator<Item = &str> {
         let waited = u64::try_from((now - opened).num_seconds()).unwrap_or(0);
         self.escalate.iter().filter(move |step| step.after <= waited).map(|step| step.also.as_str())
     }
@@ -255,14 +257,14 @@ pub enum Refused {
 
 impl Refused {
     /// For programs.
-    pub fn code(self) -> &'static str {
+    pub fn code(self) -> Code {
         match self {
-            Self::NotOpen(_) => "not_open",
-            Self::Expired => "expired",
-            Self::DigestMismatch => "digest_mismatch",
-            Self::NotAllowed(_) => "not_allowed",
-            Self::AlreadyDecided => "already_decided",
-            Self::NotYet => "not_yet",
+            Self::NotOpen(_) => Code::NotOpen,
+            Self::Expired => Code::Expired,
+            Self::DigestMismatch => Code::DigestMismatch,
+            Self::NotAllowed(_) => Code::NotAllowed,
+            Self::AlreadyDecided => Code::AlreadyDecided,
+            Self::NotYet => Code::NotYet,
         }
     }
 }

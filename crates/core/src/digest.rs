@@ -1,5 +1,6 @@
 //! Salted digests: what evidence keeps of content that may have to be erased.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -39,7 +40,7 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 /// Where a permit's call goes: fixed when the action is judged, checked again before the call.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Target {
     /// The tool's name in the registry.
     pub tool: String,

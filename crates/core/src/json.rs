@@ -10,6 +10,8 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use crate::refusal::Code;
+
 /// How many arrays and objects may be open at once.
 pub const MAX_DEPTH: usize = 64;
 
@@ -44,12 +46,12 @@ pub enum JsonRefusal {
 
 impl JsonRefusal {
     /// The machine-readable reason, as quarantine and outcomes carry it.
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> Code {
         match self {
-            Self::NotJson { .. } => "not_json",
-            Self::DuplicateKey { .. } => "duplicate_key",
-            Self::IntegerOutOfRange { .. } => "integer_out_of_range",
-            Self::NestedTooDeeply => "nested_too_deeply",
+            Self::NotJson { .. } => Code::NotJson,
+            Self::DuplicateKey { .. } => Code::DuplicateKey,
+            Self::IntegerOutOfRange { .. } => Code::IntegerOutOfRange,
+            Self::NestedTooDeeply => Code::NestedTooDeeply,
         }
     }
 }

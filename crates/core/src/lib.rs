@@ -14,4 +14,6 @@ pub mod keyed;
 pub mod message;
 pub mod permit;
 pub mod proposal;
+pub mod refusal;
+pub mod signed;
 pub mod transition;

@@ -4,6 +4,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use chrono::{DateTime, Utc};
 use ct_merkle::mem_backed_tree::MemoryBackedTree;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::Sha256;
@@ -20,7 +21,7 @@ pub const PACK_MAX: usize = 64;
 const CONTEXT: &[u8] = b"countersign/permit-pack/v1\0";
 
 /// The authorisation to execute one action, once. Its bytes are fixed when it is issued.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Permit {
     /// Single use: the claim names it, and another judgement replaces it.
     pub permit: PermitId,
@@ -42,13 +43,14 @@ pub struct Permit {
 }
 
 /// Up to [`PACK_MAX`] permits under one Ed25519 signature over their RFC 6962 Merkle root.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct PermitPack {
     /// Which key signed: the first 16 hex digits of the public key.
     pub key: String,
     /// Base64.
     pub signature: String,
     /// The permits, byte for byte as issued.
+    #[schemars(with = "Vec<Permit>")]
     pub permits: Vec<Box<RawValue>>,
 }
 

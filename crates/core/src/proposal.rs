@@ -7,6 +7,7 @@ use crate::{
     ids::ActionRef,
     json::{self, parse_strict},
     message::kind,
+    refusal::{Code, Complaint},
 };
 
 /// Longest `source`, `id`, tool name, agent version and the like, in bytes.
@@ -31,6 +32,8 @@ pub struct Proposal {
     pub action: Value,
     /// After this it is not executed.
     pub expires_at: Option<DateTime<Utc>>,
+    /// The agent's earlier action in whose place it comes.
+    pub supersedes: Option<ActionRef>,
     /// W3C trace context.
     pub traceparent: Option<String>,
 }
@@ -40,7 +43,7 @@ pub struct Proposal {
 #[error("{message}")]
 pub struct Refusal {
     /// For programs.
-    pub code: &'static str,
+    pub code: Code,
     /// For people: what to write instead.
     pub message: String,
     /// Whether it can be told whose action this was meant to be: then it is answered `denied`.
@@ -60,11 +63,11 @@ pub fn decode(body: &[u8], max_bytes: usize) -> Result<Proposal, Refusal> {
     let refuse = |code, message: String| Refusal { code, message, reference: reference() };
     if body.len() > max_bytes {
         let message = format!("the message has {} bytes, the limit is {max_bytes}", body.len());
-        return Err(refuse("message_too_large", message));
+        return Err(refuse(Code::MessageTooLarge, message));
     }
     let event = parse_strict(body).map_err(|error| refuse(error.code(), error.to_string()))?;
     let reference = reference().ok_or_else(|| Refusal {
-        code: "invalid_envelope",
+        code: Code::InvalidEnvelope,
         message: format!(
             "`source` and `id` must be strings of 1 to {NAME_MAX} bytes without control characters"
         ),
@@ -74,28 +77,26 @@ pub fn decode(body: &[u8], max_bytes: usize) -> Result<Proposal, Refusal> {
         code,
         message,
         // A foreign type is not an action at all, so there is nothing to answer.
-        reference: (code != "unknown_type").then_some(reference),
+        reference: (code != Code::UnknownType).then_some(reference),
     })
 }
-
-type Complaint = (&'static str, String);
 
 fn proposal(event: Value, reference: &ActionRef) -> Result<Proposal, Complaint> {
     let kind = event.get("type").and_then(Value::as_str).unwrap_or_default();
     if kind != kind::PROPOSED {
-        return Err(("unknown_type", format!("the type is {kind:?}; send {:?}", kind::PROPOSED)));
+        return Err((Code::UnknownType, format!("the type is {kind:?}; send {:?}", kind::PROPOSED)));
     }
     if event.get("specversion").and_then(Value::as_str) != Some("1.0") {
-        return Err(("invalid_envelope", "`specversion` must be \"1.0\"".into()));
+        return Err((Code::InvalidEnvelope, "`specversion` must be \"1.0\"".into()));
     }
     let Value::Object(mut event) = event else {
-        return Err(("invalid_envelope", "the message must be a JSON object".into()));
+        return Err((Code::InvalidEnvelope, "the message must be a JSON object".into()));
     };
     let time = timestamp(&event, "time")?;
     let traceparent = optional_name(&event, "traceparent")?;
     let Some(Value::Object(mut data)) = event.remove("data") else {
         return Err((
-            "invalid_proposal",
+            Code::InvalidProposal,
             "`data` must be an object with `tool`, `arguments` and `agent`".into(),
         ));
     };
@@ -108,6 +109,7 @@ fn proposal(event: Value, reference: &ActionRef) -> Result<Proposal, Complaint> 
         optional_name(&agent_object, member)?;
     }
     let expires_at = timestamp(&data, "expires_at")?;
+    let supersedes = supersedes(&data, reference)?;
     data.insert("source".into(), reference.source.clone().into());
     data.insert("id".into(), reference.id.clone().into());
     Ok(Proposal {
@@ -119,8 +121,27 @@ fn proposal(event: Value, reference: &ActionRef) -> Result<Proposal, Complaint> 
         agent_id,
         action: Value::Object(data),
         expires_at,
+        supersedes,
         traceparent,
     })
+}
+
+/// An earlier action of the same source: an agent speaks of nobody else's.
+fn supersedes(data: &Map<String, Value>, reference: &ActionRef) -> Result<Option<ActionRef>, Complaint> {
+    let earlier = match data.get("supersedes") {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::Object(earlier)) => earlier,
+        Some(_) => {
+            return Err((Code::InvalidProposal, "`data.supersedes` must be an object with `id`".into()));
+        }
+    };
+    let id = required_name(earlier, "id", "data.supersedes.id")?;
+    let source = optional_name(earlier, "source")?.unwrap_or_else(|| reference.source.clone());
+    if source != reference.source || id == reference.id {
+        let why = "`data.supersedes` must name an earlier action of the same source".into();
+        return Err((Code::InvalidProposal, why));
+    }
+    Ok(Some(ActionRef { source, id }))
 }
 
 fn plain(text: &str) -> bool {
@@ -130,7 +151,7 @@ fn plain(text: &str) -> bool {
 fn object(data: &Map<String, Value>, member: &str) -> Result<Value, Complaint> {
     match data.get(member) {
         Some(value @ Value::Object(_)) => Ok(value.clone()),
-        _ => Err(("invalid_proposal", format!("`data.{member}` must be an object"))),
+        _ => Err((Code::InvalidProposal, format!("`data.{member}` must be an object"))),
     }
 }
 
@@ -139,18 +160,18 @@ fn optional_name(object: &Map<String, Value>, member: &str) -> Result<Option<Str
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) if plain(text) => Ok(Some(text.clone())),
         Some(_) => Err((
-            "invalid_proposal",
+            Code::InvalidProposal,
             format!("`{member}` must be a string of 1 to {NAME_MAX} bytes without control characters"),
         )),
     }
 }
 
 fn required_name(object: &Map<String, Value>, member: &str, path: &str) -> Result<String, Complaint> {
-    optional_name(object, member)?.ok_or_else(|| ("invalid_proposal", format!("`{path}` is missing")))
+    optional_name(object, member)?.ok_or_else(|| (Code::InvalidProposal, format!("`{path}` is missing")))
 }
 
 fn timestamp(object: &Map<String, Value>, member: &str) -> Result<Option<DateTime<Utc>>, Complaint> {
-    let complaint = || ("invalid_proposal", format!("`{member}` must be an RFC 3339 time of this era"));
+    let complaint = || (Code::InvalidProposal, format!("`{member}` must be an RFC 3339 time of this era"));
     match object.get(member) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => {

@@ -14,7 +14,7 @@ fn data() -> Value {
 
 fn refusal(body: &[u8]) -> (&'static str, bool) {
     let refusal = decode(body, LIMIT).unwrap_err();
-    (refusal.code, refusal.reference.is_some())
+    (refusal.code.as_str(), refusal.reference.is_some())
 }
 
 #[test]

@@ -14,6 +14,7 @@ use countersign_core::{
     ids::ActionId,
     message::{self, CloudEvent, kind},
     permit::{PACK_MAX, Permit, PermitPack},
+    refusal::{Code, Complaint},
     transition::Completion,
 };
 use countersign_store::{
@@ -86,7 +87,7 @@ impl Handler for Claims {
                 fence,
                 completion: Completion::Failed,
                 result: None,
-                error: Some(message::Failure { code: "digest_mismatch".into(), message }),
+                error: Some(message::Failure { code: Code::DigestMismatch.into(), message }),
                 attempts: 0,
                 place: place(),
             }));
@@ -168,24 +169,24 @@ fn assemble(claim: Claim, tool: Arc<crate::call::ToolCall>, content: Vec<u8>, cl
     }
 }
 
-fn open(executor: &Executor, delivery: &Delivery) -> Result<Vec<Permit>, (&'static str, String)> {
+fn open(executor: &Executor, delivery: &Delivery) -> Result<Vec<Permit>, Complaint> {
     let event: CloudEvent<PermitPack> =
-        serde_json::from_slice(&delivery.body).map_err(|error| ("permit_malformed", error.to_string()))?;
+        serde_json::from_slice(&delivery.body).map_err(|error| (Code::PermitMalformed, error.to_string()))?;
     if event.kind != kind::PERMIT_PACK {
-        return Err(("unknown_type", format!("the type is {:?}", event.kind)));
+        return Err((Code::UnknownType, format!("the type is {:?}", event.kind)));
     }
-    event.data.open(&executor.keys.permits).map_err(|error| ("permit_forged", error.to_string()))
+    event.data.open(&executor.keys.permits).map_err(|error| (Code::PermitForged, error.to_string()))
 }
 
 /// Keeps a pack that authorises nothing, and the attempt as evidence.
 async fn refuse_pack(
     tx: &Transaction<'_>,
     delivery: &Delivery,
-    code: &'static str,
+    code: Code,
     why: &str,
 ) -> Result<(), StoreError> {
-    tracing::error!(code, why, "permits refused: nothing executed");
-    let id = quarantine::insert(tx, &process::entry(delivery, code, why)).await?;
+    tracing::error!(%code, why, "permits refused: nothing executed");
+    let id = quarantine::insert(tx, &process::entry(delivery, code.as_str(), why)).await?;
     let body = json!({"code": code, "quarantine": id});
     evidence::insert(tx, &[Evidence::global("permit.refused", body)]).await
 }
@@ -222,9 +223,9 @@ async fn explain(
         claims::explain(tx, &ids).await?.into_iter().map(|stored| (stored.action, stored)).collect();
     let mut outgoing = Vec::new();
     for (action, permit) in permits {
-        let noted = |code: &str| json!({"code": code, "permit": permit.permit});
+        let noted = |code: Code| json!({"code": code, "permit": permit.permit});
         let Some(stored) = stored.get(action) else {
-            evidence.push(Evidence::global("permit.refused", noted("action_unknown")));
+            evidence.push(Evidence::global("permit.refused", noted(Code::ActionUnknown)));
             continue;
         };
         let code = match stored.state.as_str() {
@@ -232,15 +233,15 @@ async fn explain(
                 outgoing.push((*action, messages::judge_again(*action, active.now)));
                 stale(permit, active.now)
             }
-            "authorised" | "held" | "pending_approval" => "superseded",
-            _ if stored.permit == Some(permit.permit) => "already_used",
-            _ => "not_authorised",
+            "authorised" | "held" | "pending_approval" => Code::Superseded,
+            _ if stored.permit == Some(permit.permit) => Code::AlreadyUsed,
+            _ => Code::NotAuthorised,
         };
         evidence.push(Evidence::of(*action, "permit.refused", noted(code)));
     }
     Ok(outgoing)
 }
 
-fn stale(permit: &Permit, now: DateTime<Utc>) -> &'static str {
-    if permit.expires_at <= now { "permit_expired" } else { "generation_changed" }
+fn stale(permit: &Permit, now: DateTime<Utc>) -> Code {
+    if permit.expires_at <= now { Code::PermitExpired } else { Code::GenerationChanged }
 }

@@ -113,6 +113,7 @@ pub(crate) fn row(record: &ActionRecord, approval: &ApprovalRecord, request: &Re
         state: request.state,
         opened_at: request.opened_at,
         expires_at: request.expires_at,
+        escalated: approval.escalated.clone(),
     }
 }
 
@@ -134,6 +135,7 @@ pub(crate) fn refresh(changes: &Changes, record: &mut ActionRecord) {
             state: row.state,
             votes: before.map(|before| before.request.votes).unwrap_or_default(),
         },
+        escalated: row.escalated.clone(),
     });
 }
 

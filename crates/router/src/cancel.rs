@@ -5,6 +5,7 @@ use countersign_core::{
     ids::{ActionId, ActionRef},
     json::parse_strict,
     message::{CancelData, CloudEvent, kind},
+    refusal::{Code, Complaint},
 };
 use countersign_store::{
     StoreError, Transaction, actions, cancellations,
@@ -37,8 +38,8 @@ pub(crate) async fn withdraw(
         match decode(court, delivery) {
             Ok(reference) => references.push(reference),
             Err((code, why)) => {
-                tracing::warn!(code, why, "withdrawal quarantined");
-                quarantine::insert(tx, &process::entry(delivery, code, &why)).await?;
+                tracing::warn!(%code, why, "withdrawal quarantined");
+                quarantine::insert(tx, &process::entry(delivery, code.as_str(), &why)).await?;
             }
         }
     }
@@ -57,7 +58,7 @@ pub(crate) async fn withdraw(
             Ok(judged) => again::apply(&mut changes, &court, &mut record, judged),
             // Claimed or ended: too late, and the outcome will say, or has said, how it went.
             Err(_) => {
-                let noted = json!({"code": "too_late", "state": before});
+                let noted = json!({"code": Code::TooLate, "state": before});
                 evidence::insert(tx, &[Evidence::of(record.id, "cancel.refused", noted)]).await?;
             }
         }
@@ -66,17 +67,17 @@ pub(crate) async fn withdraw(
     Ok(ids)
 }
 
-fn decode(court: &Court<'_>, delivery: &Delivery) -> Result<ActionRef, (&'static str, String)> {
+fn decode(court: &Court<'_>, delivery: &Delivery) -> Result<ActionRef, Complaint> {
     let user = author::of(delivery)?;
     let directory = &court.governed.configuration.directory;
     let agent = directory.agent_of_user(user).ok_or_else(|| author::unknown(user, "agent"))?;
     let value = parse_strict(&delivery.body).map_err(|error| (error.code(), error.to_string()))?;
     let event: CloudEvent<CancelData> =
-        serde_json::from_value(value).map_err(|error| ("invalid_cancellation", error.to_string()))?;
+        serde_json::from_value(value).map_err(|error| (Code::InvalidCancellation, error.to_string()))?;
     let source = event.data.action.source.unwrap_or_else(|| event.source.clone());
     if event.source != agent.source() || source != agent.source() {
         let why = format!("the source is {:?}, the author's is {:?}", event.source, agent.source());
-        return Err(("source_forged", why));
+        return Err((Code::SourceForged, why));
     }
     Ok(ActionRef { source, id: event.data.action.id })
 }

@@ -107,6 +107,7 @@ impl Changes {
             state: RequestState::Open,
             opened_at: subject.now,
             expires_at: spec.deadline(subject.now),
+            escalated: vec![],
         };
         let noted = json!({"id": row.id, "require": spec.require, "expires_at": row.expires_at});
         self.request(row);

@@ -10,6 +10,7 @@ use countersign_core::{
     action::State,
     ids::ActionId,
     message::{CloudEvent, Command},
+    refusal::Code,
 };
 use countersign_store::{StoreError, Transaction, actions, approvals, generation, quarantine};
 use countersign_worker::{failure, messages, process};
@@ -18,7 +19,7 @@ use crate::{
     Router,
     again::{self, Repeat},
     change::Changes,
-    decide, follow, intake,
+    decide, escalation, follow, intake,
     judge::Court,
     tally::Tally,
 };
@@ -39,11 +40,11 @@ impl Handler for Commands {
         let work = async {
             let mut client = router.process.store.client().await?;
             let tx = client.transaction().await?;
-            let mut abandoned = Vec::new();
-            let ids = obey(router, &tx, batch, &mut abandoned).await?;
+            let mut also = Vec::new();
+            let ids = obey(router, &tx, batch, &mut also).await?;
             let mut outgoing = follow::stored(&tx, &ids, &router.keys.permit).await?;
             tx.commit().await?;
-            outgoing.extend(abandoned);
+            outgoing.extend(also);
             Ok(outgoing)
         };
         work.await.map_err(failure)
@@ -54,41 +55,55 @@ impl Handler for Commands {
     }
 }
 
-/// Returns the actions whose stored states are to be published. `abandoned` takes commands about those whose
-/// interrupted call may not be repeated.
+/// Returns the actions whose stored states are to be published. `also` takes commands about those whose interrupted
+/// call may not be repeated, and answers to decisions that are taken in again.
 async fn obey(
     router: &Router,
     tx: &Transaction<'_>,
     batch: &[Delivery],
-    abandoned: &mut Vec<Outgoing>,
+    also: &mut Vec<Outgoing>,
 ) -> Result<Vec<ActionId>, StoreError> {
     let (mut judge, mut request, mut ids) = (Vec::new(), Vec::new(), Vec::new());
     for delivery in batch {
         match serde_json::from_slice::<CloudEvent<Command>>(&delivery.body).map(|event| event.data) {
             Ok(Command::Judge { action }) => judge.push(action),
             Ok(Command::RequestApproval { action }) => request.push(action),
-            Ok(Command::Replay { quarantine }) => ids.extend(replay(router, tx, quarantine).await?),
+            Ok(Command::Replay { quarantine }) => ids.extend(replay(router, tx, quarantine, also).await?),
             Ok(other) => {
                 let why = format!("{other:?} is not for the router");
-                quarantine::insert(tx, &process::entry(delivery, "unknown_command", &why)).await?;
+                quarantine::insert(tx, &process::entry(delivery, Code::UnknownCommand.as_str(), &why))
+                    .await?;
             }
             Err(error) => {
                 let why = error.to_string();
-                quarantine::insert(tx, &process::entry(delivery, "unknown_command", &why)).await?;
+                quarantine::insert(tx, &process::entry(delivery, Code::UnknownCommand.as_str(), &why))
+                    .await?;
             }
         }
     }
     if !request.is_empty() {
-        approvals::published(tx, &request).await?;
+        ask_again(tx, &request).await?;
     }
     if !judge.is_empty() {
         judge.sort_unstable();
         judge.dedup();
-        judge_again(router, tx, &judge, abandoned).await?;
+        judge_again(router, tx, &judge, also).await?;
     }
     ids.extend(judge);
     ids.extend(request);
     Ok(ids)
+}
+
+/// Open requests are published again, and to whom they have escalated meanwhile.
+async fn ask_again(tx: &Transaction<'_>, ids: &[ActionId]) -> Result<(), StoreError> {
+    actions::lock(tx, ids).await?;
+    let mut changes = Changes::default();
+    for mut record in actions::load(tx, ids, false).await? {
+        let now = record.now;
+        escalation::note(&mut changes, &mut record, now);
+    }
+    changes.write(tx).await?;
+    approvals::published(tx, ids).await
 }
 
 /// Judges open actions again. A permit that is still good is only sent again.
@@ -96,7 +111,7 @@ async fn judge_again(
     router: &Router,
     tx: &Transaction<'_>,
     ids: &[ActionId],
-    abandoned: &mut Vec<Outgoing>,
+    also: &mut Vec<Outgoing>,
 ) -> Result<(), StoreError> {
     let active = generation::lock_shared(tx).await?;
     let governed = router.process.governed.under(tx, &active).await?;
@@ -119,7 +134,7 @@ async fn judge_again(
         if record.interrupted {
             let again = again::repeat(&mut changes, &court, record);
             let abandon = || messages::command("executor", Command::Abandon { action: record.id }, now);
-            abandoned.extend((again == Repeat::Never).then(abandon));
+            also.extend((again == Repeat::Never).then(abandon));
             continue;
         }
         // Under the policy that has counted it, it has its place already.
@@ -137,7 +152,12 @@ async fn judge_again(
 }
 
 /// Takes a quarantined message in again, as its author's.
-async fn replay(router: &Router, tx: &Transaction<'_>, id: i64) -> Result<Vec<ActionId>, StoreError> {
+async fn replay(
+    router: &Router,
+    tx: &Transaction<'_>,
+    id: i64,
+    also: &mut Vec<Outgoing>,
+) -> Result<Vec<ActionId>, StoreError> {
     let Some(entry) = quarantine::get(tx, id).await?.filter(|entry| !entry.truncated) else {
         tracing::warn!(quarantine = id, "nothing to replay: there is no such message, or it was cut");
         return Ok(vec![]);
@@ -147,11 +167,15 @@ async fn replay(router: &Router, tx: &Transaction<'_>, id: i64) -> Result<Vec<Ac
         author: entry.author,
         exchange: entry.exchange,
         routing_key: entry.routing_key,
-        copied: entry.code == "copied",
+        copied: entry.code == Code::Copied.as_str(),
     };
     let ids = match delivery.exchange.as_str() {
         ACTIONS => intake::take_in(router, tx, &[delivery]).await?,
-        DECISIONS => decide::decide(router, tx, &[delivery]).await?,
+        DECISIONS => {
+            let decided = decide::decide(router, tx, &[delivery]).await?;
+            also.extend(decided.answers);
+            decided.actions
+        }
         other => {
             tracing::warn!(quarantine = id, exchange = other, "only proposals and decisions can be replayed");
             return Ok(vec![]);

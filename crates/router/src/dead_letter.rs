@@ -5,6 +5,7 @@ use countersign_broker::{
     lane::{Delivery, Failure, Handler},
     publisher::Outgoing,
 };
+use countersign_core::refusal::Code;
 use countersign_store::{StoreError, quarantine};
 use countersign_worker::{
     failure,
@@ -28,7 +29,7 @@ impl Handler for DeadLetters {
             let tx = client.transaction().await?;
             for delivery in batch {
                 let why = "no queue took it, or a queue gave it up";
-                quarantine::insert(&tx, &process::entry(delivery, "undeliverable", why)).await?;
+                quarantine::insert(&tx, &process::entry(delivery, Code::Undeliverable.as_str(), why)).await?;
             }
             tx.commit().await?;
             Ok::<_, StoreError>(vec![])

@@ -6,9 +6,10 @@ use countersign_core::{
     approval::{ApprovalSpec, Request},
     config::{Facts, Member, Tool},
     proposal::Proposal,
+    refusal::{Code, Complaint},
 };
 
-use crate::{author::Anonymous as Complaint, judge::Court};
+use crate::judge::Court;
 
 /// An action before those who may decide it.
 pub(crate) struct Bench<'a> {
@@ -28,7 +29,7 @@ impl<'a> Bench<'a> {
         let groups = request.spec.groups(request.opened_at, self.court.now);
         if !reviewer.groups.iter().any(|group| groups.contains(group.as_str())) {
             let groups: Vec<&str> = groups.into_iter().collect();
-            return Err(("not_in_group", format!("only {} may decide this", groups.join(" and "))));
+            return Err((Code::NotInGroup, format!("only {} may decide this", groups.join(" and "))));
         }
         self.independent(reviewer, &request.spec)
     }
@@ -47,21 +48,21 @@ impl<'a> Bench<'a> {
 
     fn independent(&self, reviewer: &Member, spec: &ApprovalSpec) -> Result<(), Complaint> {
         if self.is_requester(reviewer) {
-            return Err(("requester", "who asks, or is served by it, may not decide it".into()));
+            return Err((Code::Requester, "who asks, or is served by it, may not decide it".into()));
         }
         let governed = self.court.governed;
         if governed.configuration.policy.author() == Some(&reviewer.id) || governed.applied_by == reviewer.id
         {
             return Err((
-                "policy_author",
+                Code::PolicyAuthor,
                 "who wrote or applied the policy may not decide what it asks".into(),
             ));
         }
         let policy = &governed.configuration.policy;
         if spec.exclude.iter().any(|exclusion| policy.excludes(exclusion, &self.facts, reviewer)) {
-            return Err(("excluded", "the rule excludes you from deciding this".into()));
+            return Err((Code::Excluded, "the rule excludes you from deciding this".into()));
         }
-        reviewer.within_authority(&self.facts).map_err(|reach| ("beyond_authority", reach))
+        reviewer.within_authority(&self.facts).map_err(|reach| (Code::BeyondAuthority, reach))
     }
 
     /// The requester in every shape: the agent's owner, or the person on whose behalf it acts.

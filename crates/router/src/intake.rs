@@ -14,6 +14,7 @@ use countersign_core::{
     json::{canonical, envelope_ids},
     message,
     proposal::{self, Proposal},
+    refusal::{Code, Complaint},
     transition::Standing,
 };
 use countersign_store::{
@@ -73,6 +74,8 @@ struct Candidate<'a> {
     payload: Payload,
     /// What tells a repetition from a conflict: the proposal in canonical form, or the raw bytes.
     fingerprint: Vec<u8>,
+    /// The agent's earlier action in whose place it comes.
+    supersedes: Option<ActionRef>,
     changes: Changes,
 }
 
@@ -95,10 +98,15 @@ pub(crate) async fn take_in(
         match candidate(router, [&court, &counting], &mut counted, &withdrawn, delivery) {
             Ok(candidate) => candidates.push(candidate),
             Err((code, message)) => {
-                tracing::warn!(code, message, "proposal quarantined");
-                quarantine::insert(tx, &process::entry(delivery, code, &message)).await?;
+                tracing::warn!(%code, message, "proposal quarantined");
+                quarantine::insert(tx, &process::entry(delivery, code.as_str(), &message)).await?;
             }
         }
+    }
+    let earlier = superseded(tx, &candidates).await?;
+    for candidate in &mut candidates {
+        candidate.action.supersedes =
+            candidate.supersedes.as_ref().and_then(|reference| earlier.get(reference).copied());
     }
     // Everybody inserts in the same order, so nobody waits for each other in a ring.
     candidates.sort_by(|a, b| a.action.reference.cmp(&b.action.reference));
@@ -111,6 +119,11 @@ pub(crate) async fn take_in(
     for candidate in fresh {
         payloads.push(candidate.payload);
         changes.merge(candidate.changes);
+        if let Some(earlier) = candidate.action.supersedes {
+            let id = candidate.action.id;
+            changes.evidence.push(Evidence::of(id, "action.supersedes", json!({"action": earlier})));
+            changes.evidence.push(Evidence::of(earlier, "action.superseded", json!({"by": id})));
+        }
     }
     tokio::try_join!(payloads::insert(tx, &payloads), changes.write(tx))?;
     let mut ids: Vec<ActionId> = new.into_iter().collect();
@@ -134,6 +147,17 @@ async fn withdrawn(
         .map(|(source, id)| ActionRef { source, id })
         .collect();
     Ok(cancellations::of(tx, &references.iter().collect::<Vec<_>>()).await?.into_iter().collect())
+}
+
+/// The stored actions in whose place others come.
+async fn superseded(
+    tx: &Transaction<'_>,
+    candidates: &[Candidate<'_>],
+) -> Result<HashMap<ActionRef, ActionId>, StoreError> {
+    let references: Vec<&ActionRef> =
+        candidates.iter().filter_map(|candidate| candidate.supersedes.as_ref()).collect();
+    let known = actions::find(tx, &references).await?;
+    Ok(known.into_iter().map(|known| (known.reference, known.id)).collect())
 }
 
 /// The sums that the new proposals of a batch add to, and which these are. One that is known has added already, and
@@ -177,8 +201,10 @@ async fn repeated(tx: &Transaction<'_>, known: &[Candidate<'_>]) -> Result<Vec<A
             continue;
         }
         let why = format!("{} was proposed before with another body", candidate.action.reference);
-        let id = quarantine::insert(tx, &process::entry(candidate.delivery, "duplicate_id", &why)).await?;
-        let body = json!({"code": "duplicate_id", "quarantine": id});
+        let id =
+            quarantine::insert(tx, &process::entry(candidate.delivery, Code::DuplicateId.as_str(), &why))
+                .await?;
+        let body = json!({"code": Code::DuplicateId, "quarantine": id});
         evidence::insert(tx, &[Evidence::of(stored.id, "proposal.refused", body)]).await?;
     }
     Ok(same)
@@ -190,7 +216,7 @@ fn candidate<'a>(
     counted: &mut HashSet<ActionRef>,
     withdrawn: &HashSet<ActionRef>,
     delivery: &'a Delivery,
-) -> Result<Candidate<'a>, (&'static str, String)> {
+) -> Result<Candidate<'a>, Complaint> {
     let user = author::of(delivery)?;
     let agent = court
         .governed
@@ -200,7 +226,7 @@ fn candidate<'a>(
         .ok_or_else(|| author::unknown(user, "agent"))?;
     let forged = |reference: &ActionRef| {
         let why = format!("the source is {:?}, the author's is {:?}", reference.source, agent.source());
-        ("source_forged", why)
+        (Code::SourceForged, why)
     };
     let salt: Salt = rand::random();
     let standing = |proposal: Option<&Proposal>| Standing {
@@ -209,7 +235,7 @@ fn candidate<'a>(
         expires_at: proposal.and_then(|proposal| proposal.expires_at),
         approval_expires_at: None,
     };
-    let illegal = |error: countersign_core::transition::Illegal| ("illegal", error.to_string());
+    let illegal = |error: countersign_core::transition::Illegal| (Code::Illegal, error.to_string());
     let (reference, proposal, judged) = match proposal::decode(&delivery.body, court.limits.message_bytes) {
         Ok(proposal) if proposal.reference.source != agent.source() => {
             return Err(forged(&proposal.reference));
@@ -277,8 +303,10 @@ fn assemble<'a>(
         body_digest: salted(&salt, &fingerprint),
         salt,
     };
+    let supersedes = proposal.as_ref().and_then(|proposal| proposal.supersedes.clone());
     let action = NewAction {
         id,
+        supersedes: None,
         reference,
         agent: agent.into(),
         tool: proposal.as_ref().map(|proposal| proposal.tool.clone()).unwrap_or_default(),
@@ -286,7 +314,7 @@ fn assemble<'a>(
         traceparent: proposal.and_then(|proposal| proposal.traceparent),
         ruling: judged.ruling,
     };
-    Candidate { delivery, action, payload, fingerprint, changes }
+    Candidate { delivery, action, payload, fingerprint, supersedes, changes }
 }
 
 /// Who acted, for evidence: the person on whose behalf by pseudonym.

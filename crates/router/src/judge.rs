@@ -8,6 +8,7 @@ use countersign_core::{
     digest::{self, Salt, Target},
     message::{Decision, Failure},
     proposal::Proposal,
+    refusal::Code,
     transition::{Effect, Event, Illegal, Standing, transition},
 };
 use countersign_store::actions::{ActionRecord, ApprovalRecord, Ruling};
@@ -52,12 +53,12 @@ impl Judged {
 
 /// What an agent is told whose action ran out of time.
 pub(crate) fn expired() -> Failure {
-    refusal("expired", "its time ran out before it was executed")
+    refusal(Code::Expired, "its time ran out before it was executed")
 }
 
 /// What an agent is told that has withdrawn its action.
 pub(crate) fn cancelled() -> Failure {
-    refusal("cancelled", "its agent withdrew it")
+    refusal(Code::Cancelled, "its agent withdrew it")
 }
 
 /// What a human approves.
@@ -82,7 +83,7 @@ fn asked(record: &ActionRecord) -> Option<&ApprovalRecord> {
     record.approval.as_ref().filter(|_| record.ruling.verdict == Verdict::RequireApproval)
 }
 
-fn refusal(code: &str, message: impl Into<String>) -> Failure {
+fn refusal(code: Code, message: impl Into<String>) -> Failure {
     Failure { code: code.into(), message: message.into() }
 }
 
@@ -154,7 +155,7 @@ impl Court<'_> {
         let (state, effects) = transition(&standing, event, self.now)?;
         let failure = match state {
             State::Expired => Some(expired()),
-            State::Denied => Some(refusal("policy", judgement.reason.clone().unwrap_or_default())),
+            State::Denied => Some(refusal(Code::Policy, judgement.reason.clone().unwrap_or_default())),
             _ => None,
         };
         let mut ruling = self.ruling(state, &judgement, standing.approved);
@@ -231,22 +232,22 @@ impl Court<'_> {
     /// Everything that must hold before policy is asked.
     fn admit(&self, proposal: &Proposal, agent: &str, salt: &Salt) -> Result<(&Tool, Content), Failure> {
         if self.configuration().directory.agent(agent).is_none() {
-            return Err(refusal("agent_unknown", format!("{agent:?} is no agent of the directory")));
+            return Err(refusal(Code::AgentUnknown, format!("{agent:?} is no agent of the directory")));
         }
         if proposal.agent_id != agent {
             let message = format!("`data.agent.id` is {:?}, the author is {agent:?}", proposal.agent_id);
-            return Err(refusal("agent_mismatch", message));
+            return Err(refusal(Code::AgentMismatch, message));
         }
         let horizon = TimeDelta::from_std(self.limits.duplicate_horizon).unwrap_or(TimeDelta::MAX);
         if proposal.time.is_some_and(|time| self.now.signed_duration_since(time) > horizon) {
             let message = "`time` lies before the horizon within which duplicates are known";
-            return Err(refusal("proposal_too_old", message));
+            return Err(refusal(Code::ProposalTooOld, message));
         }
         let tool = self.configuration().tools.get(&proposal.tool).ok_or_else(|| {
-            refusal("unknown_tool", format!("there is no tool {:?} in the registry", proposal.tool))
+            refusal(Code::UnknownTool, format!("there is no tool {:?} in the registry", proposal.tool))
         })?;
         tool.check_arguments(&proposal.arguments)
-            .map_err(|complaint| refusal("invalid_arguments", complaint))?;
+            .map_err(|complaint| refusal(Code::InvalidArguments, complaint))?;
         let target =
             Target { tool: tool.name().into(), version: tool.version().into(), endpoint: tool.endpoint() };
         let bytes = digest::content(&proposal.agent, &proposal.arguments, &target)

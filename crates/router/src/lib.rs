@@ -12,6 +12,7 @@ mod command;
 mod dead_letter;
 mod decide;
 mod entitled;
+mod escalation;
 mod follow;
 mod intake;
 mod judge;

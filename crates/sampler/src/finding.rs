@@ -11,6 +11,7 @@ use countersign_core::{
     ids::ActionId,
     json::{canonical, parse_strict},
     message::{self, CloudEvent, Finding, FindingData, Resolution, kind},
+    refusal::{Code, Complaint},
     transition::{Event, Standing, transition},
 };
 use countersign_store::{
@@ -62,8 +63,6 @@ impl Handler for Findings {
     }
 }
 
-type Complaint = (&'static str, String);
-
 /// Applies one finding. Returns the action if its outcome has changed and is to be told again.
 async fn apply(
     sampler: &Sampler,
@@ -80,7 +79,7 @@ async fn apply(
     let data = event.data;
     let Some(audit) = audits::lock(tx, data.audit).await? else {
         let why = format!("there is no audit {}", data.audit);
-        return keep(tx, delivery, "audit_unknown", &why).await;
+        return keep(tx, delivery, Code::AuditUnknown, &why).await;
     };
     actions::lock(tx, &[audit.action]).await?;
     let Some(record) = actions::load(tx, &[audit.action], false).await?.pop() else { return Ok(None) };
@@ -113,11 +112,11 @@ async fn apply(
 async fn keep(
     tx: &Transaction<'_>,
     delivery: &Delivery,
-    code: &'static str,
+    code: Code,
     why: &str,
 ) -> Result<Option<ActionId>, StoreError> {
-    tracing::warn!(code, why, "finding quarantined");
-    quarantine::insert(tx, &process::entry(delivery, code, why)).await?;
+    tracing::warn!(%code, why, "finding quarantined");
+    quarantine::insert(tx, &process::entry(delivery, code.as_str(), why)).await?;
     Ok(None)
 }
 
@@ -127,24 +126,24 @@ fn decode<'d>(
     max_bytes: usize,
 ) -> Result<(CloudEvent<FindingData>, &'d Member), Complaint> {
     if delivery.copied {
-        return Err(("copied", "CC and BCC headers are refused".into()));
+        return Err((Code::Copied, "CC and BCC headers are refused".into()));
     }
     let user = delivery
         .author
         .as_deref()
-        .ok_or_else(|| ("author_missing", "set the AMQP property user_id to your own user".to_owned()))?;
+        .ok_or_else(|| (Code::AuthorMissing, "set the AMQP property user_id to your own user".to_owned()))?;
     let auditor = directory.auditor_of_user(user).ok_or_else(|| {
-        ("author_unknown", format!("the AMQP user {user:?} is no auditor of the directory"))
+        (Code::AuthorUnknown, format!("the AMQP user {user:?} is no auditor of the directory"))
     })?;
     if delivery.body.len() > max_bytes {
-        return Err(("message_too_large", format!("the limit is {max_bytes} bytes")));
+        return Err((Code::MessageTooLarge, format!("the limit is {max_bytes} bytes")));
     }
     let value = parse_strict(&delivery.body).map_err(|error| (error.code(), error.to_string()))?;
     let event: CloudEvent<FindingData> =
-        serde_json::from_value(value).map_err(|error| ("invalid_finding", error.to_string()))?;
+        serde_json::from_value(value).map_err(|error| (Code::InvalidFinding, error.to_string()))?;
     if event.kind != kind::AUDIT_FINDING {
         let why = format!("the type is {:?}; send {:?}", event.kind, kind::AUDIT_FINDING);
-        return Err(("unknown_type", why));
+        return Err((Code::UnknownType, why));
     }
     Ok((event, auditor))
 }
@@ -157,26 +156,26 @@ fn check(
     auditor: &Member,
 ) -> Result<(), Complaint> {
     if !audit.open {
-        return Err(("not_open", "the audit has been judged already".into()));
+        return Err((Code::NotOpen, "the audit has been judged already".into()));
     }
     if !auditor.groups.contains(&audit.group) {
-        return Err(("not_in_group", format!("only {:?} may judge this", audit.group)));
+        return Err((Code::NotInGroup, format!("only {:?} may judge this", audit.group)));
     }
     let reason = data.reason.as_deref().unwrap_or_default().trim();
     if data.finding == Finding::Wrong && reason.is_empty() {
-        return Err(("reason_missing", "a finding of wrong needs a reason".into()));
+        return Err((Code::ReasonMissing, "a finding of wrong needs a reason".into()));
     }
     if reason.len() > REASON_MAX {
-        return Err(("reason_too_long", format!("a reason has at most {REASON_MAX} bytes")));
+        return Err((Code::ReasonTooLong, format!("a reason has at most {REASON_MAX} bytes")));
     }
     match (record.ruling.state, data.resolution) {
         (State::InDoubt, None) => Err((
-            "resolution_missing",
+            Code::ResolutionMissing,
             "the action is in doubt: say whether it succeeded or failed in `resolution`".into(),
         )),
         (State::InDoubt, Some(_)) | (_, None) => Ok(()),
         (state, Some(_)) => {
-            Err(("not_in_doubt", format!("the action is {state}: there is nothing to resolve")))
+            Err((Code::NotInDoubt, format!("the action is {state}: there is nothing to resolve")))
         }
     }
 }

@@ -55,6 +55,8 @@ pub struct NewAction {
     pub expires_at: Option<DateTime<Utc>>,
     /// W3C trace context.
     pub traceparent: Option<String>,
+    /// The agent's earlier action in whose place it comes.
+    pub supersedes: Option<ActionId>,
     /// What the router decided.
     pub ruling: Ruling,
 }
@@ -70,6 +72,8 @@ pub struct ApprovalRecord {
     pub rule_text: String,
     /// What it asks for, where it stands, and who has decided on the content as it is now.
     pub request: Request,
+    /// The groups to which it has escalated, as evidence says.
+    pub escalated: Vec<String>,
 }
 
 /// How an action ended.
@@ -157,6 +161,7 @@ pub async fn insert(tx: &Transaction<'_>, rows: &[NewAction]) -> Result<Vec<Acti
     let permits: Vec<Option<Uuid>> = rows.iter().map(|row| row.ruling.permit.map(|id| id.0)).collect();
     let expires: Vec<Option<DateTime<Utc>>> = rows.iter().map(|row| row.expires_at).collect();
     let traces: Vec<Option<&str>> = rows.iter().map(|row| row.traceparent.as_deref()).collect();
+    let supersedes: Vec<Option<Uuid>> = rows.iter().map(|row| row.supersedes.map(|id| id.0)).collect();
     let inserted = tx
         .query(
             &statement,
@@ -176,6 +181,7 @@ pub async fn insert(tx: &Transaction<'_>, rows: &[NewAction]) -> Result<Vec<Acti
                 &permits,
                 &expires,
                 &traces,
+                &supersedes,
             ],
         )
         .await?;
@@ -271,6 +277,7 @@ fn approval(row: &Row) -> Result<Option<ApprovalRecord>, StoreError> {
             state: word(row, "approval_state")?,
             votes: serde_json::from_value(votes).map_err(|_| corrupt("decisions"))?,
         },
+        escalated: row.get("escalated"),
     }))
 }
 

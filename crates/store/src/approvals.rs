@@ -30,6 +30,8 @@ pub struct ApprovalRow {
     pub opened_at: DateTime<Utc>,
     /// Until when.
     pub expires_at: DateTime<Utc>,
+    /// The groups to which it has escalated, as evidence says.
+    pub escalated: Vec<String>,
 }
 
 /// Saves requests of locked actions, one per action.
@@ -47,7 +49,10 @@ pub async fn save(tx: &Transaction<'_>, rows: &[&ApprovalRow]) -> Result<(), Sto
     let states: Vec<&str> = rows.iter().map(|row| row.state.as_str()).collect();
     let opened: Vec<DateTime<Utc>> = rows.iter().map(|row| row.opened_at).collect();
     let expires: Vec<DateTime<Utc>> = rows.iter().map(|row| row.expires_at).collect();
-    tx.execute(&statement, &[&ids, &actions, &rules, &texts, &specs, &states, &opened, &expires]).await?;
+    // Names of groups hold no comma, and an array of arrays would have to be rectangular.
+    let escalated: Vec<String> = rows.iter().map(|row| row.escalated.join(",")).collect();
+    tx.execute(&statement, &[&ids, &actions, &rules, &texts, &specs, &states, &opened, &expires, &escalated])
+        .await?;
     Ok(())
 }
 

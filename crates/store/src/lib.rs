@@ -21,6 +21,7 @@ pub mod pool;
 pub mod quarantine;
 pub mod report;
 pub mod sampling;
+pub mod statements;
 pub mod sweeps;
 
 pub use deadpool_postgres::Transaction;

@@ -15,20 +15,20 @@ async fn actions(tx: &Transaction<'_>, sql: &str, seconds: f64) -> Result<Vec<Ac
     Ok(rows.iter().map(|row| ActionId(row.get(0))).collect())
 }
 
-/// Actions to be judged again: out of time, authorised but unclaimed for so many seconds, or held though no
-/// hold may cover them any more (under an older generation).
+/// Actions to be judged again: out of time, authorised but unclaimed for so many seconds, or judged under an older
+/// generation and not claimed yet.
 pub async fn to_judge(tx: &Transaction<'_>, unclaimed_seconds: f64) -> Result<Vec<ActionId>, StoreError> {
     actions(tx, include_str!("sql/sweep_judge.sql"), unclaimed_seconds).await
 }
 
-/// Pending actions whose open request was last published so many seconds ago, or has escalated since.
+/// Pending actions whose open request was last published so many seconds ago, or has escalated unnoticed.
 pub async fn to_request(tx: &Transaction<'_>, seconds: f64) -> Result<Vec<ActionId>, StoreError> {
     let sql = "SELECT action FROM approvals
                WHERE state = 'open' AND expires_at > now()
                  AND (published_at < now() - make_interval(secs => $1)
                       OR EXISTS (SELECT FROM jsonb_array_elements(spec -> 'escalate') step
-                                 WHERE opened_at + make_interval(secs => (step ->> 'after')::float8)
-                                       BETWEEN published_at AND now()))
+                                 WHERE opened_at + make_interval(secs => (step ->> 'after')::float8) <= now()
+                                   AND step ->> 'also' <> ALL (escalated)))
                ORDER BY expires_at LIMIT $2";
     actions(tx, sql, seconds).await
 }

@@ -2,17 +2,22 @@
 
 use std::time::Duration;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use countersign_broker::{
     publisher::{Outgoing, Publisher},
     reader::Reader,
     topology::{ACTIONS, DECISIONS, FINDINGS, approvals_queue, audits_queue, outcomes_queue},
 };
-use countersign_core::message::{
-    ApprovalRequest, AuditRequest, CloudEvent, Decision, DecisionData, FindingData, OutcomeData, kind,
+use countersign_core::{
+    message::{
+        ApprovalRequest, AuditRequest, CloudEvent, Decision, DecisionData, FindingData, OutcomeData, kind,
+    },
+    signed::{SignedDecisions, Signer},
 };
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
+use uuid::Uuid;
 
 /// A proposal as an agent writes it.
 pub fn proposal(agent: &str, id: &str, tool: &str, arguments: Value) -> Value {
@@ -75,7 +80,40 @@ impl Agent {
     }
 }
 
-/// A reviewer app: consumes one group's requests and decides each as `judge` says; `None` leaves it open.
+/// A reviewer, who signs what they decide.
+pub struct Reviewer {
+    signer: Signer,
+    publisher: Publisher,
+}
+
+impl Reviewer {
+    /// Connects with the URL of the reviewer, or of an app that speaks for them.
+    pub async fn connect(url: &str, signer: Signer) -> anyhow::Result<Self> {
+        Ok(Self { signer, publisher: Publisher::connect(url, "reviewer").await? })
+    }
+
+    /// Decides one request on the digest that it shows; a rejection chooses the first reason code.
+    pub async fn decides(
+        &self,
+        request: &ApprovalRequest,
+        decided: Decision,
+        reason: Option<&str>,
+    ) -> anyhow::Result<()> {
+        self.says(&[decision(request, decided, reason)]).await
+    }
+
+    /// Signs decisions and sends them in one message.
+    pub async fn says(&self, decisions: &[DecisionData]) -> anyhow::Result<()> {
+        self.sends(&[signed(&self.signer, decisions)]).await
+    }
+
+    /// Sends messages as they are.
+    pub async fn sends(&self, messages: &[Outgoing]) -> anyhow::Result<()> {
+        Ok(self.publisher.publish(messages).await?)
+    }
+}
+
+/// A reviewer app: consumes one group's requests, and signs what `judge` says of each; `None` leaves it open.
 pub struct ReviewerApp {
     task: JoinHandle<anyhow::Result<()>>,
 }
@@ -84,18 +122,19 @@ impl ReviewerApp {
     /// Connects with the reviewer's own URL and works until it is dropped.
     pub async fn start(
         url: &str,
+        signer: Signer,
         group: &str,
-        mut judge: impl FnMut(&ApprovalRequest) -> Option<(Decision, Option<String>)> + Send + 'static,
+        mut judge: impl FnMut(&ApprovalRequest) -> Option<DecisionData> + Send + 'static,
     ) -> anyhow::Result<Self> {
         let mut requests = Reader::open(url, "stand-in", &approvals_queue(group)).await?;
-        let publisher = Publisher::connect(url, "reviewer-app").await?;
+        let reviewer = Reviewer::connect(url, signer).await?;
         let task = tokio::spawn(async move {
             loop {
                 let Some(event) = requests.next::<ApprovalRequest>(Duration::from_secs(3600)).await? else {
                     return Ok(());
                 };
-                if let Some((decision, reason)) = judge(&event.data) {
-                    publisher.publish(&[decide(&event.data, decision, reason)]).await?;
+                if let Some(decision) = judge(&event.data) {
+                    reviewer.says(&[decision]).await?;
                 }
             }
         });
@@ -123,19 +162,31 @@ pub fn withdrawal(agent: &str, id: &str) -> Value {
 }
 
 /// A decision on a request, bound to the digest that it shows.
-pub fn decide(request: &ApprovalRequest, decision: Decision, reason: Option<String>) -> Outgoing {
-    decided(DecisionData {
+pub fn decision(request: &ApprovalRequest, decision: Decision, reason: Option<&str>) -> DecisionData {
+    DecisionData {
         approval: request.approval,
         digest: request.digest.clone(),
         decision,
         reason_code: request.reason_codes.first().filter(|_| decision == Decision::Reject).cloned(),
-        reason,
+        reason: reason.map(str::to_owned),
         arguments: None,
-    })
+    }
 }
 
-/// A decision as a message.
-pub fn decided(data: DecisionData) -> Outgoing {
+/// Decisions as a message, signed now.
+pub fn signed(signer: &Signer, decisions: &[DecisionData]) -> Outgoing {
+    decided(statement(signer, decisions, Utc::now()))
+}
+
+/// Decisions, signed at `at`.
+pub fn statement(signer: &Signer, decisions: &[DecisionData], at: DateTime<Utc>) -> SignedDecisions {
+    // Strings and ids always serialise.
+    let signed = signer.sign(decisions, Uuid::now_v7(), at, rand::random);
+    signed.unwrap_or_else(|_| SignedDecisions { jws: String::new(), disclosures: vec![] })
+}
+
+/// What is said to be a decision, as a message.
+pub fn decided<T: Serialize>(data: T) -> Outgoing {
     let event =
         CloudEvent::new(Outgoing::fresh_id(), "/reviewers/app", kind::APPROVAL_DECIDED, Utc::now(), data);
     Outgoing::event(DECISIONS, "decision", &event)

@@ -10,7 +10,12 @@ use std::{
 
 use anyhow::Context as _;
 use countersign_broker::management::Management;
-use countersign_cli::{apply, folder::Folder, users};
+use countersign_cli::{
+    apply,
+    folder::{Folder, Keys},
+    users,
+};
+use countersign_core::signed::Signer;
 use countersign_store::Store;
 use countersign_worker::keys;
 use url::Url;
@@ -66,6 +71,20 @@ fn password(amqp_url: &str, user: &str) -> String {
     format!("{:016x}{:016x}", half(0), half(1))
 }
 
+/// The folder, in the scratch folder, with a private key for everybody who signs.
+const SIGNERS: &str = "signers";
+
+/// Makes a key for everybody who signs, and registers it where the directory has none.
+fn enrol(dir: &Path, folder: Folder) -> anyhow::Result<Folder> {
+    std::fs::create_dir_all(dir)?;
+    let mut registered = Keys::new();
+    for id in folder.configuration.directory.signers() {
+        let public = keys::generate_signer(&dir.join(format!("{id}.jwk")))?;
+        registered.insert(id.to_owned(), vec![public.into()]);
+    }
+    Ok(folder.enrolled(&registered)?.0)
+}
+
 impl System {
     /// Migrates the database, makes keys and users, and applies `config`. Starts nothing.
     pub async fn set_up(
@@ -79,6 +98,7 @@ impl System {
         store.migrate().await?;
         store.grant().await?;
         keys::generate(&place.scratch.join("keys"))?;
+        let folder = enrol(&place.scratch.join(SIGNERS), folder)?;
         let management = Management::new(&place.management_url, &users::vhost(&place.amqp_url)?)?;
         let users = users::create(&management, &place.amqp_url, &folder.configuration, |user| {
             password(&place.amqp_url, user)
@@ -91,6 +111,21 @@ impl System {
     /// The AMQP URL of a user.
     pub fn url(&self, user: &str) -> anyhow::Result<&str> {
         self.users.get(user).map(String::as_str).with_context(|| format!("there is no AMQP user {user:?}"))
+    }
+
+    /// Signs for a reviewer with the key that was made for `owner`: the reviewer, or an app.
+    pub fn signer(&self, reviewer: &str, owner: &str) -> anyhow::Result<Signer> {
+        Ok(Signer::new(reviewer, keys::signing_key(&self.key_file(owner))?))
+    }
+
+    /// The private key that was made for a person or an app.
+    pub fn key_file(&self, owner: &str) -> PathBuf {
+        self.signers().join(format!("{owner}.jwk"))
+    }
+
+    /// The folder with the private keys that were made.
+    pub fn signers(&self) -> PathBuf {
+        self.place.scratch.join(SIGNERS)
     }
 
     /// The database as a role's own user, who has the owner's password.

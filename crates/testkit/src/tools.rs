@@ -27,6 +27,16 @@ pub trait Behaviour: Send + 'static {
     }
 }
 
+impl Behaviour for Box<dyn Behaviour> {
+    fn act(&mut self, tool: &str, arguments: &Value) -> Result<Value, (u16, String)> {
+        (**self).act(tool, arguments)
+    }
+
+    fn answers_after(&self) -> Duration {
+        (**self).answers_after()
+    }
+}
+
 /// Another behaviour, with answers that take a while: what is cut off in between has had its effect.
 pub struct Slow<B>(pub B, pub Duration);
 

@@ -32,7 +32,7 @@ fn error(path: &Path, reason: impl ToString) -> KeyError {
 }
 
 /// An Ed25519 key as JWK (RFC 8037).
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Jwk {
     kty: String,
     crv: String,
@@ -57,11 +57,10 @@ fn bytes(path: &Path, text: &str) -> Result<[u8; 32], KeyError> {
     decoded.try_into().map_err(|_| error(path, "the key must have 32 bytes"))
 }
 
-/// The router's signing key.
+/// A signing key.
 pub fn signing_key(path: &Path) -> Result<SigningKey, KeyError> {
     let jwk = Jwk::read(path)?;
-    let private =
-        jwk.d.ok_or_else(|| error(path, "this is a public key; the router needs the private one"))?;
+    let private = jwk.d.ok_or_else(|| error(path, "this is a public key; signing needs the private one"))?;
     Ok(SigningKey::from_bytes(&bytes(path, &private)?))
 }
 
@@ -81,19 +80,27 @@ pub fn secret(path: &Path) -> Result<Secret, KeyError> {
 /// Makes a set of keys in `dir`, readable by their owner alone. Never overwrites one.
 pub fn generate(dir: &Path) -> Result<(), KeyError> {
     fs::create_dir_all(dir).map_err(|e| error(dir, e))?;
-    let key = SigningKey::from_bytes(&rand::random());
-    let x = BASE64.encode(key.verifying_key().as_bytes());
-    let public = Jwk { kty: "OKP".into(), crv: "Ed25519".into(), x: x.clone(), d: None };
-    let private = Jwk {
-        d: Some(BASE64.encode(key.to_bytes())),
-        ..Jwk { x, kty: "OKP".into(), crv: "Ed25519".into(), d: None }
-    };
-    write(&dir.join(file::PERMIT_KEY), &json(&private))?;
+    let public = pair(&dir.join(file::PERMIT_KEY))?;
     write(&dir.join(file::PERMIT_PUBLIC), &json(&public))?;
     for name in [file::COIN, file::PSEUDONYM] {
         write(&dir.join(name), &BASE64.encode(rand::random::<[u8; 32]>()))?;
     }
     Ok(())
+}
+
+/// Makes a key with which a person or an app signs, readable by its owner alone. Never overwrites one. Returns the
+/// public half: the `x` of its JWK, as a directory's `public_keys` has it.
+pub fn generate_signer(path: &Path) -> Result<String, KeyError> {
+    pair(path).map(|public| public.x)
+}
+
+/// Writes a private key. Returns the public half.
+fn pair(path: &Path) -> Result<Jwk, KeyError> {
+    let key = SigningKey::from_bytes(&rand::random());
+    let x = BASE64.encode(key.verifying_key().as_bytes());
+    let public = Jwk { kty: "OKP".into(), crv: "Ed25519".into(), x, d: None };
+    write(path, &json(&Jwk { d: Some(BASE64.encode(key.to_bytes())), ..public.clone() }))?;
+    Ok(public)
 }
 
 fn json(jwk: &Jwk) -> String {

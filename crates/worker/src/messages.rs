@@ -67,6 +67,7 @@ fn view(record: &ActionRecord) -> Option<ActionView> {
         reason: said("reason").and_then(|reason| reason.as_str().map(str::to_owned)),
         task: said("task"),
         context: said("context"),
+        supersedes: said("supersedes"),
     })
 }
 

@@ -48,6 +48,9 @@ pub struct Limits {
     /// How long a permit is valid.
     #[serde(with = "duration")]
     pub permit_lifetime: Duration,
+    /// A decision that was signed longer ago is refused.
+    #[serde(with = "duration")]
+    pub decision_age: Duration,
     /// Proposals with a `time` longer ago than this are denied: duplicates are known for this long at least.
     #[serde(with = "duration")]
     pub duplicate_horizon: Duration,
@@ -62,6 +65,7 @@ impl Default for Limits {
             message_bytes: 256 * 1024,
             calls: 512,
             permit_lifetime: Duration::from_secs(15 * 60),
+            decision_age: Duration::from_secs(10 * 60),
             duplicate_horizon: Duration::from_secs(30 * 86_400),
             transaction: Duration::from_secs(45),
         }
@@ -156,6 +160,7 @@ impl Settings {
         in_range("limits.message_bytes", self.limits.message_bytes as u64, 1_024, 8 << 20)?;
         in_range("limits.calls", self.limits.calls.into(), 64, 65_536)?;
         in_range("limits.permit_lifetime (in seconds)", self.limits.permit_lifetime.as_secs(), 1, 86_400)?;
+        in_range("limits.decision_age (in seconds)", self.limits.decision_age.as_secs(), 1, 86_400)?;
         in_range("limits.transaction (in seconds)", self.limits.transaction.as_secs(), 5, 600)?;
         in_range("sweep.every (in milliseconds)", self.sweep.every.as_millis() as u64, 100, 3_600_000)?;
         in_range("sampling.epoch (in seconds)", self.sampling.epoch.as_secs(), 60, 366 * 86_400)

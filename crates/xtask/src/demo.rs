@@ -1,11 +1,11 @@
-//! `cargo xtask demo`: an airline's customer service, from proposal to report.
+//! `cargo xtask demo`: an example's day, from proposal to report.
 
 use std::{
     collections::{BTreeMap, HashMap},
     fs,
     path::PathBuf,
     process::ExitCode,
-    sync::Arc,
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
@@ -14,17 +14,13 @@ use chrono::{TimeDelta, Utc};
 use clap::Args;
 use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 use countersign_cli::{actions, table};
-use countersign_core::{
-    action::Outcome,
-    config::Member,
-    message::{Decision, Finding, FindingData, OutcomeData},
-};
+use countersign_core::{action::Outcome, ids::ActionId, message::OutcomeData};
 use countersign_store::{
-    listing::{self, ActionSummary, AuditSummary, Filter},
+    listing::{self, ActionSummary, Filter},
     report::{Report, report},
 };
 use countersign_testkit::{
-    clients::{Agent, AuditorApp, ReviewerApp},
+    clients::Agent,
     isolation::TestEnv,
     system::{Place, System},
     tools::ToolService,
@@ -34,14 +30,18 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::{
-    airline::{Airline, Labels, read},
     build,
+    example::{Example, Labels, read},
+    humans::Humans,
     up::operator,
 };
 
 /// The demo.
 #[derive(Args)]
 pub(crate) struct DemoArgs {
+    /// The configuration, tools and actions in examples/
+    #[arg(long, value_enum, default_value_t = Example::Airline)]
+    example: Example,
     /// Recorded calls, one JSON object a line, in place of the example's own
     #[arg(long, value_name = "FILE")]
     actions: Option<PathBuf>,
@@ -51,14 +51,15 @@ pub(crate) struct DemoArgs {
 }
 
 pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
-    let config = build::workspace().join("examples/airline");
+    let (example, config) = (args.example, args.example.folder());
     let file = args.actions.clone().unwrap_or_else(|| config.join("actions.jsonl"));
     // Read before anything is started: a wrong path should not cost a minute.
     let (proposals, labels) = read(&file)?;
+    let labels = Arc::new(labels);
     let binary = build::binary(false)?;
     let shown = build::with_services(async |services| {
-        let tools = ToolService::start(Airline::default()).await?;
-        let variables = |name: &str| (name == "AIRLINE_TOOLS_URL").then(|| tools.url().to_owned());
+        let tools = example.tools().await?;
+        let variables = |name: &str| (name == example.variable()).then(|| tools.url().to_owned());
         let operator = operator(&config, variables)?;
         // A virtual host and a database of its own: also where the services are somebody's.
         let env = TestEnv::of(services).await?;
@@ -69,9 +70,9 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
         };
         let mut system = System::set_up(place, &config, &operator, variables).await?;
         system.start_all()?;
-        let played = play(&system, &proposals, Arc::new(labels)).await;
+        let played = play(&system, &proposals, &labels).await;
         let shown = match played {
-            Ok(outcomes) => show(&system, &tools, &outcomes, args.report).await,
+            Ok(played) => show(&system, &tools, &played, &labels, args.report).await,
             Err(error) => Err(error.context(logs(&system))),
         };
         system.stop().await?;
@@ -91,36 +92,17 @@ fn logs(system: &System) -> String {
     countersign_testkit::system::ROLES.map(last).join("\n")
 }
 
+/// What the agent and the reviewers were told.
+struct Played {
+    outcomes: HashMap<String, OutcomeData>,
+    answers: BTreeMap<String, usize>,
+}
+
 /// Plays every part but Countersign's: the agent proposes, reviewers decide, an auditor judges.
-async fn play(
-    system: &System,
-    proposals: &[Value],
-    labels: Arc<Labels>,
-) -> anyhow::Result<HashMap<String, OutcomeData>> {
+async fn play(system: &System, proposals: &[Value], labels: &Arc<Labels>) -> anyhow::Result<Played> {
     let directory = &system.folder.configuration.directory;
     let agent = directory.agents().first().context("the directory names no agent")?;
-    let reviewer = directory.reviewers().first().context("the directory names no reviewer")?;
-    let auditor = directory.auditors().first().context("the directory names no auditor")?;
-    let group = |member: &Member| member.groups.first().cloned().unwrap_or_default();
-    let known = labels.clone();
-    let _reviewer = ReviewerApp::start(system.url(&reviewer.amqp_user)?, &group(reviewer), move |request| {
-        Some(match known.correct(&request.action.id) {
-            true => (Decision::Approve, None),
-            false => (Decision::Reject, Some("this is not what the customer asked for".into())),
-        })
-    })
-    .await?;
-    let _auditor = AuditorApp::start(system.url(&auditor.amqp_user)?, &group(auditor), move |request| {
-        let correct = labels.correct(&request.action.id);
-        Some(FindingData {
-            audit: request.audit,
-            finding: if correct { Finding::Correct } else { Finding::Wrong },
-            reason: (!correct).then(|| "this is not what the customer asked for".into()),
-            correction: None,
-            resolution: None,
-        })
-    })
-    .await?;
+    let humans = Humans::start(system, labels).await?;
     let mut agent = Agent::connect(system.url(&agent.amqp_user)?, &agent.id).await?;
     let bar = ProgressBar::new(proposals.len() as u64);
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} answered, {elapsed}") {
@@ -137,7 +119,8 @@ async fn play(
     }
     bar.finish_and_clear();
     settled(system).await?;
-    Ok(outcomes)
+    let answers = humans.answers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    Ok(Played { outcomes, answers })
 }
 
 /// Audits come after the outcomes: waits until every throw has fallen and every audit is judged.
@@ -157,7 +140,8 @@ async fn settled(system: &System) -> anyhow::Result<()> {
 async fn show(
     system: &System,
     tools: &ToolService,
-    outcomes: &HashMap<String, OutcomeData>,
+    played: &Played,
+    labels: &Labels,
     file: Option<PathBuf>,
 ) -> anyhow::Result<()> {
     let store = system.store()?;
@@ -165,37 +149,60 @@ async fn show(
     let tx = client.transaction().await?;
     let filter = Filter { limit: i64::MAX, ..Filter::default() };
     let list = listing::actions(&tx, &filter).await?;
-    let audits = listing::audits(&tx, None, None, i64::MAX).await?;
     let to = Utc::now() + TimeDelta::seconds(5);
     let report = report(&tx, to - TimeDelta::days(1), to).await?;
     println!("{}", summary(&list));
-    for pick in [approved, rejected, audited] {
-        if let Some(action) = list.iter().find(|action| pick(action, &audits)) {
-            println!("{}", actions::text(&actions::timeline(&tx, action).await?));
+    for (title, condition) in LIVES {
+        let sql = format!("SELECT a.id FROM actions a WHERE {condition} ORDER BY a.id LIMIT 1");
+        let Some(row) = tx.query_opt(&sql, &[]).await? else { continue };
+        let id = ActionId(row.get(0));
+        if let Some(action) = list.iter().find(|action| action.id == id) {
+            println!("{title}:\n{}", actions::text(&actions::timeline(&tx, action).await?));
         }
     }
     println!("{}", table::render(&report));
-    let succeeded = outcomes.values().filter(|outcome| outcome.outcome == Outcome::Succeeded).count();
-    println!("\n{} effects in the tool service, {succeeded} outcomes succeeded", tools.effects().len());
+    println!("\nwhat the reviewers' apps were answered: {}", counts(&played.answers));
+    let gated: Vec<_> = list.iter().filter(|action| action.verdict == "require_approval").collect();
+    let wrong: Vec<_> = gated.iter().filter(|action| labels.wrong(&action.event_id)).collect();
+    let executed = wrong.iter().filter(|action| EXECUTED.contains(&action.state.as_str())).count();
+    println!(
+        "{} held for approval, {} of them wrong, {executed} of those executed",
+        gated.len(),
+        wrong.len()
+    );
+    let succeeded = played.outcomes.values().filter(|outcome| outcome.outcome == Outcome::Succeeded).count();
+    println!("{} effects in the tool service, {succeeded} outcomes succeeded", tools.effects().len());
     if let Some(file) = file {
-        write(&file, &report, &list, outcomes, tools)?;
+        write(&file, &report, &list, &played.outcomes, tools)?;
     }
+    ensure!(executed == 0, "something wrong was executed although it needed approval");
     ensure!(tools.effects().len() == succeeded, "effects and outcomes differ");
     Ok(())
 }
 
-// One action of each kind, for its timeline.
+/// States after a call of the tool.
+const EXECUTED: [&str; 3] = ["succeeded", "failed", "in_doubt"];
 
-fn approved(action: &ActionSummary, _: &[AuditSummary]) -> bool {
-    action.state == "succeeded" && !action.approvers.is_empty()
-}
+/// Whose timelines are worth a look, as conditions on `actions a`.
+const LIVES: [(&str, &str); 6] = [
+    ("approved", "a.state = 'succeeded' AND cardinality(a.approvers) = 1"),
+    ("approved by a quorum", "a.state = 'succeeded' AND cardinality(a.approvers) > 1"),
+    (
+        "edited by a reviewer",
+        "EXISTS (SELECT FROM decisions d WHERE d.action = a.id AND d.decision = 'edit')",
+    ),
+    ("escalated", "EXISTS (SELECT FROM evidence e WHERE e.action = a.id AND e.kind = 'approval.escalated')"),
+    ("rejected", "a.state = 'rejected'"),
+    (
+        "executed at once and audited",
+        "cardinality(a.approvers) = 0 AND EXISTS (SELECT FROM audits u WHERE u.action = a.id)",
+    ),
+];
 
-fn rejected(action: &ActionSummary, _: &[AuditSummary]) -> bool {
-    action.state == "rejected"
-}
-
-fn audited(action: &ActionSummary, audits: &[AuditSummary]) -> bool {
-    action.approvers.is_empty() && audits.iter().any(|audit| audit.action == action.id)
+/// `approve 12, refused: beyond_authority 2`.
+fn counts(answers: &BTreeMap<String, usize>) -> String {
+    let counts = answers.iter().map(|(said, count)| format!("{said} {count}"));
+    counts.collect::<Vec<_>>().join(", ")
 }
 
 /// Counts by tool and state.

@@ -1,9 +1,10 @@
 //! Countersign's own commands: `cargo xtask demo`, `test`, `up`, `bench`.
 
-mod airline;
 mod bench;
 mod build;
 mod demo;
+mod example;
+mod humans;
 mod test;
 mod up;
 
@@ -29,7 +30,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run an airline's customer service through the whole system and show what happened
+    /// Run an example through the whole system and show what happened
     Demo(demo::DemoArgs),
     /// Pass every test; further arguments go to the test runner
     Test(test::TestArgs),

@@ -22,11 +22,11 @@ pub(crate) struct TestArgs {
 
 pub(crate) async fn run(args: TestArgs) -> anyhow::Result<ExitCode> {
     let binary = build::binary(false)?;
-    let python = python()?;
+    let (python, node) = (python()?, node()?);
     let passed = build::with_services(async |services| {
         let mut passed = true;
         for mut command in runners(&args.arguments) {
-            environment(&mut command, services, &binary, &python);
+            environment(&mut command, services, &binary, &python, &node);
             passed &= finish(command).await?;
         }
         Ok(passed)
@@ -63,14 +63,45 @@ fn runners(arguments: &[String]) -> Vec<Command> {
     vec![runner]
 }
 
-fn environment(command: &mut Command, services: &Services, binary: &Path, python: &Python) {
+fn environment(command: &mut Command, services: &Services, binary: &Path, python: &Python, node: &Path) {
     command
         .env(services::AMQP_URL, &services.amqp_url)
         .env(services::MANAGEMENT_URL, &services.management_url)
         .env(services::DATABASE_URL, &services.database_url)
         .env("COUNTERSIGN_BIN", binary)
         .env("COUNTERSIGN_TEST_PYTHON", &python.program)
-        .env("PYTHONPATH", &python.modules);
+        .env("PYTHONPATH", &python.modules)
+        .env("COUNTERSIGN_TEST_NODE_MODULES", node);
+}
+
+/// The official parser of the contract document's format, from the npm registry.
+const PARSER: &str = "@asyncapi/parser@3.6.6";
+
+/// The folder with the parser, installed where it is missing.
+fn node() -> anyhow::Result<PathBuf> {
+    let folder = build::workspace().join("target/node");
+    let modules = folder.join("node_modules");
+    let missing: Vec<&str> = [("node", "nodejs"), ("npm", "npm")]
+        .iter()
+        .filter(|(p, _)| !has(p, &["--version"]))
+        .map(|(_, p)| *p)
+        .collect();
+    if !missing.is_empty() {
+        packages(&missing)?;
+    }
+    let (_, version) = PARSER.rsplit_once('@').unwrap_or_default();
+    let there = std::fs::read_to_string(modules.join("@asyncapi/parser/package.json"));
+    if there.is_ok_and(|text| text.contains(&format!("\"version\": \"{version}\""))) {
+        return Ok(modules);
+    }
+    eprintln!("installing {PARSER} to check the contract document ...");
+    let status = Command::new("npm")
+        .args(["install", "--silent", "--no-audit", "--no-fund", "--no-save", "--ignore-scripts", "--prefix"])
+        .arg(&folder)
+        .arg(PARSER)
+        .status()?;
+    ensure!(status.success(), "{PARSER} cannot be installed; run: npm install {PARSER}");
+    Ok(modules)
 }
 
 /// Waits for a runner, which has its own way with Ctrl-C: it is in our process group.
@@ -85,14 +116,16 @@ async fn finish(command: Command) -> anyhow::Result<bool> {
     }
 }
 
-/// A Python for the test with a foreign client.
+/// A Python for the tests with foreign clients.
 struct Python {
     program: String,
     modules: PathBuf,
 }
 
-/// The client library of the foreign client: pure Python, from the Python package index.
+/// The client library of the foreign clients, from the Python package index.
 const PIKA: &str = "pika==1.3.2";
+/// What the reviewer app of `examples/` signs with.
+const CRYPTOGRAPHY: &str = "cryptography==50.0.2";
 
 fn python() -> anyhow::Result<Python> {
     let program = "python3".to_owned();
@@ -100,11 +133,12 @@ fn python() -> anyhow::Result<Python> {
         packages(&["python3"])?;
     }
     let modules = build::workspace().join("target/python");
-    let importable = Command::new(&program).args(["-c", "import pika"]).env("PYTHONPATH", &modules).output();
+    let importable =
+        Command::new(&program).args(["-c", "import pika, cryptography"]).env("PYTHONPATH", &modules).output();
     if importable.is_ok_and(|output| output.status.success()) {
         return Ok(Python { program, modules });
     }
-    eprintln!("installing {PIKA} for the foreign client's test ...");
+    eprintln!("installing {PIKA} and {CRYPTOGRAPHY} for the tests of foreign clients ...");
     if !has(&program, &["-m", "pip", "--version"]) {
         packages(&["python3-pip"])?;
     }
@@ -112,8 +146,8 @@ fn python() -> anyhow::Result<Python> {
         .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--root-user-action=ignore"])
         .arg("--target")
         .arg(&modules)
-        .arg(PIKA)
+        .args([PIKA, CRYPTOGRAPHY])
         .status()?;
-    ensure!(status.success(), "{PIKA} cannot be installed; run: python3 -m pip install {PIKA}");
+    ensure!(status.success(), "they cannot be installed; run: python3 -m pip install {PIKA} {CRYPTOGRAPHY}");
     Ok(Python { program, modules })
 }

@@ -10,10 +10,11 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use clap::Args;
+use clap::{Args, ValueEnum as _};
+use countersign_core::config::Member;
 use countersign_testkit::{system::System, tools::ToolService};
 
-use crate::{airline::Airline, build};
+use crate::{build, example::Example};
 
 /// Services and all roles.
 #[derive(Args)]
@@ -32,11 +33,14 @@ pub(crate) struct UpArgs {
 pub(crate) async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
     let binary = build::binary(!args.debug)?;
     build::with_services(async |services| {
-        let tools = ToolService::start(Airline::default()).await?;
+        let mut tools = Vec::new();
+        for example in Example::value_variants() {
+            tools.push((example.variable(), example.tools().await?));
+        }
         let place = build::place(services, binary);
         let variables = |name: &str| match std::env::var(name) {
             Ok(value) => Some(value),
-            Err(_) => (name == "AIRLINE_TOOLS_URL").then(|| tools.url().to_owned()),
+            Err(_) => tools.iter().find(|(known, _)| *known == name).map(|(_, tools)| tools.url().to_owned()),
         };
         let operator = operator(&args.config, variables)?;
         let mut system = System::set_up(place, &args.config, &operator, variables).await?;
@@ -63,8 +67,18 @@ pub(crate) fn operator(config: &Path, variables: impl Fn(&str) -> Option<String>
     Ok(operator.id.clone())
 }
 
+fn url(system: &System, member: &Member) -> anyhow::Result<String> {
+    let user = member.amqp_user.as_deref().context("the member has no AMQP user")?;
+    Ok(system.url(user)?.into())
+}
+
 /// The environment of clients: what the contract tells them, and no more rights than they need.
-fn write(path: &Path, system: &System, tools: &ToolService, operator: &str) -> anyhow::Result<()> {
+fn write(
+    path: &Path,
+    system: &System,
+    tools: &[(&'static str, ToolService)],
+    operator: &str,
+) -> anyhow::Result<()> {
     let directory = &system.folder.configuration.directory;
     let mut lines = vec![
         ("AMQP_URL", system.place.amqp_url.clone()),
@@ -72,21 +86,26 @@ fn write(path: &Path, system: &System, tools: &ToolService, operator: &str) -> a
         ("DATABASE_URL", system.place.database_url.clone()),
         ("COUNTERSIGN_BIN", system.place.binary.display().to_string()),
         ("COUNTERSIGN_OPERATOR", operator.to_owned()),
-        // For commands that read the configuration folder, such as `apply`.
-        ("AIRLINE_TOOLS_URL", tools.url().to_owned()),
     ];
+    // For commands that read the configuration folder, such as `apply`.
+    lines.extend(tools.iter().map(|(variable, tools)| (*variable, tools.url().to_owned())));
     if let Some(agent) = directory.agents().first() {
         lines.push(("AGENT_ID", agent.id.clone()));
         lines.push(("AGENT_AMQP_URL", system.url(&agent.amqp_user)?.into()));
     }
-    if let Some(reviewer) = directory.reviewers().first() {
+    let named = |member: &&Member| member.amqp_user.is_some();
+    if let Some(reviewer) = directory.reviewers().iter().find(named) {
         lines.push(("REVIEWER_ID", reviewer.id.clone()));
-        lines.push(("REVIEWER_AMQP_URL", system.url(&reviewer.amqp_user)?.into()));
+        lines.push(("REVIEWER_AMQP_URL", url(system, reviewer)?));
+        lines.push(("REVIEWER_KEY", system.key_file(&reviewer.id).display().to_string()));
     }
-    if let Some(auditor) = directory.auditors().first() {
+    if let Some(auditor) = directory.auditors().iter().find(named) {
         lines.push(("AUDITOR_ID", auditor.id.clone()));
-        lines.push(("AUDITOR_AMQP_URL", system.url(&auditor.amqp_user)?.into()));
+        lines.push(("AUDITOR_AMQP_URL", url(system, auditor)?));
+        lines.push(("AUDITOR_KEY", system.key_file(&auditor.id).display().to_string()));
     }
+    // Everybody else's keys, by id.
+    lines.push(("SIGNERS", system.signers().display().to_string()));
     if let Some(reader) = directory.compliance().first() {
         lines.push(("COMPLIANCE_AMQP_URL", system.url(&reader.amqp_user)?.into()));
     }

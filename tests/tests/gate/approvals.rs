@@ -1,45 +1,32 @@
 //! What waits for a human, and which decisions count.
 
-use anyhow::{Context as _, ensure};
-use countersign_broker::{
-    publisher::{Outgoing, Publisher},
-    reader::Reader,
-};
-use countersign_core::{
-    action::Outcome,
-    message::{ApprovalRequest, Decision},
-};
-use countersign_testkit::clients::decide;
-use countersign_tests::{Gate, LIMIT, expect};
+use anyhow::ensure;
+use countersign_core::{action::Outcome, message::Decision};
+use countersign_tests::{Gate, expect};
 use serde_json::json;
-
-async fn request(reader: &mut Reader) -> anyhow::Result<ApprovalRequest> {
-    Ok(reader.next::<ApprovalRequest>(LIMIT).await?.context("no request came")?.data)
-}
 
 #[tokio::test]
 async fn an_approved_action_is_executed_and_a_rejected_one_is_not() -> anyhow::Result<()> {
     let gate = Gate::start().await?;
     let mut agent = gate.agent("one").await?;
-    let sam = gate.system.url("reviewer-sam")?;
-    let mut requests = Reader::open(sam, "test", "countersign.approvals.approvers").await?;
-    let publisher = Publisher::connect(sam, "sam").await?;
+    let mut requests = gate.requests("sam", "approvers").await?;
+    let sam = gate.reviewer("sam").await?;
 
     agent.propose("big", "move_money", json!({"amount": "500"})).await?;
-    let asked = request(&mut requests).await?;
+    let asked = requests.next().await?;
     ensure!(asked.action.id == "big" && asked.why.rule == "large" && asked.groups == ["approvers"]);
     ensure!(gate.tools.calls() == 0);
-    publisher.publish(&[decide(&asked, Decision::Approve, None)]).await?;
+    sam.decides(&asked, Decision::Approve, None).await?;
     let outcome = expect(&mut agent, "big", Outcome::Succeeded).await?;
     ensure!(outcome.approvers == ["sam"] && outcome.timings.decided_at.is_some());
 
     agent.propose("bad", "move_money", json!({"amount": "501"})).await?;
-    let asked = request(&mut requests).await?;
-    publisher.publish(&[decide(&asked, Decision::Reject, Some("not agreed".into()))]).await?;
+    let asked = requests.next().await?;
+    sam.decides(&asked, Decision::Reject, Some("not agreed")).await?;
     let outcome = expect(&mut agent, "bad", Outcome::Rejected).await?;
     ensure!(outcome.error.is_some_and(|error| error.message == "not agreed"));
     // A decision that comes after the end changes nothing.
-    publisher.publish(&[decide(&asked, Decision::Approve, None)]).await?;
+    sam.decides(&asked, Decision::Approve, None).await?;
     gate.reaches("SELECT count(*) FROM evidence WHERE kind = 'decision.refused'", 1).await?;
     ensure!(gate.refusals("decision.refused", "not_open").await? == 1);
     ensure!(gate.tools.calls() == 1);
@@ -50,19 +37,15 @@ async fn an_approved_action_is_executed_and_a_rejected_one_is_not() -> anyhow::R
 async fn decisions_without_authority_are_refused_noted_and_execute_nothing() -> anyhow::Result<()> {
     let gate = Gate::start().await?;
     let mut agent = gate.agent("one").await?;
-    let mut requests =
-        Reader::open(gate.system.url("reviewer-sam")?, "test", "countersign.approvals.approvers").await?;
+    let mut requests = gate.requests("sam", "approvers").await?;
     agent.propose("big", "move_money", json!({"amount": "500"})).await?;
-    let asked = request(&mut requests).await?;
-    let publish = async |user: &str, message: Outgoing| -> anyhow::Result<()> {
-        Ok(Publisher::connect(gate.system.url(user)?, user).await?.publish(&[message]).await?)
-    };
+    let asked = requests.next().await?;
     let mut other_digest = asked.clone();
     other_digest.digest = format!("sha256:{}", "0".repeat(64));
-    publish("reviewer-otto", decide(&asked, Decision::Approve, None)).await?;
-    publish("reviewer-mara", decide(&asked, Decision::Approve, None)).await?;
-    publish("reviewer-sam", decide(&other_digest, Decision::Approve, None)).await?;
-    publish("reviewer-sam", decide(&asked, Decision::Reject, None)).await?;
+    gate.reviewer("otto").await?.decides(&asked, Decision::Approve, None).await?;
+    gate.reviewer("mara").await?.decides(&asked, Decision::Approve, None).await?;
+    gate.reviewer("sam").await?.decides(&other_digest, Decision::Approve, None).await?;
+    gate.reviewer("sam").await?.decides(&asked, Decision::Reject, None).await?;
     gate.reaches("SELECT count(*) FROM evidence WHERE kind = 'decision.refused'", 4).await?;
     for code in ["not_in_group", "requester", "digest_mismatch", "reason_missing"] {
         ensure!(gate.refusals("decision.refused", code).await? == 1, "{code}");
@@ -70,7 +53,7 @@ async fn decisions_without_authority_are_refused_noted_and_execute_nothing() -> 
     ensure!(gate.tools.calls() == 0);
     ensure!(gate.count("SELECT count(*) FROM actions WHERE state = 'pending_approval'").await? == 1);
     // The request is still open for somebody with the authority.
-    publish("reviewer-sam", decide(&asked, Decision::Approve, None)).await?;
+    gate.reviewer("sam").await?.decides(&asked, Decision::Approve, None).await?;
     expect(&mut agent, "big", Outcome::Succeeded).await?;
     gate.close().await
 }
@@ -79,13 +62,12 @@ async fn decisions_without_authority_are_refused_noted_and_execute_nothing() -> 
 async fn an_expired_approval_never_executes_even_if_the_decision_is_on_its_way() -> anyhow::Result<()> {
     let gate = Gate::start().await?;
     let mut agent = gate.agent("one").await?;
-    let sam = gate.system.url("reviewer-sam")?;
-    let mut requests = Reader::open(sam, "test", "countersign.approvals.approvers").await?;
+    let mut requests = gate.requests("sam", "approvers").await?;
+    let sam = gate.reviewer("sam").await?;
     agent.propose("soon", "soon", json!({})).await?;
-    let asked = request(&mut requests).await?;
+    let asked = requests.next().await?;
     expect(&mut agent, "soon", Outcome::Expired).await?;
-    let publisher = Publisher::connect(sam, "sam").await?;
-    publisher.publish(&[decide(&asked, Decision::Approve, None)]).await?;
+    sam.decides(&asked, Decision::Approve, None).await?;
     gate.reaches("SELECT count(*) FROM evidence WHERE kind = 'decision.refused'", 1).await?;
     ensure!(gate.tools.calls() == 0);
     gate.close().await
@@ -95,14 +77,13 @@ async fn an_expired_approval_never_executes_even_if_the_decision_is_on_its_way()
 async fn a_rule_that_cannot_be_evaluated_asks_a_human_instead_of_falling_through() -> anyhow::Result<()> {
     let gate = Gate::start().await?;
     let mut agent = gate.agent("one").await?;
-    let mut requests =
-        Reader::open(gate.system.url("reviewer-sam")?, "test", "countersign.approvals.approvers").await?;
+    let mut requests = gate.requests("sam", "approvers").await?;
     agent.propose("odd", "move_money", json!({"amount": true})).await?;
-    let asked = request(&mut requests).await?;
+    let asked = requests.next().await?;
     ensure!(asked.action.id == "odd" && asked.why.rule == "on-error", "{:?}", asked.why);
     ensure!(gate.tools.calls() == 0);
-    let publisher = Publisher::connect(gate.system.url("reviewer-sam")?, "sam").await?;
-    publisher.publish(&[decide(&asked, Decision::Reject, Some("no amount".into()))]).await?;
+    let sam = gate.reviewer("sam").await?;
+    sam.decides(&asked, Decision::Reject, Some("no amount")).await?;
     expect(&mut agent, "odd", Outcome::Rejected).await?;
     gate.close().await
 }

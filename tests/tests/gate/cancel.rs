@@ -1,9 +1,9 @@
 //! Agents withdraw their actions.
 
 use anyhow::ensure;
-use countersign_core::{action::Outcome, message::Decision};
+use countersign_core::action::Outcome;
 use countersign_testkit::{
-    clients::{ReviewerApp, proposal, withdrawal},
+    clients::{proposal, withdrawal},
     tools::Slow,
 };
 use countersign_tests::{Gate, expect, willing};
@@ -24,10 +24,7 @@ async fn what_is_withdrawn_before_it_arrives_or_while_it_waits_never_runs() -> a
     let outcome = expect(&mut agent, "waits", Outcome::Cancelled).await?;
     ensure!(outcome.error.is_some_and(|error| error.code == "cancelled"));
     // An approval that comes now is too late.
-    let _app = ReviewerApp::start(gate.system.url("reviewer-sam")?, "approvers", |_| {
-        Some((Decision::Approve, None))
-    })
-    .await?;
+    let _app = gate.approving("sam", "approvers").await?;
     gate.reaches("SELECT count(*) FROM evidence WHERE kind = 'decision.refused'", 1).await?;
     ensure!(gate.count("SELECT count(*) FROM approvals WHERE state = 'open'").await? == 0);
     // Both at once, in either order.

@@ -22,6 +22,7 @@ async fn a_day_at_the_command_line() -> anyhow::Result<()> {
     std::fs::write(&file, lines[..2].join("\n"))?;
     let (agent, sam) =
         (gate.system.url("agent-one")?.to_owned(), gate.system.url("reviewer-sam")?.to_owned());
+    let key = gate.system.key_file("sam").display().to_string();
     let ada = gate.system.url("auditor-ada")?.to_owned();
     let (said, done) = gate.cli_as(&agent, &["submit", &file, "--wait"]).await?;
     ensure!(done && said.contains("succeeded") && said.contains("denied"), "{said}");
@@ -35,9 +36,10 @@ async fn a_day_at_the_command_line() -> anyhow::Result<()> {
     let id = open[0]["id"].as_str().context("an id")?.to_owned();
     let (said, done) = gate.cli(&["approvals", "show", &id]).await?;
     ensure!(done && said.contains("500") && said.contains("sha256:"), "{said}");
-    let (said, done) = gate.cli_as(&sam, &["approvals", "approve", &id]).await?;
+    let (said, done) = gate.cli_as(&sam, &["approvals", "approve", &id, "--key", &key]).await?;
     ensure!(done && said.contains("approve"), "{said}");
-    let (said, done) = gate.cli_as(&sam, &["approvals", "reject", &id, "--reason", "too late"]).await?;
+    let reject = ["approvals", "reject", &id, "--reason", "too late", "--key", &key];
+    let (said, done) = gate.cli_as(&sam, &reject).await?;
     ensure!(!done && said.contains("not_open"), "{said}");
 
     gate.reaches("SELECT count(*) FROM sampling", 2).await?;

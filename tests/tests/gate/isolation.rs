@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use countersign_core::{action::Outcome, message::Decision};
-use countersign_testkit::clients::{Agent, ReviewerApp, proposal};
+use countersign_core::action::Outcome;
+use countersign_testkit::clients::{Agent, proposal};
 use countersign_tests::{Gate, answer};
 use serde_json::{Value, json};
 
@@ -36,10 +36,7 @@ async fn an_agent_that_never_reads_and_a_reviewer_app_that_is_down_stop_nobody_a
     let session = countersign_broker::session::Session::open(&gate.system.place.amqp_url, "purge").await?;
     let queue = "countersign.approvals.approvers";
     session.channel.queue_purge(queue.into(), lapin::options::QueuePurgeOptions::default()).await?;
-    let app = ReviewerApp::start(gate.system.url("reviewer-sam")?, "approvers", |_| {
-        Some((Decision::Approve, None))
-    })
-    .await?;
+    let app = gate.approving("sam", "approvers").await?;
     gate.reaches("SELECT count(*) FROM actions WHERE state = 'succeeded'", 3 * ACTIONS as i64).await?;
     ensure!(app.is_working() && gate.tools.effects().len() == 3 * ACTIONS);
 

@@ -2,14 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, ensure};
-use countersign_broker::{publisher::Publisher, reader::Reader};
-use countersign_core::{
-    action::Outcome,
-    message::{ApprovalRequest, Decision},
-};
-use countersign_testkit::clients::{decide, proposal};
-use countersign_tests::{Gate, LIMIT, answer, expect};
+use anyhow::ensure;
+use countersign_core::{action::Outcome, message::Decision};
+use countersign_testkit::clients::proposal;
+use countersign_tests::{Gate, answer, expect};
 use serde_json::{Value, json};
 
 fn spend(agent: &str, id: &str, amount: &str, whom: &str) -> Value {
@@ -65,20 +61,19 @@ async fn sums_are_exact_and_everybody_has_one_of_their_own() -> anyhow::Result<(
 async fn what_waits_counts_and_what_is_rejected_gives_its_place_back() -> anyhow::Result<()> {
     let gate = Gate::start().await?;
     let mut agent = gate.agent("one").await?;
-    let sam = gate.system.url("reviewer-sam")?;
-    let mut requests = Reader::open(sam, "test", "countersign.approvals.approvers").await?;
-    let publisher = Publisher::connect(sam, "sam").await?;
+    let mut requests = gate.requests("sam", "approvers").await?;
+    let sam = gate.reviewer("sam").await?;
     for id in ["f-1", "f-2"] {
         agent.propose(id, "few", json!({})).await?;
         expect(&mut agent, id, Outcome::Succeeded).await?;
     }
     agent.propose("f-3", "few", json!({})).await?;
-    let asked = requests.next::<ApprovalRequest>(LIMIT).await?.context("nobody is asked")?.data;
+    let asked = requests.next().await?;
     ensure!(asked.why.text.contains("exceeds the limit"), "{}", asked.why.text);
     let counted = "SELECT sum(amount)::bigint FROM limit_uses u JOIN actions a ON a.id = u.action
                    WHERE a.state NOT IN ('denied', 'rejected', 'failed', 'expired', 'cancelled')";
     ensure!(gate.count(counted).await? == 3, "what waits counts");
-    publisher.publish(&[decide(&asked, Decision::Reject, Some("enough".into()))]).await?;
+    sam.decides(&asked, Decision::Reject, Some("enough")).await?;
     expect(&mut agent, "f-3", Outcome::Rejected).await?;
     ensure!(gate.count(counted).await? == 2, "what is rejected does not");
     gate.close().await

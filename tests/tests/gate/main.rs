@@ -9,4 +9,6 @@ mod governance;
 mod isolation;
 mod limits;
 mod quorum;
+mod reviewer_app;
+mod signatures;
 mod trust;

@@ -3,52 +3,50 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, ensure};
-use countersign_broker::{publisher::Publisher, reader::Reader};
 use countersign_core::{
     action::Outcome,
     message::{ApprovalRequest, Decision, DecisionData},
 };
 use countersign_testkit::{
-    clients::{Agent, decide, decided, proposal},
+    clients::{Agent, decision, proposal},
     wait::eventually,
 };
-use countersign_tests::{Gate, LIMIT, answer, config, expect};
+use countersign_tests::{Gate, LIMIT, Requests, answer, config, expect};
 use serde_json::{Value, json};
 
 use crate::governance::folder;
+
+/// A decision without a reason.
+fn plain(asked: &ApprovalRequest, decided: Decision) -> DecisionData {
+    DecisionData { reason_code: None, ..decision(asked, decided, None) }
+}
 
 /// A gate with somebody of risk who reads the requests, and an agent that pays.
 struct Payments {
     gate: Gate,
     agent: Agent,
-    requests: Reader,
+    requests: Requests,
 }
 
 impl Payments {
     async fn start() -> anyhow::Result<Self> {
         let gate = Gate::start().await?;
         let agent = gate.agent("one").await?;
-        let requests =
-            Reader::open(gate.system.url("reviewer-rob")?, "test", "countersign.approvals.risk").await?;
+        let requests = gate.requests("rob", "risk").await?;
         Ok(Self { gate, agent, requests })
     }
 
     async fn pay(&mut self, id: &str, amount: &str) -> anyhow::Result<ApprovalRequest> {
         self.agent.propose(id, "pay", json!({"amount": amount})).await?;
-        self.asked().await
-    }
-
-    async fn asked(&mut self) -> anyhow::Result<ApprovalRequest> {
-        Ok(self.requests.next::<ApprovalRequest>(LIMIT).await?.context("no request came")?.data)
+        self.requests.next().await
     }
 
     async fn says(&self, who: &str, data: DecisionData) -> anyhow::Result<()> {
-        let user = format!("reviewer-{who}");
-        Ok(Publisher::connect(self.gate.system.url(&user)?, who).await?.publish(&[decided(data)]).await?)
+        self.gate.reviewer(who).await?.says(&[data]).await
     }
 
     async fn approves(&self, who: &str, asked: &ApprovalRequest) -> anyhow::Result<()> {
-        self.says(who, said(asked, Decision::Approve)).await
+        self.says(who, decision(asked, Decision::Approve, None)).await
     }
 
     async fn recorded(&self, count: i64) -> anyhow::Result<()> {
@@ -63,17 +61,6 @@ impl Payments {
         let executed = self.gate.count("SELECT count(*) FROM actions WHERE started_at IS NOT NULL").await?;
         ensure!(executed == 0 && self.gate.tools.calls() == 0, "executed after {code}");
         Ok(())
-    }
-}
-
-fn said(asked: &ApprovalRequest, decision: Decision) -> DecisionData {
-    DecisionData {
-        approval: asked.approval,
-        digest: asked.digest.clone(),
-        decision,
-        reason_code: None,
-        reason: None,
-        arguments: None,
     }
 }
 
@@ -110,24 +97,25 @@ async fn each_decision_that_may_not_count_is_refused_with_its_code() -> anyhow::
     payments.approves("mara", &large).await?;
     let reject = |code: Option<&str>| DecisionData {
         reason_code: code.map(str::to_owned),
-        ..said(&large, Decision::Reject)
+        ..plain(&large, Decision::Reject)
     };
     payments.says("tom", reject(None)).await?;
     payments.refused("reason_missing").await?;
     payments.says("tom", reject(Some("bad_mood"))).await?;
     payments.refused("reason_unknown").await?;
     payments
-        .says("tom", DecisionData { digest: "sha256:0".into(), ..said(&large, Decision::Approve) })
+        .says("tom", DecisionData { digest: "sha256:0".into(), ..plain(&large, Decision::Approve) })
         .await?;
     payments.refused("digest_mismatch").await?;
-    payments.says("tom", said(&large, Decision::Edit)).await?;
+    payments.says("tom", plain(&large, Decision::Edit)).await?;
     payments.refused("arguments_missing").await?;
-    let edit = |arguments: Value| DecisionData { arguments: Some(arguments), ..said(&large, Decision::Edit) };
+    let edit =
+        |arguments: Value| DecisionData { arguments: Some(arguments), ..plain(&large, Decision::Edit) };
     payments.says("tom", edit(json!({"amount": 5}))).await?;
     payments.refused("edit_denied").await?;
     payments.says("tom", edit(json!({"amount": "60000"}))).await?;
     payments.refused("edit_same").await?;
-    payments.says("tom", said(&large, Decision::Respond)).await?;
+    payments.says("tom", plain(&large, Decision::Respond)).await?;
     payments.approves("tom", &large).await?;
     payments.recorded(1).await?;
     payments.says("tom", reject(Some("fraud"))).await?;
@@ -145,8 +133,8 @@ async fn an_edit_is_asked_about_anew_and_only_the_editor_has_approved_it() -> an
     payments.approves("tara", &first).await?;
     payments.recorded(1).await?;
     let arguments = Some(json!({"amount": "300", "to": "x"}));
-    payments.says("tom", DecisionData { arguments, ..said(&first, Decision::Edit) }).await?;
-    let second = payments.asked().await?;
+    payments.says("tom", DecisionData { arguments, ..plain(&first, Decision::Edit) }).await?;
+    let second = payments.requests.next().await?;
     ensure!(second.approval != first.approval && second.digest != first.digest);
     ensure!(second.action.arguments.get() == r#"{"amount":"300","to":"x"}"# && second.approvers == ["tom"]);
     // What was approved before has another digest; an approval of the old request does not count for the new.
@@ -166,7 +154,7 @@ async fn an_edit_is_asked_about_anew_and_only_the_editor_has_approved_it() -> an
 async fn two_rejections_or_one_response_end_it() -> anyhow::Result<()> {
     let mut payments = Payments::start().await?;
     let asked = payments.pay("p-1", "500").await?;
-    let reject = || DecisionData { reason_code: Some("fraud".into()), ..said(&asked, Decision::Reject) };
+    let reject = || DecisionData { reason_code: Some("fraud".into()), ..plain(&asked, Decision::Reject) };
     payments.says("tara", reject()).await?;
     payments.recorded(1).await?;
     ensure!(payments.gate.count("SELECT count(*) FROM approvals WHERE state = 'open'").await? == 1);
@@ -176,7 +164,7 @@ async fn two_rejections_or_one_response_end_it() -> anyhow::Result<()> {
 
     let asked = payments.pay("p-2", "500").await?;
     let message = Some("ask for half of it".to_owned());
-    payments.says("rob", DecisionData { reason: message, ..said(&asked, Decision::Respond) }).await?;
+    payments.says("rob", DecisionData { reason: message, ..plain(&asked, Decision::Respond) }).await?;
     let outcome = expect(&mut payments.agent, "p-2", Outcome::Rejected).await?;
     let error = outcome.error.context("a message")?;
     ensure!(error.code == "responded" && error.message == "ask for half of it");
@@ -188,12 +176,12 @@ async fn two_rejections_or_one_response_end_it() -> anyhow::Result<()> {
 async fn when_nobody_answers_the_next_group_is_asked_and_may_decide() -> anyhow::Result<()> {
     let gate = Gate::start().await?;
     let mut agent = gate.agent("one").await?;
-    let lea = gate.system.url("reviewer-lea")?;
-    let mut requests = Reader::open(lea, "test", "countersign.approvals.leads").await?;
+    let mut requests = gate.requests("lea", "leads").await?;
     agent.propose("u-1", "urgent", json!({})).await?;
-    let asked = requests.next::<ApprovalRequest>(LIMIT).await?.context("the leads are not asked")?.data;
+    let asked = requests.next().await?;
     ensure!(asked.groups == ["leads", "treasury"] && asked.allowed_decisions.len() == 2);
-    Publisher::connect(lea, "lea").await?.publish(&[decide(&asked, Decision::Approve, None)]).await?;
+    ensure!(gate.count("SELECT count(*) FROM evidence WHERE kind = 'approval.escalated'").await? == 1);
+    gate.reviewer("lea").await?.decides(&asked, Decision::Approve, None).await?;
     let outcome = expect(&mut agent, "u-1", Outcome::Succeeded).await?;
     ensure!(outcome.approvers == ["lea"]);
     // Nobody at all: it ends by itself.
@@ -237,7 +225,7 @@ fn crowd() -> anyhow::Result<tempfile::TempDir> {
                     format!("  - {{id: c{n}, amqp_user: reviewer-c{n}, groups: [{group}]}}\n")
                 })
                 .collect();
-            text = text.replace("auditors:\n", &format!("{more}auditors:\n"));
+            text = text.replace("apps:\n", &format!("{more}apps:\n"));
         }
         std::fs::write(dir.path().join(name), text)?;
     }
@@ -251,14 +239,13 @@ async fn fifty_reviewers_and_two_routers_decide_a_thousand_requests_at_once() ->
     let mut gate = Gate::configured(dir.path()).await?;
     gate.system.start("router", "router-2")?;
     let mut agent = gate.agent("one").await?;
-    let risk = gate.system.url("reviewer-rob")?;
-    let mut requests = Reader::open(risk, "test", "countersign.approvals.risk").await?;
+    let mut requests = gate.requests("rob", "risk").await?;
     let events: Vec<Value> =
         (0..ACTIONS).map(|n| proposal("one", &format!("p-{n}"), "pay", json!({"amount": "500"}))).collect();
     agent.send(&events).await?;
     let mut asked = Vec::new();
     while asked.len() < ACTIONS {
-        let next = requests.next::<ApprovalRequest>(LIMIT).await?.context("a request is missing")?.data;
+        let next = requests.next().await?;
         if !asked.iter().any(|before: &ApprovalRequest| before.approval == next.approval) {
             asked.push(next);
         }
@@ -268,14 +255,21 @@ async fn fifty_reviewers_and_two_routers_decide_a_thousand_requests_at_once() ->
     for (n, request) in asked.iter().enumerate() {
         let people = (0..3).map(|k| (n + 7 * k) % 30).chain((0..2).map(|k| 30 + (n + 3 * k) % 20));
         for who in people {
-            let decision = if n % 10 == 0 { Decision::Reject } else { Decision::Approve };
-            said[who].push(decide(request, decision, Some("a test".into())));
+            let decided = if n % 10 == 0 { Decision::Reject } else { Decision::Approve };
+            said[who].push(decision(request, decided, Some("a test")));
         }
     }
     let mut people = tokio::task::JoinSet::new();
     for (n, decisions) in said.into_iter().enumerate() {
-        let url = gate.system.url(&format!("reviewer-c{n}"))?.to_owned();
-        people.spawn(async move { Publisher::connect(&url, "crowd").await?.publish(&decisions).await });
+        let reviewer = gate.reviewer(&format!("c{n}")).await?;
+        // Every other one signs ten decisions at a time.
+        let together = if n % 2 == 0 { 10 } else { 1 };
+        people.spawn(async move {
+            for decisions in decisions.chunks(together) {
+                reviewer.says(decisions).await?;
+            }
+            anyhow::Ok(())
+        });
     }
     while let Some(done) = people.join_next().await {
         done??;

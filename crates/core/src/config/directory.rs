@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use ed25519_dalek::VerifyingKey;
 
 use super::expr::Expression;
 use super::policy::Facts;
@@ -42,14 +43,108 @@ pub struct Authority {
 pub struct Member {
     /// The person's id.
     pub id: String,
-    /// The broker's user of the person, or of the app through which they work.
-    pub amqp_user: String,
+    /// The broker's user of the person; none where they work only through an app.
+    pub amqp_user: Option<String>,
     /// The groups that they serve.
     pub groups: BTreeSet<String>,
     /// What a reviewer may decide; all of it where nothing is said.
     pub authority: Vec<Authority>,
-    /// Ed25519 keys that their decisions are signed with: 32 bytes, base64url without padding.
-    pub public_keys: Vec<String>,
+    /// What their decisions are signed with.
+    pub public_keys: Vec<PublicKey>,
+}
+
+/// A registered Ed25519 key, and when what it signs counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicKey {
+    /// Its JWK thumbprint (RFC 7638): the `kid` of what it signs.
+    pub kid: String,
+    /// The key.
+    pub key: VerifyingKey,
+    /// It counts from then on.
+    pub from: Option<DateTime<Utc>>,
+    /// It no longer counts from then on.
+    pub until: Option<DateTime<Utc>>,
+    /// It was taken back then: nothing that it signs counts, whenever that was signed.
+    pub revoked_at: Option<DateTime<Utc>>,
+}
+
+/// Why a registered key does not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyRefusal {
+    /// It has been revoked.
+    Revoked,
+    /// It is not valid yet, or no longer.
+    NotValid,
+}
+
+impl PublicKey {
+    /// Whether what the key signs counts at `now`.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn counts_at(&self, now: DateTime<Utc>) -> Result<(), KeyRefusal> {
+        if self.revoked_at.is_some_and(|revoked| revoked <= now) {
+            return Err(KeyRefusal::Revoked);
+        }
+        let valid = self.from.is_none_or(|from| from <= now) && self.until.is_none_or(|until| now < until);
+        if valid { Ok(()) } else { Err(KeyRefusal::NotValid) }
+    }
+}
+
+/// A program through which several reviewers work.
+#[derive(Debug, Clone)]
+pub struct App {
+    /// Its id.
+    pub id: String,
+    /// The broker's user that speaks for it.
+    pub amqp_user: String,
+    /// The reviewers for whom it may speak.
+    pub reviewers: BTreeSet<String>,
+    /// What it signs with for them.
+    pub public_keys: Vec<PublicKey>,
+}
+
+/// Who sent a decision.
+#[derive(Debug, Clone, Copy)]
+pub enum Sender<'a> {
+    /// A reviewer.
+    Reviewer(&'a Member),
+    /// An app, for one of its reviewers.
+    App(&'a App),
+}
+
+impl<'a> Sender<'a> {
+    /// The id of the reviewer or the app.
+    pub fn id(self) -> &'a str {
+        match self {
+            Sender::Reviewer(reviewer) => &reviewer.id,
+            Sender::App(app) => &app.id,
+        }
+    }
+
+    /// The broker's user that it publishes as.
+    pub fn amqp_user(self) -> Option<&'a str> {
+        match self {
+            Sender::Reviewer(reviewer) => reviewer.amqp_user.as_deref(),
+            Sender::App(app) => Some(&app.amqp_user),
+        }
+    }
+
+    /// Whether it may bring what `reviewer` decides.
+    pub fn speaks_for(self, reviewer: &str) -> bool {
+        match self {
+            Sender::Reviewer(sender) => sender.id == reviewer,
+            Sender::App(app) => app.reviewers.contains(reviewer),
+        }
+    }
+
+    /// The app's own keys.
+    pub fn keys(self) -> &'a [PublicKey] {
+        match self {
+            Sender::Reviewer(_) => &[],
+            Sender::App(app) => &app.public_keys,
+        }
+    }
 }
 
 impl Member {
@@ -103,6 +198,7 @@ pub struct Directory {
     pub(super) groups: Vec<String>,
     pub(super) agents: Vec<Agent>,
     pub(super) reviewers: Vec<Member>,
+    pub(super) apps: Vec<App>,
     pub(super) auditors: Vec<Member>,
     pub(super) operators: Vec<Operator>,
     pub(super) compliance: Vec<ComplianceReader>,
@@ -113,6 +209,7 @@ pub struct Directory {
 pub(super) enum User {
     Agent(usize),
     Reviewer(usize),
+    App(usize),
     Auditor(usize),
     Compliance,
 }
@@ -126,10 +223,11 @@ impl Directory {
         }
     }
 
-    /// The reviewer that a broker's user speaks for.
-    pub fn reviewer_of_user(&self, amqp_user: &str) -> Option<&Member> {
+    /// Who sends decisions as a broker's user.
+    pub fn sender_of_user(&self, amqp_user: &str) -> Option<Sender<'_>> {
         match self.users.get(amqp_user)? {
-            User::Reviewer(index) => self.reviewers.get(*index),
+            User::Reviewer(index) => self.reviewers.get(*index).map(Sender::Reviewer),
+            User::App(index) => self.apps.get(*index).map(Sender::App),
             _ => None,
         }
     }
@@ -165,6 +263,24 @@ impl Directory {
     /// All reviewers, in the file's order.
     pub fn reviewers(&self) -> &[Member] {
         &self.reviewers
+    }
+
+    /// The ids of everybody who signs: reviewers, apps, auditors.
+    pub fn signers(&self) -> impl Iterator<Item = &str> {
+        let people = self.reviewers.iter().chain(&self.auditors).map(|member| member.id.as_str());
+        people.chain(self.apps.iter().map(|app| app.id.as_str()))
+    }
+
+    /// Everybody who can send decisions: reviewers with a user of their own, and apps.
+    pub fn senders(&self) -> impl Iterator<Item = Sender<'_>> {
+        let reviewers = self.reviewers.iter().filter(|reviewer| reviewer.amqp_user.is_some());
+        reviewers.map(Sender::Reviewer).chain(self.apps.iter().map(Sender::App))
+    }
+
+    /// The groups whose requests a sender is shown: those of the reviewers for whom it speaks.
+    pub fn groups_of(&self, sender: Sender<'_>) -> BTreeSet<String> {
+        let reviewers = self.reviewers.iter().filter(|reviewer| sender.speaks_for(&reviewer.id));
+        reviewers.flat_map(|reviewer| reviewer.groups.iter().cloned()).collect()
     }
 
     /// All auditors, in the file's order.

@@ -5,11 +5,14 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
+use ed25519_dalek::VerifyingKey;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
-use super::directory::{Agent, Authority, ComplianceReader, Directory, Member, Operator, User};
+use super::directory::{
+    Agent, App, Authority, ComplianceReader, Directory, Member, Operator, PublicKey, User,
+};
 use super::expr::{CONDITION, Expression};
 use super::yaml::{self, Problems, line};
 use super::{DIRECTORY_FILE, Problem};
@@ -24,6 +27,8 @@ struct RawDirectory {
     agents: Vec<RawAgent>,
     #[serde(default)]
     reviewers: Vec<RawMember>,
+    #[serde(default)]
+    apps: Vec<RawApp>,
     #[serde(default)]
     auditors: Vec<RawMember>,
     #[serde(default)]
@@ -44,12 +49,77 @@ struct RawAgent {
 #[serde(deny_unknown_fields)]
 struct RawMember {
     id: Spanned<String>,
-    amqp_user: Spanned<String>,
+    amqp_user: Option<Spanned<String>>,
     groups: Vec<Spanned<String>>,
     #[serde(default)]
     authority: Vec<RawAuthority>,
     #[serde(default)]
-    public_keys: Vec<Spanned<String>>,
+    public_keys: Vec<Spanned<RawKey>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawApp {
+    id: Spanned<String>,
+    amqp_user: Spanned<String>,
+    reviewers: Vec<Spanned<String>>,
+    #[serde(default)]
+    public_keys: Vec<Spanned<RawKey>>,
+}
+
+/// The `x` of a JWK alone, or with the times of its validity.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum RawKey {
+    Plain(String),
+    Dated(DatedKey),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DatedKey {
+    x: String,
+    from: Option<String>,
+    until: Option<String>,
+    revoked_at: Option<String>,
+}
+
+fn time(at: u64, text: Option<&str>, problems: &mut Problems) -> Option<DateTime<Utc>> {
+    let text = text?;
+    let parsed = DateTime::parse_from_rfc3339(text).map(|time| time.to_utc());
+    if parsed.is_err() {
+        problems.add(at, format!("{text:?} is not a time"), "write one such as 2026-12-31T23:59:59Z");
+    }
+    parsed.ok()
+}
+
+fn public_key(raw: &Spanned<RawKey>, problems: &mut Problems) -> Option<PublicKey> {
+    let at = line(raw);
+    let (x, dated) = match &raw.value {
+        RawKey::Plain(x) => (x, None),
+        RawKey::Dated(dated) => (&dated.x, Some(dated)),
+    };
+    let bytes = URL_SAFE_NO_PAD.decode(x).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+    let Some(key) = bytes.and_then(|bytes| VerifyingKey::from_bytes(&bytes).ok()) else {
+        problems.add(
+            at,
+            format!("{x:?} is not an Ed25519 public key"),
+            "write its 32 bytes as base64url without padding (the x of a JWK)",
+        );
+        return None;
+    };
+    let mut when = |pick: fn(&DatedKey) -> Option<&str>| time(at, dated.and_then(pick), problems);
+    Some(PublicKey {
+        kid: crate::signed::thumbprint(&key),
+        key,
+        from: when(|dated| dated.from.as_deref()),
+        until: when(|dated| dated.until.as_deref()),
+        revoked_at: when(|dated| dated.revoked_at.as_deref()),
+    })
+}
+
+fn public_keys(raw: &[Spanned<RawKey>], problems: &mut Problems) -> Vec<PublicKey> {
+    raw.iter().filter_map(|key| public_key(key, problems)).collect()
 }
 
 #[derive(Deserialize)]
@@ -64,12 +134,7 @@ impl RawAuthority {
     fn into_authority(self, problems: &mut Problems) -> Option<Authority> {
         let mut time = |text: Option<Spanned<String>>| {
             let text = text?;
-            let parsed = DateTime::parse_from_rfc3339(&text.value).map(|time| time.to_utc());
-            if parsed.is_err() {
-                let message = format!("{:?} is not a time", text.value);
-                problems.add(line(&text), message, "write one such as 2026-12-31T23:59:59Z");
-            }
-            parsed.ok()
+            time(line(&text), Some(&text.value), problems)
         };
         let (from, until) = (time(self.from), time(self.until));
         match Expression::compile(&self.when.value, &CONDITION) {
@@ -108,14 +173,30 @@ impl RawAgent {
 }
 
 impl RawMember {
+    /// The broker's user, if there is one, and whose it is.
+    fn named(&self, user: User) -> Option<(&Spanned<String>, User)> {
+        self.amqp_user.as_ref().map(|name| (name, user))
+    }
+
     fn into_member(self, problems: &mut Problems) -> Member {
         let authority = self.authority.into_iter().filter_map(|entry| entry.into_authority(problems));
         Member {
             authority: authority.collect(),
             id: self.id.value,
-            amqp_user: self.amqp_user.value,
+            amqp_user: self.amqp_user.map(|user| user.value),
             groups: self.groups.into_iter().map(|group| group.value).collect(),
-            public_keys: self.public_keys.into_iter().map(|key| key.value).collect(),
+            public_keys: public_keys(&self.public_keys, problems),
+        }
+    }
+}
+
+impl RawApp {
+    fn into_app(self, problems: &mut Problems) -> App {
+        App {
+            id: self.id.value,
+            amqp_user: self.amqp_user.value,
+            reviewers: self.reviewers.into_iter().map(|id| id.value).collect(),
+            public_keys: public_keys(&self.public_keys, problems),
         }
     }
 }
@@ -132,6 +213,7 @@ pub(super) fn parse(text: &str) -> Result<Directory, Vec<Problem>> {
     let mut problems = Problems::new(DIRECTORY_FILE);
     check_groups(&raw, &mut problems);
     check_ids(&raw, &mut problems);
+    check_senders(&raw, &mut problems);
     let users = index_users(&raw, &mut problems);
     for auditor in raw.auditors.iter().filter(|auditor| !auditor.authority.is_empty()) {
         problems.add(line(&auditor.id), "an auditor has authority", "only reviewers have it: remove it");
@@ -139,15 +221,19 @@ pub(super) fn parse(text: &str) -> Result<Directory, Vec<Problem>> {
     let mut members =
         |raw: Vec<RawMember>| raw.into_iter().map(|raw| raw.into_member(&mut problems)).collect::<Vec<_>>();
     let (reviewers, auditors) = (members(raw.reviewers), members(raw.auditors));
-    problems.unless_found(Directory {
+    let apps = raw.apps.into_iter().map(|app| app.into_app(&mut problems)).collect();
+    let directory = Directory {
         groups: raw.groups.into_iter().map(|group| group.value).collect(),
         agents: raw.agents.into_iter().map(RawAgent::into_agent).collect(),
         reviewers,
+        apps,
         auditors,
         operators: raw.operators.into_iter().map(|raw| Operator { id: raw.id.value }).collect(),
         compliance: raw.compliance.into_iter().map(RawReader::into_reader).collect(),
         users,
-    })
+    };
+    check_keys(&directory, &mut problems);
+    problems.unless_found(directory)
 }
 
 fn check_groups(raw: &RawDirectory, problems: &mut Problems) {
@@ -166,19 +252,48 @@ fn check_groups(raw: &RawDirectory, problems: &mut Problems) {
                 "declare it under groups:, or use a declared one",
             );
         }
-        for key in member.public_keys.iter().filter(|key| !is_public_key(&key.value)) {
-            problems.add(
-                line(key),
-                format!("{:?} is not an Ed25519 public key", key.value),
-                "write its 32 bytes as base64url without padding (the x of a JWK)",
-            );
-        }
     }
 }
 
-fn is_public_key(text: &str) -> bool {
-    let bytes = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
-    bytes.is_some_and(|bytes| ed25519_dalek::VerifyingKey::from_bytes(&bytes).is_ok())
+/// Everybody can be heard, and apps speak for reviewers that there are.
+fn check_senders(raw: &RawDirectory, problems: &mut Problems) {
+    let reviewers: BTreeSet<&str> = raw.reviewers.iter().map(|reviewer| reviewer.id.value.as_str()).collect();
+    let of_apps = || raw.apps.iter().flat_map(|app| &app.reviewers);
+    for id in of_apps().filter(|id| !reviewers.contains(id.value.as_str())) {
+        problems.add(
+            line(id),
+            format!("an app speaks for {:?}, who is no reviewer", id.value),
+            "name reviewers of this file",
+        );
+    }
+    let heard: BTreeSet<&str> = of_apps().map(|id| id.value.as_str()).collect();
+    let reviewers = raw.reviewers.iter().filter(|reviewer| !heard.contains(reviewer.id.value.as_str()));
+    for member in reviewers.chain(&raw.auditors).filter(|member| member.amqp_user.is_none()) {
+        problems.add(
+            line(&member.id),
+            format!("nothing can come from {:?}", member.id.value),
+            "give an amqp_user, or name the reviewer in an app",
+        );
+    }
+}
+
+/// Nobody signs with a key that is also another's.
+fn check_keys(directory: &Directory, problems: &mut Problems) {
+    let people = directory.reviewers.iter().chain(&directory.auditors);
+    let people = people.map(|member| (&member.id, &member.public_keys));
+    let apps = directory.apps.iter().map(|app| (&app.id, &app.public_keys));
+    let mut owners = BTreeMap::new();
+    for (id, keys) in people.chain(apps) {
+        for key in keys {
+            if let Some(other) = owners.insert(&key.kid, id) {
+                problems.add(
+                    0,
+                    format!("the public key {:?} of {id:?} is also {other:?}'s", key.kid),
+                    "a key proves who signed, so it has one owner: make another, and revoke this one",
+                );
+            }
+        }
+    }
 }
 
 fn check_ids(raw: &RawDirectory, problems: &mut Problems) {
@@ -191,6 +306,7 @@ fn check_ids(raw: &RawDirectory, problems: &mut Problems) {
     }
     let mut people = BTreeMap::new();
     let members = raw.reviewers.iter().chain(&raw.auditors).map(|member| &member.id);
+    let members = members.chain(raw.apps.iter().map(|app| &app.id));
     let operators = raw.operators.iter().map(|operator| &operator.id);
     for id in members.chain(operators).chain(raw.compliance.iter().map(|reader| &reader.id)) {
         unique_id("a person", id, &mut people, problems);
@@ -215,11 +331,12 @@ fn unique_id<'a>(
 
 fn index_users(raw: &RawDirectory, problems: &mut Problems) -> HashMap<String, User> {
     let agents = raw.agents.iter().enumerate().map(|(index, raw)| (&raw.amqp_user, User::Agent(index)));
-    let reviewers = raw.reviewers.iter().enumerate().map(|(i, raw)| (&raw.amqp_user, User::Reviewer(i)));
-    let auditors = raw.auditors.iter().enumerate().map(|(i, raw)| (&raw.amqp_user, User::Auditor(i)));
+    let reviewers = raw.reviewers.iter().enumerate().filter_map(|(i, raw)| raw.named(User::Reviewer(i)));
+    let apps = raw.apps.iter().enumerate().map(|(i, raw)| (&raw.amqp_user, User::App(i)));
+    let auditors = raw.auditors.iter().enumerate().filter_map(|(i, raw)| raw.named(User::Auditor(i)));
     let compliance = raw.compliance.iter().map(|raw| (&raw.amqp_user, User::Compliance));
     let mut users = HashMap::new();
-    for (user, role) in agents.chain(reviewers).chain(auditors).chain(compliance) {
+    for (user, role) in agents.chain(reviewers).chain(apps).chain(auditors).chain(compliance) {
         if !yaml::is_name(&user.value) {
             problems.add(
                 line(user),

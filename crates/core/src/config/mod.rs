@@ -9,6 +9,7 @@ mod cases;
 mod connector_file;
 mod directory;
 mod directory_file;
+mod enrol;
 mod explanation;
 mod expr;
 mod limit_file;
@@ -24,7 +25,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use cases::{CaseResult, run_cases};
-pub use directory::{Agent, Authority, ComplianceReader, Directory, Member, Operator};
+pub use directory::{
+    Agent, App, Authority, ComplianceReader, Directory, KeyRefusal, Member, Operator, PublicKey, Sender,
+};
+pub use enrol::{keys_of, with_keys};
 pub use explanation::{Explanation, Look, Looked};
 pub use limit_file::LimitUse;
 pub use policy::{AuditSpec, Facts, INTAKE, Judgement, Policy, RuleError, UnknownVerdict, Verdict};

@@ -52,6 +52,22 @@ fn the_airline_example_checks_and_its_cases_pass() {
 }
 
 #[test]
+fn the_payments_example_checks_and_its_cases_pass() {
+    let example = |name: &str| {
+        let path = format!("{}/../../examples/payments/{name}", env!("CARGO_MANIFEST_DIR"));
+        std::fs::read_to_string(path).unwrap()
+    };
+    let sources = Sources {
+        policy: example("policy.yaml"),
+        tools: example("tools.yaml").replace("${PAYMENTS_TOOLS_URL}", "http://127.0.0.1:8900"),
+        directory: example("directory.yaml"),
+    };
+    let results = run_cases(&parse(&sources), &example("policy_test.yaml"));
+    let results = results.unwrap_or_else(|problems| panic!("{}", lines(&problems)));
+    assert!(results.len() >= 5 && results.iter().all(|result| result.passed), "{results:#?}");
+}
+
+#[test]
 fn the_examples_actions_fit_their_tools_and_every_costly_wrong_one_waits() {
     let configuration = parse(&airline());
     let (mut cheap_and_wrong, mut denied) = (0, 0);

@@ -3,7 +3,7 @@ SELECT a.id, a.source, a.event_id, a.agent, a.tool, a.state, a.verdict, a.rule, 
        a.decided_at, a.started_at, a.ended_at, a.traceparent,
        CASE WHEN $2 OR a.state = 'pending_approval' THEN p.body END AS body,
        p.content, p.salt, p.digest, p.edited,
-       ap.id AS approval, ap.spec, ap.state AS approval_state, ap.rule AS approval_rule, ap.rule_text, ap.opened_at,
+       ap.id AS approval, ap.spec, ap.state AS approval_state, ap.rule AS approval_rule, ap.rule_text, ap.escalated, ap.opened_at,
        ap.expires_at AS approval_expires_at,
        CASE WHEN ap.id IS NOT NULL
             THEN (SELECT json_object_agg(d.reviewer, d.decision) FROM decisions d

@@ -9,7 +9,7 @@ UNION
  ORDER BY state_at LIMIT $2)
 UNION
 (SELECT a.id FROM actions a, active
- WHERE a.state = 'held' AND a.generation < active.generation
+ WHERE a.state IN ('pending_approval', 'held', 'authorised') AND a.generation < active.generation
  LIMIT $2)
 UNION
 -- Withdrawn while its proposal was being taken in.

@@ -83,7 +83,7 @@ fn an_explanation_tells_every_rule_that_was_looked_at() {
     );
     let text = explanation.to_string();
     assert!(text.contains("require_approval by large-certificates: A certificate over 100"), "{text}");
-    assert!(text.contains("approval by supervisors within 30m"), "{text}");
+    assert!(text.contains("approval by supervisors and finance within 30m"), "{text}");
     assert_eq!(serde_json::to_value(&explanation).unwrap()["looks"][4]["looked"], "matched");
 }
 

@@ -1,0 +1,131 @@
+use super::*;
+
+const NOW: DateTime<Utc> = DateTime::from_timestamp(1_790_000_000, 0).unwrap();
+
+fn key(seed: u8) -> SigningKey {
+    SigningKey::from_bytes(&[seed; 32])
+}
+
+fn decision(decision: Decision, reason: Option<&str>, arguments: Option<Value>) -> DecisionData {
+    DecisionData {
+        approval: ApprovalId(Uuid::from_u128(7)),
+        digest: "sha256:00".into(),
+        decision,
+        reason_code: None,
+        reason: reason.map(str::to_owned),
+        arguments,
+    }
+}
+
+fn signed() -> SignedDecisions {
+    let decisions = [
+        decision(Decision::Reject, Some("not covered"), None),
+        decision(Decision::Edit, None, Some(json!({"amount": "5"}))),
+    ];
+    let mut salt = 0;
+    let salts = || {
+        salt += 1;
+        [salt; 16]
+    };
+    Signer::new("sam", key(1)).sign(&decisions, Uuid::from_u128(9), NOW, salts).unwrap()
+}
+
+#[test]
+fn the_thumbprint_is_that_of_rfc_8037() {
+    // Appendix A.3.
+    let x = BASE64.decode("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo").unwrap();
+    let key = VerifyingKey::from_bytes(&x.try_into().unwrap()).unwrap();
+    assert_eq!(thumbprint(&key), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
+}
+
+#[test]
+fn the_signature_is_that_of_rfc_8037() {
+    // Appendix A.4: the same key, header and payload give the same signature.
+    let d = BASE64.decode("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A").unwrap();
+    let key = SigningKey::from_bytes(&d.try_into().unwrap());
+    eddsa::install();
+    let message = b"eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc";
+    let signature =
+        jsonwebtoken::crypto::sign(message, &eddsa::encoding_key(&key), Algorithm::EdDSA).unwrap();
+    let wanted = "hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg";
+    assert_eq!(signature, wanted);
+    let public = eddsa::decoding_key(&key.verifying_key());
+    assert!(jsonwebtoken::crypto::verify(wanted, message, &public, Algorithm::EdDSA).unwrap());
+}
+
+#[test]
+fn what_was_signed_is_read_back_and_only_its_key_verifies() {
+    let received = Received::read(&signed()).unwrap();
+    assert_eq!((received.reviewer.as_str(), received.signed_at), ("sam", NOW));
+    assert!(received.disclosed);
+    assert_eq!(received.decisions[0].reason.as_deref(), Some("not covered"));
+    assert_eq!(received.decisions[1].arguments, Some(json!({"amount": "5"})));
+    assert_eq!(received.kid, thumbprint(&key(1).verifying_key()));
+    assert!(received.verify(&key(1).verifying_key()));
+    assert!(!received.verify(&key(2).verifying_key()));
+}
+
+#[test]
+fn neither_text_nor_arguments_are_in_what_is_signed_and_erased_they_leave_it_whole() {
+    let signed = signed();
+    let payload = BASE64.decode(signed.jws.split('.').nth(1).unwrap()).unwrap();
+    let payload = String::from_utf8(payload).unwrap();
+    assert!(!payload.contains("covered") && !payload.contains("amount"), "{payload}");
+    let erased = Received::read(&SignedDecisions { disclosures: vec![], ..signed }).unwrap();
+    assert!(!erased.disclosed && erased.verify(&key(1).verifying_key()));
+}
+
+#[test]
+fn a_disclosure_that_was_changed_is_not_the_one_that_was_signed() {
+    let signed = signed();
+    let other = disclose(&[1; 16], &json!("covered"));
+    let changed = SignedDecisions { disclosures: vec![other, signed.disclosures[1].clone()], ..signed };
+    let received = Received::read(&changed).unwrap();
+    assert!(!received.disclosed && received.decisions[0].reason.is_none());
+}
+
+#[test]
+fn no_byte_of_a_signed_statement_can_be_changed() {
+    let signed = signed();
+    let public = key(1).verifying_key();
+    for (index, byte) in signed.jws.bytes().enumerate() {
+        let mut jws = signed.jws.clone().into_bytes();
+        jws[index] = if byte == b'A' { b'B' } else { b'A' };
+        let changed = SignedDecisions { jws: String::from_utf8(jws).unwrap(), disclosures: vec![] };
+        let verifies = Received::read(&changed).is_ok_and(|received| received.verify(&public));
+        assert!(!verifies, "byte {index}");
+    }
+}
+
+#[test]
+fn another_type_algorithm_or_shape_is_no_signed_decision() {
+    let part = |value: Value| BASE64.encode(value.to_string());
+    let header = json!({"alg": "EdDSA", "typ": TYP, "kid": "k"});
+    let payload = json!({"reviewer": "sam", "jti": "1", "iat": 1, "decisions": []});
+    let read = |header: &Value, payload: &Value| {
+        let jws = format!("{}.{}.AAAA", part(header.clone()), part(payload.clone()));
+        Received::read(&SignedDecisions { jws, disclosures: vec![] })
+    };
+    assert!(read(&header, &payload).is_ok());
+    for (member, value) in [
+        ("alg", json!("HS256")),
+        ("alg", json!("none")),
+        ("typ", json!("JWT")),
+        ("kid", Value::Null),
+        ("crit", json!(["b64"])),
+    ] {
+        let mut header = header.clone();
+        header[member] = value.clone();
+        assert!(read(&header, &payload).is_err(), "{member} {value}");
+    }
+    for (member, value) in
+        [("jti", json!("")), ("iat", json!("now")), ("iat", json!(i64::MAX)), ("decisions", json!({}))]
+    {
+        let mut payload = payload.clone();
+        payload[member] = value.clone();
+        assert!(read(&header, &payload).is_err(), "{member} {value}");
+    }
+    for jws in ["", "a.b.c", "e30.e30.", "not a jws"] {
+        assert!(Received::read(&SignedDecisions { jws: jws.into(), disclosures: vec![] }).is_err());
+    }
+}

@@ -1,0 +1,30 @@
+//! Answers: what became of a decision, to whoever sent it.
+
+use chrono::{DateTime, Utc};
+use countersign_broker::{publisher::Outgoing, topology::ANSWERS};
+use countersign_core::{
+    message::{ApprovalAnswer, CloudEvent, kind},
+    refusal::Complaint,
+};
+use uuid::Uuid;
+
+/// A message without a decision is answered, too.
+pub(super) fn unreadable(event: Option<String>, (code, message): Complaint) -> ApprovalAnswer {
+    ApprovalAnswer { event, ..ApprovalAnswer::refused(code, message) }
+}
+
+/// The answers to one message. The same again have the same ids: whoever reads them drops what it has seen.
+pub(super) fn messages(sender: &str, answers: &[ApprovalAnswer], now: DateTime<Utc>) -> Vec<Outgoing> {
+    let message = |(index, answer): (usize, &ApprovalAnswer)| {
+        let id = match &answer.event {
+            Some(event) => {
+                let name = format!("{kind}:{sender}:{event}:{index}", kind = kind::APPROVAL_ANSWERED);
+                Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes())
+            }
+            None => Outgoing::fresh_id(),
+        };
+        let event = CloudEvent::new(id, "/countersign", kind::APPROVAL_ANSWERED, now, answer);
+        Outgoing::event(ANSWERS, sender, &event)
+    };
+    answers.iter().enumerate().map(message).collect()
+}

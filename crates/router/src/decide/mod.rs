@@ -1,0 +1,295 @@
+//! The decisions lane: applies what reviewers have signed.
+
+mod answer;
+mod apply;
+mod edit;
+mod hear;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use async_trait::async_trait;
+use countersign_broker::{
+    lane::{Delivery, Failure, Handler},
+    publisher::Outgoing,
+};
+use countersign_core::{
+    action::State,
+    approval::ApprovalSpec,
+    config::Sender,
+    ids::{ActionId, ApprovalId},
+    message::{ApprovalAnswer, DecisionData, DecisionResult},
+    refusal::{Code, Complaint},
+};
+use countersign_store::{
+    StoreError, Transaction,
+    actions::{self, ActionRecord},
+    approvals,
+    evidence::Evidence,
+    generation, quarantine,
+    statements::{self, Statement},
+};
+use countersign_worker::{failure, process};
+use serde_json::{Value, json};
+
+use self::{
+    apply::{Applied, Said, apply},
+    hear::{Heard, Vouched, hear},
+};
+use crate::{Router, change::Changes, follow, judge::Court, tally::Tally};
+
+/// Applies decisions.
+pub(crate) struct Decisions {
+    pub(crate) router: Router,
+}
+
+#[async_trait]
+impl Handler for Decisions {
+    async fn ready(&mut self) -> Result<(), Failure> {
+        self.router.process.ready().await
+    }
+
+    async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure> {
+        let router = &self.router;
+        let work = async {
+            let mut client = router.process.store.client().await?;
+            let tx = client.transaction().await?;
+            let Decided { actions, answers: mut outgoing } = decide(router, &tx, batch).await?;
+            outgoing.extend(follow::stored(&tx, &actions, &router.keys.permit).await?);
+            tx.commit().await?;
+            Ok(outgoing)
+        };
+        work.await.map_err(failure)
+    }
+
+    async fn quarantine(&mut self, delivery: &Delivery, code: &str, reason: &str) -> Result<(), Failure> {
+        self.router.process.quarantine(delivery, code, reason).await
+    }
+}
+
+/// What follows from a batch of decisions.
+#[derive(Default)]
+pub(crate) struct Decided {
+    /// The actions of which there is something to tell.
+    pub(crate) actions: Vec<ActionId>,
+    /// What the senders are told.
+    pub(crate) answers: Vec<Outgoing>,
+}
+
+/// Applies a batch of messages with decisions.
+pub(crate) async fn decide(
+    router: &Router,
+    tx: &Transaction<'_>,
+    batch: &[Delivery],
+) -> Result<Decided, StoreError> {
+    let active = generation::lock_shared(tx).await?;
+    let governed = router.process.governed.under(tx, &active).await?;
+    let directory = &governed.configuration.directory;
+    let limits = &router.process.settings.limits;
+    let mut decided = Decided::default();
+    let mut heard = Vec::with_capacity(batch.len());
+    for delivery in batch {
+        match hear(delivery, directory, limits.message_bytes) {
+            Ok(one) => heard.push(one),
+            Err(unreadable) => {
+                let (code, why) = &unreadable.complaint;
+                tracing::warn!(%code, why, "decision quarantined");
+                quarantine::insert(tx, &process::entry(delivery, code.as_str(), why)).await?;
+                if let Some(sender) = unreadable.sender {
+                    let answer = answer::unreadable(unreadable.event, unreadable.complaint);
+                    decided.answers.extend(answer::messages(sender.id(), &[answer], active.now));
+                }
+            }
+        }
+    }
+    let (heard, again) = sift(tx, heard).await?;
+    for statement in again {
+        decided.answers.extend(answer::messages(&statement.sender, &statement.answers, active.now));
+        decided.actions.extend(statement.actions);
+    }
+    let named: Vec<_> = heard.iter().flat_map(|one| &one.decisions).map(|data| data.approval).collect();
+    let about: HashMap<_, _> = approvals::actions_of(tx, &named).await?.into_iter().collect();
+    let ids: Vec<ActionId> = about.values().copied().collect();
+    actions::lock(tx, &ids).await?;
+    let records: HashMap<ActionId, ActionRecord> =
+        actions::load(tx, &ids, true).await?.into_iter().map(|record| (record.id, record)).collect();
+    // The clock is read after the locks: waiting for them counts against the deadline.
+    let now = records.values().map(|record| record.now).max().unwrap_or(active.now);
+    let court = Court { governed: &governed, limits, now, tally: None };
+    let said: Vec<&DecisionData> = heard.iter().flat_map(|one| &one.decisions).collect();
+    let (edited, proposals): (Vec<_>, Vec<_>) =
+        edit::proposals(&court, &said, &about, &records).into_iter().unzip();
+    let tally = Tally::of(tx, &court, proposals.iter(), &edited).await?;
+    let mut hearing = Hearing {
+        router,
+        court: &court,
+        tally: &tally,
+        about,
+        records,
+        changes: Changes::default(),
+        told: BTreeSet::new(),
+    };
+    let mut rows = Vec::with_capacity(heard.len());
+    for one in heard {
+        let (sender, answers, row) = hearing.message(one);
+        decided.answers.extend(answer::messages(sender.id(), &answers, now));
+        rows.extend(row.map(|row| Statement { answers, ..row }));
+    }
+    tokio::try_join!(hearing.changes.write(tx), statements::insert(tx, &rows))?;
+    decided.actions.extend(hearing.told);
+    Ok(decided)
+}
+
+/// Tells apart what is new, what has come again, and what is replayed: a key's `jti` counts once. The same message
+/// again is answered as it was the first time.
+async fn sift<'a>(
+    tx: &Transaction<'_>,
+    heard: Vec<Heard<'a>>,
+) -> Result<(Vec<Heard<'a>>, Vec<Statement>), StoreError> {
+    let key = |statement: &Statement| (statement.kid.clone(), statement.jti.clone());
+    let vouched = heard.iter().filter_map(|one| one.vouched.as_ref().ok());
+    let keys: Vec<(&str, &str)> =
+        vouched.map(|vouched| (vouched.statement.kid.as_str(), vouched.statement.jti.as_str())).collect();
+    let before = statements::known(tx, &keys).await?;
+    let recorded: HashSet<_> = before.iter().map(key).collect();
+    let mut known: HashMap<_, Statement> = before.into_iter().map(|before| (key(&before), before)).collect();
+    let (mut new, mut again) = (Vec::with_capacity(heard.len()), Vec::new());
+    for mut one in heard {
+        let Ok(Vouched { statement, .. }) = &one.vouched else {
+            new.push(one);
+            continue;
+        };
+        let id = key(statement);
+        match known.get(&id) {
+            None => {
+                known.insert(id, statement.clone());
+                new.push(one);
+            }
+            // Twice in one batch: the first of the two is answered.
+            Some(before) if before.same(statement) => {
+                again.extend(recorded.contains(&id).then(|| before.clone()));
+            }
+            Some(_) => {
+                let why = "what was signed once counts once: sign anew, with another jti".into();
+                one.vouched = Err((Code::Replayed, why));
+                new.push(one);
+            }
+        }
+    }
+    Ok((new, again))
+}
+
+/// A batch of decisions before the actions that they are about, which are locked.
+struct Hearing<'a> {
+    router: &'a Router,
+    court: &'a Court<'a>,
+    tally: &'a Tally,
+    about: HashMap<ApprovalId, ActionId>,
+    records: HashMap<ActionId, ActionRecord>,
+    changes: Changes,
+    /// What nobody needs to hear again is not told: a vote more leaves the request as it was.
+    told: BTreeSet<ActionId>,
+}
+
+impl<'a> Hearing<'a> {
+    /// Applies one message: what its sender is told, and what is to be recorded of a statement that was signed.
+    fn message(&mut self, heard: Heard<'a>) -> (Sender<'a>, Vec<ApprovalAnswer>, Option<Statement>) {
+        let oldest = self.court.limits.decision_age;
+        let in_time = match &heard.vouched {
+            Ok(vouched) => vouched.in_time(self.court.now, oldest).map(|()| vouched),
+            Err(complaint) => Err(complaint.clone()),
+        };
+        let answers = heard.decisions.iter().map(|data| self.decision(&heard, &in_time, data)).collect();
+        let actions = heard.decisions.iter().filter_map(|data| self.about.get(&data.approval).copied());
+        let actions = actions.collect();
+        let row = heard.vouched.ok().map(|vouched| Statement { actions, ..vouched.statement });
+        (heard.sender, answers, row)
+    }
+
+    fn decision(
+        &mut self,
+        heard: &Heard<'_>,
+        in_time: &Result<&Vouched<'_>, Complaint>,
+        data: &DecisionData,
+    ) -> ApprovalAnswer {
+        let action = self.about.get(&data.approval).copied();
+        let applied = match (in_time, action.and_then(|action| self.records.get_mut(&action))) {
+            (Err(complaint), _) => Err(complaint.clone()),
+            (_, None) => Err((Code::ApprovalUnknown, "there never was such a request".into())),
+            (Ok(vouched), Some(record)) => {
+                let (reviewer, event) = (vouched.reviewer, heard.event.as_str());
+                let before = standing(record);
+                let said = Said { decision: data, reviewer, event, tally: self.tally };
+                let applied = apply(self.court, &mut self.changes, record, &said);
+                if before != standing(record) || matches!(applied, Ok(Applied::Before)) {
+                    self.told.insert(record.id);
+                }
+                applied
+            }
+        };
+        let state = action.and_then(|action| self.records.get(&action)).map(|record| record.ruling.state);
+        self.note(heard, in_time.as_ref().ok().copied(), data, &applied, state);
+        let answer = match applied {
+            Ok(Applied::Now) => ApprovalAnswer::counted(DecisionResult::Recorded),
+            Ok(Applied::Before) => ApprovalAnswer::counted(DecisionResult::Repeated),
+            Err((code, why)) => ApprovalAnswer::refused(code, why),
+        };
+        ApprovalAnswer {
+            event: Some(heard.event.clone()),
+            approval: Some(data.approval),
+            decision: Some(data.decision),
+            state,
+            ..answer
+        }
+    }
+
+    /// Evidence of a decision, on its action's timeline where there is such an action.
+    fn note(
+        &mut self,
+        heard: &Heard<'_>,
+        vouched: Option<&Vouched<'_>>,
+        data: &DecisionData,
+        applied: &Result<Applied, Complaint>,
+        state: Option<State>,
+    ) {
+        let mut noted = json!({
+            "event": heard.event, "approval": data.approval, "decision": data.decision,
+            "digest_shown": data.digest, "sender": self.sender(heard.sender), "state": state,
+        });
+        if let Some(vouched) = vouched {
+            let statement = &vouched.statement;
+            noted["by"] = self.router.keys.pseudonyms.of(&vouched.reviewer.id).into();
+            noted["signed"] = json!({"kid": statement.kid, "jti": statement.jti, "at": statement.signed_at});
+        }
+        let kind = match applied {
+            Ok(Applied::Now) => "decision.recorded",
+            Ok(Applied::Before) => "decision.repeated",
+            Err((code, why)) => {
+                tracing::info!(approval = %data.approval, %code, why, "decision refused");
+                noted["code"] = json!(code);
+                noted["message"] = why.clone().into();
+                "decision.refused"
+            }
+        };
+        if applied.is_ok() {
+            noted["reason_code"] = json!(data.reason_code);
+        }
+        self.changes.evidence.push(match self.about.get(&data.approval) {
+            Some(action) => Evidence::of(*action, kind, noted),
+            None => Evidence::global(kind, noted),
+        });
+    }
+
+    /// A reviewer by pseudonym; an app is nobody.
+    fn sender(&self, sender: Sender<'_>) -> Value {
+        match sender {
+            Sender::Reviewer(reviewer) => json!({"reviewer": self.router.keys.pseudonyms.of(&reviewer.id)}),
+            Sender::App(app) => json!({"app": app.id}),
+        }
+    }
+}
+
+/// What others are told of an action: where it stands, and what is asked.
+fn standing(record: &ActionRecord) -> (State, Option<(ApprovalId, ApprovalSpec)>) {
+    let asked = record.approval.as_ref().map(|approval| (approval.id, approval.request.spec.clone()));
+    (record.ruling.state, asked)
+}

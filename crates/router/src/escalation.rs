@@ -1,0 +1,29 @@
+//! Escalation as evidence: when another group may decide as well, the timeline says so.
+
+use chrono::{DateTime, Utc};
+use countersign_core::approval::RequestState;
+use countersign_store::{actions::ActionRecord, evidence::Evidence};
+use serde_json::json;
+
+use crate::{again, change::Changes};
+
+/// Notes the groups to which an open request of a locked action has escalated by `now`, each once.
+pub(crate) fn note(changes: &mut Changes, record: &mut ActionRecord, now: DateTime<Utc>) {
+    let Some(approval) = record.approval.as_mut() else { return };
+    let request = &approval.request;
+    if request.state != RequestState::Open || request.expires_at <= now {
+        return;
+    }
+    let due = request.spec.escalated(request.opened_at, now).map(str::to_owned);
+    let new: Vec<String> = due.filter(|group| !approval.escalated.contains(group)).collect();
+    if new.is_empty() {
+        return;
+    }
+    for group in new {
+        let noted = json!({"approval": approval.id, "also": group});
+        changes.evidence.push(Evidence::of(record.id, "approval.escalated", noted));
+        approval.escalated.push(group);
+    }
+    let approval = approval.clone();
+    changes.request(again::row(record, &approval, &approval.request));
+}

@@ -1,0 +1,108 @@
+//! What reviewers signed: each counts once, and is answered the same whenever it comes again.
+
+use chrono::{DateTime, Utc};
+use countersign_core::{ids::ActionId, message::ApprovalAnswer};
+use deadpool_postgres::Transaction;
+use tokio_postgres::types::Json;
+use uuid::Uuid;
+
+use crate::StoreError;
+
+/// A signed statement, and what became of it.
+#[derive(Clone, Debug)]
+pub struct Statement {
+    /// The key that signed it.
+    pub kid: String,
+    /// Unique for the key.
+    pub jti: String,
+    /// The id of the event that brought it.
+    pub event: String,
+    /// The reviewer or app that sent it.
+    pub sender: String,
+    /// Who decided.
+    pub reviewer: String,
+    /// The signed bytes.
+    pub jws: String,
+    /// What digests in them stand for.
+    pub disclosures: Vec<String>,
+    /// When it was signed, as it says.
+    pub signed_at: DateTime<Utc>,
+    /// The actions that it was about.
+    pub actions: Vec<ActionId>,
+    /// One for each decision.
+    pub answers: Vec<ApprovalAnswer>,
+}
+
+impl Statement {
+    /// Whether `other` is this one, come again.
+    pub fn same(&self, other: &Statement) -> bool {
+        (&self.event, &self.sender, &self.jws) == (&other.event, &other.sender, &other.jws)
+    }
+}
+
+/// Those of these (kid, jti) that have come before.
+pub async fn known(tx: &Transaction<'_>, keys: &[(&str, &str)]) -> Result<Vec<Statement>, StoreError> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sql = "SELECT kid, jti, event, sender, reviewer, jws, disclosures, signed_at, actions, answers
+               FROM UNNEST($1::text[], $2::text[]) AS u (kid, jti) JOIN statements USING (kid, jti)";
+    let (kids, jtis): (Vec<&str>, Vec<&str>) = keys.iter().copied().unzip();
+    let rows = tx.query(&tx.prepare_cached(sql).await?, &[&kids, &jtis]).await?;
+    let statement = |row: &tokio_postgres::Row| Statement {
+        kid: row.get(0),
+        jti: row.get(1),
+        event: row.get(2),
+        sender: row.get(3),
+        reviewer: row.get(4),
+        jws: row.get(5),
+        disclosures: row.get(6),
+        signed_at: row.get(7),
+        actions: row.get::<_, Vec<Uuid>>(8).into_iter().map(ActionId).collect(),
+        answers: row.get::<_, Json<Vec<ApprovalAnswer>>>(9).0,
+    };
+    Ok(rows.iter().map(statement).collect())
+}
+
+/// Records statements that have not come before.
+///
+/// # Errors
+/// A unique violation where one was recorded meanwhile: tried again, it is among the [`known`].
+pub async fn insert(tx: &Transaction<'_>, rows: &[Statement]) -> Result<(), StoreError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let sql = "INSERT INTO statements (kid, jti, event, sender, reviewer, jws, disclosures, signed_at, actions, answers)
+               SELECT kid, jti, event, sender, reviewer, jws, string_to_array(disclosures, ','), signed_at,
+                      string_to_array(actions, ',')::uuid[], answers
+               FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
+                           $8::timestamptz[], $9::text[], $10::json[])
+                 AS u (kid, jti, event, sender, reviewer, jws, disclosures, signed_at, actions, answers)";
+    let texts =
+        |pick: fn(&Statement) -> &str| rows.iter().map(pick).map(str::to_owned).collect::<Vec<String>>();
+    // Neither base64url nor ids hold a comma, and an array of arrays would have to be rectangular.
+    let disclosures: Vec<String> = rows.iter().map(|row| row.disclosures.join(",")).collect();
+    let signed_at: Vec<DateTime<Utc>> = rows.iter().map(|row| row.signed_at).collect();
+    let id = |id: &ActionId| id.to_string();
+    let actions: Vec<String> =
+        rows.iter().map(|row| row.actions.iter().map(id).collect::<Vec<_>>().join(",")).collect();
+    let answers: Vec<Json<&[ApprovalAnswer]>> = rows.iter().map(|row| Json(row.answers.as_slice())).collect();
+    let statement = tx.prepare_cached(sql).await?;
+    tx.execute(
+        &statement,
+        &[
+            &texts(|row| &row.kid),
+            &texts(|row| &row.jti),
+            &texts(|row| &row.event),
+            &texts(|row| &row.sender),
+            &texts(|row| &row.reviewer),
+            &texts(|row| &row.jws),
+            &disclosures,
+            &signed_at,
+            &actions,
+            &answers,
+        ],
+    )
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! Actions from a file: proposals for the system, labels for the stand-in humans alone.
+
+use std::{collections::HashMap, fs, path::Path};
+
+use anyhow::Context as _;
+use serde_json::Value;
+
+/// What a well-informed human thinks of each action, by its id. Never reaches agent, router or policy.
+pub(crate) struct Labels {
+    labels: HashMap<String, Label>,
+}
+
+struct Label {
+    correct: bool,
+    /// The arguments that it should have had.
+    should: Option<Value>,
+}
+
+/// What a well-informed human thinks of a call.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Opinion {
+    /// It is what was wanted.
+    Right,
+    /// It is not, and there is nothing to mend.
+    Wrong,
+    /// With these arguments it would be.
+    Should(Value),
+}
+
+impl Labels {
+    /// Of an action with these arguments, which a reviewer may have edited.
+    pub(crate) fn opinion(&self, id: &str, arguments: &str) -> Opinion {
+        let Some(label) = self.labels.get(id) else { return Opinion::Wrong };
+        match &label.should {
+            Some(should) if serde_json::from_str::<Value>(arguments).is_ok_and(|now| now == *should) => {
+                Opinion::Right
+            }
+            Some(should) => Opinion::Should(should.clone()),
+            None if label.correct => Opinion::Right,
+            None => Opinion::Wrong,
+        }
+    }
+
+    /// Whether the action was wrong and could not be mended.
+    pub(crate) fn wrong(&self, id: &str) -> bool {
+        self.labels.get(id).is_none_or(|label| !label.correct && label.should.is_none())
+    }
+}
+
+/// The proposals of a file, in order, and their labels: `correct`, and `should` where a wrong call can be mended.
+pub(crate) fn read(path: &Path) -> anyhow::Result<(Vec<Value>, Labels)> {
+    let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    let (mut proposals, mut labels) = (Vec::new(), HashMap::new());
+    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let at = || format!("{}:{}", path.display(), number + 1);
+        let line: Value = serde_json::from_str(line).with_context(at)?;
+        let event = countersign_cli::proposal::event(&line).map_err(anyhow::Error::msg).with_context(at)?;
+        let id = event["id"].as_str().unwrap_or_default().to_owned();
+        let label =
+            Label { correct: line["correct"].as_bool().unwrap_or(true), should: line.get("should").cloned() };
+        labels.insert(id, label);
+        proposals.push(event);
+    }
+    Ok((proposals, Labels { labels }))
+}

@@ -1,0 +1,216 @@
+//! Stand-ins for the humans of a demo: teams of reviewers around an app, and an auditor.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use countersign_broker::{
+    publisher::Publisher,
+    reader::Reader,
+    topology::{answers_queue, approvals_queue},
+};
+use countersign_core::{
+    config::{App, Sender},
+    ids::ApprovalId,
+    message::{
+        ApprovalAnswer, ApprovalRequest, Decision, DecisionData, DecisionResult, Finding, FindingData,
+    },
+    refusal::Code,
+    signed::Signer,
+};
+use countersign_testkit::{
+    clients::{AuditorApp, decision, signed},
+    system::System,
+};
+use serde::de::DeserializeOwned;
+use tokio::{sync::mpsc, task::JoinSet};
+
+use crate::example::{Labels, Opinion};
+
+/// Longer than a demo.
+const PATIENCE: Duration = Duration::from_secs(3_600);
+
+/// Refusals of a person, after which a colleague is asked.
+const PERSONAL: [Code; 4] = [Code::BeyondAuthority, Code::Excluded, Code::Requester, Code::PolicyAuthor];
+
+/// What was answered to the teams: how often, by result or code.
+pub(crate) type Tally = Arc<Mutex<BTreeMap<String, usize>>>;
+
+/// Everybody at work, until it is dropped.
+pub(crate) struct Humans {
+    _tasks: JoinSet<anyhow::Result<()>>,
+    _auditor: AuditorApp,
+    /// What the teams were answered.
+    pub(crate) answers: Tally,
+}
+
+impl Humans {
+    /// A team around each app of the directory, and the first auditor. Reviewers whom no app speaks for are away.
+    pub(crate) async fn start(system: &System, labels: &Arc<Labels>) -> anyhow::Result<Self> {
+        let directory = &system.folder.configuration.directory;
+        let (mut tasks, answers) = (JoinSet::new(), Tally::default());
+        for app in directory.senders().filter_map(|sender| match sender {
+            Sender::App(app) => Some(app),
+            Sender::Reviewer(_) => None,
+        }) {
+            Team::start(system, app, labels.clone(), answers.clone(), &mut tasks).await?;
+        }
+        let auditor = directory.auditors().first().context("the directory names no auditor")?;
+        let url = system.url(auditor.amqp_user.as_deref().unwrap_or_default())?;
+        let group = auditor.groups.first().cloned().unwrap_or_default();
+        let known = labels.clone();
+        let auditor = AuditorApp::start(url, &group, move |request| {
+            let correct = known.opinion(&request.action.id, request.action.arguments.get()) == Opinion::Right;
+            Some(FindingData {
+                audit: request.audit,
+                finding: if correct { Finding::Correct } else { Finding::Wrong },
+                reason: (!correct).then(|| NOT_WANTED.into()),
+                correction: None,
+                resolution: None,
+            })
+        })
+        .await?;
+        Ok(Self { _tasks: tasks, _auditor: auditor, answers })
+    }
+}
+
+const NOT_WANTED: &str = "this is not what the customer asked for";
+
+/// What comes to a team.
+enum Note {
+    /// One of its groups is asked.
+    Asked(String, Box<ApprovalRequest>),
+    /// A decision was answered.
+    Answered(ApprovalAnswer),
+}
+
+/// Somebody of a team, and the groups that they serve.
+struct Colleague {
+    id: String,
+    groups: BTreeSet<String>,
+    signer: Signer,
+}
+
+/// Reviewers around one app: each request is decided by as many of them as it needs of their group.
+struct Team {
+    publisher: Publisher,
+    colleagues: Vec<Colleague>,
+    labels: Arc<Labels>,
+    answers: Tally,
+    /// Who has been asked about a request, for which group.
+    asked: HashMap<ApprovalId, Vec<(String, String)>>,
+    /// What was sent, by the id of its event: for which group, and what.
+    sent: HashMap<String, (String, DecisionData)>,
+}
+
+impl Team {
+    async fn start(
+        system: &System,
+        app: &App,
+        labels: Arc<Labels>,
+        answers: Tally,
+        tasks: &mut JoinSet<anyhow::Result<()>>,
+    ) -> anyhow::Result<()> {
+        let directory = &system.folder.configuration.directory;
+        let url = system.url(&app.amqp_user)?;
+        let members = directory.reviewers().iter().filter(|reviewer| app.reviewers.contains(&reviewer.id));
+        let colleague = |id: &str, groups: &BTreeSet<String>| {
+            anyhow::Ok(Colleague { id: id.into(), groups: groups.clone(), signer: system.signer(id, id)? })
+        };
+        let colleagues =
+            members.map(|member| colleague(&member.id, &member.groups)).collect::<Result<_, _>>()?;
+        let (notes, inbox) = mpsc::channel(64);
+        for group in directory.groups_of(Sender::App(app)) {
+            let queue = Reader::open(url, "team", &approvals_queue(&group)).await?;
+            let note = move |request| Note::Asked(group.clone(), Box::new(request));
+            tasks.spawn(forward(queue, notes.clone(), note));
+        }
+        let queue = Reader::open(url, "team", &answers_queue(&app.id)).await?;
+        tasks.spawn(forward(queue, notes, Note::Answered));
+        let publisher = Publisher::connect(url, "team").await?;
+        let (asked, sent) = (HashMap::new(), HashMap::new());
+        tasks.spawn(Self { publisher, colleagues, labels, answers, asked, sent }.work(inbox));
+        Ok(())
+    }
+
+    async fn work(mut self, mut inbox: mpsc::Receiver<Note>) -> anyhow::Result<()> {
+        while let Some(note) = inbox.recv().await {
+            match note {
+                Note::Asked(group, request) => self.look(&group, &request).await?,
+                Note::Answered(answer) => self.heard(&answer).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn look(&mut self, group: &str, request: &ApprovalRequest) -> anyhow::Result<()> {
+        let asked = self.asked.entry(request.approval).or_default();
+        if asked.iter().any(|(known, _)| known == group) {
+            return Ok(());
+        }
+        let required = request.require.iter().find(|required| required.group == group);
+        // One of several groups is enough to turn an action down.
+        let speaks = required.is_none() || request.require.first() == required;
+        let opinion = self.labels.opinion(&request.action.id, request.action.arguments.get());
+        let (data, people) = match opinion {
+            Opinion::Right => {
+                (decision(request, Decision::Approve, None), required.map_or(1, |required| required.count))
+            }
+            _ if !speaks => return Ok(()),
+            Opinion::Wrong => (decision(request, Decision::Reject, Some(NOT_WANTED)), 1),
+            Opinion::Should(arguments) => {
+                let edit = decision(request, Decision::Edit, Some("this is what the customer asked for"));
+                (DecisionData { arguments: Some(arguments), ..edit }, 1)
+            }
+        };
+        for _ in 0..people {
+            self.next(group, &data).await?;
+        }
+        Ok(())
+    }
+
+    /// The next colleague of the group who has not been asked decides.
+    async fn next(&mut self, group: &str, data: &DecisionData) -> anyhow::Result<()> {
+        let asked = self.asked.entry(data.approval).or_default();
+        let colleague = self.colleagues.iter().find(|colleague| {
+            colleague.groups.contains(group) && !asked.iter().any(|(_, id)| *id == colleague.id)
+        });
+        let Some(colleague) = colleague else { return Ok(()) };
+        asked.push((group.into(), colleague.id.clone()));
+        let message = signed(&colleague.signer, std::slice::from_ref(data));
+        self.sent.insert(message.message_id.clone(), (group.into(), data.clone()));
+        Ok(self.publisher.publish(&[message]).await?)
+    }
+
+    async fn heard(&mut self, answer: &ApprovalAnswer) -> anyhow::Result<()> {
+        let said = match (&answer.result, &answer.code) {
+            (DecisionResult::Refused, Some(code)) => format!("refused: {code}"),
+            _ => answer.decision.map_or("recorded", Decision::as_str).to_owned(),
+        };
+        *self.answers.lock().unwrap_or_else(PoisonError::into_inner).entry(said).or_default() += 1;
+        let Some((group, data)) = answer.event.as_ref().and_then(|event| self.sent.remove(event)) else {
+            return Ok(());
+        };
+        let personal = |code: &String| PERSONAL.iter().any(|personal| personal.as_str() == code);
+        match answer.code.as_ref().is_some_and(personal) {
+            true => self.next(&group, &data).await,
+            false => Ok(()),
+        }
+    }
+}
+
+async fn forward<T: DeserializeOwned>(
+    mut queue: Reader,
+    notes: mpsc::Sender<Note>,
+    note: impl Fn(T) -> Note,
+) -> anyhow::Result<()> {
+    while let Some(event) = queue.next::<T>(PATIENCE).await? {
+        if notes.send(note(event.data)).await.is_err() {
+            break;
+        }
+    }
+    Ok(())
+}

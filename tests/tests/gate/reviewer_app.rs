@@ -1,0 +1,110 @@
+//! The reviewer app of `examples/`: another language, and nothing but the contract.
+
+use std::{
+    collections::BTreeSet,
+    io::{BufRead as _, BufReader, Write as _},
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::mpsc::{self, Receiver},
+};
+
+use anyhow::{Context as _, ensure};
+use countersign_core::action::Outcome;
+use countersign_tests::{Gate, LIMIT, expect};
+use serde_json::json;
+
+/// The running app: a human's words go in, lines come out.
+struct App {
+    child: Child,
+    says: ChildStdin,
+    lines: Receiver<String>,
+}
+
+impl App {
+    fn start(python: &str, gate: &Gate) -> anyhow::Result<Self> {
+        let mut child = Command::new(python)
+            .arg("-u")
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/reviewer_app.py"))
+            .env("REVIEWER_AMQP_URL", gate.system.url("reviewer-sam")?)
+            .env("REVIEWER_ID", "sam")
+            .env("REVIEWER_KEY", gate.system.key_file("sam"))
+            .env("REVIEWER_GROUP", "approvers")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let says = child.stdin.take().context("stdin")?;
+        let out = BufReader::new(child.stdout.take().context("stdout")?);
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Ok(Self { child, says, lines })
+    }
+
+    /// Decides whatever is, or will be, asked next, and waits for the answer.
+    fn decides(&mut self, words: &str) -> anyhow::Result<String> {
+        self.says(words)?;
+        self.answer()
+    }
+
+    fn says(&mut self, words: &str) -> anyhow::Result<()> {
+        Ok(writeln!(self.says, "{words}")?)
+    }
+
+    fn answer(&mut self) -> anyhow::Result<String> {
+        loop {
+            let line = self.lines.recv_timeout(LIMIT).context("no answer from the app")?;
+            if let Some((_, answer)) = line.split_once("answer: ") {
+                return Ok(answer.trim().to_owned());
+            }
+        }
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_reviewer_app_of_the_examples_approves_rejects_and_edits() -> anyhow::Result<()> {
+    let Ok(python) = std::env::var("COUNTERSIGN_TEST_PYTHON") else {
+        eprintln!("SKIPPED: COUNTERSIGN_TEST_PYTHON is not set; `cargo xtask test` sets it");
+        return Ok(());
+    };
+    let gate = Gate::start().await?;
+    let mut agent = gate.agent("one").await?;
+    let mut app = App::start(&python, &gate)?;
+
+    agent.propose("good", "move_money", json!({"amount": "500"})).await?;
+    ensure!(app.decides("approve")? == "approve recorded");
+    expect(&mut agent, "good", Outcome::Succeeded).await?;
+
+    agent.propose("bad", "move_money", json!({"amount": "500"})).await?;
+    ensure!(app.decides("reject not ordered")? == "reject recorded");
+    let outcome = expect(&mut agent, "bad", Outcome::Rejected).await?;
+    ensure!(outcome.error.is_some_and(|error| error.message == "not ordered"));
+
+    agent.propose("much", "move_money", json!({"amount": "900"})).await?;
+    // A refusal comes back with its code; the request stays, and is published again.
+    let refused = app.decides(r#"edit {"amount": 1.5}"#)?;
+    ensure!(refused.starts_with("edit refused edit_denied"), "{refused}");
+    // The next request may be shown before the answer to the edit.
+    app.says(r#"edit {"amount": "300"}"#)?;
+    app.says("approve")?;
+    let answers = BTreeSet::from([app.answer()?, app.answer()?]);
+    ensure!(
+        answers == BTreeSet::from(["approve recorded".to_owned(), "edit recorded".to_owned()]),
+        "{answers:?}"
+    );
+    let outcome = expect(&mut agent, "much", Outcome::Succeeded).await?;
+    ensure!(
+        outcome.result.is_some_and(|result| result.get().contains("300")) && outcome.approvers == ["sam"]
+    );
+    ensure!(gate.tools.effects().len() == 2);
+
+    agent.propose("odd", "move_money", json!({"amount": "500"})).await?;
+    ensure!(app.decides("respond ask for less")? == "respond recorded");
+    let outcome = expect(&mut agent, "odd", Outcome::Rejected).await?;
+    ensure!(outcome.error.is_some_and(|error| error.message == "ask for less"));
+    gate.close().await
+}
