@@ -174,12 +174,13 @@ async fn tally(
                 proposals.entry(proposal.reference.clone()).or_insert(proposal);
             }
         }
-        let references: Vec<&ActionRef> = proposals.keys().collect();
-        for known in actions::find(tx, &references).await? {
-            proposals.remove(&known.reference);
-        }
     }
     let tally = Tally::of(tx, court, proposals.values(), &[]).await?;
+    // Looked for under the locks: another router may just have taken in the same proposal, and its amount is in the sum.
+    let references: Vec<&ActionRef> = proposals.keys().collect();
+    for known in actions::find(tx, &references).await? {
+        proposals.remove(&known.reference);
+    }
     Ok((tally, proposals.into_keys().collect()))
 }
 

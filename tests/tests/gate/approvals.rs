@@ -2,8 +2,11 @@
 
 use anyhow::ensure;
 use countersign_core::{action::Outcome, message::Decision};
+use countersign_testkit::clients::proposal;
 use countersign_tests::{Gate, expect};
 use serde_json::json;
+
+use crate::governance::folder;
 
 #[tokio::test]
 async fn an_approved_action_is_executed_and_a_rejected_one_is_not() -> anyhow::Result<()> {
@@ -69,7 +72,60 @@ async fn an_expired_approval_never_executes_even_if_the_decision_is_on_its_way()
     expect(&mut agent, "soon", Outcome::Expired).await?;
     sam.decides(&asked, Decision::Approve, None).await?;
     gate.reaches("SELECT count(*) FROM evidence WHERE kind = 'decision.refused'", 1).await?;
+    ensure!(gate.refusals("decision.refused", "not_open").await? == 1);
     ensure!(gate.tools.calls() == 0);
+    gate.close().await
+}
+
+#[tokio::test]
+async fn a_policy_that_now_denies_ends_what_waits_without_anybodys_decision() -> anyhow::Result<()> {
+    let gate = Gate::start().await?;
+    let mut agent = gate.agent("one").await?;
+    let mut requests = gate.requests("sam", "approvers").await?;
+    agent.propose("big", "move_money", json!({"amount": "500"})).await?;
+    let asked = requests.next().await?;
+    let denies = folder(
+        "    verdict: require_approval\n    group: approvers\n    expires_after: 10m\n    audit: {rate: 0.1, group: auditors}\n  - id: soon",
+        "    verdict: deny\n    reason: no more\n    audit: {rate: 0.1, group: auditors}\n  - id: soon",
+    )?;
+    let path = denies.path().display().to_string();
+    let (said, done) = gate.cli(&["apply", &path, "--operator", "olga"]).await?;
+    ensure!(done, "{said}");
+    let outcome = expect(&mut agent, "big", Outcome::Denied).await?;
+    ensure!(outcome.error.is_some_and(|error| error.code == "policy" && error.message == "no more"));
+    gate.reviewer("sam").await?.decides(&asked, Decision::Approve, None).await?;
+    gate.reaches("SELECT count(*) FROM evidence WHERE body->>'code' = 'not_open'", 1).await?;
+    ensure!(gate.tools.calls() == 0);
+    gate.close().await
+}
+
+#[tokio::test]
+async fn after_a_response_the_agent_proposes_again_and_both_actions_say_so() -> anyhow::Result<()> {
+    let gate = Gate::start().await?;
+    let mut agent = gate.agent("one").await?;
+    let mut requests = gate.requests("sam", "approvers").await?;
+    let sam = gate.reviewer("sam").await?;
+    agent.propose("much", "move_money", json!({"amount": "900"})).await?;
+    sam.decides(&requests.next().await?, Decision::Respond, Some("ask for half of it")).await?;
+    expect(&mut agent, "much", Outcome::Rejected).await?;
+    let mut again = proposal("one", "half", "move_money", json!({"amount": "450"}));
+    again["data"]["supersedes"] = json!({"id": "much"});
+    agent.send(&[again]).await?;
+    let asked = requests.next().await?;
+    ensure!(asked.action.supersedes == Some(json!({"id": "much"})), "{:?}", asked.action);
+    for (id, kind) in [("much", "action.superseded"), ("half", "action.supersedes")] {
+        let noted = format!(
+            "SELECT count(*) FROM evidence e JOIN actions a ON a.id = e.action
+             WHERE a.event_id = '{id}' AND e.kind = '{kind}'"
+        );
+        ensure!(gate.count(&noted).await? == 1, "{kind}");
+    }
+    // Nobody speaks of another's action.
+    let mut forged = proposal("one", "other", "move_money", json!({"amount": "450"}));
+    forged["data"]["supersedes"] = json!({"source": "/agents/two", "id": "much"});
+    agent.send(&[forged]).await?;
+    let outcome = expect(&mut agent, "other", Outcome::Denied).await?;
+    ensure!(outcome.error.is_some_and(|error| error.code == "invalid_proposal"));
     gate.close().await
 }
 

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 
 use anyhow::ensure;
-use countersign_core::{action::Outcome, message::Decision};
-use countersign_testkit::clients::proposal;
+use countersign_core::{
+    action::Outcome,
+    message::{Decision, DecisionData},
+};
+use countersign_testkit::clients::{decision, proposal};
 use countersign_tests::{Gate, answer, expect};
 use serde_json::{Value, json};
 
@@ -73,6 +76,11 @@ async fn what_waits_counts_and_what_is_rejected_gives_its_place_back() -> anyhow
     let counted = "SELECT sum(amount)::bigint FROM limit_uses u JOIN actions a ON a.id = u.action
                    WHERE a.state NOT IN ('denied', 'rejected', 'failed', 'expired', 'cancelled')";
     ensure!(gate.count(counted).await? == 3, "what waits counts");
+    // The rule knows approve and reject alone.
+    let arguments = Some(json!({"other": true}));
+    sam.says(&[DecisionData { arguments, ..decision(&asked, Decision::Edit, None) }]).await?;
+    gate.reaches("SELECT count(*) FROM evidence WHERE body->>'code' = 'not_allowed'", 1).await?;
+    ensure!(gate.tools.calls() == 2);
     sam.decides(&asked, Decision::Reject, Some("enough")).await?;
     expect(&mut agent, "f-3", Outcome::Rejected).await?;
     ensure!(gate.count(counted).await? == 2, "what is rejected does not");

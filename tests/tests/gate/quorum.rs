@@ -127,6 +127,24 @@ async fn each_decision_that_may_not_count_is_refused_with_its_code() -> anyhow::
 }
 
 #[tokio::test]
+async fn who_asks_is_served_or_made_the_rules_does_not_decide() -> anyhow::Result<()> {
+    let mut payments = Payments::start().await?;
+    let mut served = proposal("one", "served", "pay", json!({"amount": "500"}));
+    served["data"]["agent"]["on_behalf_of"] = "employee:tom".into();
+    payments.agent.send(&[served]).await?;
+    let asked = payments.requests.next().await?;
+    payments.approves("tom", &asked).await?;
+    payments.refused("requester").await?;
+    let by_rob = folder("version: \"test-1\"", "version: \"test-2\"\nauthor: rob")?;
+    let path = by_rob.path().display().to_string();
+    let (said, done) = payments.gate.cli(&["apply", &path, "--operator", "olga"]).await?;
+    ensure!(done, "{said}");
+    payments.approves("rob", &asked).await?;
+    payments.refused("policy_author").await?;
+    payments.gate.close().await
+}
+
+#[tokio::test]
 async fn an_edit_is_asked_about_anew_and_only_the_editor_has_approved_it() -> anyhow::Result<()> {
     let mut payments = Payments::start().await?;
     let first = payments.pay("p-1", "500").await?;

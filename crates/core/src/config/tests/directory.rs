@@ -53,11 +53,7 @@ fn a_bad_directory_is_refused_with_line_and_help() {
             "public_keys: [abc]",
             "directory.yaml:8: \"abc\" is not an Ed25519 public key; write",
         ),
-        (
-            "groups: [supervisors, finance,",
-            "groups: [supervisors, supervisors, finance,",
-            "declared twice",
-        ),
+        ("groups: [supervisors, finance,", "groups: [supervisors, supervisors, finance,", "declared twice"),
         ("owner: mara", "owners: mara", "directory.yaml:5: unknown field"),
         ("amqp_user: reviewer-dora, ", "", "directory.yaml:11: nothing can come from \"dora\"; give"),
         (
