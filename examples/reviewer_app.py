@@ -45,7 +45,8 @@ def asked(_channel, method, _properties, body):
     if word == "edit":
         data = sign(request, word, arguments=json.loads(rest))
     else:
-        data = sign(request, word, code=rest if word == "reject" else None, **({"reason": rest} if rest else {}))
+        code = rest if word == "reject" and request["reason_codes"] else None
+        data = sign(request, word, code, **({"reason": rest} if rest and not code else {}))
     event = {"specversion": "1.0", "id": str(uuid.uuid4()), "source": f"/reviewers/{ME}",
              "type": "countersign.approval.decided.v1", "datacontenttype": "application/json", "data": data}
     properties = pika.BasicProperties(user_id=parameters.credentials.username, message_id=event["id"], delivery_mode=2,

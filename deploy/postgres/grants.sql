@@ -12,7 +12,7 @@ GRANT UPDATE (only_row) ON active TO countersign_router, countersign_executor, c
 GRANT INSERT ON actions, payloads, permits, approvals, decisions, outcomes TO countersign_router;
 GRANT UPDATE (state, verdict, rule, generation, policy_version, audit_rate, audit_group, approved, approvers, permit,
               decided_at, ended_at, state_at) ON actions TO countersign_router;
-GRANT UPDATE (content, digest, edited) ON payloads TO countersign_router;
+GRANT UPDATE (content, content_salt, digest, edited) ON payloads TO countersign_router;
 GRANT UPDATE ON approvals TO countersign_router;
 GRANT INSERT ON cancellations, statements TO countersign_router;
 GRANT INSERT, UPDATE ON limit_keys, limit_uses TO countersign_router;
@@ -30,5 +30,5 @@ GRANT UPDATE ON audits TO countersign_sampler;
 GRANT UPDATE (state, ended_at, state_at) ON actions TO countersign_sampler;
 
 -- Operators: configurations and holds.
-GRANT INSERT ON configs, active, holds TO countersign_operator;
+GRANT INSERT ON configs, active, holds, revoked_keys TO countersign_operator;
 GRANT UPDATE ON active, holds TO countersign_operator;

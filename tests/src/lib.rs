@@ -41,6 +41,18 @@ pub fn config() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/gate")
 }
 
+/// A copy of the suites' folder with one text replaced in its policy.
+pub fn folder(from: &str, to: &str) -> anyhow::Result<tempfile::TempDir> {
+    let (dir, mut found) = (tempfile::tempdir()?, false);
+    for name in ["countersign.toml", "policy.yaml", "tools.yaml", "directory.yaml"] {
+        let text = std::fs::read_to_string(config().join(name))?;
+        found |= text.contains(from);
+        std::fs::write(dir.path().join(name), text.replace(from, to))?;
+    }
+    anyhow::ensure!(found, "{from:?} is in no file");
+    Ok(dir)
+}
+
 /// A tool service that does whatever it is asked.
 pub fn willing(_tool: &str, arguments: &Value) -> Result<Value, (u16, String)> {
     Ok(json!({"done": arguments}))
@@ -142,6 +154,15 @@ impl Gate {
         let mut command = self.system.command();
         command.args(arguments).env("COUNTERSIGN_AMQP_URL", amqp_url).env("TEST_TOOLS_URL", self.tools.url());
         said(command).await
+    }
+
+    /// Makes the suites' folder active with `from` replaced by `to`.
+    pub async fn apply(&self, from: &str, to: &str) -> anyhow::Result<()> {
+        let dir = folder(from, to)?;
+        let path = dir.path().display().to_string();
+        let (said, done) = self.cli(&["apply", &path, "--operator", "olga"]).await?;
+        anyhow::ensure!(done, "{said}");
+        Ok(())
     }
 
     /// A refusal noted in the timeline of an agent's action: how many with this code.

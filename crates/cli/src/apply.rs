@@ -10,8 +10,8 @@ use countersign_broker::{
     session::Session,
     topology::{Limits, Topology},
 };
-use countersign_core::config::{Configuration, keys_of};
-use countersign_store::{Store, StoreError, generation};
+use countersign_core::config::{Configuration, Directory, keys_of};
+use countersign_store::{Store, StoreError, Transaction, generation, revocations};
 use serde_json::json;
 
 use crate::{
@@ -100,9 +100,27 @@ pub async fn apply(
     };
     let registered = keys_of(&before).map_err(problems)?;
     let (enrolled, kept) = folder.enrolled(&registered)?;
+    revoke(&tx, &enrolled.configuration.directory, operator).await?;
     let generation = generation::activate(&tx, &enrolled.sources, &enrolled.configuration, operator).await?;
     tx.commit().await?;
     Ok(Applied { generation, kept })
+}
+
+/// Remembers what is revoked, and refuses to bring back what ever was.
+async fn revoke(tx: &Transaction<'_>, directory: &Directory, operator: &str) -> anyhow::Result<()> {
+    let now = generation::now(tx).await?;
+    let kids = |revoked: bool| {
+        let keys = directory.keys().filter(move |key| key.is_revoked(now) == revoked);
+        keys.map(|key| key.kid.as_str()).collect::<Vec<_>>()
+    };
+    let back = revocations::of(tx, &kids(false)).await?;
+    if let Some(kid) = back.first() {
+        return Err(usage(format!(
+            "the public key with kid {kid} was revoked before, and the folder says nothing of that; write its \
+             revoked_at, or make another key with `countersign keys signer`"
+        )));
+    }
+    Ok(revocations::insert(tx, &kids(true), operator).await?)
 }
 
 /// The operator must be one in the folder and, unless it is the first, in what is active now: which is returned.

@@ -16,11 +16,13 @@ use countersign_core::{
     digest::tagged,
     ids::{ActionId, ApprovalId},
     message::{CloudEvent, Decision, DecisionData, kind},
-    signed::Signer,
+    refusal::Code,
+    signed::{Signer, thumbprint},
 };
 use countersign_store::{
     Store, actions, approvals, evidence,
     listing::{self, ApprovalSummary},
+    statements,
 };
 use countersign_worker::keys;
 use serde_json::{Value, json};
@@ -228,19 +230,37 @@ async fn decide(
         arguments: None,
     });
     let decision = data.decision;
-    let signed = Signer::new(&reviewer, key).sign(&[data], Uuid::now_v7(), Utc::now(), rand::random)?;
+    let (kid, jti) = (thumbprint(&key.verifying_key()), Uuid::now_v7());
+    let signed = Signer::new(&reviewer, key).sign(&[data], jti, Utc::now(), rand::random)?;
     let source = format!("/reviewers/{reviewer}");
     let event = CloudEvent::new(Outgoing::fresh_id(), &source, kind::APPROVAL_DECIDED, Utc::now(), signed);
     let publisher = Publisher::connect(url, "countersign-cli:decide").await?;
     publisher.publish(&[Outgoing::event(DECISIONS, "decision", &event)]).await?;
     let action = action_of(&store, approval).await?;
-    let answer = heard(&store, action, &event.id).await?;
+    let mut answer = heard(&store, action, &event.id).await?;
     let applied = answer["kind"] != "decision.refused";
+    if !applied {
+        answer["message"] = why(&store, &kid, &jti.to_string(), answer["code"].as_str()).await?.into();
+    }
     show(to, &answer, || match applied {
         true => format!("{}: the action is {}", decision.as_str(), answer["state"].as_str().unwrap_or("?")),
-        false => format!("refused ({}): {}", answer["code"].as_str().unwrap_or("?"), answer["message"]),
+        false => format!(
+            "refused ({}): {}",
+            answer["code"].as_str().unwrap_or("?"),
+            answer["message"].as_str().unwrap_or("")
+        ),
     })?;
     Ok(if applied { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Why a decision was refused: as it was answered, or what its code means. Evidence has no free text.
+async fn why(store: &Store, kid: &str, jti: &str, code: Option<&str>) -> anyhow::Result<String> {
+    let mut client = store.client().await?;
+    let tx = client.transaction().await?;
+    let answers = statements::known(&tx, &[(kid, jti)]).await?.pop().map(|known| known.answers);
+    let answered = answers.and_then(|mut answers| answers.pop()?.message);
+    let meaning = || Code::ALL.iter().find(|known| Some(known.as_str()) == code).map(|known| known.meaning());
+    Ok(answered.or_else(|| meaning().map(str::to_owned)).unwrap_or_default())
 }
 
 /// The reviewer whose AMQP user it is.

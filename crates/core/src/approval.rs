@@ -28,8 +28,11 @@ pub struct Requirement {
 pub struct Escalation {
     /// Seconds after the request was opened.
     pub after: u64,
-    /// Its members count for every required group.
+    /// Its members may decide as well.
     pub also: String,
+    /// The required group for which they then count, and for no other: an escalation never joins two groups into one.
+    #[serde(rename = "for", default)]
+    pub stands_for: String,
 }
 
 /// What a request asks for. Fixed when it is opened, except that a new policy can make it stricter.
@@ -65,13 +68,13 @@ impl ApprovalSpec {
     /// The groups that may decide at `now`: the required ones, and those that it has escalated to.
     pub fn groups(&self, opened: DateTime<Utc>, now: DateTime<Utc>) -> BTreeSet<&str> {
         let required = self.require.iter().map(|requirement| requirement.group.as_str());
-        required.chain(self.escalated(opened, now)).collect()
+        required.chain(self.escalated(opened, now).map(|step| step.also.as_str())).collect()
     }
 
-    /// The groups to which a request opened at `opened` has escalated by `now`.
-    pub fn escalated(&self, opened: DateTime<Utc>, now: DateTime<Utc>) -> impl Iterator<Item = &str> {
+    /// The steps by which a request opened at `opened` has escalated by `now`.
+    pub fn escalated(&self, opened: DateTime<Utc>, now: DateTime<Utc>) -> impl Iterator<Item = &Escalation> {
         let waited = u64::try_from((now - opened).num_seconds()).unwrap_or(0);
-        self.escalate.iter().filter(move |step| step.after <= waited).map(|step| step.also.as_str())
+        self.escalate.iter().filter(move |step| step.after <= waited)
     }
 
     /// How many people must approve in all.
@@ -90,8 +93,9 @@ impl ApprovalSpec {
             }
         }
         let escalate = self.escalate.iter().filter_map(|mine| {
-            let theirs = other.escalate.iter().find(|theirs| theirs.also == mine.also)?;
-            Some(Escalation { after: mine.after.max(theirs.after), also: mine.also.clone() })
+            let same = |step: &&Escalation| (&step.also, &step.stands_for) == (&mine.also, &mine.stands_for);
+            let theirs = other.escalate.iter().find(same)?;
+            Some(Escalation { after: mine.after.max(theirs.after), ..mine.clone() })
         });
         let mut escalate: Vec<Escalation> = escalate.collect();
         escalate.sort_by_key(|step| step.after);
@@ -117,7 +121,7 @@ impl ApprovalSpec {
     /// A maximum bipartite matching of people to places by augmenting paths (Kuhn 1955): counting per group would
     /// let one person in two groups stand for two.
     pub fn satisfied(&self, people: &[BTreeSet<String>], opened: DateTime<Utc>, now: DateTime<Utc>) -> bool {
-        let escalated: BTreeSet<&str> = self.escalated(opened, now).collect();
+        let escalated: Vec<&Escalation> = self.escalated(opened, now).collect();
         let places: Vec<&str> = self
             .require
             .iter()
@@ -129,8 +133,9 @@ impl ApprovalSpec {
             return false;
         }
         let fits = |person: usize, place: usize| {
-            people[person].contains(places[place])
-                || people[person].iter().any(|group| escalated.contains(group.as_str()))
+            let stands =
+                |step: &&Escalation| step.stands_for == places[place] && people[person].contains(&step.also);
+            people[person].contains(places[place]) || escalated.iter().any(stands)
         };
         let mut taken: Vec<Option<usize>> = vec![None; people.len()];
         (0..places.len()).all(|place| {
@@ -330,6 +335,10 @@ impl Request {
             RequestEvent::Asked(spec) => {
                 self.spec = self.spec.union(&spec);
                 self.expires_at = self.expires_at.min(self.spec.deadline(self.opened_at));
+                // What has been said may be enough under the stricter rule.
+                if self.turned_down() {
+                    self.state = RequestState::Rejected;
+                }
             }
             RequestEvent::Decided { reviewer, decision, digest } => {
                 self.vote(reviewer, decision, digest)?;
@@ -360,6 +369,7 @@ impl Request {
         counts: &impl Fn(&str) -> Option<BTreeSet<String>>,
     ) -> RequestState {
         match decision {
+            Decision::Approve | Decision::Reject if self.turned_down() => RequestState::Rejected,
             Decision::Approve => {
                 let people: Vec<_> = self.voters(Decision::Approve).filter_map(counts).collect();
                 match self.spec.satisfied(&people, self.opened_at, now) {
@@ -367,14 +377,15 @@ impl Request {
                     false => RequestState::Open,
                 }
             }
-            Decision::Reject if self.rejections() < self.spec.reject_after => RequestState::Open,
-            Decision::Reject | Decision::Respond => RequestState::Rejected,
+            Decision::Reject => RequestState::Open,
+            Decision::Respond => RequestState::Rejected,
             Decision::Edit => RequestState::Closed,
         }
     }
 
-    fn rejections(&self) -> u32 {
-        u32::try_from(self.voters(Decision::Reject).count()).unwrap_or(u32::MAX)
+    /// Whether enough have rejected it.
+    fn turned_down(&self) -> bool {
+        self.voters(Decision::Reject).count() >= self.spec.reject_after as usize
     }
 }
 

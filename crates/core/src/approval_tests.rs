@@ -65,18 +65,34 @@ fn a_person_in_two_groups_counts_once() {
 #[test]
 fn another_group_may_decide_once_it_has_escalated() {
     let mut spec = spec(&[("treasury", 2)]);
-    spec.escalate = vec![Escalation { after: 10, also: "leads".into() }];
+    spec.escalate = vec![Escalation { after: 10, also: "leads".into(), stands_for: "treasury".into() }];
     assert!(!satisfied(&spec, &["l1", "l2"], after(9)));
     assert!(satisfied(&spec, &["l1", "l2"], after(10)));
     assert!(satisfied(&spec, &["l1", "t1"], after(10)));
     assert_eq!(spec.groups(NOW, after(9)).len(), 1);
     assert_eq!(spec.groups(NOW, after(10)).len(), 2);
+    // It counts for the group in whose place it stands, and for no other.
+    spec.require.push(Requirement { group: "risk".into(), count: 1 });
+    assert!(!satisfied(&spec, &["l1", "l2", "l3"], after(10)), "nobody of risk");
+    assert!(satisfied(&spec, &["l1", "l2", "r1"], after(10)));
+}
+
+#[test]
+fn a_policy_that_asks_fewer_rejections_heeds_those_that_are_there() {
+    let mut patient = spec(&[("treasury", 2)]);
+    patient.reject_after = 3;
+    let mut request = Request::open(patient, SEEN, NOW);
+    for id in ["t1", "t2"] {
+        assert_eq!(request.apply(decided(id, Decision::Reject), NOW, &groups), Ok(RequestState::Open));
+    }
+    let stricter = RequestEvent::Asked(spec(&[("treasury", 2)]));
+    assert_eq!(request.apply(stricter, NOW, &groups), Ok(RequestState::Rejected));
 }
 
 #[test]
 fn the_union_is_at_least_as_strict_as_either() {
     let mut old = spec(&[("treasury", 2)]);
-    old.escalate = vec![Escalation { after: 10, also: "leads".into() }];
+    old.escalate = vec![Escalation { after: 10, also: "leads".into(), stands_for: "treasury".into() }];
     let mut new = spec(&[("treasury", 1), ("risk", 1)]);
     new.expires_after = 30;
     new.decisions = vec![Decision::Approve, Decision::Reject];
@@ -168,7 +184,7 @@ const PEOPLE: [&str; 8] = ["t1", "t2", "r1", "r2", "b1", "b2", "l1", "x1"];
 
 fn policies() -> [ApprovalSpec; 3] {
     let mut escalating = spec(&[("treasury", 1), ("risk", 1)]);
-    escalating.escalate = vec![Escalation { after: 20, also: "leads".into() }];
+    escalating.escalate = vec![Escalation { after: 20, also: "leads".into(), stands_for: "treasury".into() }];
     escalating.edit_counts = true;
     let mut patient = spec(&[("treasury", 2), ("risk", 1)]);
     patient.reject_after = 3;
@@ -198,7 +214,8 @@ impl Life {
         fn seat(places: &[&str], people: &[BTreeSet<String>], leads: bool) -> bool {
             let Some((place, rest)) = places.split_first() else { return true };
             (0..people.len()).any(|person| {
-                let fits = people[person].contains(*place) || (leads && people[person].contains("leads"));
+                let instead = leads && *place == "treasury" && people[person].contains("leads");
+                let fits = people[person].contains(*place) || instead;
                 let others = [&people[..person], &people[person + 1..]].concat();
                 fits && seat(rest, &others, leads)
             })
@@ -212,7 +229,8 @@ impl Life {
                 .iter()
                 .flat_map(|requirement| vec![requirement.group.as_str(); requirement.count as usize])
                 .collect();
-            let leads = spec.escalate.iter().any(|step| after(step.after as i64) <= now);
+            let since = self.request.opened_at;
+            let leads = spec.escalate.iter().any(|step| since + TimeDelta::seconds(step.after as i64) <= now);
             seat(&places, &people, leads)
         })
     }
@@ -240,13 +258,11 @@ impl Life {
         }
     }
 
-    /// Another content, another request; the editor's approval counts only if every policy says so.
+    /// Another content, another request with a time of its own; the editor's approval counts only if every policy says so.
     fn edit(&mut self, editor: &str, now: DateTime<Utc>) -> bool {
         self.version += 1;
         let counts = self.request.spec.edit_counts;
-        let opened_at = self.request.opened_at;
         self.request = Request::open(self.request.spec.clone(), [self.version; 32], now);
-        self.request.opened_at = opened_at;
         counts && self.decide(editor, Decision::Approve, self.version, now)
     }
 

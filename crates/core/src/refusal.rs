@@ -10,8 +10,8 @@ use serde::{Serialize, Serializer};
 pub enum Subject {
     /// An agent's proposal: answered with outcome `denied`, or quarantined where it cannot be told whose it is.
     Proposal,
-    /// An agent's withdrawal: quarantined, or noted on the action.
-    Withdrawal,
+    /// An agent's cancellation: quarantined, or noted on the action.
+    Cancellation,
     /// A reviewer's decision: answered, and noted on the action.
     Decision,
     /// An auditor's finding: noted on the action, or quarantined.
@@ -59,18 +59,18 @@ codes! {
     Copied "copied" of Message: "The message has CC or BCC headers, which get around topic permissions.";
     AuthorMissing "author_missing" of Message: "The message names no AMQP user_id.";
     AuthorUnknown "author_unknown" of Message: "The AMQP user is nobody in the directory who may send this.";
-    UnknownType "unknown_type" of Message: "The event type, or its major version, is not known here.";
+    UnknownType "unknown_type" of Message | Permit: "The event type, or its major version, is not known here.";
     UnknownCommand "unknown_command" of Command: "The command is none that this role obeys.";
     Undeliverable "undeliverable" of Message: "No queue took the message, or a queue gave it up.";
     Poison "poison" of Message: "The message cannot be stored.";
-    MessageTooLarge "message_too_large" of Proposal | Withdrawal | Decision | Finding: "The message is over the size limit.";
-    NotJson "not_json" of Proposal | Withdrawal | Decision | Finding: "The message is not one JSON value in UTF-8.";
-    DuplicateKey "duplicate_key" of Proposal | Withdrawal | Decision | Finding: "An object has the same key twice.";
-    IntegerOutOfRange "integer_out_of_range" of Proposal | Withdrawal | Decision | Finding:
+    MessageTooLarge "message_too_large" of Proposal | Cancellation | Decision | Finding: "The message is over the size limit.";
+    NotJson "not_json" of Proposal | Cancellation | Decision | Finding: "The message is not one JSON value in UTF-8.";
+    DuplicateKey "duplicate_key" of Proposal | Cancellation | Decision | Finding: "An object has the same key twice.";
+    IntegerOutOfRange "integer_out_of_range" of Proposal | Cancellation | Decision | Finding:
         "A number is of magnitude 2^53 or more, where JSON loses digits.";
-    NestedTooDeeply "nested_too_deeply" of Proposal | Withdrawal | Decision | Finding: "Arrays and objects are nested too deeply.";
+    NestedTooDeeply "nested_too_deeply" of Proposal | Cancellation | Decision | Finding: "Arrays and objects are nested too deeply.";
     InvalidEnvelope "invalid_envelope" of Proposal: "The message is no CloudEvents 1.0 event with source and id.";
-    SourceForged "source_forged" of Proposal | Withdrawal: "The source is another's than the author's.";
+    SourceForged "source_forged" of Proposal | Cancellation: "The source is another's than the author's.";
     DuplicateId "duplicate_id" of Proposal: "The same source and id was proposed before with another body.";
 
     // Before policy.
@@ -87,8 +87,8 @@ codes! {
     Responded "responded" of Proposal: "A reviewer answered with a message; propose again with `supersedes`.";
     Expired "expired" of Proposal | Decision: "Its time, or its approval's time, ran out.";
     Cancelled "cancelled" of Proposal: "Its agent withdrew it.";
-    InvalidCancellation "invalid_cancellation" of Withdrawal: "The data names no action.";
-    TooLate "too_late" of Withdrawal: "The action has been claimed, or has ended.";
+    InvalidCancellation "invalid_cancellation" of Cancellation: "The data names no action.";
+    TooLate "too_late" of Cancellation: "The action has been claimed, or has ended.";
 
     // Who signed a decision, and when.
     InvalidDecision "invalid_decision" of Decision: "The data is no signed statement: its header, payload or shape cannot be read.";
@@ -116,12 +116,12 @@ codes! {
     PolicyAuthor "policy_author" of Decision: "Who wrote or applied the policy may not decide what it asks.";
     Excluded "excluded" of Decision: "The rule excludes the reviewer from deciding this.";
     BeyondAuthority "beyond_authority" of Decision: "It is beyond the reviewer's authority.";
-    DigestMismatch "digest_mismatch" of Decision: "The digest is not that of what would be executed.";
+    DigestMismatch "digest_mismatch" of Decision | Permit: "The digest is not that of what would be executed.";
     NotAllowed "not_allowed" of Decision: "The rule does not allow this kind of decision.";
     AlreadyDecided "already_decided" of Decision: "The same person has decided otherwise.";
-    NotYet "not_yet" of Decision: "No deadline has passed.";
+    NotYet "not_yet" of Command: "No deadline has passed.";
     ReasonMissing "reason_missing" of Decision | Finding: "It needs a reason, or a reason_code.";
-    ReasonUnknown "reason_unknown" of Decision: "The reason_code is none of the rule's.";
+    ReasonUnknown "reason_unknown" of Decision: "The reason_code is none of the request's reason_codes.";
     ReasonTooLong "reason_too_long" of Decision | Finding: "The reason is too long.";
     ArgumentsMissing "arguments_missing" of Decision: "An edit needs arguments: an object.";
     EditSame "edit_same" of Decision: "These are the arguments that the action has already.";

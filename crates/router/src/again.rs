@@ -2,7 +2,7 @@
 
 use countersign_core::{
     action::State,
-    approval::{Request, RequestState},
+    approval::{Request, RequestEvent, RequestState},
     digest::Salt,
     message::Failure,
     permit::Permit,
@@ -74,26 +74,31 @@ pub(crate) fn same_content(judged: &Judged, record: &ActionRecord) -> bool {
 /// that is asked again about the same content stays open and becomes stricter; about another content, another
 /// takes its place.
 pub(crate) fn apply(changes: &mut Changes, court: &Court<'_>, record: &mut ActionRecord, mut judged: Judged) {
-    let open = record.approval.as_ref().filter(|approval| approval.request.state == RequestState::Open);
-    let stays = judged.ruling.state == State::PendingApproval && same_content(&judged, record);
-    if let (Some(open), true, Some(spec)) = (open, stays, &judged.approval) {
-        judged.effects.retain(|effect| *effect != Effect::OpenApproval);
-        if *spec != open.request.spec {
-            let opened_at = open.request.opened_at;
-            let expires_at = open.request.expires_at.min(spec.deadline(opened_at));
-            let request = Request { spec: spec.clone(), expires_at, ..open.request.clone() };
-            changes.request(row(record, open, &request));
+    if let Some(open) = record.approval.as_ref().filter(|open| open.request.state == RequestState::Open) {
+        let asks = judged.approval.as_ref().filter(|_| same_content(&judged, record));
+        let event = match (judged.ruling.state, asks) {
+            (State::PendingApproval | State::Rejected, Some(spec)) => RequestEvent::Asked(spec.clone()),
+            (State::Expired, _) if open.request.expires_at <= court.now => RequestEvent::Lapsed,
+            _ => RequestEvent::Closed,
+        };
+        let mut approval = open.clone();
+        // A request whose time is up has expired, whatever else happens to it.
+        let state = approval.request.apply(event, court.now, &|_| None).unwrap_or(approval.request.state);
+        if state == RequestState::Open {
+            judged.effects.retain(|effect| *effect != Effect::OpenApproval);
+            approval.rule.clone_from(&judged.ruling.rule);
+            approval.rule_text.clone_from(&judged.rule_text);
         }
-    } else if let Some(open) = open {
-        let state =
-            if judged.ruling.state == State::Expired { RequestState::Expired } else { RequestState::Closed };
-        changes.request(row(record, open, &Request { state, ..open.request.clone() }));
+        if approval != *open {
+            changes.request(row(record, &approval, &approval.request));
+        }
     }
     let mut noted = changes.judged(&subject(court, record), &mut judged);
     noted["again"] = true.into();
     changes.evidence.push(Evidence::of(record.id, "action.judged", noted));
     if let Some(content) = judged.content.as_ref().filter(|_| !same_content(&judged, record)) {
-        changes.rebind(record.id, content.bytes.clone(), content.digest, record.edited.clone());
+        changes.rebind(record.id, content, record.edited.clone());
+        record.salt = content.salt.to_vec();
         record.digest = content.digest.to_vec();
         record.content = Some(content.bytes.clone());
     }
@@ -123,6 +128,7 @@ pub(crate) fn refresh(changes: &Changes, record: &mut ActionRecord) {
         return;
     };
     let before = record.approval.take().filter(|before| before.request.digest == digest);
+    let (votes, keys) = before.map(|before| (before.request.votes, before.keys)).unwrap_or_default();
     record.approval = Some(ApprovalRecord {
         id: row.id,
         rule: row.rule.clone(),
@@ -133,9 +139,10 @@ pub(crate) fn refresh(changes: &Changes, record: &mut ActionRecord) {
             opened_at: row.opened_at,
             expires_at: row.expires_at,
             state: row.state,
-            votes: before.map(|before| before.request.votes).unwrap_or_default(),
+            votes,
         },
         escalated: row.escalated.clone(),
+        keys,
     });
 }
 

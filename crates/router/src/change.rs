@@ -24,25 +24,19 @@ use countersign_store::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::judge::Judged;
+use crate::judge::{Content, Judged};
 
 /// Rows to be written. Of what there is one of per action, the last counts.
 #[derive(Default)]
 pub(crate) struct Changes {
     rulings: BTreeMap<ActionId, (Ruling, bool)>,
-    contents: BTreeMap<ActionId, Content>,
+    contents: BTreeMap<ActionId, (Content, Option<Vec<u8>>)>,
     requests: BTreeMap<ActionId, ApprovalRow>,
     pub(crate) decisions: Vec<DecisionRow>,
     permits: Vec<IssuedPermit>,
     uses: Vec<(ActionId, String, LimitUse)>,
     pub(crate) outcomes: Vec<NewOutcome>,
     pub(crate) evidence: Vec<Evidence>,
-}
-
-struct Content {
-    bytes: Vec<u8>,
-    digest: [u8; 32],
-    edited: Option<Vec<u8>>,
 }
 
 /// Whose change it is, and when.
@@ -146,14 +140,8 @@ impl Changes {
     }
 
     /// Binds a stored action to changed content.
-    pub(crate) fn rebind(
-        &mut self,
-        action: ActionId,
-        bytes: Vec<u8>,
-        digest: [u8; 32],
-        edited: Option<Vec<u8>>,
-    ) {
-        self.contents.insert(action, Content { bytes, digest, edited });
+    pub(crate) fn rebind(&mut self, action: ActionId, content: &Content, edited: Option<Vec<u8>>) {
+        self.contents.insert(action, (content.clone(), edited));
     }
 
     /// What an action's request is to be from now on.
@@ -180,9 +168,9 @@ impl Changes {
 
     /// Writes everything, pipelined where the order does not matter.
     pub(crate) async fn write(&self, tx: &Transaction<'_>) -> Result<(), StoreError> {
-        for (action, content) in &self.contents {
-            let edited = content.edited.as_deref();
-            payloads::replace_content(tx, *action, &content.bytes, &content.digest, edited).await?;
+        for (action, (content, edited)) in &self.contents {
+            let Content { bytes, salt, digest, .. } = content;
+            payloads::replace_content(tx, *action, bytes, salt, digest, edited.as_deref()).await?;
         }
         let rulings: Vec<_> =
             self.rulings.iter().map(|(id, (ruling, decided))| (*id, ruling, *decided)).collect();

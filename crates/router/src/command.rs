@@ -81,12 +81,14 @@ async fn obey(
             }
         }
     }
+    judge.sort_unstable();
+    judge.dedup();
+    // All at once, in the order in which everybody locks.
+    actions::lock(tx, &[judge.as_slice(), request.as_slice()].concat()).await?;
     if !request.is_empty() {
         ask_again(tx, &request).await?;
     }
     if !judge.is_empty() {
-        judge.sort_unstable();
-        judge.dedup();
         judge_again(router, tx, &judge, also).await?;
     }
     ids.extend(judge);
@@ -94,9 +96,8 @@ async fn obey(
     Ok(ids)
 }
 
-/// Open requests are published again, and to whom they have escalated meanwhile.
+/// Open requests of locked actions are published again, and to whom they have escalated meanwhile.
 async fn ask_again(tx: &Transaction<'_>, ids: &[ActionId]) -> Result<(), StoreError> {
-    actions::lock(tx, ids).await?;
     let mut changes = Changes::default();
     for mut record in actions::load(tx, ids, false).await? {
         let now = record.now;
@@ -106,7 +107,7 @@ async fn ask_again(tx: &Transaction<'_>, ids: &[ActionId]) -> Result<(), StoreEr
     approvals::published(tx, ids).await
 }
 
-/// Judges open actions again. A permit that is still good is only sent again.
+/// Judges open, locked actions again. A permit that is still good is only sent again.
 async fn judge_again(
     router: &Router,
     tx: &Transaction<'_>,
@@ -115,13 +116,15 @@ async fn judge_again(
 ) -> Result<(), StoreError> {
     let active = generation::lock_shared(tx).await?;
     let governed = router.process.governed.under(tx, &active).await?;
-    actions::lock(tx, ids).await?;
     let mut records = actions::load(tx, ids, true).await?;
-    let now = records.iter().map(|record| record.now).max().unwrap_or(active.now);
-    let court = Court { governed: &governed, limits: &router.process.settings.limits, now, tally: None };
+    let limits = &router.process.settings.limits;
+    let court = Court { governed: &governed, limits, now: active.now, tally: None };
     let counted = records.iter().filter(|_| governed.configuration.policy.has_limits());
     let proposals: Vec<_> = counted.filter_map(|record| again::proposal_of(&court, record).ok()).collect();
     let tally = Tally::of(tx, &court, proposals.iter(), ids).await?;
+    // The clock is read after the locks: waiting for them counts against the deadlines.
+    let now = generation::now(tx).await?;
+    let court = Court { now, ..court };
     let counting = Court { tally: Some(&tally), ..court };
     let mut changes = Changes::default();
     for record in &mut records {

@@ -1,6 +1,6 @@
 //! Who may decide: the right group, nobody who asks or is served, nobody excluded, within their authority.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_core::{
     approval::{ApprovalSpec, Request},
@@ -34,16 +34,23 @@ impl<'a> Bench<'a> {
         self.independent(reviewer, &request.spec)
     }
 
-    /// The groups of a person whose approval counts, or nothing.
+    /// The groups of a person whose approval counts, or nothing. `keys` are those that signed what people decided.
     pub(crate) fn counting<'s>(
         &'s self,
         spec: &'s ApprovalSpec,
+        keys: &'s BTreeMap<String, BTreeSet<String>>,
     ) -> impl Fn(&str) -> Option<BTreeSet<String>> + 's {
         move |id: &str| {
             let reviewer = self.court.governed.configuration.directory.reviewer(id)?;
             self.independent(reviewer, spec).ok()?;
-            Some(reviewer.groups.clone())
+            keys.get(id).is_some_and(|kids| self.holds(reviewer, kids)).then(|| reviewer.groups.clone())
         }
+    }
+
+    /// Whether one of the keys that signed for a reviewer is still registered and has not been revoked.
+    pub(crate) fn holds(&self, reviewer: &Member, kids: &BTreeSet<String>) -> bool {
+        let registered = self.court.governed.configuration.directory.keys_for(reviewer);
+        registered.filter(|key| kids.contains(&key.kid)).any(|key| !key.is_revoked(self.court.now))
     }
 
     fn independent(&self, reviewer: &Member, spec: &ApprovalSpec) -> Result<(), Complaint> {

@@ -7,17 +7,18 @@ use serde_json::json;
 
 use crate::{again, change::Changes};
 
-/// Notes the groups to which an open request of a locked action has escalated by `now`, each once.
-pub(crate) fn note(changes: &mut Changes, record: &mut ActionRecord, now: DateTime<Utc>) {
-    let Some(approval) = record.approval.as_mut() else { return };
+/// Notes the groups to which an open request of a locked action has escalated by `now`, each once. Returns whether
+/// there were any: then the request is to be published to them.
+pub(crate) fn note(changes: &mut Changes, record: &mut ActionRecord, now: DateTime<Utc>) -> bool {
+    let Some(approval) = record.approval.as_mut() else { return false };
     let request = &approval.request;
     if request.state != RequestState::Open || request.expires_at <= now {
-        return;
+        return false;
     }
-    let due = request.spec.escalated(request.opened_at, now).map(str::to_owned);
+    let due = request.spec.escalated(request.opened_at, now).map(|step| step.also.clone());
     let new: Vec<String> = due.filter(|group| !approval.escalated.contains(group)).collect();
     if new.is_empty() {
-        return;
+        return false;
     }
     for group in new {
         let noted = json!({"approval": approval.id, "also": group});
@@ -26,4 +27,5 @@ pub(crate) fn note(changes: &mut Changes, record: &mut ActionRecord, now: DateTi
     }
     let approval = approval.clone();
     changes.request(again::row(record, &approval, &approval.request));
+    true
 }

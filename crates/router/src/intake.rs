@@ -90,6 +90,8 @@ pub(crate) async fn take_in(
     let limits = &router.process.settings.limits;
     let court = Court { governed: &governed, limits, now: active.now, tally: None };
     let (withdrawals, batch): (Vec<_>, Vec<_>) = batch.iter().partition(|delivery| cancel::is_one(delivery));
+    // First: a batch may hold a proposal and its cancellation, in any order; and everybody locks actions before limits.
+    let ended = cancel::withdraw(tx, &court, &withdrawals).await?;
     let withdrawn = withdrawn(tx, &court, &batch).await?;
     let (tally, mut counted) = tally(tx, &court, &batch).await?;
     let counting = Court { tally: Some(&tally), ..court };
@@ -128,8 +130,7 @@ pub(crate) async fn take_in(
     tokio::try_join!(payloads::insert(tx, &payloads), changes.write(tx))?;
     let mut ids: Vec<ActionId> = new.into_iter().collect();
     ids.extend(repeated(tx, &known).await?);
-    // Last: a batch may hold a proposal and its withdrawal, in any order.
-    ids.extend(cancel::withdraw(tx, &court, &withdrawals).await?);
+    ids.extend(ended);
     Ok(ids)
 }
 

@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use countersign_core::{
     action::State,
-    approval::ApprovalSpec,
+    approval::{ApprovalSpec, RequestState},
     config::{Configuration, Facts, INTAKE, Judgement, LimitUse, Tool, Verdict},
     digest::{self, Salt, Target},
     message::{Decision, Failure},
@@ -65,6 +65,7 @@ pub(crate) fn cancelled() -> Failure {
 #[derive(Clone, Debug)]
 pub(crate) struct Content {
     pub(crate) bytes: Vec<u8>,
+    pub(crate) salt: Salt,
     pub(crate) digest: [u8; 32],
     pub(crate) target: Target,
 }
@@ -81,6 +82,14 @@ pub(crate) struct Court<'a> {
 /// The request by which a stored action was asked about, if a human was asked at all.
 fn asked(record: &ActionRecord) -> Option<&ApprovalRecord> {
     record.approval.as_ref().filter(|_| record.ruling.verdict == Verdict::RequireApproval)
+}
+
+/// Whether those who have rejected an open request are enough for what it asks from now on.
+fn turned_down(record: &ActionRecord, spec: Option<&ApprovalSpec>) -> bool {
+    let open = record.approval.as_ref().filter(|approval| approval.request.state == RequestState::Open);
+    let rejections = open.map(|approval| approval.request.voters(Decision::Reject).count());
+    let (Some(rejections), Some(spec)) = (rejections, spec) else { return false };
+    rejections > 0 && rejections >= spec.reject_after as usize
 }
 
 fn refusal(code: Code, message: impl Into<String>) -> Failure {
@@ -119,7 +128,7 @@ impl Court<'_> {
         let mut usage = None;
         if let (Some(tally), Some(limit)) = (self.tally, &judgement.limit) {
             usage = Some((judgement.rule.to_owned(), limit.clone()));
-            if !tally.admits(judgement.rule, limit) {
+            if !tally.admits(judgement.rule, limit, record.map(|record| record.id)) {
                 judgement = judgement.exceeded();
             }
         }
@@ -142,7 +151,7 @@ impl Court<'_> {
         let same = record.is_none_or(|record| record.digest == content.digest);
         let satisfied = || match (asked, &spec) {
             (Some(before), Some(spec)) => {
-                let counts = bench.counting(spec);
+                let counts = bench.counting(spec, &before.keys);
                 let people: Vec<_> = before.request.voters(Decision::Approve).filter_map(&counts).collect();
                 spec.satisfied(&people, before.request.opened_at, self.now)
             }
@@ -151,10 +160,15 @@ impl Court<'_> {
         let approved = standing.approved && same && satisfied();
         let standing = Standing { approved, ..standing };
         let held = self.governed.holds(agent, &proposal.tool, rule);
-        let event = Event::Judged { verdict: judgement.verdict, held };
+        let turned_down = same && record.is_some_and(|record| turned_down(record, spec.as_ref()));
+        let event = match turned_down && judgement.verdict == Verdict::RequireApproval {
+            true => Event::Rejected,
+            false => Event::Judged { verdict: judgement.verdict, held },
+        };
         let (state, effects) = transition(&standing, event, self.now)?;
         let failure = match state {
             State::Expired => Some(expired()),
+            State::Rejected => Some(refusal(Code::Rejected, "enough reviewers have rejected it")),
             State::Denied => Some(refusal(Code::Policy, judgement.reason.clone().unwrap_or_default())),
             _ => None,
         };
@@ -169,7 +183,7 @@ impl Court<'_> {
             content: Some(content),
             rule_text: judgement.text.clone(),
             approval: spec,
-            usage: usage.filter(|_| state != State::Denied && state != State::Expired),
+            usage: usage.filter(|_| state.outcome().is_none()),
             failure,
             errored: judgement.errored.as_ref().map(|error| format!("{}: {}", error.rule, error.message)),
         })
@@ -253,6 +267,6 @@ impl Court<'_> {
         let bytes = digest::content(&proposal.agent, &proposal.arguments, &target)
             .map_err(|error| refusal(error.code(), error.to_string()))?;
         let digest = digest::salted(salt, &bytes);
-        Ok((tool, Content { bytes, digest, target }))
+        Ok((tool, Content { bytes, salt: *salt, digest, target }))
     }
 }

@@ -12,26 +12,25 @@ use countersign_core::{
 };
 use countersign_store::{
     StoreError, Transaction,
-    limits::{self, LimitKey},
+    limits::{self, Sums},
 };
-use rust_decimal::Decimal;
 
 use crate::judge::Court;
 
-/// Sums by rule and key.
+/// Sums by rule and key, and what each action that is judged again has added to them before.
 #[derive(Default)]
 pub(crate) struct Tally {
-    sums: Mutex<BTreeMap<LimitKey, Decimal>>,
+    sums: Mutex<Sums>,
 }
 
 impl Tally {
-    /// Locks and reads the sums that these proposals add to. `but` are actions that are judged again: what they have
-    /// added already does not count against them. Costs nothing where the policy has no limits.
+    /// Locks and reads the sums that these proposals add to. `again` are stored actions that may be judged again: what
+    /// they have added already does not count against them. Costs nothing where the policy has no limits.
     pub(crate) async fn of<'p>(
         tx: &Transaction<'_>,
         court: &Court<'_>,
         proposals: impl Iterator<Item = &'p Proposal>,
-        but: &[ActionId],
+        again: &[ActionId],
     ) -> Result<Self, StoreError> {
         let configuration = &court.governed.configuration;
         let mut keys = BTreeMap::new();
@@ -45,18 +44,35 @@ impl Tally {
                 }
             }
         }
-        Ok(Self { sums: Mutex::new(limits::sums(tx, &keys, but).await?) })
+        Ok(Self { sums: Mutex::new(limits::sums(tx, &keys, again).await?) })
     }
 
-    /// Whether the action stays within the limit. What it adds is added, unless the limit denies it.
-    pub(crate) fn admits(&self, rule: &str, usage: &LimitUse) -> bool {
+    /// The sums as they are, to go back to with [`Tally::back_to`] where an attempt comes to nothing.
+    pub(crate) fn mark(&self) -> Sums {
+        self.sums.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Forgets what has been added since.
+    pub(crate) fn back_to(&self, mark: Sums) {
+        *self.sums.lock().unwrap_or_else(PoisonError::into_inner) = mark;
+    }
+
+    /// Whether the action stays within the limit. What it adds takes the place of what a stored action has added
+    /// before; an action that the limit denies adds nothing any more.
+    pub(crate) fn admits(&self, rule: &str, usage: &LimitUse, action: Option<ActionId>) -> bool {
         let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(sum) = sums.get_mut(&(rule.to_owned(), usage.key.clone())) else { return false };
+        let key = (rule.to_owned(), usage.key.clone());
+        let before = action.and_then(|action| sums.own.remove(&(key.clone(), action))).unwrap_or_default();
+        let Some(sum) = sums.all.get_mut(&key) else { return false };
         // A sum that overflows is beyond every limit.
-        let Some(after) = sum.checked_add(usage.amount) else { return false };
+        let Some(after) = sum.checked_sub(before).and_then(|others| others.checked_add(usage.amount)) else {
+            return false;
+        };
         let within = after <= usage.max;
-        if within || usage.exceeded != Verdict::Deny {
-            *sum = after;
+        let stays = within || usage.exceeded != Verdict::Deny;
+        *sum = if stays { after } else { *sum - before };
+        if let (Some(action), true) = (action, stays) {
+            sums.own.insert((key, action), usage.amount);
         }
         within
     }

@@ -1,15 +1,18 @@
 //! Actions: taken in once, read with what belongs to them, moved by whoever holds their lock.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use chrono::{DateTime, Utc};
 use countersign_core::{
     action::State,
     approval::Request,
     config::Verdict,
     ids::{ActionId, ActionRef, ApprovalId, PermitId},
-    message::Failure,
+    message::{Decision, Failure},
 };
 use deadpool_postgres::Transaction;
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::Value;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -62,7 +65,7 @@ pub struct NewAction {
 }
 
 /// The approval request of an action.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ApprovalRecord {
     /// Its id.
     pub id: ApprovalId,
@@ -74,6 +77,16 @@ pub struct ApprovalRecord {
     pub request: Request,
     /// The groups to which it has escalated, as evidence says.
     pub escalated: Vec<String>,
+    /// By person, the keys that signed what they decided.
+    pub keys: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// A decision on the content as it is now.
+#[derive(Deserialize)]
+struct Vote {
+    reviewer: String,
+    decision: Decision,
+    kid: String,
 }
 
 /// How an action ended.
@@ -264,7 +277,21 @@ fn approval(row: &Row) -> Result<Option<ApprovalRecord>, StoreError> {
     let Some(id) = row.get::<_, Option<Uuid>>("approval").map(ApprovalId) else { return Ok(None) };
     let corrupt = |what: &str| StoreError::Corrupt(format!("the {what} of approval {id} cannot be read"));
     let digest: &[u8] = row.get("digest");
-    let votes = row.get::<_, Option<Value>>("votes").unwrap_or_else(|| json!({}));
+    let votes: Vec<Vote> = match row.get::<_, Option<Value>>("votes") {
+        Some(votes) => serde_json::from_value(votes).map_err(|_| corrupt("decisions"))?,
+        None => vec![],
+    };
+    let mut keys: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut last: BTreeMap<String, Decision> = BTreeMap::new();
+    for vote in votes {
+        // A person decides otherwise only where the key of what they decided before no longer counts.
+        let before = last.insert(vote.reviewer.clone(), vote.decision);
+        let kids = keys.entry(vote.reviewer).or_default();
+        if before.is_some_and(|before| before != vote.decision) {
+            kids.clear();
+        }
+        kids.insert(vote.kid);
+    }
     Ok(Some(ApprovalRecord {
         id,
         rule: row.get("approval_rule"),
@@ -275,9 +302,10 @@ fn approval(row: &Row) -> Result<Option<ApprovalRecord>, StoreError> {
             opened_at: row.get("opened_at"),
             expires_at: row.get("approval_expires_at"),
             state: word(row, "approval_state")?,
-            votes: serde_json::from_value(votes).map_err(|_| corrupt("decisions"))?,
+            votes: last,
         },
         escalated: row.get("escalated"),
+        keys,
     }))
 }
 

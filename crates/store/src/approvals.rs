@@ -67,6 +67,8 @@ pub struct DecisionRow {
     pub reviewer: String,
     /// What.
     pub decision: Decision,
+    /// The key that signed it.
+    pub kid: String,
     /// On which request.
     pub approval: ApprovalId,
     /// The id of the event that said so.
@@ -79,16 +81,16 @@ pub struct DecisionRow {
     pub decided_at: DateTime<Utc>,
 }
 
-/// Records decisions. The first one of a person on a content stands.
+/// Records decisions. The first one of a person and a key on a content stands.
 pub async fn decided(tx: &Transaction<'_>, rows: &[DecisionRow]) -> Result<(), StoreError> {
     if rows.is_empty() {
         return Ok(());
     }
     let statement = tx
         .prepare_cached(
-            "INSERT INTO decisions (action, digest, reviewer, decision, approval, event, reason_code, reason, decided_at)
-             SELECT * FROM UNNEST($1::uuid[], $2::bytea[], $3::text[], $4::text[], $5::uuid[], $6::text[], $7::text[],
-                                  $8::text[], $9::timestamptz[])
+            "INSERT INTO decisions (action, digest, reviewer, decision, kid, approval, event, reason_code, reason, decided_at)
+             SELECT * FROM UNNEST($1::uuid[], $2::bytea[], $3::text[], $4::text[], $5::text[], $6::uuid[],
+                                  $7::text[], $8::text[], $9::text[], $10::timestamptz[])
              ON CONFLICT DO NOTHING",
         )
         .await?;
@@ -96,6 +98,7 @@ pub async fn decided(tx: &Transaction<'_>, rows: &[DecisionRow]) -> Result<(), S
     let digests: Vec<&[u8]> = rows.iter().map(|row| row.digest.as_slice()).collect();
     let reviewers: Vec<&str> = rows.iter().map(|row| row.reviewer.as_str()).collect();
     let decisions: Vec<&str> = rows.iter().map(|row| row.decision.as_str()).collect();
+    let kids: Vec<&str> = rows.iter().map(|row| row.kid.as_str()).collect();
     let approvals: Vec<Uuid> = rows.iter().map(|row| row.approval.0).collect();
     let events: Vec<&str> = rows.iter().map(|row| row.event.as_str()).collect();
     let codes: Vec<Option<&str>> = rows.iter().map(|row| row.reason_code.as_deref()).collect();
@@ -103,7 +106,7 @@ pub async fn decided(tx: &Transaction<'_>, rows: &[DecisionRow]) -> Result<(), S
     let times: Vec<DateTime<Utc>> = rows.iter().map(|row| row.decided_at).collect();
     tx.execute(
         &statement,
-        &[&actions, &digests, &reviewers, &decisions, &approvals, &events, &codes, &reasons, &times],
+        &[&actions, &digests, &reviewers, &decisions, &kids, &approvals, &events, &codes, &reasons, &times],
     )
     .await?;
     Ok(())

@@ -72,7 +72,7 @@ pub async fn claim(tx: &Transaction<'_>, generation: i64, rows: &[Wanted]) -> Re
                     OR (u.repeatable AND a.state = 'executing' AND a.lease_until < clock_timestamp()
                         AND EXISTS (SELECT FROM permits q WHERE q.id = a.permit AND q.issued_at >= a.lease_until)))
                AND (a.expires_at IS NULL OR a.expires_at > clock_timestamp())
-             RETURNING a.id, a.fence, a.source, a.event_id, a.tool, p.content, p.salt, a.traceparent, false",
+             RETURNING a.id, a.fence, a.source, a.event_id, a.tool, p.content, COALESCE(p.content_salt, p.salt), a.traceparent, false",
         )
         .await?;
     let actions: Vec<Uuid> = rows.iter().map(|row| row.action.0).collect();
@@ -111,7 +111,7 @@ pub async fn explain(tx: &Transaction<'_>, actions: &[ActionId]) -> Result<Vec<U
 
 /// A claim whose lease ran out, locked.
 pub async fn interrupted(tx: &Transaction<'_>, action: ActionId) -> Result<Option<Claim>, StoreError> {
-    let sql = "SELECT a.id, a.fence, a.source, a.event_id, a.tool, p.content, p.salt, a.traceparent,
+    let sql = "SELECT a.id, a.fence, a.source, a.event_id, a.tool, p.content, COALESCE(p.content_salt, p.salt), a.traceparent,
                       coalesce(a.expires_at <= clock_timestamp(), false)
                FROM actions a JOIN payloads p ON p.action = a.id
                WHERE a.id = $1 AND a.state = 'executing' AND a.lease_until < clock_timestamp()

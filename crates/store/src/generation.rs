@@ -38,6 +38,11 @@ async fn lock(tx: &Transaction<'_>, sql: &str) -> Result<Active, StoreError> {
     Ok(Active { generation: row.get(0), config: row.get(1), now: row.get(2) })
 }
 
+/// The database's clock.
+pub async fn now(tx: &Transaction<'_>) -> Result<DateTime<Utc>, StoreError> {
+    Ok(tx.query_one(&tx.prepare_cached("SELECT clock_timestamp()").await?, &[]).await?.get(0))
+}
+
 /// The texts of a configuration.
 pub async fn sources(tx: &Transaction<'_>, config: i64) -> Result<Sources, StoreError> {
     let statement = tx.prepare_cached("SELECT policy, tools, directory FROM configs WHERE id = $1").await?;

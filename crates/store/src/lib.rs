@@ -20,6 +20,7 @@ pub mod permits;
 pub mod pool;
 pub mod quarantine;
 pub mod report;
+pub mod revocations;
 pub mod sampling;
 pub mod statements;
 pub mod sweeps;

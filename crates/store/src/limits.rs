@@ -12,15 +12,23 @@ use crate::StoreError;
 /// Whose sum it is: a rule's id and a key.
 pub type LimitKey = (String, String);
 
-/// Locks these sums until the transaction ends, in key order, and reads them: what every action that is pending, in
-/// doubt or done has added within the time. `but` are actions that are just being judged again.
+/// What has been added within the time.
+#[derive(Clone, Debug, Default)]
+pub struct Sums {
+    /// By every action that is pending, in doubt or done.
+    pub all: BTreeMap<LimitKey, Decimal>,
+    /// By one of them alone.
+    pub own: BTreeMap<(LimitKey, ActionId), Decimal>,
+}
+
+/// Locks these sums until the transaction ends, in key order, and reads them; those of `alone` also one by one.
 pub async fn sums(
     tx: &Transaction<'_>,
     keys: &BTreeMap<LimitKey, Duration>,
-    but: &[ActionId],
-) -> Result<BTreeMap<LimitKey, Decimal>, StoreError> {
+    alone: &[ActionId],
+) -> Result<Sums, StoreError> {
     if keys.is_empty() {
-        return Ok(BTreeMap::new());
+        return Ok(Sums::default());
     }
     let rules: Vec<&str> = keys.keys().map(|(rule, _)| rule.as_str()).collect();
     let names: Vec<&str> = keys.keys().map(|(_, key)| key.as_str()).collect();
@@ -32,23 +40,30 @@ pub async fn sums(
                ORDER BY k.rule COLLATE \"C\", k.key COLLATE \"C\" FOR UPDATE OF k";
     tx.query(&tx.prepare_cached(sql).await?, &[&rules, &names]).await?;
     // A statement of its own: it sees what was committed while the locks were waited for.
-    let sql = "SELECT u.rule, u.key, coalesce(sum(l.amount) FILTER (WHERE a.id IS NOT NULL), 0)::text
-               FROM UNNEST($1::text[], $2::text[], $3::float8[]) u (rule, key, within)
-               LEFT JOIN limit_uses l ON l.rule = u.rule AND l.key = u.key
-                 AND l.at > clock_timestamp() - make_interval(secs => u.within) AND l.action <> ALL($4)
-               LEFT JOIN actions a ON a.id = l.action
-                 AND a.state NOT IN ('denied', 'rejected', 'failed', 'expired', 'cancelled')
-               GROUP BY u.rule, u.key";
-    let but: Vec<Uuid> = but.iter().map(|id| id.0).collect();
-    let rows = tx.query(&tx.prepare_cached(sql).await?, &[&rules, &names, &within, &but]).await?;
-    rows.iter()
-        .map(|row| {
-            let sum: &str = row.get(2);
-            let sum =
-                sum.parse().map_err(|_| StoreError::Corrupt(format!("{sum:?} is no sum of a limit")))?;
-            Ok(((row.get(0), row.get(1)), sum))
-        })
-        .collect()
+    let sql = "WITH counted AS (
+                 SELECT l.rule, l.key, l.action, l.amount
+                 FROM UNNEST($1::text[], $2::text[], $3::float8[]) u (rule, key, within)
+                 JOIN limit_uses l ON l.rule = u.rule AND l.key = u.key
+                   AND l.at > clock_timestamp() - make_interval(secs => u.within)
+                 JOIN actions a ON a.id = l.action
+                   AND a.state NOT IN ('denied', 'rejected', 'failed', 'expired', 'cancelled'))
+               SELECT rule, key, NULL::uuid, sum(amount)::text FROM counted GROUP BY rule, key
+               UNION ALL
+               SELECT rule, key, action, amount::text FROM counted WHERE action = ANY($4)";
+    let alone: Vec<Uuid> = alone.iter().map(|id| id.0).collect();
+    let rows = tx.query(&tx.prepare_cached(sql).await?, &[&rules, &names, &within, &alone]).await?;
+    let all = keys.keys().map(|key| (key.clone(), Decimal::ZERO)).collect();
+    let mut sums = Sums { all, own: BTreeMap::new() };
+    for row in &rows {
+        let (key, amount): (LimitKey, &str) = ((row.get(0), row.get(1)), row.get(3));
+        let amount =
+            amount.parse().map_err(|_| StoreError::Corrupt(format!("{amount:?} is no sum of a limit")))?;
+        match row.get::<_, Option<Uuid>>(2) {
+            None => sums.all.insert(key, amount),
+            Some(action) => sums.own.insert((key, ActionId(action)), amount),
+        };
+    }
+    Ok(sums)
 }
 
 /// Notes what actions add. One that is judged again keeps its time.

@@ -45,15 +45,17 @@ pub async fn insert(tx: &Transaction<'_>, rows: &[Payload]) -> Result<(), StoreE
 }
 
 /// Binds an action to changed content: what was approved before no longer matches. `edited` are the canonical
-/// arguments that a reviewer put in place of the agent's, if one did.
+/// arguments that a reviewer put in place of the agent's, if one did; `salt` is that of `digest`.
 pub async fn replace_content(
     tx: &Transaction<'_>,
     action: ActionId,
     content: &[u8],
+    salt: &Salt,
     digest: &[u8; 32],
     edited: Option<&[u8]>,
 ) -> Result<(), StoreError> {
-    let sql = "UPDATE payloads SET content = $2, digest = $3, edited = $4 WHERE action = $1";
-    tx.execute(sql, &[&action.0, &content, &digest.as_slice(), &edited]).await?;
+    let sql =
+        "UPDATE payloads SET content = $2, content_salt = $3, digest = $4, edited = $5 WHERE action = $1";
+    tx.execute(sql, &[&action.0, &content, &salt.as_slice(), &digest.as_slice(), &edited]).await?;
     Ok(())
 }

@@ -17,6 +17,7 @@ use countersign_core::{
 use countersign_store::{actions::ActionRecord, audits::AuditRecord};
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
+use uuid::Uuid;
 
 fn raw(bytes: &[u8]) -> Option<Box<RawValue>> {
     serde_json::from_slice(bytes).ok()
@@ -100,8 +101,9 @@ pub fn approval_requests(record: &ActionRecord) -> Vec<Outgoing> {
         opened_at: request.opened_at,
         expires_at: request.expires_at,
     };
-    let (id, opened_at) = (approval.id.0, request.opened_at);
-    let event = CloudEvent::new(id, "/countersign", kind::APPROVAL_REQUESTED, opened_at, data);
+    // The same again has the same id; what asks otherwise, or of others, is another event.
+    let id = Uuid::new_v5(&approval.id.0, &serde_json::to_vec(&data).unwrap_or_default());
+    let event = CloudEvent::new(id, "/countersign", kind::APPROVAL_REQUESTED, request.opened_at, data);
     groups.into_iter().map(|group| Outgoing::event(APPROVALS, group, &event)).collect()
 }
 

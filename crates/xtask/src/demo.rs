@@ -72,7 +72,10 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
         system.start_all()?;
         let played = play(&system, &proposals, &labels).await;
         let shown = match played {
-            Ok(played) => show(&system, &tools, &played, &labels, args.report).await,
+            Ok(played) => {
+                let promised = args.actions.is_none().then(|| example.promises());
+                show(&system, &tools, &played, &labels, promised.unwrap_or_default(), args.report).await
+            }
             Err(error) => Err(error.context(logs(&system))),
         };
         system.stop().await?;
@@ -142,6 +145,7 @@ async fn show(
     tools: &ToolService,
     played: &Played,
     labels: &Labels,
+    promised: &[&str],
     file: Option<PathBuf>,
 ) -> anyhow::Result<()> {
     let store = system.store()?;
@@ -154,7 +158,10 @@ async fn show(
     println!("{}", summary(&list));
     for (title, condition) in LIVES {
         let sql = format!("SELECT a.id FROM actions a WHERE {condition} ORDER BY a.id LIMIT 1");
-        let Some(row) = tx.query_opt(&sql, &[]).await? else { continue };
+        let Some(row) = tx.query_opt(&sql, &[]).await? else {
+            ensure!(!promised.contains(&title), "no action was {title}");
+            continue;
+        };
         let id = ActionId(row.get(0));
         if let Some(action) = list.iter().find(|action| action.id == id) {
             println!("{title}:\n{}", actions::text(&actions::timeline(&tx, action).await?));
@@ -184,7 +191,7 @@ async fn show(
 const EXECUTED: [&str; 3] = ["succeeded", "failed", "in_doubt"];
 
 /// Whose timelines are worth a look, as conditions on `actions a`.
-const LIVES: [(&str, &str); 6] = [
+const LIVES: [(&str, &str); 7] = [
     ("approved", "a.state = 'succeeded' AND cardinality(a.approvers) = 1"),
     ("approved by a quorum", "a.state = 'succeeded' AND cardinality(a.approvers) > 1"),
     (
@@ -192,6 +199,7 @@ const LIVES: [(&str, &str); 6] = [
         "EXISTS (SELECT FROM decisions d WHERE d.action = a.id AND d.decision = 'edit')",
     ),
     ("escalated", "EXISTS (SELECT FROM evidence e WHERE e.action = a.id AND e.kind = 'approval.escalated')"),
+    ("caught splitting", "a.state = 'rejected' AND EXISTS (SELECT FROM limit_uses u WHERE u.action = a.id)"),
     ("rejected", "a.state = 'rejected'"),
     (
         "executed at once and audited",

@@ -1,12 +1,12 @@
 //! What waits for a human, and which decisions count.
 
+use std::collections::BTreeMap;
+
 use anyhow::ensure;
 use countersign_core::{action::Outcome, message::Decision};
-use countersign_testkit::clients::proposal;
-use countersign_tests::{Gate, expect};
+use countersign_testkit::clients::{Agent, decision, proposal};
+use countersign_tests::{Gate, answer, expect};
 use serde_json::json;
-
-use crate::governance::folder;
 
 #[tokio::test]
 async fn an_approved_action_is_executed_and_a_rejected_one_is_not() -> anyhow::Result<()> {
@@ -78,19 +78,55 @@ async fn an_expired_approval_never_executes_even_if_the_decision_is_on_its_way()
 }
 
 #[tokio::test]
+async fn a_decision_that_waits_while_the_router_is_down_outlives_neither_its_deadline_nor_a_new_policy()
+-> anyhow::Result<()> {
+    let mut gate = Gate::start().await?;
+    let mut agent = gate.agent("one").await?;
+    let mut requests = gate.requests("sam", "approvers").await?;
+    let mut asked = Vec::new();
+    for (id, tool) in [("big", "move_money"), ("soon", "soon")] {
+        agent.propose(id, tool, json!({"amount": "500"})).await?;
+        asked.push(decision(&requests.next().await?, Decision::Approve, None));
+    }
+    gate.system.kill("router")?;
+    gate.reviewer("sam").await?.says(&asked).await?;
+    gate.apply(LARGE_ASKS, LARGE_IS_DENIED).await?;
+    gate.reaches("SELECT count(*) FROM approvals WHERE expires_at < now()", 1).await?;
+    gate.system.start("router", "router")?;
+    let ended = BTreeMap::from([ended(&mut agent).await?, ended(&mut agent).await?]);
+    ensure!(ended["big"] == Outcome::Denied && ended["soon"] == Outcome::Expired, "{ended:?}");
+    // Whoever came first, the decision or the sweep: the deadline and the policy win.
+    let refused = "SELECT count(*) FROM evidence WHERE kind = 'decision.refused' AND action IS NOT NULL
+                   AND body->>'code' IN ('expired', 'denied_by_policy', 'not_open')";
+    gate.reaches(refused, 2).await?;
+    ensure!(gate.tools.calls() == 0);
+    gate.close().await
+}
+
+async fn ended(agent: &mut Agent) -> anyhow::Result<(String, Outcome)> {
+    let data = answer(agent).await?;
+    Ok((data.action.id, data.outcome))
+}
+
+const LARGE_ASKS: &str = "    verdict: require_approval
+    group: approvers
+    expires_after: 10m
+    audit: {rate: 0.1, group: auditors}
+  - id: soon";
+
+const LARGE_IS_DENIED: &str = "    verdict: deny
+    reason: no more
+    audit: {rate: 0.1, group: auditors}
+  - id: soon";
+
+#[tokio::test]
 async fn a_policy_that_now_denies_ends_what_waits_without_anybodys_decision() -> anyhow::Result<()> {
     let gate = Gate::start().await?;
     let mut agent = gate.agent("one").await?;
     let mut requests = gate.requests("sam", "approvers").await?;
     agent.propose("big", "move_money", json!({"amount": "500"})).await?;
     let asked = requests.next().await?;
-    let denies = folder(
-        "    verdict: require_approval\n    group: approvers\n    expires_after: 10m\n    audit: {rate: 0.1, group: auditors}\n  - id: soon",
-        "    verdict: deny\n    reason: no more\n    audit: {rate: 0.1, group: auditors}\n  - id: soon",
-    )?;
-    let path = denies.path().display().to_string();
-    let (said, done) = gate.cli(&["apply", &path, "--operator", "olga"]).await?;
-    ensure!(done, "{said}");
+    gate.apply(LARGE_ASKS, LARGE_IS_DENIED).await?;
     let outcome = expect(&mut agent, "big", Outcome::Denied).await?;
     ensure!(outcome.error.is_some_and(|error| error.code == "policy" && error.message == "no more"));
     gate.reviewer("sam").await?.decides(&asked, Decision::Approve, None).await?;

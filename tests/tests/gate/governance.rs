@@ -3,7 +3,7 @@
 use anyhow::ensure;
 use countersign_core::action::Outcome;
 use countersign_testkit::{clients::proposal, tools::Slow, wait::eventually};
-use countersign_tests::{Gate, LIMIT, answer, config, expect, willing};
+use countersign_tests::{Gate, LIMIT, answer, config, expect, folder, willing};
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -38,18 +38,6 @@ async fn no_claim_starts_after_a_hold_has_returned_and_everything_goes_on_after_
     }
     ensure!(gate.tools.effects().len() == ACTIONS);
     gate.close().await
-}
-
-/// A copy of the suites' folder with one text replaced in its policy.
-pub(crate) fn folder(from: &str, to: &str) -> anyhow::Result<tempfile::TempDir> {
-    let (dir, mut found) = (tempfile::tempdir()?, false);
-    for name in ["countersign.toml", "policy.yaml", "tools.yaml", "directory.yaml"] {
-        let text = std::fs::read_to_string(config().join(name))?;
-        found |= text.contains(from);
-        std::fs::write(dir.path().join(name), text.replace(from, to))?;
-    }
-    ensure!(found, "{from:?} is in no file");
-    Ok(dir)
 }
 
 #[tokio::test]

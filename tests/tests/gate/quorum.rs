@@ -14,8 +14,6 @@ use countersign_testkit::{
 use countersign_tests::{Gate, LIMIT, Requests, answer, config, expect};
 use serde_json::{Value, json};
 
-use crate::governance::folder;
-
 /// A decision without a reason.
 fn plain(asked: &ApprovalRequest, decided: Decision) -> DecisionData {
     DecisionData { reason_code: None, ..decision(asked, decided, None) }
@@ -55,7 +53,8 @@ impl Payments {
 
     async fn refused(&self, code: &str) -> anyhow::Result<()> {
         let sql = format!(
-            "SELECT count(*) FROM evidence WHERE kind = 'decision.refused' AND body->>'code' = '{code}'"
+            "SELECT count(*) FROM evidence
+             WHERE kind = 'decision.refused' AND body->>'code' = '{code}' AND action IS NOT NULL"
         );
         self.gate.reaches(&sql, 1).await?;
         let executed = self.gate.count("SELECT count(*) FROM actions WHERE started_at IS NOT NULL").await?;
@@ -135,10 +134,7 @@ async fn who_asks_is_served_or_made_the_rules_does_not_decide() -> anyhow::Resul
     let asked = payments.requests.next().await?;
     payments.approves("tom", &asked).await?;
     payments.refused("requester").await?;
-    let by_rob = folder("version: \"test-1\"", "version: \"test-2\"\nauthor: rob")?;
-    let path = by_rob.path().display().to_string();
-    let (said, done) = payments.gate.cli(&["apply", &path, "--operator", "olga"]).await?;
-    ensure!(done, "{said}");
+    payments.gate.apply("version: \"test-1\"", "version: \"test-2\"\nauthor: rob").await?;
     payments.approves("rob", &asked).await?;
     payments.refused("policy_author").await?;
     payments.gate.close().await
@@ -165,6 +161,34 @@ async fn an_edit_is_asked_about_anew_and_only_the_editor_has_approved_it() -> an
     let outcome = expect(&mut payments.agent, "p-1", Outcome::Succeeded).await?;
     ensure!(outcome.result.is_some_and(|result| result.get().contains("\"300\"")));
     ensure!(payments.gate.tools.effects()[0].arguments == json!({"amount": "300", "to": "x"}));
+    payments.gate.close().await
+}
+
+#[tokio::test]
+async fn what_is_edited_back_is_not_what_was_approved_before() -> anyhow::Result<()> {
+    let mut payments = Payments::start().await?;
+    let first = payments.pay("p-1", "500").await?;
+    payments.approves("tara", &first).await?;
+    payments.recorded(1).await?;
+    let edit = |asked: &ApprovalRequest, amount: &str| {
+        let arguments = Some(json!({"amount": amount}));
+        DecisionData { arguments, ..plain(asked, Decision::Edit) }
+    };
+    payments.says("tom", edit(&first, "300")).await?;
+    let second = payments.requests.next().await?;
+    payments.says("rob", edit(&second, "500")).await?;
+    let third = payments.requests.next().await?;
+    ensure!(third.action.arguments.get() == first.action.arguments.get() && third.digest != first.digest);
+    ensure!(third.approvers == ["rob"], "{:?}", third.approvers);
+    // An edit beyond the editor's own authority leaves everything as it was.
+    payments.says("tara", edit(&third, "60000")).await?;
+    payments.refused("beyond_authority").await?;
+    ensure!(payments.gate.count("SELECT count(*) FROM approvals WHERE state = 'open'").await? == 1);
+    for who in ["tara", "tom"] {
+        payments.approves(who, &third).await?;
+    }
+    let outcome = expect(&mut payments.agent, "p-1", Outcome::Succeeded).await?;
+    ensure!(outcome.result.is_some_and(|result| result.get().contains("\"500\"")));
     payments.gate.close().await
 }
 
@@ -218,10 +242,10 @@ async fn a_new_policy_asks_those_of_both_and_keeps_what_was_approved() -> anyhow
     }
     payments.recorded(2).await?;
     // The new policy asks the leads, and nobody else.
-    let other = folder("require: [{group: treasury, count: 2}, {group: risk}]", "require: [{group: leads}]")?;
-    let path = other.path().display().to_string();
-    let (said, done) = payments.gate.cli(&["apply", &path, "--operator", "olga"]).await?;
-    ensure!(done, "{said}");
+    payments
+        .gate
+        .apply("require: [{group: treasury, count: 2}, {group: risk}]", "require: [{group: leads}]")
+        .await?;
     payments.approves("rob", &asked).await?;
     payments.recorded(3).await?;
     ensure!(payments.gate.tools.calls() == 0, "the leads have not been asked");

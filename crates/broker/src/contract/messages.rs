@@ -27,7 +27,7 @@ pub(super) fn all() -> (Map<String, Value>, Map<String, Value>) {
     all.event::<CancelData>(
         "actionCancelled",
         kind::CANCELLED,
-        &[Subject::Withdrawal, Subject::Message],
+        &[Subject::Cancellation, Subject::Message],
         "An agent withdraws an action: before its proposal arrives, while it waits, until it is claimed.",
     );
     all.event::<OutcomeData>(

@@ -50,6 +50,9 @@ fn one() -> u32 {
 pub(super) struct RawEscalation {
     after: Option<Spanned<String>>,
     also: Spanned<String>,
+    /// The required group for which it then counts; may be left out where there is only one.
+    #[serde(rename = "for")]
+    stands_for: Option<Spanned<String>>,
 }
 
 /// What happens when nobody has decided in time.
@@ -91,7 +94,8 @@ impl Reader {
         };
         let period = self.problems.duration("expires_after", &expires_after, LEAST_EXPIRY, MOST_EXPIRY);
         let on_expiry = raw.on_expiry.as_ref().map_or(OnExpiry::Reject, |given| given.value);
-        let escalate = self.escalate(at, raw.escalate, on_expiry, period);
+        let required = require.as_deref().unwrap_or_default();
+        let escalate = self.escalate(at, raw.escalate, required, on_expiry, period);
         let spec = ApprovalSpec {
             reject_after: raw.reject_after.as_ref().map_or(1, |given| self.people(given)),
             expires_after: match on_expiry {
@@ -161,6 +165,7 @@ impl Reader {
         &mut self,
         at: u64,
         raw: Option<Spanned<Vec<RawEscalation>>>,
+        required: &[Requirement],
         on_expiry: OnExpiry,
         period: Duration,
     ) -> Vec<Escalation> {
@@ -184,9 +189,33 @@ impl Reader {
                 self.problems.add(line(&step.also), "the step is out of order", help);
             }
             self.references.approving(&step.also, 1);
-            steps.push(Escalation { after: after.as_secs(), also: step.also.value });
+            let stands_for = self.stands_for(&step, required);
+            steps.push(Escalation { after: after.as_secs(), also: step.also.value, stands_for });
         }
         steps
+    }
+
+    /// The one required group whose places a step's group may fill.
+    fn stands_for(&mut self, step: &RawEscalation, required: &[Requirement]) -> String {
+        let at = step.stands_for.as_ref().unwrap_or(&step.also);
+        match (&step.stands_for, required) {
+            (None, [one]) => return one.group.clone(),
+            (None, []) => {}
+            (None, _) => self.problems.add(
+                line(at),
+                format!("for which of the required groups does {:?} count?", step.also.value),
+                "add for: with that group: an escalation never joins two groups into one",
+            ),
+            (Some(group), _) if required.iter().any(|one| one.group == group.value) => {
+                return group.value.clone();
+            }
+            (Some(group), _) => self.problems.add(
+                line(at),
+                format!("the rule does not require {:?}", group.value),
+                "name a group of its require:",
+            ),
+        }
+        String::new()
     }
 
     fn decisions(&mut self, raw: Option<Spanned<Vec<Decision>>>) -> Vec<Decision> {

@@ -78,12 +78,17 @@ pub enum KeyRefusal {
 }
 
 impl PublicKey {
+    /// Whether it has been taken back by `now`.
+    pub fn is_revoked(&self, now: DateTime<Utc>) -> bool {
+        self.revoked_at.is_some_and(|revoked| revoked <= now)
+    }
+
     /// Whether what the key signs counts at `now`.
     ///
     /// # Errors
     /// Why not.
     pub fn counts_at(&self, now: DateTime<Utc>) -> Result<(), KeyRefusal> {
-        if self.revoked_at.is_some_and(|revoked| revoked <= now) {
+        if self.is_revoked(now) {
             return Err(KeyRefusal::Revoked);
         }
         let valid = self.from.is_none_or(|from| from <= now) && self.until.is_none_or(|until| now < until);
@@ -269,6 +274,18 @@ impl Directory {
     pub fn signers(&self) -> impl Iterator<Item = &str> {
         let people = self.reviewers.iter().chain(&self.auditors).map(|member| member.id.as_str());
         people.chain(self.apps.iter().map(|app| app.id.as_str()))
+    }
+
+    /// The keys that may sign for a reviewer: their own, and those of the apps that speak for them.
+    pub fn keys_for<'d>(&'d self, reviewer: &'d Member) -> impl Iterator<Item = &'d PublicKey> {
+        let apps = self.apps.iter().filter(|app| app.reviewers.contains(&reviewer.id));
+        reviewer.public_keys.iter().chain(apps.flat_map(|app| &app.public_keys))
+    }
+
+    /// Every registered key.
+    pub fn keys(&self) -> impl Iterator<Item = &PublicKey> {
+        let people = self.reviewers.iter().chain(&self.auditors).flat_map(|member| &member.public_keys);
+        people.chain(self.apps.iter().flat_map(|app| &app.public_keys))
     }
 
     /// Everybody who can send decisions: reviewers with a user of their own, and apps.

@@ -62,7 +62,17 @@ fn the_payments_example_checks_and_its_cases_pass() {
         tools: example("tools.yaml").replace("${PAYMENTS_TOOLS_URL}", "http://127.0.0.1:8900"),
         directory: example("directory.yaml"),
     };
-    let results = run_cases(&parse(&sources), &example("policy_test.yaml"));
+    let configuration = parse(&sources);
+    let transfer = |amount: &str| json!({"tool": "transfer", "arguments": {"payee": "p", "amount": amount}});
+    let reversal = json!({"tool": "reverse_transfer", "arguments": {"transfer_id": "transfer-1"}});
+    let may = |reviewer: &str, action: &serde_json::Value| {
+        let tool = configuration.tools.get(action["tool"].as_str().unwrap()).unwrap();
+        let facts = Facts { action, agent: &json!({}), tool, now: chrono::DateTime::UNIX_EPOCH };
+        configuration.directory.reviewer(reviewer).unwrap().within_authority(&facts).is_ok()
+    };
+    assert!(may("tara", &transfer("50000")) && !may("tara", &transfer("50000.01")));
+    assert!(may("tess", &transfer("250000")) && may("tara", &reversal));
+    let results = run_cases(&configuration, &example("policy_test.yaml"));
     let results = results.unwrap_or_else(|problems| panic!("{}", lines(&problems)));
     assert!(results.len() >= 5 && results.iter().all(|result| result.passed), "{results:#?}");
 }

@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::{
-    digest::Salt,
+    digest::{Salt, tagged},
     ids::ApprovalId,
     json::parse_strict,
     message::{Decision, DecisionData},
@@ -90,6 +90,11 @@ pub fn disclosure_digest(disclosure: &str) -> String {
     BASE64.encode(Sha256::digest(disclosure))
 }
 
+/// The digest by which evidence refers to a statement.
+pub fn statement_digest(jws: &str) -> String {
+    tagged(&Sha256::digest(jws))
+}
+
 fn disclose(salt: &Salt, value: &Value) -> String {
     BASE64.encode(json!([BASE64.encode(salt), value]).to_string())
 }
@@ -100,6 +105,9 @@ pub struct Signer {
     reviewer: String,
     key: SigningKey,
 }
+
+/// The first second of the year 10000.
+const LAST: i64 = 253_402_300_800;
 
 /// A statement could not be signed.
 #[derive(Debug, thiserror::Error)]
@@ -206,7 +214,12 @@ impl Received {
             )));
         }
         let signed_at = DateTime::from_timestamp(statement.iat, 0)
-            .ok_or_else(|| Unreadable("`iat` must be seconds since 1970".into()))?;
+            .filter(|at| (0..LAST).contains(&at.timestamp()))
+            .ok_or_else(|| Unreadable("`iat` must be seconds since 1970, before the year 10000".into()))?;
+        let coded = statement.decisions.iter().filter_map(|decision| decision.reason_code.as_ref());
+        if coded.into_iter().any(|code| !plain(code)) {
+            return Err(Unreadable("`reason_code` must be one of the request's".into()));
+        }
         let disclosures = Disclosures::of(&signed.disclosures);
         let (mut disclosed, mut used) = (true, BTreeSet::new());
         let mut value = |digest: Option<&String>| {

@@ -18,7 +18,8 @@ pub(super) fn messages(sender: &str, answers: &[ApprovalAnswer], now: DateTime<U
     let message = |(index, answer): (usize, &ApprovalAnswer)| {
         let id = match &answer.event {
             Some(event) => {
-                let name = format!("{kind}:{sender}:{event}:{index}", kind = kind::APPROVAL_ANSWERED);
+                let said = serde_json::to_string(answer).unwrap_or_default();
+                let name = format!("{kind}:{sender}:{event}:{index}:{said}", kind = kind::APPROVAL_ANSWERED);
                 Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes())
             }
             None => Outgoing::fresh_id(),

@@ -2,7 +2,7 @@
 
 use countersign_core::{
     action::State,
-    approval::{ApprovalSpec, RequestEvent, RequestState},
+    approval::{ApprovalSpec, Request, RequestEvent, RequestState},
     config::Member,
     digest::{tagged, untagged},
     message::{Decision, DecisionData, Failure},
@@ -20,7 +20,6 @@ use crate::{
     again,
     change::Changes,
     entitled::Bench,
-    escalation,
     judge::{Court, Judged},
     tally::Tally,
 };
@@ -33,6 +32,8 @@ pub(super) struct Said<'a> {
     pub(super) decision: &'a DecisionData,
     pub(super) reviewer: &'a Member,
     pub(super) event: &'a str,
+    /// The key that signed it.
+    pub(super) kid: &'a str,
     /// What an edit then adds to limits.
     pub(super) tally: &'a Tally,
 }
@@ -52,38 +53,39 @@ pub(super) fn apply(
     said: &Said<'_>,
 ) -> Result<Applied, Complaint> {
     let decision = said.decision;
-    escalation::note(changes, record, court.now);
     let approval = about(record, decision)?;
-    if repeated(approval, said) {
-        return Ok(Applied::Before);
-    }
     if record.ruling.state != State::PendingApproval {
-        return Err((Code::NotOpen, format!("the action is {}", record.ruling.state)));
+        return match repeated(&approval.request, said) {
+            true => Ok(Applied::Before),
+            false => Err((Code::NotOpen, format!("the action is {}", record.ruling.state))),
+        };
     }
-    look_again(court, changes, record)?;
+    look_again(court, changes, record, said.tally)?;
     let proposal = again::proposal_of(court, record).map_err(|refusal| (refusal.code, refusal.message))?;
     let tools = &court.governed.configuration.tools;
     let tool = tools.get(&proposal.tool).ok_or((Code::UnknownTool, "the tool is gone".to_owned()))?;
     let agent = record.agent.clone();
     let bench = Bench::new(court, &agent, &proposal, tool);
-    let request = about(record, decision)?.request.clone();
-    bench.may(said.reviewer, &request)?;
-    reasons(decision, &request.spec)?;
+    let approval = about(record, decision)?;
+    bench.may(said.reviewer, &approval.request)?;
+    reasons(decision, &approval.request.spec)?;
+    let repeated = repeated(&approval.request, said);
+    let voted = vote(court, approval, said, &bench)?;
     let edited = match decision.decision {
-        Decision::Edit => {
-            let counting = Court { tally: Some(said.tally), ..*court };
-            Some(edited(&counting, record, decision)?)
-        }
+        Decision::Edit => Some(edited(court, record, said, tool)?),
         _ => None,
     };
-    let state = vote(court, changes, record, said, &bench)?;
+    let state = voted.request.state;
+    record_vote(court, changes, record, said, voted);
     match (state, edited) {
         (RequestState::Approved, _) => approve(court, changes, record)?,
         (RequestState::Rejected, _) => reject(court, changes, record, decision)?,
-        (RequestState::Closed, Some(edited)) => edit(court, changes, record, said, edited)?,
+        (RequestState::Closed, Some(edited)) => edit(court, changes, record, said, edited),
         _ => {}
     }
-    Ok(Applied::Now)
+    // The same again changes nothing, unless what was missing then is there now.
+    let same = repeated && record.ruling.state == State::PendingApproval;
+    Ok(if same { Applied::Before } else { Applied::Now })
 }
 
 /// The request that a decision is about.
@@ -92,20 +94,28 @@ fn about<'r>(record: &'r ActionRecord, decision: &DecisionData) -> Result<&'r Ap
     named.ok_or_else(|| (Code::Superseded, "another request has taken this one's place".into()))
 }
 
-/// The same decision by the same person again: a redelivery, or an app that was not sure.
-fn repeated(approval: &ApprovalRecord, said: &Said<'_>) -> bool {
-    approval.request.votes.get(&said.reviewer.id) == Some(&said.decision.decision)
-        && tagged(&approval.request.digest) == said.decision.digest
+/// The same decision by the same person again.
+fn repeated(request: &Request, said: &Said<'_>) -> bool {
+    request.votes.get(&said.reviewer.id) == Some(&said.decision.decision)
+        && tagged(&request.digest) == said.decision.digest
 }
 
 /// Judges the action under the generation in force before anybody decides it: policy may have ended it, or ask more.
-fn look_again(court: &Court<'_>, changes: &mut Changes, record: &mut ActionRecord) -> Result<(), Complaint> {
-    let judged = again::judge(court, record).map_err(|error| (Code::Illegal, error.to_string()))?;
+fn look_again(
+    court: &Court<'_>,
+    changes: &mut Changes,
+    record: &mut ActionRecord,
+    tally: &Tally,
+) -> Result<(), Complaint> {
+    // Under the policy that has counted it, it has its place in the limits already.
+    let new = record.ruling.generation != court.governed.generation;
+    let court = Court { tally: new.then_some(tally), ..*court };
+    let judged = again::judge(&court, record).map_err(|error| (Code::Illegal, error.to_string()))?;
     let same = again::same_content(&judged, record);
     let code = match judged.ruling.state {
         State::PendingApproval if same => {
-            if judged.ruling.generation != record.ruling.generation {
-                again::apply(changes, court, record, judged);
+            if new {
+                again::apply(changes, &court, record, judged);
             }
             return Ok(());
         }
@@ -113,7 +123,7 @@ fn look_again(court: &Court<'_>, changes: &mut Changes, record: &mut ActionRecor
         State::Denied => Code::DeniedByPolicy,
         _ => Code::Changed,
     };
-    again::apply(changes, court, record, judged);
+    again::apply(changes, &court, record, judged);
     let why = format!("judged again when the decision came, the action is {}", record.ruling.state);
     Err((code, why))
 }
@@ -124,11 +134,8 @@ fn reasons(decision: &DecisionData, spec: &ApprovalSpec) -> Result<(), Complaint
         return Err((Code::ReasonTooLong, format!("a reason has at most {REASON_MAX} bytes")));
     }
     match (decision.decision, &decision.reason_code) {
-        (Decision::Reject, Some(code))
-            if !spec.reason_codes.is_empty() && !spec.reason_codes.contains(code) =>
-        {
-            let why = format!("reason_code must be one of {}", spec.reason_codes.join(", "));
-            Err((Code::ReasonUnknown, why))
+        (_, Some(code)) if !spec.reason_codes.contains(code) => {
+            Err((Code::ReasonUnknown, "reason_code is none of the request's reason_codes".into()))
         }
         (Decision::Reject, None) if !spec.reason_codes.is_empty() => {
             let why = format!("a rejection needs a reason_code: one of {}", spec.reason_codes.join(", "));
@@ -146,44 +153,57 @@ fn reasons(decision: &DecisionData, spec: &ApprovalSpec) -> Result<(), Complaint
     }
 }
 
-/// Records the vote and says where the request stands then.
+/// The request with the vote. What a revoked key has signed for the same person binds them no longer.
 fn vote(
+    court: &Court<'_>,
+    approval: &ApprovalRecord,
+    said: &Said<'_>,
+    bench: &Bench<'_>,
+) -> Result<ApprovalRecord, Complaint> {
+    let decision = said.decision;
+    let digest =
+        untagged(&decision.digest).ok_or_else(|| (Code::DigestMismatch, "the digest is none".to_owned()))?;
+    let mut voted = approval.clone();
+    let reviewer = said.reviewer.id.clone();
+    if voted.keys.get(&reviewer).is_some_and(|kids| !bench.holds(said.reviewer, kids)) {
+        voted.request.votes.remove(&reviewer);
+        voted.keys.remove(&reviewer);
+    }
+    voted.keys.entry(reviewer.clone()).or_default().insert(said.kid.into());
+    let spec = voted.request.spec.clone();
+    let event = RequestEvent::Decided { reviewer, decision: decision.decision, digest };
+    voted
+        .request
+        .apply(event, court.now, &bench.counting(&spec, &voted.keys))
+        .map_err(|refused| (refused.code(), refused.to_string()))?;
+    Ok(voted)
+}
+
+/// Writes a vote, and where the request stands with it.
+fn record_vote(
     court: &Court<'_>,
     changes: &mut Changes,
     record: &mut ActionRecord,
     said: &Said<'_>,
-    bench: &Bench<'_>,
-) -> Result<RequestState, Complaint> {
+    voted: ApprovalRecord,
+) {
     let decision = said.decision;
-    let shown =
-        untagged(&decision.digest).ok_or_else(|| (Code::DigestMismatch, "the digest is none".to_owned()))?;
-    let Some(approval) = &mut record.approval else { return Ok(RequestState::Closed) };
-    let spec = approval.request.spec.clone();
-    let event = RequestEvent::Decided {
-        reviewer: said.reviewer.id.clone(),
-        decision: decision.decision,
-        digest: shown,
-    };
-    let state = approval
-        .request
-        .apply(event, court.now, &bench.counting(&spec))
-        .map_err(|refused| (refused.code(), refused.to_string()))?;
     changes.decisions.push(DecisionRow {
         action: record.id,
-        digest: shown.to_vec(),
+        digest: voted.request.digest.to_vec(),
         reviewer: said.reviewer.id.clone(),
         decision: decision.decision,
-        approval: approval.id,
+        kid: said.kid.into(),
+        approval: voted.id,
         event: said.event.into(),
         reason_code: decision.reason_code.clone(),
         reason: decision.reason.as_ref().map(|reason| reason.replace('\0', "\u{fffd}")),
         decided_at: court.now,
     });
-    if state != RequestState::Open {
-        let (approval, request) = (approval.clone(), approval.request.clone());
-        changes.request(again::row(record, &approval, &request));
+    if voted.request.state != RequestState::Open {
+        changes.request(again::row(record, &voted, &voted.request));
     }
-    Ok(state)
+    record.approval = Some(voted);
 }
 
 fn approve(court: &Court<'_>, changes: &mut Changes, record: &mut ActionRecord) -> Result<(), Complaint> {

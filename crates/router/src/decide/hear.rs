@@ -19,6 +19,13 @@ use crate::author;
 /// How far a signer's clock may be ahead of the database's.
 const AHEAD: TimeDelta = TimeDelta::minutes(1);
 
+/// The longest id of an event, in bytes.
+const ID_MAX: usize = 256;
+
+fn plain(text: &str) -> bool {
+    (1..=ID_MAX).contains(&text.len()) && !text.chars().any(char::is_control)
+}
+
 /// A message that says what is to be decided, whoever it is that says so.
 pub(super) struct Heard<'a> {
     pub(super) sender: Sender<'a>,
@@ -69,6 +76,10 @@ pub(super) fn hear<'a>(
         let why = format!("the type is {:?}; send {:?}", event.kind, kind::APPROVAL_DECIDED);
         return Err(unreadable(Some(&event.id), Code::UnknownType, why));
     }
+    if !plain(&event.id) {
+        let why = format!("`id` must have 1 to {ID_MAX} bytes and no control characters");
+        return Err(unreadable(None, Code::InvalidDecision, why));
+    }
     if event.data.get("jws").is_none()
         && let Ok(decision) = serde_json::from_value::<DecisionData>(event.data.clone())
     {
@@ -80,6 +91,11 @@ pub(super) fn hear<'a>(
         .map_err(|error| error.to_string())
         .and_then(|signed| Received::read(&signed).map_err(|error| error.to_string()))
         .map_err(|why| unreadable(Some(&event.id), Code::InvalidDecision, why))?;
+    let given = received.decisions.len();
+    if given == 0 {
+        let why = format!("a statement has 1 to {DECISIONS_MAX} decisions");
+        return Err(unreadable(Some(&event.id), Code::DecisionCount, why));
+    }
     let decisions: Vec<DecisionData> = received.decisions.iter().take(DECISIONS_MAX).cloned().collect();
     let vouched = vouch(received, sender, directory, &event.id);
     Ok(Heard { sender, event: event.id, decisions, vouched })
@@ -106,7 +122,7 @@ fn vouch<'a>(
     if !received.verify(&key.key) {
         return Err((Code::SignatureInvalid, "the key has not signed these bytes".into()));
     }
-    if !(1..=DECISIONS_MAX).contains(&received.decisions.len()) {
+    if received.decisions.len() > DECISIONS_MAX {
         let why = format!("{} decisions; a statement has 1 to {DECISIONS_MAX}", received.decisions.len());
         return Err((Code::DecisionCount, why));
     }

@@ -19,6 +19,7 @@ use countersign_core::{
     ids::{ActionId, ApprovalId},
     message::{ApprovalAnswer, DecisionData, DecisionResult},
     refusal::{Code, Complaint},
+    signed::statement_digest,
 };
 use countersign_store::{
     StoreError, Transaction,
@@ -35,7 +36,7 @@ use self::{
     apply::{Applied, Said, apply},
     hear::{Heard, Vouched, hear},
 };
-use crate::{Router, change::Changes, follow, judge::Court, tally::Tally};
+use crate::{Router, change::Changes, escalation, follow, judge::Court, tally::Tally};
 
 /// Applies decisions.
 pub(crate) struct Decisions {
@@ -112,13 +113,14 @@ pub(crate) async fn decide(
     actions::lock(tx, &ids).await?;
     let records: HashMap<ActionId, ActionRecord> =
         actions::load(tx, &ids, true).await?.into_iter().map(|record| (record.id, record)).collect();
-    // The clock is read after the locks: waiting for them counts against the deadline.
-    let now = records.values().map(|record| record.now).max().unwrap_or(active.now);
-    let court = Court { governed: &governed, limits, now, tally: None };
     let said: Vec<&DecisionData> = heard.iter().flat_map(|one| &one.decisions).collect();
-    let (edited, proposals): (Vec<_>, Vec<_>) =
-        edit::proposals(&court, &said, &about, &records).into_iter().unzip();
-    let tally = Tally::of(tx, &court, proposals.iter(), &edited).await?;
+    let court = Court { governed: &governed, limits, now: active.now, tally: None };
+    let tally = match governed.configuration.policy.has_limits() {
+        true => Tally::of(tx, &court, edit::proposals(&court, &said, &about, &records).iter(), &ids).await?,
+        false => Tally::default(),
+    };
+    // The clock is read after the locks: waiting for them counts against the deadline.
+    let court = Court { now: generation::now(tx).await?, ..court };
     let mut hearing = Hearing {
         router,
         court: &court,
@@ -131,7 +133,7 @@ pub(crate) async fn decide(
     let mut rows = Vec::with_capacity(heard.len());
     for one in heard {
         let (sender, answers, row) = hearing.message(one);
-        decided.answers.extend(answer::messages(sender.id(), &answers, now));
+        decided.answers.extend(answer::messages(sender.id(), &answers, court.now));
         rows.extend(row.map(|row| Statement { answers, ..row }));
     }
     tokio::try_join!(hearing.changes.write(tx), statements::insert(tx, &rows))?;
@@ -218,7 +220,12 @@ impl<'a> Hearing<'a> {
             (Ok(vouched), Some(record)) => {
                 let (reviewer, event) = (vouched.reviewer, heard.event.as_str());
                 let before = standing(record);
-                let said = Said { decision: data, reviewer, event, tally: self.tally };
+                let kid = vouched.statement.kid.as_str();
+                let said = Said { decision: data, reviewer, event, kid, tally: self.tally };
+                // Asked or not, the groups that may decide by now are told so.
+                if escalation::note(&mut self.changes, record, self.court.now) {
+                    self.told.insert(record.id);
+                }
                 let applied = apply(self.court, &mut self.changes, record, &said);
                 if before != standing(record) || matches!(applied, Ok(Applied::Before)) {
                     self.told.insert(record.id);
@@ -258,7 +265,10 @@ impl<'a> Hearing<'a> {
         if let Some(vouched) = vouched {
             let statement = &vouched.statement;
             noted["by"] = self.router.keys.pseudonyms.of(&vouched.reviewer.id).into();
-            noted["signed"] = json!({"kid": statement.kid, "jti": statement.jti, "at": statement.signed_at});
+            noted["signed"] = json!({
+                "kid": statement.kid, "jti": statement.jti, "at": statement.signed_at,
+                "digest": statement_digest(&statement.jws),
+            });
         }
         let kind = match applied {
             Ok(Applied::Now) => "decision.recorded",
@@ -266,7 +276,6 @@ impl<'a> Hearing<'a> {
             Err((code, why)) => {
                 tracing::info!(approval = %data.approval, %code, why, "decision refused");
                 noted["code"] = json!(code);
-                noted["message"] = why.clone().into();
                 "decision.refused"
             }
         };

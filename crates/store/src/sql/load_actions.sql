@@ -2,11 +2,12 @@ SELECT a.id, a.source, a.event_id, a.agent, a.tool, a.state, a.verdict, a.rule, 
        a.audit_rate, a.audit_group, a.approved, a.approvers, a.permit, a.fence, a.expires_at, a.proposed_at,
        a.decided_at, a.started_at, a.ended_at, a.traceparent,
        CASE WHEN $2 OR a.state = 'pending_approval' THEN p.body END AS body,
-       p.content, p.salt, p.digest, p.edited,
+       p.content, COALESCE(p.content_salt, p.salt) AS salt, p.digest, p.edited,
        ap.id AS approval, ap.spec, ap.state AS approval_state, ap.rule AS approval_rule, ap.rule_text, ap.escalated, ap.opened_at,
        ap.expires_at AS approval_expires_at,
        CASE WHEN ap.id IS NOT NULL
-            THEN (SELECT json_object_agg(d.reviewer, d.decision) FROM decisions d
+            THEN (SELECT json_agg(json_build_object('reviewer', d.reviewer, 'decision', d.decision, 'kid', d.kid)
+                                    ORDER BY d.decided_at) FROM decisions d
                   WHERE d.action = a.id AND d.digest = p.digest) END AS votes,
        o.event AS outcome_event, o.result, o.error_code, o.error_message,
        pm.bytes AS permit_bytes,

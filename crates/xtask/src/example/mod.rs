@@ -32,6 +32,18 @@ impl Example {
         build::workspace().join("examples").join(name)
     }
 
+    /// What its own actions must show.
+    pub(crate) fn promises(self) -> &'static [&'static str] {
+        match self {
+            Example::Airline => {
+                &["approved", "approved by a quorum", "edited by a reviewer", "escalated", "rejected"]
+            }
+            Example::Payments => {
+                &["approved", "approved by a quorum", "edited by a reviewer", "caught splitting"]
+            }
+        }
+    }
+
     /// The variable in its `tools.yaml` for the address of its tool service.
     pub(crate) fn variable(self) -> &'static str {
         match self {
