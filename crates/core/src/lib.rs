@@ -16,4 +16,5 @@ pub mod permit;
 pub mod proposal;
 pub mod refusal;
 pub mod signed;
+pub mod stats;
 pub mod transition;

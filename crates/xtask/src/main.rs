@@ -5,6 +5,7 @@ mod build;
 mod demo;
 mod example;
 mod humans;
+mod simulate;
 mod test;
 mod up;
 
@@ -36,6 +37,8 @@ enum Command {
     Test(test::TestArgs),
     /// Start services and all roles, and run until interrupted
     Up(up::UpArgs),
+    /// Play what the statistics promise, at size: intervals, false alarms, the limit of a switch
+    Simulate(simulate::SimulateArgs),
     /// Measure throughput and latency
     Bench(bench::BenchArgs),
 }
@@ -48,6 +51,7 @@ async fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args).await,
         Command::Test(args) => test::run(args).await,
         Command::Up(args) => up::run(args).await,
+        Command::Simulate(args) => simulate::run(&args),
         Command::Bench(args) => bench::run(args).await,
     };
     done.unwrap_or_else(|error| {

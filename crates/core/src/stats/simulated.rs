@@ -1,0 +1,146 @@
+//! Simulations of what the statistics promise: seeded, so that each is the same whenever it is run. Tests run them
+//! small, `cargo xtask simulate` at size.
+
+use std::collections::VecDeque;
+
+use super::{
+    binomial::Interval,
+    estimate::{Group, estimate},
+    sequential::{EProcess, Lattice},
+    switching::{Happened, Plan, Stage, Switch},
+};
+
+/// Numbers of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): fast, and good enough to simulate with. Nothing that
+/// anybody must not guess comes from here.
+#[derive(Clone, Debug)]
+pub struct Dice(u64);
+
+impl Dice {
+    /// The dice of a seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// 64 uniform bits.
+    pub fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// Uniform in [0, 1).
+    pub fn unit(&mut self) -> f64 {
+        (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// True with probability `p`.
+    pub fn below(&mut self, p: f64) -> bool {
+        self.unit() < p
+    }
+}
+
+/// A stratum of [`coverage`]: how many actions, how many of them wrong, how many audited.
+const STRATA: [(u64, f64, f64); 5] =
+    [(3_000, 0.002, 0.05), (1_500, 0.01, 0.1), (600, 0.04, 0.2), (300, 0.15, 0.3), (60, 0.3, 1.0)];
+
+/// Draws populations of mixed strata, audits each by the coin, and returns the share of populations whose true error
+/// rate lies within the 95 % interval. Each population is of two or more of the strata, at rates of its own.
+pub fn coverage(seed: u64, populations: u32) -> f64 {
+    let mut dice = Dice::new(seed);
+    let covered = (0..populations).filter(|_| {
+        let (mut executed, mut groups, mut errors) = (vec![], vec![], 0_u64);
+        for (stratum, &(size, rate, pi)) in STRATA.iter().enumerate() {
+            if stratum >= 2 && dice.below(0.3) {
+                continue;
+            }
+            let rate = rate * 2.0 * dice.unit();
+            let mut group = Group { stratum: executed.len(), pi, judged: 0, wrong: 0, missing: 0 };
+            for _ in 0..size {
+                let wrong = dice.below(rate);
+                errors += u64::from(wrong);
+                if dice.below(pi) {
+                    group.judged += 1;
+                    group.wrong += u64::from(wrong);
+                }
+            }
+            executed.push(size);
+            groups.push(group);
+        }
+        let all: u64 = executed.iter().sum();
+        let interval: Interval = estimate(&executed, &groups).interval;
+        interval.contains(errors as f64 / all as f64)
+    });
+    covered.count() as f64 / f64::from(populations)
+}
+
+/// The share of runs of `audits` each, at exactly the limit `p0`, in which an e-process that is looked at after every
+/// audit ever says 95 %.
+pub fn false_alarms(seed: u64, p0: f64, runs: u32, audits: u32) -> f64 {
+    let mut dice = Dice::new(seed);
+    let alarmed = (0..runs).filter(|_| {
+        let mut process = EProcess::new(p0);
+        (0..audits).any(|_| {
+            process.observe(dice.below(p0));
+            process.ln_value() >= 20_f64.ln()
+        })
+    });
+    alarmed.count() as f64 / f64::from(runs)
+}
+
+/// How many audits a CUSUM takes on average, at the rate `p`, until it passes `h`.
+pub fn run_length(seed: u64, lattice: &Lattice, h: f64, p: f64, runs: u32) -> f64 {
+    let mut dice = Dice::new(seed);
+    let audits: u64 = (0..runs)
+        .map(|_| {
+            let (mut level, mut audits) = (0, 0);
+            while level < lattice.level(h) {
+                level = lattice.after(level, dice.below(p));
+                audits += 1;
+            }
+            audits
+        })
+        .sum();
+    audits as f64 / f64::from(runs)
+}
+
+/// The share of `actions` that are wrong and undetected under a switch, at the error rate `p`: each verdict comes up to
+/// the plan's lag late, what is found is undone, and HOLD is reset at once.
+pub fn undetected(seed: u64, plan: &Plan, p: f64, actions: u32) -> f64 {
+    let mut dice = Dice::new(seed);
+    let mut class = Switch::new(Stage::Pre);
+    let (mut verdicts, mut stretch, mut undetected) = (VecDeque::new(), 0_u32, 0_u32);
+    for now in 0..actions {
+        while verdicts.front().is_some_and(|(due, _, _)| *due <= now) {
+            if let Some((_, of, wrong)) = verdicts.pop_front().filter(|(_, of, _)| *of == stretch) {
+                class = class.after(plan, Happened::Audited { wrong });
+                stretch = if class.stage == Stage::Pre { of + 1 } else { of };
+            }
+        }
+        let wrong = dice.below(p);
+        match class.stage {
+            Stage::Hold => class = class.after(plan, Happened::Reset),
+            Stage::Pre => class = class.after(plan, Happened::Reviewed { wrong }),
+            stage if dice.below(plan.pi(stage)) => {
+                // Never before one that was drawn earlier: verdicts come in order.
+                let due = now + (dice.unit() * f64::from(plan.wanted.lag)) as u32;
+                let due = verdicts.back().map_or(due, |(before, _, _): &(u32, u32, bool)| due.max(*before));
+                verdicts.push_back((due, stretch, wrong));
+            }
+            _ => undetected += u32::from(wrong),
+        }
+    }
+    f64::from(undetected) / f64::from(actions)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_cover_the_truth_of_mixed_strata() {
+        let share = coverage(11, 1_000);
+        assert!(share >= 0.95, "{share}");
+    }
+}
