@@ -25,7 +25,7 @@ GRANT UPDATE (told_again_at) ON outcomes TO countersign_executor;
 GRANT UPDATE ON sweep_marks TO countersign_executor;
 
 -- The sampler: the coin, audits, and what an auditor found of actions in doubt.
-GRANT INSERT ON sampling, audits, outcomes TO countersign_sampler;
+GRANT INSERT ON sampling, audits, outcomes, epochs, epoch_keys TO countersign_sampler;
 GRANT UPDATE ON audits TO countersign_sampler;
 GRANT UPDATE (state, ended_at, state_at) ON actions TO countersign_sampler;
 

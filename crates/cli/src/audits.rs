@@ -1,5 +1,7 @@
 //! `countersign audits`: what was sampled, and an auditor's finding.
 
+mod prove;
+
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -44,6 +46,16 @@ pub(crate) enum AuditsCommand {
     Show {
         /// The audit's id
         id: AuditId,
+    },
+    /// Throw the coin again: check every selection of the epochs that have closed
+    #[command(
+        after_help = "SHA-256 of an epoch's key became evidence when the epoch opened, the key itself after it closed.\n\
+        With it every throw is made again: R, and whether R selects the action at its stored π."
+    )]
+    Prove {
+        /// Only this epoch
+        #[arg(long)]
+        epoch: Option<i64>,
     },
     /// Judge, as the auditor whose --amqp-url it is
     Judge {
@@ -106,6 +118,7 @@ pub(crate) async fn run(to: &Connections, command: AuditsCommand) -> anyhow::Res
             let shown = shown(to, id).await?;
             show(to, &shown, || serde_json::to_string_pretty(&shown).unwrap_or_default())
         }
+        AuditsCommand::Prove { epoch } => prove::run(to, epoch).await,
         AuditsCommand::Judge { id, finding, reason, correction, resolution } => {
             let correction = correction
                 .map(|text| serde_json::from_str(&text))

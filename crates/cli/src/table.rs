@@ -1,6 +1,9 @@
 //! The report as a table.
 
-use countersign_store::report::{Line, Percentiles, Report};
+use countersign_store::{
+    rates::Rate,
+    report::{Line, Percentiles, Report},
+};
 
 use crate::output::table;
 
@@ -26,9 +29,46 @@ pub fn render(report: &Report) -> String {
     format!(
         "{} to {}\n{table}\n\
          added latency: from acceptance to the start of the call; human part: while a person was asked.\n\
-         errors prevented: rejected by a reviewer; errors found: judged wrong by an auditor after execution.",
+         errors prevented: rejected by a reviewer; errors found: judged wrong by an auditor after execution.{}",
         report.from.format("%F %T"),
         report.to.format("%F %T UTC"),
+        rates(&report.rates),
+    )
+}
+
+/// What the audits tell of everything that was executed.
+fn rates(rates: &[Rate]) -> String {
+    if rates.is_empty() {
+        return String::new();
+    }
+    let mut table = table([
+        "stratum",
+        "executed",
+        "audited",
+        "wrong",
+        "not judged\nyet",
+        "error rate\n95 % interval",
+        "errors\nestimated",
+        "errors\nundetected",
+    ]);
+    for rate in rates {
+        let percent = |share: f64| format!("{:.2} %", 100.0 * share);
+        let estimate = rate.rate.map_or_else(|| "unknown".into(), percent);
+        table.add_row([
+            rate.stratum.clone().map_or_else(|| "ALL THAT WAS EXECUTED".into(), |name| format!("  {name}")),
+            rate.executed.to_string(),
+            rate.judged.to_string(),
+            rate.wrong.to_string(),
+            rate.missing.to_string(),
+            format!("{estimate}\n{} to {}", percent(rate.lower), percent(rate.upper)),
+            format!("{:.1}", rate.errors),
+            format!("{:.1}", rate.undetected),
+        ]);
+    }
+    format!(
+        "\n\n{table}\n\
+         error rate: Hájek's estimate with weights 1/π, interval of Korn and Graubard; an audit that is not judged yet\n\
+         counts as right below and as wrong above."
     )
 }
 

@@ -266,6 +266,25 @@ impl Life {
         counts && self.decide(editor, Decision::Approve, self.version, now)
     }
 
+    /// A policy that comes when a permit is out: what both ask holds, and what was approved stands if it is enough.
+    fn judged_again(&mut self, policy: ApprovalSpec, now: DateTime<Utc>) -> bool {
+        let spec = self.request.spec.union(&policy);
+        self.asked.push(policy);
+        let counts = self.counting();
+        let people: Vec<_> = self.request.voters(Decision::Approve).filter_map(counts).collect();
+        self.standing.approved = spec.satisfied(&people, self.request.opened_at, now);
+        let event = Event::Judged { verdict: Verdict::RequireApproval, held: false };
+        self.standing.state = transition(&self.standing, event, now).unwrap().0;
+        let votes = self.request.votes.clone();
+        match self.standing.state {
+            State::PendingApproval => {
+                self.request = Request { votes, ..Request::open(spec, self.request.digest, now) };
+            }
+            _ => self.request.spec = spec,
+        }
+        self.standing.state == State::Authorised
+    }
+
     fn approve_if(&mut self, state: RequestState, now: DateTime<Utc>) -> bool {
         if state != RequestState::Approved {
             return false;
@@ -334,6 +353,11 @@ proptest! {
                     }
                     prop_assert!(life.standing.state != State::PendingApproval);
                     false
+                }
+                Step::Policy(index) if life.standing.state == State::Authorised => {
+                    // Which deadline a request had no longer matters: it has been approved.
+                    life.standing.approval_expires_at = None;
+                    life.judged_again(policies()[index].clone(), now)
                 }
                 Step::Policy(index) => {
                     let policy = policies()[index].clone();

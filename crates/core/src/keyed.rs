@@ -2,7 +2,7 @@
 
 use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 
 use crate::digest::hex;
 
@@ -96,15 +96,23 @@ impl Coin {
         self.secret.derive(&[b"countersign/audit-epoch/v1\0", &epoch.to_be_bytes()])
     }
 
-    /// R = top 56 bits of HMAC-SHA256(K_epoch, "countersign/audit-coin/v1" ‖ 0 ‖ source ‖ 0 ‖ id).
+    /// The throw for one action in an epoch.
     pub fn throw(&self, epoch: i64, source: &str, id: &str, pi: f64) -> Throw {
-        let mac = hmac_sha256(
-            &self.epoch_key(epoch),
-            &[b"countersign/audit-coin/v1\0", source.as_bytes(), b"\0", id.as_bytes()],
-        );
-        let r = mac[..7].iter().fold(0_u64, |r, byte| r << 8 | u64::from(*byte));
-        Throw { pi, r, selected: selected(r, pi) }
+        throw(&self.epoch_key(epoch), source, id, pi)
     }
+}
+
+/// What is published of an epoch's key when the epoch opens: its SHA-256. After the epoch has closed, the key itself
+/// lets anybody throw the coin again.
+pub fn commitment(key: &[u8; 32]) -> [u8; 32] {
+    Sha256::digest(key).into()
+}
+
+/// R = top 56 bits of HMAC-SHA256(K_epoch, "countersign/audit-coin/v1" ‖ 0 ‖ source ‖ 0 ‖ id).
+pub fn throw(key: &[u8; 32], source: &str, id: &str, pi: f64) -> Throw {
+    let mac = hmac_sha256(key, &[b"countersign/audit-coin/v1\0", source.as_bytes(), b"\0", id.as_bytes()]);
+    let r = mac[..7].iter().fold(0_u64, |r, byte| r << 8 | u64::from(*byte));
+    Throw { pi, r, selected: selected(r, pi) }
 }
 
 /// R ≥ (1 − π)·2^56. Scaling by a power of two is exact in binary floating point, and for a whole R the
@@ -153,5 +161,53 @@ mod tests {
         assert_eq!(one.of("mara"), one.of("mara"));
         assert_ne!(one.of("mara"), other.of("mara"));
         assert!(Secret::new(vec![0; 31]).is_err());
+    }
+
+    /// An agent that knows the ids of all its actions and which of the past were selected: for each feature of an id it
+    /// learns how often ids with it were selected, and predicts the next by the sum.
+    #[test]
+    fn an_agent_that_knows_all_past_selections_predicts_no_better_than_chance() {
+        use std::collections::HashMap;
+        const ACTIONS: usize = 20_000;
+        let coin = coin();
+        let mut seen: HashMap<String, (f64, f64)> = HashMap::new();
+        let features = |id: &str, before: &[bool]| {
+            let mut features: Vec<String> = id.char_indices().map(|(at, c)| format!("{at}{c}")).collect();
+            features.push(format!("last {:?}", before.iter().rev().take(4).collect::<Vec<_>>()));
+            features.push(format!("parity {}", id.bytes().fold(0, |sum, byte| sum ^ byte)));
+            features.push(format!("ends {}", &id[id.len() - 2..]));
+            features
+        };
+        let (mut past, mut scored) = (Vec::with_capacity(ACTIONS), Vec::with_capacity(ACTIONS));
+        for n in 0..ACTIONS {
+            let id = format!("task-{}-{}", n / 7, n % 7);
+            let features = features(&id, &past);
+            let rate = |feature: &String| seen.get(feature).map_or(0.0, |(hits, all)| hits / all - 0.1);
+            let score: f64 = features.iter().map(rate).sum();
+            let selected = coin.throw((n / 5_000) as i64, "/agents/a", &id, 0.1).selected;
+            if n >= ACTIONS / 2 {
+                scored.push((score, selected));
+            }
+            for feature in features {
+                let (hits, all) = seen.entry(feature).or_insert((0.0, 0.0));
+                *hits += f64::from(u8::from(selected));
+                *all += 1.0;
+            }
+            past.push(selected);
+        }
+        // The area under the curve by ranks (Mann and Whitney 1947), ties at their middle rank; its variance by chance.
+        scored.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let (mut ranks, mut at) = (0.0, 0);
+        while at < scored.len() {
+            let same = scored[at..].iter().take_while(|other| other.0 == scored[at].0).count();
+            let middle = at as f64 + (same as f64 + 1.0) / 2.0;
+            ranks += middle * scored[at..at + same].iter().filter(|(_, selected)| *selected).count() as f64;
+            at += same;
+        }
+        let hits = scored.iter().filter(|(_, selected)| *selected).count() as f64;
+        let misses = scored.len() as f64 - hits;
+        let area = (ranks - hits * (hits + 1.0) / 2.0) / (hits * misses);
+        let spread = ((hits + misses + 1.0) / (12.0 * hits * misses)).sqrt();
+        assert!((area - 0.5).abs() < 1.96 * spread, "{area} ± {:.4}", 1.96 * spread);
     }
 }

@@ -1,41 +1,52 @@
-//! The sampler's commands: open audits whose requests may be lost.
+//! The sampler's commands: open audits whose requests may be lost, epochs of the coin that have closed.
 
 use async_trait::async_trait;
 use countersign_broker::{
     lane::{Delivery, Failure, Handler},
     publisher::Outgoing,
 };
-use countersign_core::message::{CloudEvent, Command};
-use countersign_store::{StoreError, audits, quarantine};
-use countersign_worker::{
-    failure,
-    process::{self, Process},
+use countersign_core::{
+    digest::hex,
+    message::{CloudEvent, Command},
+    refusal::Code,
 };
+use countersign_store::{
+    StoreError, Transaction, audits, epochs,
+    evidence::{self, Evidence},
+    quarantine,
+};
+use countersign_worker::{failure, process};
+use serde_json::json;
 
-use crate::sample::requests;
+use crate::{Sampler, sample::requests, sweep::closed_after};
 
 /// Obeys commands.
 pub(crate) struct Commands {
-    pub(crate) process: Process,
+    pub(crate) sampler: Sampler,
 }
 
 #[async_trait]
 impl Handler for Commands {
     async fn ready(&mut self) -> Result<(), Failure> {
-        self.process.ready().await
+        self.sampler.process.ready().await
     }
 
     async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure> {
         let work = async {
-            let mut client = self.process.store.client().await?;
+            let mut client = self.sampler.process.store.client().await?;
             let tx = client.transaction().await?;
             let mut ids = Vec::new();
             for delivery in batch {
                 match serde_json::from_slice::<CloudEvent<Command>>(&delivery.body).map(|event| event.data) {
                     Ok(Command::RequestAudit { audit }) => ids.push(audit),
+                    Ok(Command::RevealEpoch { epoch }) => reveal(&self.sampler, &tx, epoch).await?,
                     other => {
                         let why = format!("{other:?} is not for the sampler");
-                        quarantine::insert(&tx, &process::entry(delivery, "unknown_command", &why)).await?;
+                        quarantine::insert(
+                            &tx,
+                            &process::entry(delivery, Code::UnknownCommand.as_str(), &why),
+                        )
+                        .await?;
                     }
                 }
             }
@@ -49,6 +60,16 @@ impl Handler for Commands {
     }
 
     async fn quarantine(&mut self, delivery: &Delivery, code: &str, reason: &str) -> Result<(), Failure> {
-        self.process.quarantine(delivery, code, reason).await
+        self.sampler.process.quarantine(delivery, code, reason).await
     }
+}
+
+/// Reveals the key of an epoch that has closed: from now on anybody can throw its coin again.
+async fn reveal(sampler: &Sampler, tx: &Transaction<'_>, epoch: i64) -> Result<(), StoreError> {
+    let key = sampler.keys.coin.epoch_key(epoch);
+    if epochs::reveal(tx, epoch, &key, closed_after(&sampler.process)).await? {
+        let noted = json!({"epoch": epoch, "key": hex(&key)});
+        evidence::insert(tx, &[Evidence::global("epoch.closed", noted)]).await?;
+    }
+    Ok(())
 }

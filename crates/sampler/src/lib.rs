@@ -55,7 +55,7 @@ pub async fn run(process: Process, keys: Keys) {
         process.lane_of(&mut tasks, SETTLED, index, packs, sample::Samples { sampler: sampler.clone() });
     }
     process.lane(&mut tasks, FINDINGS, 0, finding::Findings { sampler: sampler.clone() });
-    let commands = command::Commands { process: process.clone() };
+    let commands = command::Commands { sampler: sampler.clone() };
     process.lane(&mut tasks, &commands_queue("sampler"), 0, commands);
     tasks.spawn(countersign_worker::sweep::run(process.clone(), sweep::SamplerSweep::new(&process)));
     process::drain(tasks, process.stop.clone()).await;

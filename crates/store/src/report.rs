@@ -5,7 +5,10 @@ use deadpool_postgres::Transaction;
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
 
-use crate::StoreError;
+use crate::{
+    StoreError,
+    rates::{Rate, rates},
+};
 
 /// The whole table.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -16,6 +19,8 @@ pub struct Report {
     pub to: DateTime<Utc>,
     /// One line per pattern, and one per rule within it.
     pub lines: Vec<Line>,
+    /// Error rates of what was executed: all together, then by stratum.
+    pub rates: Vec<Rate>,
 }
 
 /// Seconds at the 50th, 95th and 99th percentile (`percentile_cont`: interpolated).
@@ -120,5 +125,5 @@ pub async fn report(
             machine_latency: percentiles(row, "machine"),
         })
         .collect();
-    Ok(Report { from, to, lines })
+    Ok(Report { from, to, lines, rates: rates(tx, from, to).await? })
 }

@@ -1,6 +1,9 @@
 //! The coin's throws.
 
-use countersign_core::{ids::ActionId, keyed::Throw};
+use countersign_core::{
+    ids::{ActionId, ActionRef},
+    keyed::Throw,
+};
 use deadpool_postgres::Transaction;
 use uuid::Uuid;
 
@@ -44,4 +47,43 @@ pub async fn insert(tx: &Transaction<'_>, rows: &[NewThrow]) -> Result<Vec<Actio
     let forced: Vec<Option<&str>> = rows.iter().map(|row| row.forced).collect();
     let new = tx.query(&statement, &[&actions, &epochs, &strata, &pis, &rs, &selected, &forced]).await?;
     Ok(new.iter().map(|row| ActionId(row.get(0))).collect())
+}
+
+/// A throw as it can be checked.
+#[derive(Clone, Debug)]
+pub struct StoredThrow {
+    /// The action.
+    pub action: ActionId,
+    /// As its agent calls it: what the coin is thrown over.
+    pub reference: ActionRef,
+    /// π, R and whether it was selected.
+    pub throw: Throw,
+    /// Whether there is an audit of it.
+    pub audited: bool,
+}
+
+/// A page of the throws of an epoch, in order of their actions' ids, after `after`.
+pub async fn of_epoch(
+    tx: &Transaction<'_>,
+    epoch: i64,
+    after: Option<ActionId>,
+    limit: i64,
+) -> Result<Vec<StoredThrow>, StoreError> {
+    let sql = "SELECT s.action, a.source, a.event_id, s.pi, s.r, s.selected,
+                      EXISTS (SELECT FROM audits u WHERE u.action = s.action)
+               FROM sampling s JOIN actions a ON a.id = s.action
+               WHERE s.epoch = $1 AND ($2::uuid IS NULL OR s.action > $2) ORDER BY s.action LIMIT $3";
+    let after = after.map(|action| action.0);
+    let rows = tx.query(&tx.prepare_cached(sql).await?, &[&epoch, &after, &limit]).await?;
+    let stored = |row: &tokio_postgres::Row| StoredThrow {
+        action: ActionId(row.get(0)),
+        reference: ActionRef { source: row.get(1), id: row.get(2) },
+        throw: Throw {
+            pi: row.get(3),
+            r: u64::try_from(row.get::<_, i64>(4)).unwrap_or_default(),
+            selected: row.get(5),
+        },
+        audited: row.get(6),
+    };
+    Ok(rows.iter().map(stored).collect())
 }

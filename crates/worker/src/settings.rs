@@ -163,7 +163,7 @@ impl Settings {
         in_range("limits.decision_age (in seconds)", self.limits.decision_age.as_secs(), 1, 86_400)?;
         in_range("limits.transaction (in seconds)", self.limits.transaction.as_secs(), 5, 600)?;
         in_range("sweep.every (in milliseconds)", self.sweep.every.as_millis() as u64, 100, 3_600_000)?;
-        in_range("sampling.epoch (in seconds)", self.sampling.epoch.as_secs(), 60, 366 * 86_400)
+        in_range("sampling.epoch (in seconds)", self.sampling.epoch.as_secs(), 1, 366 * 86_400)
     }
 }
 

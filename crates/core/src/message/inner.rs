@@ -46,6 +46,11 @@ pub enum Command {
         /// Which.
         action: ActionId,
     },
+    /// To the sampler: an epoch of the coin has closed; reveal its key.
+    RevealEpoch {
+        /// Which.
+        epoch: i64,
+    },
     /// To the sampler: publish an open audit again.
     RequestAudit {
         /// Which.

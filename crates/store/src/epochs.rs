@@ -1,0 +1,66 @@
+//! Epochs of the coin: committed to when they open, proved when they have closed.
+
+use chrono::{DateTime, Utc};
+use deadpool_postgres::Transaction;
+use tokio_postgres::types::ToSql;
+
+use crate::{
+    StoreError,
+    evidence::{self, Evidence},
+};
+
+/// Opens epochs that nobody has opened yet, each with the commitment to its key, and writes the evidence.
+pub async fn open(
+    tx: &Transaction<'_>,
+    epochs: &[(i64, [u8; 32], DateTime<Utc>)],
+    describe: impl Fn(i64) -> serde_json::Value,
+) -> Result<(), StoreError> {
+    let numbers: Vec<i64> = epochs.iter().map(|epoch| epoch.0).collect();
+    let commitments: Vec<&[u8]> = epochs.iter().map(|epoch| epoch.1.as_slice()).collect();
+    let ends: Vec<DateTime<Utc>> = epochs.iter().map(|epoch| epoch.2).collect();
+    let sql = "INSERT INTO epochs (epoch, commitment, ends_at)
+               SELECT * FROM UNNEST($1::bigint[], $2::bytea[], $3::timestamptz[]) ORDER BY 1
+               ON CONFLICT DO NOTHING RETURNING epoch";
+    let opened = tx.query(&tx.prepare_cached(sql).await?, &[&numbers, &commitments, &ends]).await?;
+    let noted = opened.iter().map(|row| Evidence::global("epoch.opened", describe(row.get(0))));
+    evidence::insert(tx, &noted.collect::<Vec<_>>()).await
+}
+
+/// Epochs that ended so many seconds ago and whose keys have not been revealed.
+pub async fn to_reveal(tx: &Transaction<'_>, seconds: f64) -> Result<Vec<i64>, StoreError> {
+    let sql = "SELECT epoch FROM epochs e WHERE ends_at < now() - make_interval(secs => $1)
+               AND NOT EXISTS (SELECT FROM epoch_keys k WHERE k.epoch = e.epoch) ORDER BY epoch LIMIT 100";
+    Ok(tx.query(&tx.prepare_cached(sql).await?, &[&seconds]).await?.iter().map(|row| row.get(0)).collect())
+}
+
+/// Reveals the key of an epoch that ended so many seconds ago, once. Returns whether it was revealed just now.
+pub async fn reveal(
+    tx: &Transaction<'_>,
+    epoch: i64,
+    key: &[u8; 32],
+    seconds: f64,
+) -> Result<bool, StoreError> {
+    let sql = "INSERT INTO epoch_keys (epoch, key)
+               SELECT epoch, $2 FROM epochs WHERE epoch = $1 AND ends_at < clock_timestamp() - make_interval(secs => $3)
+               ON CONFLICT DO NOTHING";
+    Ok(tx.execute(sql, &[&epoch, &key.as_slice(), &seconds]).await? == 1)
+}
+
+/// An epoch as it can be checked.
+#[derive(Clone, Debug)]
+pub struct Epoch {
+    /// Its number.
+    pub epoch: i64,
+    /// SHA-256 of its key, published when it opened.
+    pub commitment: Vec<u8>,
+    /// Its key, where it has closed.
+    pub key: Option<Vec<u8>>,
+}
+
+/// All epochs, or one, in order.
+pub async fn list(tx: &Transaction<'_>, epoch: Option<i64>) -> Result<Vec<Epoch>, StoreError> {
+    let sql = "SELECT epoch, commitment, key FROM epochs LEFT JOIN epoch_keys USING (epoch)
+               WHERE $1::bigint IS NULL OR epoch = $1 ORDER BY epoch";
+    let rows = tx.query(sql, &[&epoch as &(dyn ToSql + Sync)]).await?;
+    Ok(rows.iter().map(|row| Epoch { epoch: row.get(0), commitment: row.get(1), key: row.get(2) }).collect())
+}

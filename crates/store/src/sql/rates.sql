@@ -1,0 +1,12 @@
+-- One row per stratum and inclusion probability of what was executed. A census that a finding asked for has no throw.
+SELECT s.stratum, s.pi,
+       count(*) AS executed,
+       count(*) FILTER (WHERE u.state = 'judged') AS judged,
+       count(*) FILTER (WHERE u.finding = 'wrong') AS wrong,
+       count(*) FILTER (WHERE s.selected AND u.state IS DISTINCT FROM 'judged') AS missing
+FROM sampling s
+JOIN actions a ON a.id = s.action
+LEFT JOIN audits u ON u.action = s.action AND s.selected
+WHERE a.proposed_at >= $1 AND a.proposed_at < $2
+GROUP BY s.stratum, s.pi
+ORDER BY s.stratum, s.pi

@@ -1,0 +1,98 @@
+//! What is audited, what is known from it, and how anybody can check that the draw was fair.
+
+use anyhow::{Context as _, ensure};
+use countersign_core::message::{Finding, FindingData};
+use countersign_testkit::clients::{AuditorApp, proposal};
+use countersign_tests::{Gate, answer, folder};
+use serde_json::{Value, json};
+
+/// A quarter of all records is wrong, and every other one is audited.
+const ACTIONS: usize = 200;
+
+async fn executed(gate: &Gate) -> anyhow::Result<()> {
+    let mut agent = gate.agent("one").await?;
+    let event = |n: usize| proposal("one", &format!("r-{n}"), "write_record", json!({"n": n}));
+    agent.send(&(0..ACTIONS).map(event).collect::<Vec<_>>()).await?;
+    for _ in 0..ACTIONS {
+        answer(&mut agent).await?;
+    }
+    gate.reaches("SELECT count(*) FROM sampling", ACTIONS as i64).await
+}
+
+#[tokio::test]
+async fn every_throw_of_the_coin_can_be_made_again_once_its_epoch_has_closed() -> anyhow::Result<()> {
+    let config = folder(
+        "republish_after = \"3s\"",
+        "republish_after = \"3s\"\n[limits]\ntransaction = \"5s\"\n[sampling]\nepoch = \"1s\"",
+    )?;
+    let gate = Gate::configured(config.path()).await?;
+    executed(&gate).await?;
+    ensure!(gate.count("SELECT count(*) FROM evidence WHERE kind = 'epoch.opened'").await? >= 1);
+    let (said, done) = gate.cli(&["audits", "prove"]).await?;
+    ensure!(done && said.contains("open"), "{said}");
+    let open = "SELECT count(*) FROM epochs WHERE epoch NOT IN (SELECT epoch FROM epoch_keys)";
+    countersign_testkit::wait::eventually("every epoch closes", countersign_tests::LIMIT, async || {
+        (gate.count(open).await.ok()? == 0).then_some(())
+    })
+    .await?;
+    ensure!(gate.count("SELECT count(*) FROM evidence WHERE kind = 'epoch.closed'").await? >= 1);
+    let (said, done) = gate.cli(&["audits", "prove", "--json"]).await?;
+    let proofs: Vec<Value> = serde_json::from_str(&said)?;
+    ensure!(done && proofs.iter().all(|proof| proof["found"] == "proved"), "{said}");
+    let throws: u64 = proofs.iter().filter_map(|proof| proof["throws"].as_u64()).sum();
+    ensure!(throws == ACTIONS as u64, "{said}");
+
+    // Somebody with the database's password spares an action its audit.
+    let spared = "WITH spared AS (SELECT action FROM sampling ORDER BY action LIMIT 1),
+                  changed AS (UPDATE sampling s SET selected = NOT selected FROM spared WHERE s.action = spared.action
+                              RETURNING 1)
+                  SELECT count(*) FROM changed";
+    ensure!(gate.count(spared).await? == 1);
+    let (said, done) = gate.cli(&["audits", "prove"]).await?;
+    ensure!(!done && said.contains("wrong"), "{said}");
+    gate.close().await
+}
+
+#[tokio::test]
+async fn the_report_says_how_often_executed_actions_are_wrong_and_how_surely() -> anyhow::Result<()> {
+    let config = folder(
+        "\"pay\"]\n    verdict: allow\n    audit: {rate: 0.1,",
+        "\"pay\"]\n    verdict: allow\n    audit: {rate: 0.5,",
+    )?;
+    let gate = Gate::configured(config.path()).await?;
+    executed(&gate).await?;
+    let url = gate.system.url("auditor-ada")?;
+    let (said, _) = gate.cli(&["report", "--json"]).await?;
+    let before: Value = serde_json::from_str(&said)?;
+    let all = &before["rates"][0];
+    ensure!(all["rate"].is_null() && all["missing"].as_u64() > Some(50), "{said}");
+    ensure!(all["lower"] == 0.0 && all["upper"] == 1.0, "{said}");
+
+    let _auditor = AuditorApp::start(url, "auditors", |request| {
+        let arguments: Value = serde_json::from_str(request.action.arguments.get()).ok()?;
+        let wrong = arguments["n"].as_u64()? % 4 == 0;
+        Some(FindingData {
+            audit: request.audit,
+            finding: if wrong { Finding::Wrong } else { Finding::Correct },
+            reason: wrong.then(|| "a multiple of four".into()),
+            correction: None,
+            resolution: None,
+        })
+    })
+    .await?;
+    let open = "SELECT count(*) FROM audits WHERE state = 'open'";
+    countersign_testkit::wait::eventually("every audit is judged", countersign_tests::LIMIT, async || {
+        (gate.count(open).await.ok()? == 0).then_some(())
+    })
+    .await?;
+    let (said, _) = gate.cli(&["report", "--json"]).await?;
+    let report: Value = serde_json::from_str(&said)?;
+    let all = &report["rates"][0];
+    let number = |member: &str| all[member].as_f64().context("a number");
+    ensure!(all["executed"] == ACTIONS as u64 && all["missing"] == 0, "{said}");
+    ensure!(number("lower")? < 0.25 && number("upper")? > 0.25, "{said}");
+    ensure!(report["rates"][1]["stratum"] == "allowed/write_record/one@1.4.2", "{said}");
+    let (said, done) = gate.cli(&["report"]).await?;
+    ensure!(done && said.contains("ALL THAT WAS EXECUTED") && said.contains("95 % interval"), "{said}");
+    gate.close().await
+}
