@@ -127,12 +127,14 @@ impl Gate {
             .await
     }
 
-    /// One number from the test's database.
+    /// One number from the test's database, as its owner. What the statement changes stays changed.
     pub async fn count(&self, sql: &str) -> anyhow::Result<i64> {
         let store = self.system.store()?;
         let mut client = store.client().await?;
         let tx = client.transaction().await?;
-        Ok(tx.query_one(sql, &[]).await.with_context(|| sql.to_owned())?.get(0))
+        let count = tx.query_one(sql, &[]).await.with_context(|| sql.to_owned())?.get(0);
+        tx.commit().await?;
+        Ok(count)
     }
 
     /// Waits until a count is at least `least`.

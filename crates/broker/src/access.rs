@@ -3,8 +3,9 @@
 use countersign_core::config::Directory;
 
 use crate::topology::{
-    ACTIONS, ANSWERS, APPROVALS, AUDITS, COMMANDS, DECISIONS, EXECUTION, FINDINGS, OUTCOMES, QUARANTINE,
-    SETTLED, answers_queue, approvals_queue, audits_queue, commands_queue, outcomes_queue,
+    ACTIONS, ANSWERS, APPROVALS, AUDITS, COMMANDS, DECISIONS, EXECUTION, FEEDBACK, FINDINGS, OUTCOMES,
+    QUARANTINE, SETTLED, answers_queue, approvals_queue, audits_queue, commands_queue, feedback_queue,
+    outcomes_queue,
 };
 
 /// A broker user's permissions: names it may write to and read from. Nobody but the operator's own user
@@ -61,7 +62,7 @@ pub fn roles(tool_exchanges: impl IntoIterator<Item = String>) -> Vec<Access> {
     let mut roles = vec![
         Access::new(
             &role_user("router"),
-            &[OUTCOMES, APPROVALS, ANSWERS, EXECUTION, COMMANDS],
+            &[OUTCOMES, APPROVALS, ANSWERS, FEEDBACK, EXECUTION, COMMANDS],
             [names(&[ACTIONS, DECISIONS, QUARANTINE]), vec![commands_queue("router")]].concat(),
         ),
         Access::new(
@@ -71,7 +72,7 @@ pub fn roles(tool_exchanges: impl IntoIterator<Item = String>) -> Vec<Access> {
         ),
         Access::new(
             &role_user("sampler"),
-            &[OUTCOMES, AUDITS, COMMANDS],
+            &[OUTCOMES, AUDITS, FEEDBACK, COMMANDS],
             [names(&[SETTLED, FINDINGS]), vec![commands_queue("sampler")]].concat(),
         ),
     ];
@@ -83,7 +84,8 @@ pub fn roles(tool_exchanges: impl IntoIterator<Item = String>) -> Vec<Access> {
 pub fn people(directory: &Directory) -> Vec<Access> {
     let mut all = Vec::new();
     for agent in directory.agents() {
-        all.push(Access::new(&agent.amqp_user, &[ACTIONS], vec![outcomes_queue(&agent.id)]));
+        let queues = vec![outcomes_queue(&agent.id), feedback_queue(&agent.id)];
+        all.push(Access::new(&agent.amqp_user, &[ACTIONS], queues));
     }
     for sender in directory.senders() {
         let groups = directory.groups_of(sender).into_iter().map(|group| approvals_queue(&group));

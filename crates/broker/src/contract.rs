@@ -9,8 +9,8 @@ use countersign_core::{message::CONTENT_TYPE, refusal::Code};
 use serde_json::{Map, Value, json};
 
 use crate::topology::{
-    ACTIONS, ANSWERS, APPROVALS, AUDITS, COMMANDS, DECISIONS, EXECUTION, FINDINGS, OUTCOMES, QUARANTINE,
-    SETTLED,
+    ACTIONS, ANSWERS, APPROVALS, AUDITS, COMMANDS, DECISIONS, EXECUTION, FEEDBACK, FINDINGS, OUTCOMES,
+    QUARANTINE, SETTLED,
 };
 
 /// Which way messages go.
@@ -99,6 +99,15 @@ const ROUTES: &[Route] = &[
         way: Way::In,
         who: "Auditors publish what they found.",
         messages: &["auditFinding"],
+    },
+    Route {
+        name: "feedback",
+        exchange: FEEDBACK,
+        key: "agent.{agent}",
+        queue: "countersign.feedback.{agent}",
+        way: Way::Out,
+        who: "Each agent, and whoever trains it, reads what humans thought of its actions.",
+        messages: &["feedback"],
     },
     Route {
         name: "execution",

@@ -23,6 +23,8 @@ pub const SETTLED: &str = "countersign.settled";
 pub const AUDITS: &str = "countersign.audits";
 /// Auditors' findings.
 pub const FINDINGS: &str = "countersign.findings";
+/// What humans thought of actions, routing key `agent.<agent id>`.
+pub const FEEDBACK: &str = "countersign.feedback";
 /// The sweeps' commands, routing key = role.
 pub const COMMANDS: &str = "countersign.commands";
 /// What nobody could process or route.
@@ -38,8 +40,13 @@ pub fn outcomes_queue(agent: &str) -> String {
     format!("{OUTCOMES}.{agent}")
 }
 
-/// The routing key of outcomes to an agent.
-pub fn outcome_key(agent: &str) -> String {
+/// The queue of feedback to one agent.
+pub fn feedback_queue(agent: &str) -> String {
+    format!("{FEEDBACK}.{agent}")
+}
+
+/// The routing key of outcomes and feedback to an agent.
+pub fn agent_key(agent: &str) -> String {
     format!("agent.{agent}")
 }
 
@@ -171,13 +178,11 @@ impl Topology {
             ..plain(name, "topic")
         };
         let mut exchanges = vec![plain(QUARANTINE, "fanout")];
-        exchanges.extend(
-            [
-                ACTIONS, OUTCOMES, APPROVALS, DECISIONS, ANSWERS, EXECUTION, SETTLED, AUDITS, FINDINGS,
-                COMMANDS,
-            ]
-            .map(routed),
-        );
+        let names = [
+            ACTIONS, OUTCOMES, APPROVALS, DECISIONS, ANSWERS, EXECUTION, SETTLED, AUDITS, FINDINGS, FEEDBACK,
+            COMMANDS,
+        ];
+        exchanges.extend(names.map(routed));
 
         let mut queues = vec![quarantine(limits)];
         queues.extend(
@@ -187,7 +192,8 @@ impl Topology {
             ["router", "executor", "sampler"].map(|role| own(&commands_queue(role), COMMANDS, role, limits)),
         );
         for agent in directory.agents() {
-            queues.push(reader(outcomes_queue(&agent.id), OUTCOMES, outcome_key(&agent.id), limits));
+            queues.push(reader(outcomes_queue(&agent.id), OUTCOMES, agent_key(&agent.id), limits));
+            queues.push(reader(feedback_queue(&agent.id), FEEDBACK, agent_key(&agent.id), limits));
         }
         let groups = |members: &[countersign_core::config::Member]| {
             members.iter().flat_map(|member| member.groups.clone()).collect::<BTreeSet<_>>()
@@ -202,5 +208,30 @@ impl Topology {
             queues.push(reader(audits_queue(&group), AUDITS, group, limits));
         }
         Self { exchanges, queues }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use countersign_core::config::Sources;
+
+    use super::*;
+
+    #[test]
+    fn every_queue_hangs_off_an_exchange_that_is_declared() {
+        let example = |name: &str| {
+            let path = format!("{}/../../examples/airline/{name}", env!("CARGO_MANIFEST_DIR"));
+            std::fs::read_to_string(path).unwrap().replace("${AIRLINE_TOOLS_URL}", "http://127.0.0.1:1")
+        };
+        let [policy, tools, directory] = ["policy.yaml", "tools.yaml", "directory.yaml"].map(example);
+        let sources = Sources { policy, tools, directory };
+        let configuration = countersign_core::config::Configuration::parse(&sources).unwrap();
+        let topology = Topology::of(&configuration.directory, &Limits::default());
+        let exchanges: BTreeSet<&str> = topology.exchanges.iter().map(|one| one.name.as_str()).collect();
+        for queue in &topology.queues {
+            assert!(exchanges.contains(queue.binding.0.as_str()), "{}", queue.name);
+        }
+        let bound: BTreeSet<&str> = topology.queues.iter().map(|queue| queue.binding.0.as_str()).collect();
+        assert_eq!(exchanges, bound);
     }
 }

@@ -4,13 +4,13 @@ use countersign_broker::{publisher::Outgoing, topology::EXECUTION};
 use countersign_core::ids::ActionId;
 use countersign_core::{
     action::State,
-    message::{CloudEvent, kind},
+    message::{CloudEvent, Lesson, kind},
     permit::{PACK_MAX, PermitPack},
 };
 use countersign_store::{StoreError, Transaction, actions, actions::ActionRecord};
-use countersign_worker::messages;
+use countersign_worker::messages::{self, Thought};
 use ed25519_dalek::SigningKey;
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
 /// Reads the states as this transaction leaves them and says what follows: a request for what is pending,
 /// a permit for what is authorised, the outcome of what has ended. The same again for a message that comes
@@ -20,7 +20,43 @@ pub(crate) async fn stored(
     ids: &[ActionId],
     key: &SigningKey,
 ) -> Result<Vec<Outgoing>, StoreError> {
+    Ok(owed(&actions::load(tx, ids, false).await?, key))
+}
+
+/// The same after humans have decided, and what the agents are to learn from it.
+pub(crate) async fn decided(
+    tx: &Transaction<'_>,
+    ids: &[ActionId],
+    key: &SigningKey,
+) -> Result<Vec<Outgoing>, StoreError> {
     let records = actions::load(tx, ids, false).await?;
+    let mut outgoing = owed(&records, key);
+    outgoing.extend(records.iter().filter_map(lesson));
+    Ok(outgoing)
+}
+
+/// What a reviewer's last word teaches: why it was rejected, or what was put in place of the agent's arguments.
+fn lesson(record: &ActionRecord) -> Option<Outgoing> {
+    match record.ruling.state {
+        State::Rejected => {
+            let error = record.outcome.as_ref()?.error.as_ref()?;
+            let (reason_code, rationale) = (Some(error.code.as_str()), Some(error.message.as_str()));
+            messages::feedback(
+                record,
+                Lesson::Rejection,
+                &Thought { reason_code, rationale, ..Thought::default() },
+            )
+        }
+        State::PendingApproval if record.edited.is_some() => {
+            let body: Value = serde_json::from_slice(record.body.as_deref()?).ok()?;
+            let before = Some(body.pointer("/data/arguments")?);
+            messages::feedback(record, Lesson::Edit, &Thought { before, ..Thought::default() })
+        }
+        _ => None,
+    }
+}
+
+fn owed(records: &[ActionRecord], key: &SigningKey) -> Vec<Outgoing> {
     let mut outgoing: Vec<Outgoing> = records.iter().flat_map(told).collect();
     let permits: Vec<Box<RawValue>> = records.iter().filter_map(permit).collect();
     let now = records.first().map(|record| record.now);
@@ -31,7 +67,7 @@ pub(crate) async fn stored(
             CloudEvent::new(Outgoing::fresh_id(), "/countersign/router", kind::PERMIT_PACK, now, pack);
         outgoing.push(Outgoing::event(EXECUTION, "permits", &event));
     }
-    Ok(outgoing)
+    outgoing
 }
 
 fn told(record: &ActionRecord) -> Vec<Outgoing> {

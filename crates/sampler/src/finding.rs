@@ -10,7 +10,7 @@ use countersign_core::{
     config::{Directory, Member},
     ids::ActionId,
     json::{canonical, parse_strict},
-    message::{self, CloudEvent, Finding, FindingData, Resolution, kind},
+    message::{self, CloudEvent, Finding, FindingData, Lesson, Resolution, kind},
     refusal::{Code, Complaint},
     transition::{Event, Standing, transition},
 };
@@ -19,11 +19,15 @@ use countersign_store::{
     actions::{self, ActionRecord},
     audits::{self, AuditRecord},
     evidence::{self, Evidence},
-    generation,
+    generation, listing,
     outcomes::{self, NewOutcome},
     quarantine,
 };
-use countersign_worker::{failure, messages, process};
+use countersign_worker::{
+    failure,
+    messages::{self, Thought},
+    process,
+};
 use serde_json::json;
 
 use crate::Sampler;
@@ -46,12 +50,13 @@ impl Handler for Findings {
         let work = async {
             let mut client = self.sampler.process.store.client().await?;
             let tx = client.transaction().await?;
-            let mut ids = Vec::new();
+            let (mut ids, mut lessons) = (Vec::new(), Vec::new());
             for delivery in batch {
-                ids.extend(apply(&self.sampler, &tx, delivery).await?);
+                ids.extend(apply(&self.sampler, &tx, delivery, &mut lessons).await?);
             }
-            let outgoing =
+            let mut outgoing: Vec<Outgoing> =
                 actions::load(&tx, &ids, false).await?.iter().filter_map(messages::outcome).collect();
+            outgoing.extend(lessons);
             tx.commit().await?;
             Ok(outgoing)
         };
@@ -63,11 +68,13 @@ impl Handler for Findings {
     }
 }
 
-/// Applies one finding. Returns the action if its outcome has changed and is to be told again.
+/// Applies one finding. Returns the action if its outcome has changed and is to be told again. `lessons` takes what the
+/// agent is to learn.
 async fn apply(
     sampler: &Sampler,
     tx: &Transaction<'_>,
     delivery: &Delivery,
+    lessons: &mut Vec<Outgoing>,
 ) -> Result<Option<ActionId>, StoreError> {
     let active = generation::lock_shared(tx).await?;
     let governed = sampler.process.governed.under(tx, &active).await?;
@@ -86,6 +93,7 @@ async fn apply(
     let by = sampler.keys.pseudonyms.of(&auditor.id);
     if audit.judged.as_ref() == Some(&(auditor.id.clone(), data.finding.as_str().to_owned())) {
         // A redelivery, or an app that was not sure: what follows is published again.
+        lessons.extend(lesson(tx, &record, &data).await?);
         let noted = json!({"event": event.id, "audit": audit.id, "by": by});
         evidence::insert(tx, &[Evidence::of(record.id, "finding.repeated", noted)]).await?;
         return Ok(Some(record.id));
@@ -95,6 +103,7 @@ async fn apply(
         evidence::insert(tx, &[Evidence::of(record.id, "finding.refused", noted)]).await?;
         return Ok(None);
     }
+    lessons.extend(lesson(tx, &record, &data).await?);
     let correction = data.correction.as_ref().and_then(|correction| canonical(correction).ok());
     audits::judge(tx, audit.id, data.finding, data.reason.as_deref(), correction.as_deref(), &auditor.id)
         .await?;
@@ -107,6 +116,21 @@ async fn apply(
         Some(resolution) => resolve(tx, &record, resolution).await.map(Some),
         None => Ok(None),
     }
+}
+
+/// What a finding of wrong teaches.
+async fn lesson(
+    tx: &Transaction<'_>,
+    record: &ActionRecord,
+    data: &FindingData,
+) -> Result<Option<Outgoing>, StoreError> {
+    if data.finding != Finding::Wrong {
+        return Ok(None);
+    }
+    let pi = listing::throw(tx, record.id).await?.map(|throw| throw.pi);
+    let (rationale, correction) = (data.reason.as_deref(), data.correction.as_ref());
+    let thought = Thought { rationale, correction, pi, ..Thought::default() };
+    Ok(messages::feedback(record, Lesson::Correction, &thought))
 }
 
 async fn keep(

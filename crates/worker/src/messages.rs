@@ -3,15 +3,15 @@
 use chrono::{DateTime, Utc};
 use countersign_broker::{
     publisher::Outgoing,
-    topology::{APPROVALS, AUDITS, COMMANDS, OUTCOMES, outcome_key},
+    topology::{APPROVALS, AUDITS, COMMANDS, FEEDBACK, OUTCOMES, agent_key},
 };
 use countersign_core::{
     action::State,
     digest::tagged,
     ids::ActionId,
     message::{
-        ActionView, ApprovalRequest, AuditReason, AuditRequest, CloudEvent, Command, Decision, OutcomeData,
-        Timings, Why, kind,
+        ActionView, ApprovalRequest, AuditReason, AuditRequest, Call, CloudEvent, Command, Decision,
+        FeedbackData, Lesson, OutcomeData, Timings, Why, kind,
     },
 };
 use countersign_store::{actions::ActionRecord, audits::AuditRecord};
@@ -45,7 +45,7 @@ pub fn outcome(record: &ActionRecord) -> Option<Outgoing> {
     };
     let mut event = CloudEvent::new(stored.event, "/countersign", kind::OUTCOME, ended_at, data);
     event.traceparent = record.traceparent.clone();
-    Some(Outgoing::event(OUTCOMES, outcome_key(&record.agent), &event))
+    Some(Outgoing::event(OUTCOMES, agent_key(&record.agent), &event))
 }
 
 /// The parts of the canonical content and of the proposal that a human is shown.
@@ -123,6 +123,56 @@ pub fn audit_request(audit: &AuditRecord, record: &ActionRecord) -> Option<Outgo
     };
     let event = CloudEvent::new(audit.id.0, "/countersign", kind::AUDIT_REQUESTED, audit.opened_at, data);
     Some(Outgoing::event(AUDITS, audit.group.clone(), &event))
+}
+
+/// What a human thought of an action. `before` are the arguments that an edit has replaced, `correction` what an
+/// auditor says the call should have been, `pi` the inclusion probability of the audit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Thought<'a> {
+    /// Why, for programs.
+    pub reason_code: Option<&'a str>,
+    /// Why, for people.
+    pub rationale: Option<&'a str>,
+    /// The arguments that an edit has replaced.
+    pub before: Option<&'a Value>,
+    /// What an auditor says that the call should have been.
+    pub correction: Option<&'a Value>,
+    /// The inclusion probability of the audit.
+    pub pi: Option<f64>,
+}
+
+/// Feedback to an action's agent. The same again has the same id.
+pub fn feedback(record: &ActionRecord, lesson: Lesson, thought: &Thought<'_>) -> Option<Outgoing> {
+    #[derive(Deserialize)]
+    struct Content {
+        arguments: Value,
+        agent: Box<RawValue>,
+    }
+    let content: Content = serde_json::from_slice(record.content.as_deref()?).ok()?;
+    let now = Call { tool: record.tool.clone(), arguments: content.arguments };
+    let (call, corrected) = match thought.before {
+        Some(before) => (Call { arguments: before.clone(), ..now.clone() }, Some(now)),
+        None => {
+            let corrected = thought.correction.and_then(|correction| now.corrected(correction));
+            (now, corrected)
+        }
+    };
+    let data = FeedbackData {
+        action: record.reference.clone(),
+        lesson,
+        patch: corrected.as_ref().and_then(|corrected| call.patch(corrected)),
+        call,
+        corrected,
+        reason_code: thought.reason_code.map(str::to_owned),
+        rationale: thought.rationale.map(str::to_owned),
+        pi: thought.pi,
+        agent: content.agent,
+        rule: record.ruling.rule.clone(),
+        policy_version: record.ruling.policy_version.clone(),
+    };
+    let id = Uuid::new_v5(&record.id.0, &serde_json::to_vec(&data).unwrap_or_default());
+    let event = CloudEvent::new(id, "/countersign", kind::FEEDBACK, record.now, data);
+    Some(Outgoing::event(FEEDBACK, agent_key(&record.agent), &event))
 }
 
 /// A command to the worker of a role.

@@ -1,8 +1,9 @@
 //! What is audited, what is known from it, and how anybody can check that the draw was fair.
 
 use anyhow::{Context as _, ensure};
-use countersign_core::message::{Finding, FindingData};
-use countersign_testkit::clients::{AuditorApp, proposal};
+use countersign_broker::reader::Reader;
+use countersign_core::message::{Decision, DecisionData, FeedbackData, Finding, FindingData, Lesson};
+use countersign_testkit::clients::{AuditorApp, decision, proposal};
 use countersign_tests::{Gate, answer, folder};
 use serde_json::{Value, json};
 
@@ -50,6 +51,55 @@ async fn every_throw_of_the_coin_can_be_made_again_once_its_epoch_has_closed() -
     ensure!(gate.count(spared).await? == 1);
     let (said, done) = gate.cli(&["audits", "prove"]).await?;
     ensure!(!done && said.contains("wrong"), "{said}");
+    gate.close().await
+}
+
+#[tokio::test]
+async fn rejections_edits_and_corrections_are_told_to_the_agent_who_can_learn_from_them() -> anyhow::Result<()>
+{
+    let config = folder(
+        "\"pay\"]\n    verdict: allow\n    audit: {rate: 0.1,",
+        "\"pay\"]\n    verdict: allow\n    audit: {rate: 1.0,",
+    )?;
+    let gate = Gate::configured(config.path()).await?;
+    let agent = gate.agent("one").await?;
+    let mut requests = gate.requests("sam", "approvers").await?;
+    let sam = gate.reviewer("sam").await?;
+    let mut lessons = Reader::open(gate.system.url("agent-one")?, "test", "countersign.feedback.one").await?;
+    let mut next = async || -> anyhow::Result<FeedbackData> {
+        Ok(lessons.next::<FeedbackData>(countersign_tests::LIMIT).await?.context("no feedback came")?.data)
+    };
+
+    agent.propose("bad", "move_money", json!({"amount": "500"})).await?;
+    sam.decides(&requests.next().await?, Decision::Reject, Some("not ordered")).await?;
+    let told = next().await?;
+    ensure!(told.lesson == Lesson::Rejection && told.rationale.as_deref() == Some("not ordered"), "{told:?}");
+    ensure!(told.call.arguments == json!({"amount": "500"}) && told.corrected.is_none());
+
+    agent.propose("much", "move_money", json!({"amount": "900"})).await?;
+    let asked = requests.next().await?;
+    let edit =
+        DecisionData { arguments: Some(json!({"amount": "300"})), ..decision(&asked, Decision::Edit, None) };
+    sam.says(&[edit]).await?;
+    let told = next().await?;
+    ensure!(told.lesson == Lesson::Edit && told.call.arguments == json!({"amount": "900"}), "{told:?}");
+    let patch = json!([{"op": "replace", "path": "/arguments/amount", "value": "300"}]);
+    ensure!(told.patch == Some(patch), "{told:?}");
+
+    let _auditor = AuditorApp::start(gate.system.url("auditor-ada")?, "auditors", |request| {
+        Some(FindingData {
+            audit: request.audit,
+            finding: Finding::Wrong,
+            reason: Some("the next one was meant".into()),
+            correction: Some(json!({"arguments": {"n": 2}})),
+            resolution: None,
+        })
+    })
+    .await?;
+    agent.propose("record", "write_record", json!({"n": 1})).await?;
+    let told = next().await?;
+    ensure!(told.lesson == Lesson::Correction && told.pi == Some(1.0), "{told:?}");
+    ensure!(told.corrected.is_some_and(|call| call.arguments == json!({"n": 2})));
     gate.close().await
 }
 

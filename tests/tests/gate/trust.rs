@@ -137,6 +137,6 @@ async fn a_foreign_client_that_knows_only_the_contract_can_do_its_own_work_and_n
     let (said, done) = said(client).await?;
     ensure!(done, "{said}");
     ensure!(said.contains("outcome succeeded"), "{said}");
-    ensure!(said.contains("refused 24 of 24"), "{said}");
+    ensure!(said.contains("refused 26 of 26"), "{said}");
     gate.close().await
 }

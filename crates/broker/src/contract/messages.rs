@@ -3,7 +3,7 @@
 use countersign_core::{
     message::{
         ApprovalAnswer, ApprovalRequest, AuditRequest, CONTENT_TYPE, CancelData, CloudEvent, Command,
-        FindingData, OutcomeData, ProposalData, SettledPack, kind,
+        FeedbackData, FindingData, OutcomeData, ProposalData, SettledPack, kind,
     },
     permit::PermitPack,
     refusal::{Code, Subject},
@@ -64,6 +64,12 @@ pub(super) fn all() -> (Map<String, Value>, Map<String, Value>) {
         kind::AUDIT_FINDING,
         &[Subject::Finding, Subject::Message],
         "An auditor found.",
+    );
+    all.event::<FeedbackData>(
+        "feedback",
+        kind::FEEDBACK,
+        &[],
+        "What a human thought of an action: a rejection, an edit, a correction.",
     );
     all.event::<PermitPack>(
         "permitPack",

@@ -3,6 +3,7 @@
 mod action;
 mod approval;
 mod audit;
+mod feedback;
 mod inner;
 
 use chrono::{DateTime, Utc};
@@ -14,6 +15,7 @@ use uuid::Uuid;
 pub use action::{CancelData, ContextItem, NamedAction, OutcomeData, ProposalData, ProposingAgent, Timings};
 pub use approval::{ApprovalAnswer, ApprovalRequest, Decision, DecisionData, DecisionResult, Why};
 pub use audit::{AuditReason, AuditRequest, Finding, FindingData, Resolution};
+pub use feedback::{Call, FeedbackData, Lesson};
 pub use inner::{Command, SettledPack};
 
 /// The content type of every message.
@@ -37,6 +39,8 @@ pub mod kind {
     pub const AUDIT_REQUESTED: &str = "countersign.audit.requested.v1";
     /// An auditor found.
     pub const AUDIT_FINDING: &str = "countersign.audit.finding.v1";
+    /// What a human thought of an action.
+    pub const FEEDBACK: &str = "countersign.feedback.v1";
     /// Router to executor.
     pub const PERMIT_PACK: &str = "countersign.permit.pack.v1";
     /// Executor to sampler.

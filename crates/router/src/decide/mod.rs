@@ -55,7 +55,7 @@ impl Handler for Decisions {
             let mut client = router.process.store.client().await?;
             let tx = client.transaction().await?;
             let Decided { actions, answers: mut outgoing } = decide(router, &tx, batch).await?;
-            outgoing.extend(follow::stored(&tx, &actions, &router.keys.permit).await?);
+            outgoing.extend(follow::decided(&tx, &actions, &router.keys.permit).await?);
             tx.commit().await?;
             Ok(outgoing)
         };

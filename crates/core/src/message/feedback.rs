@@ -1,0 +1,98 @@
+//! What agents, and whoever trains them, learn from humans.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, value::RawValue};
+
+use crate::ids::ActionRef;
+
+/// A call of a tool.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Call {
+    /// The tool.
+    pub tool: String,
+    /// Its arguments.
+    pub arguments: Value,
+}
+
+/// How a human said so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Lesson {
+    /// A reviewer rejected the action, or answered with a message, before it had an effect.
+    Rejection,
+    /// A reviewer put other arguments in place of the agent's.
+    Edit,
+    /// An auditor found the executed action wrong.
+    Correction,
+}
+
+/// `countersign.feedback.v1`: what a human thought of an action.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct FeedbackData {
+    /// The proposal's `source` and `id`.
+    pub action: ActionRef,
+    /// How a human said so.
+    pub lesson: Lesson,
+    /// What the agent proposed, or what was executed.
+    pub call: Call,
+    /// What it should have been; absent where nobody said, or nothing should have been called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub corrected: Option<Call>,
+    /// From `call` to `corrected`, as JSON Patch (RFC 6902).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patch: Option<Value>,
+    /// Why, for programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason_code: Option<String>,
+    /// Why, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rationale: Option<String>,
+    /// The inclusion probability of the audit that found it; weigh a correction with 1/π.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pi: Option<f64>,
+    /// Who acted, in canonical form: id, version, model, on whose behalf.
+    #[schemars(with = "Value")]
+    pub agent: Box<RawValue>,
+    /// The rule that judged it.
+    pub rule: String,
+    /// The policy's version.
+    pub policy_version: String,
+}
+
+impl Call {
+    /// The corrected call that a correction stands for: what it leaves out is as it was. Nothing where it names
+    /// neither a tool nor arguments.
+    pub fn corrected(&self, correction: &Value) -> Option<Call> {
+        let (tool, arguments) = (correction.get("tool"), correction.get("arguments"));
+        tool.or(arguments)?;
+        Some(Call {
+            tool: tool.and_then(Value::as_str).unwrap_or(&self.tool).to_owned(),
+            arguments: arguments.unwrap_or(&self.arguments).clone(),
+        })
+    }
+
+    /// The JSON Patch that makes this call another.
+    pub fn patch(&self, other: &Call) -> Option<Value> {
+        let (this, other) = (serde_json::to_value(self).ok()?, serde_json::to_value(other).ok()?);
+        serde_json::to_value(json_patch::diff(&this, &other)).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_correction_says_only_what_should_have_been_otherwise() {
+        let call = Call { tool: "pay".into(), arguments: json!({"amount": "5", "to": "x"}) };
+        let amount = call.corrected(&json!({"arguments": {"amount": "4", "to": "x"}})).unwrap();
+        assert_eq!((amount.tool.as_str(), &amount.arguments["amount"]), ("pay", &json!("4")));
+        let patch = call.patch(&amount).unwrap();
+        assert_eq!(patch, json!([{"op": "replace", "path": "/arguments/amount", "value": "4"}]));
+        assert_eq!(call.corrected(&json!({"tool": "refund"})).unwrap().arguments, call.arguments);
+        assert_eq!(call.corrected(&json!(null)), None);
+    }
+}
