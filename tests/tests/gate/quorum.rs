@@ -102,6 +102,8 @@ async fn each_decision_that_may_not_count_is_refused_with_its_code() -> anyhow::
     payments.refused("reason_missing").await?;
     payments.says("tom", reject(Some("bad_mood"))).await?;
     payments.refused("reason_unknown").await?;
+    payments.says("tom", DecisionData { reason: Some("x".repeat(4_001)), ..reject(Some("fraud")) }).await?;
+    payments.refused("reason_too_long").await?;
     payments
         .says("tom", DecisionData { digest: "sha256:0".into(), ..plain(&large, Decision::Approve) })
         .await?;

@@ -1,7 +1,8 @@
 use chrono::{DateTime, Utc};
+use serde_json::json;
 
 use super::{airline, broken, lines, parse};
-use crate::config::{Configuration, KeyRefusal, Sources, keys_of, with_keys};
+use crate::config::{Configuration, Facts, KeyRefusal, Sources, keys_of, with_keys};
 
 #[test]
 fn a_brokers_user_is_one_agent_or_person() {
@@ -97,6 +98,28 @@ fn a_key_counts_within_its_validity_and_until_it_is_revoked() {
     assert_eq!(counts(&dated("until: '2026-06-01T00:00:00Z'"), now), Err(KeyRefusal::NotValid));
     assert_eq!(counts(&dated("revoked_at: '2026-06-01T00:00:00Z'"), now), Err(KeyRefusal::Revoked));
     assert_eq!(counts(&dated("revoked_at: '2026-06-01T00:00:01Z'"), now), Ok(()));
+}
+
+#[test]
+fn authority_reaches_as_far_and_as_long_as_it_says() {
+    let entry = "authority: [{when: 'decimal(action.arguments.amount) <= decimal(\"50\")', from: '2026-01-01T00:00:00Z', \
+                 until: '2027-01-01T00:00:00Z'}], public_keys: []";
+    let mut sources = airline();
+    sources.directory = sources.directory.replacen("public_keys: []", entry, 1);
+    let configuration = parse(&sources);
+    let tool = configuration.tools.get("send_certificate").unwrap();
+    let may = |amount: &str, now: &str| {
+        let action = json!({"tool": "send_certificate", "arguments": {"amount": amount}});
+        let facts = Facts { action: &action, agent: &json!({}), tool, now: now.parse().unwrap() };
+        configuration.directory.reviewer("sam").unwrap().within_authority(&facts)
+    };
+    assert_eq!(may("50", "2026-06-01T00:00:00Z"), Ok(()));
+    assert!(may("50.01", "2026-06-01T00:00:00Z").unwrap_err().contains("reaches to"));
+    assert!(may("many", "2026-06-01T00:00:00Z").is_err(), "what cannot be evaluated is beyond it");
+    for outside in ["2025-12-31T23:59:59Z", "2027-01-01T00:00:00Z"] {
+        assert!(may("50", outside).unwrap_err().contains("not in force"), "{outside}");
+    }
+    assert!(configuration.directory.reviewer("rita").unwrap().authority.is_empty());
 }
 
 #[test]
