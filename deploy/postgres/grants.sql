@@ -10,11 +10,11 @@ GRANT UPDATE (only_row) ON active TO countersign_router, countersign_executor, c
 
 -- The router: everything up to the permit, and the outcomes of what is never executed.
 GRANT INSERT ON actions, payloads, permits, approvals, decisions, outcomes TO countersign_router;
-GRANT UPDATE (state, verdict, rule, generation, policy_version, audit_rate, audit_group, approved, approvers, permit,
-              decided_at, ended_at, state_at) ON actions TO countersign_router;
+GRANT UPDATE (state, verdict, rule, generation, policy_version, audit_rate, audit_group, stratum, stage, approved,
+              approvers, permit, decided_at, ended_at, state_at) ON actions TO countersign_router;
 GRANT UPDATE (content, content_salt, digest, edited) ON payloads TO countersign_router;
 GRANT UPDATE ON approvals TO countersign_router;
-GRANT INSERT ON cancellations, statements TO countersign_router;
+GRANT INSERT ON cancellations, statements, switches, remediations TO countersign_router;
 GRANT INSERT, UPDATE ON limit_keys, limit_uses TO countersign_router;
 GRANT UPDATE (replayed_at) ON quarantine TO countersign_router;
 
@@ -24,11 +24,15 @@ GRANT INSERT ON outcomes, late_results TO countersign_executor;
 GRANT UPDATE (told_again_at) ON outcomes TO countersign_executor;
 GRANT UPDATE ON sweep_marks TO countersign_executor;
 
--- The sampler: the coin, audits, and what an auditor found of actions in doubt.
-GRANT INSERT ON sampling, audits, outcomes, epochs, epoch_keys TO countersign_sampler;
-GRANT UPDATE ON audits TO countersign_sampler;
+-- The sampler: the coin, audits, what auditors found, and the stages of classes with the generation that they are
+-- part of. It can neither open a class nor choose a configuration.
+GRANT INSERT ON sampling, audits, outcomes, epochs, epoch_keys, epoch_strata, epoch_groups, forced, switched, findings,
+                statements, compensations, remediations TO countersign_sampler;
+GRANT UPDATE ON audits, forced TO countersign_sampler;
+GRANT UPDATE (stage, state, since, switched_at) ON switches TO countersign_sampler;
+GRANT UPDATE (generation) ON active TO countersign_sampler;
 GRANT UPDATE (state, ended_at, state_at) ON actions TO countersign_sampler;
 
--- Operators: configurations and holds.
-GRANT INSERT ON configs, active, holds, revoked_keys TO countersign_operator;
-GRANT UPDATE ON active, holds TO countersign_operator;
+-- Operators: configurations, holds, classes that they pin or reset, remediation tasks that they close.
+GRANT INSERT ON configs, active, holds, revoked_keys, switched TO countersign_operator;
+GRANT UPDATE ON active, holds, switches, remediations TO countersign_operator;

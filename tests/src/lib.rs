@@ -9,10 +9,10 @@ use anyhow::Context as _;
 use countersign_broker::{reader::Reader, topology::approvals_queue};
 use countersign_core::{
     action::Outcome,
-    message::{ApprovalRequest, Decision, OutcomeData},
+    message::{ApprovalRequest, AuditRequest, Decision, FindingData, OutcomeData},
 };
 use countersign_testkit::{
-    clients::{Agent, Reviewer, ReviewerApp, decision},
+    clients::{Agent, AuditorApp, Reviewer, ReviewerApp, decision},
     isolation::TestEnv,
     services::Services,
     system::{Place, System, binary},
@@ -125,6 +125,16 @@ impl Gate {
         let signer = self.system.signer(reviewer, reviewer)?;
         ReviewerApp::start(url, signer, group, |request| Some(decision(request, Decision::Approve, None)))
             .await
+    }
+
+    /// An app of an auditor that judges what the group `auditors` is asked; `None` leaves it open.
+    pub async fn auditor(
+        &self,
+        auditor: &str,
+        judge: impl FnMut(&AuditRequest) -> Option<FindingData> + Send + 'static,
+    ) -> anyhow::Result<AuditorApp> {
+        let url = self.system.url(&format!("auditor-{auditor}"))?;
+        AuditorApp::start(url, self.system.signer(auditor, auditor)?, "auditors", judge).await
     }
 
     /// One number from the test's database, as its owner. What the statement changes stays changed.

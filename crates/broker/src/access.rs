@@ -62,7 +62,7 @@ pub fn roles(tool_exchanges: impl IntoIterator<Item = String>) -> Vec<Access> {
     let mut roles = vec![
         Access::new(
             &role_user("router"),
-            &[OUTCOMES, APPROVALS, ANSWERS, FEEDBACK, EXECUTION, COMMANDS],
+            &[OUTCOMES, APPROVALS, ANSWERS, FEEDBACK, EXECUTION, SETTLED, COMMANDS],
             [names(&[ACTIONS, DECISIONS, QUARANTINE]), vec![commands_queue("router")]].concat(),
         ),
         Access::new(

@@ -7,7 +7,7 @@ use clap::Subcommand;
 use countersign_store::{
     Transaction,
     actions::{self, ActionRecord},
-    evidence, listing,
+    compensations, evidence, listing,
     listing::{ActionSummary, Filter},
 };
 use serde_json::{Value, json};
@@ -92,6 +92,8 @@ pub async fn timeline(tx: &Transaction<'_>, action: &ActionSummary) -> anyhow::R
     Ok(json!({
         "action": action,
         "content": content(&record),
+        "compensates": record.compensates,
+        "compensated_by": compensations::proposed(tx, &[action.id]).await?.first().map(|(_, by)| by),
         "sampling": listing::throw(tx, action.id).await?,
         "timeline": entries,
     }))
@@ -140,6 +142,10 @@ fn brief(body: &Value) -> String {
         "error_code",
         "decision",
         "finding",
+        "severity",
+        "tool",
+        "action",
+        "owner",
         "resolution",
         "also",
         "by",

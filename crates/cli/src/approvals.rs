@@ -272,7 +272,9 @@ async fn reviewer_of(store: &Store, amqp_url: &str) -> anyhow::Result<String> {
             let speaks_for: Vec<&str> = app.reviewers.iter().map(String::as_str).collect();
             Err(usage(format!("the app {:?} speaks for {}; give --reviewer", app.id, speaks_for.join(", "))))
         }
-        None => Err(usage(format!("the AMQP user {user:?} is no reviewer of the active directory"))),
+        Some(Sender::Auditor(_)) | None => {
+            Err(usage(format!("the AMQP user {user:?} is no reviewer of the active directory")))
+        }
     }
 }
 

@@ -1,29 +1,21 @@
 //! `countersign audits`: what was sampled, and an auditor's finding.
 
+mod judge;
 mod prove;
 
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use chrono::Utc;
-use clap::{Subcommand, ValueEnum};
-use countersign_broker::{
-    publisher::{Outgoing, Publisher},
-    session::user_of,
-    topology::FINDINGS,
-};
-use countersign_core::{
-    ids::AuditId,
-    message::{CloudEvent, Finding, FindingData, Resolution, kind},
-};
+use clap::Subcommand;
+use countersign_core::{digest::tagged, ids::AuditId};
 use countersign_store::{actions, audits, listing};
+use countersign_worker::messages;
 use serde_json::{Value, json};
 
 use crate::{
     Connections,
     actions::content,
-    approvals::heard,
-    args::UsageError,
+    apply::active,
     output::{show, table},
 };
 
@@ -57,35 +49,8 @@ pub(crate) enum AuditsCommand {
         #[arg(long)]
         epoch: Option<i64>,
     },
-    /// Judge, as the auditor whose --amqp-url it is
-    Judge {
-        /// The audit's id
-        id: AuditId,
-        /// What was found
-        #[arg(long, value_enum)]
-        finding: FindingArg,
-        /// Why; mandatory for wrong
-        #[arg(long)]
-        reason: Option<String>,
-        /// What the call should have been, as JSON
-        #[arg(long, value_name = "JSON")]
-        correction: Option<String>,
-        /// What really happened; mandatory for an action in doubt
-        #[arg(long, value_enum)]
-        resolution: Option<ResolutionArg>,
-    },
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-pub(crate) enum FindingArg {
-    Correct,
-    Wrong,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-pub(crate) enum ResolutionArg {
-    Succeeded,
-    Failed,
+    /// Judge
+    Judge(judge::JudgeArgs),
 }
 
 pub(crate) async fn run(to: &Connections, command: AuditsCommand) -> anyhow::Result<ExitCode> {
@@ -99,7 +64,8 @@ pub(crate) async fn run(to: &Connections, command: AuditsCommand) -> anyhow::Res
                 if list.is_empty() {
                     return "nothing waits".into();
                 }
-                let mut table = table(["audit", "action", "tool", "outcome", "group", "reason", "finding"]);
+                let mut table =
+                    table(["audit", "action", "tool", "outcome", "group", "reason", "finding", "severity"]);
                 for audit in &list {
                     table.add_row([
                         audit.id.to_string(),
@@ -109,6 +75,7 @@ pub(crate) async fn run(to: &Connections, command: AuditsCommand) -> anyhow::Res
                         audit.group.clone(),
                         audit.reason.clone(),
                         audit.finding.clone().unwrap_or_default(),
+                        audit.severity.clone().unwrap_or_default(),
                     ]);
                 }
                 table.to_string()
@@ -119,57 +86,27 @@ pub(crate) async fn run(to: &Connections, command: AuditsCommand) -> anyhow::Res
             show(to, &shown, || serde_json::to_string_pretty(&shown).unwrap_or_default())
         }
         AuditsCommand::Prove { epoch } => prove::run(to, epoch).await,
-        AuditsCommand::Judge { id, finding, reason, correction, resolution } => {
-            let correction = correction
-                .map(|text| serde_json::from_str(&text))
-                .transpose()
-                .map_err(|error| UsageError(format!("--correction is not JSON: {error}")))?;
-            let finding = match finding {
-                FindingArg::Correct => Finding::Correct,
-                FindingArg::Wrong => Finding::Wrong,
-            };
-            let resolution = resolution.map(|resolution| match resolution {
-                ResolutionArg::Succeeded => Resolution::Succeeded,
-                ResolutionArg::Failed => Resolution::Failed,
-            });
-            judge(to, FindingData { audit: id, finding, reason, correction, resolution }).await
-        }
+        AuditsCommand::Judge(args) => judge::run(to, args).await,
     }
 }
 
 async fn shown(to: &Connections, id: AuditId) -> anyhow::Result<Value> {
-    let mut client = to.store()?.client().await?;
+    let store = to.store()?;
+    let configuration = active(&store).await?;
+    let mut client = store.client().await?;
     let tx = client.transaction().await?;
     let found = audits::actions_of(&tx, &[id]).await?;
     let action = *found.first().with_context(|| format!("there is no audit {id}"))?;
     let record = actions::load(&tx, &[action], true).await?.pop().context("the action is gone")?;
     let outcome = record.outcome.as_ref();
+    let offer = messages::offer(&configuration.tools, &record);
     Ok(json!({
         "audit": id, "action": record.reference, "outcome": record.ruling.state, "rule": record.ruling.rule,
-        "content": content(&record),
+        "digest": tagged(&record.digest), "content": content(&record),
+        "reason_codes": configuration.policy.audits().reason_codes,
+        "compensation": offer.as_ref().ok(), "cannot_be_undone": offer.as_ref().err(),
         "result": outcome.and_then(|outcome| outcome.result.as_deref())
             .and_then(|result| serde_json::from_slice::<Value>(result).ok()),
         "error": outcome.and_then(|outcome| outcome.error.clone()),
     }))
-}
-
-async fn judge(to: &Connections, data: FindingData) -> anyhow::Result<ExitCode> {
-    let store = to.store()?;
-    let mut client = store.client().await?;
-    let tx = client.transaction().await?;
-    let found = audits::actions_of(&tx, &[data.audit]).await?;
-    tx.commit().await?;
-    let action = *found.first().with_context(|| format!("there is no audit {}", data.audit))?;
-    let url = to.amqp()?;
-    let source = format!("/auditors/{}", user_of(url).unwrap_or_default());
-    let event = CloudEvent::new(Outgoing::fresh_id(), &source, kind::AUDIT_FINDING, Utc::now(), data);
-    let publisher = Publisher::connect(url, "countersign-cli:judge").await?;
-    publisher.publish(&[Outgoing::event(FINDINGS, "finding", &event)]).await?;
-    let answer = heard(&store, action, &event.id).await?;
-    let applied = answer["kind"] != "finding.refused";
-    show(to, &answer, || match applied {
-        true => format!("judged {}", answer["finding"].as_str().unwrap_or("?")),
-        false => format!("refused ({}): {}", answer["code"].as_str().unwrap_or("?"), answer["message"]),
-    })?;
-    Ok(if applied { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -11,10 +11,12 @@ mod output;
 mod policy;
 pub mod proposal;
 mod quarantine;
+mod remediations;
 mod report;
 mod role;
 mod setup;
 mod submit;
+mod switching;
 pub mod table;
 pub mod users;
 
@@ -76,6 +78,12 @@ enum Command {
     /// What waits for a human's judgement afterwards
     #[command(subcommand)]
     Audits(audits::AuditsCommand),
+    /// Classes of actions that move between approval and audit
+    #[command(subcommand)]
+    Switching(switching::SwitchingCommand),
+    /// What no tool can undo, and people put right
+    #[command(subcommand)]
+    Remediations(remediations::RemediationsCommand),
     /// Actions and everything that happened to them
     #[command(subcommand)]
     Actions(actions::ActionsCommand),
@@ -104,6 +112,8 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Submit(args) => submit::run(to, args).await,
         Command::Approvals(command) => approvals::run(to, command).await,
         Command::Audits(command) => audits::run(to, command).await,
+        Command::Switching(command) => switching::run(to, command).await,
+        Command::Remediations(command) => remediations::run(to, command).await,
         Command::Actions(command) => actions::run(to, command).await,
         Command::Quarantine(command) => quarantine::run(to, command).await,
         Command::Contract => {

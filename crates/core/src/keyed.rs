@@ -96,6 +96,14 @@ impl Coin {
         self.secret.derive(&[b"countersign/audit-epoch/v1\0", &epoch.to_be_bytes()])
     }
 
+    /// Whether so large a share of audits, π, has this one judged twice: another coin, over the same action.
+    pub fn twice(&self, epoch: i64, source: &str, id: &str, share: f64) -> bool {
+        let key = self.epoch_key(epoch);
+        let mac =
+            hmac_sha256(&key, &[b"countersign/audit-twice/v1\0", source.as_bytes(), b"\0", id.as_bytes()]);
+        selected(top_56_bits(&mac), share)
+    }
+
     /// The throw for one action in an epoch.
     pub fn throw(&self, epoch: i64, source: &str, id: &str, pi: f64) -> Throw {
         throw(&self.epoch_key(epoch), source, id, pi)
@@ -111,8 +119,12 @@ pub fn commitment(key: &[u8; 32]) -> [u8; 32] {
 /// R = top 56 bits of HMAC-SHA256(K_epoch, "countersign/audit-coin/v1" ‖ 0 ‖ source ‖ 0 ‖ id).
 pub fn throw(key: &[u8; 32], source: &str, id: &str, pi: f64) -> Throw {
     let mac = hmac_sha256(key, &[b"countersign/audit-coin/v1\0", source.as_bytes(), b"\0", id.as_bytes()]);
-    let r = mac[..7].iter().fold(0_u64, |r, byte| r << 8 | u64::from(*byte));
+    let r = top_56_bits(&mac);
     Throw { pi, r, selected: selected(r, pi) }
+}
+
+fn top_56_bits(mac: &[u8; 32]) -> u64 {
+    mac[..7].iter().fold(0_u64, |r, byte| r << 8 | u64::from(*byte))
 }
 
 /// R ≥ (1 − π)·2^56. Scaling by a power of two is exact in binary floating point, and for a whole R the

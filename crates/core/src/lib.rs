@@ -6,6 +6,7 @@
 
 pub mod action;
 pub mod approval;
+pub mod audit;
 pub mod config;
 pub mod digest;
 pub mod ids;
@@ -17,4 +18,5 @@ pub mod proposal;
 pub mod refusal;
 pub mod signed;
 pub mod stats;
+pub mod stratum;
 pub mod transition;

@@ -90,20 +90,20 @@ codes! {
     InvalidCancellation "invalid_cancellation" of Cancellation: "The data names no action.";
     TooLate "too_late" of Cancellation: "The action has been claimed, or has ended.";
 
-    // Who signed a decision, and when.
+    // Who signed it, and when.
     InvalidDecision "invalid_decision" of Decision: "The data is no signed statement: its header, payload or shape cannot be read.";
-    Unsigned "unsigned" of Decision: "The data has no `jws`.";
+    Unsigned "unsigned" of Decision | Finding: "The data has no `jws`.";
     ReviewerUnknown "reviewer_unknown" of Decision: "The statement's reviewer is not in the directory.";
-    NotSpokenFor "not_spoken_for" of Decision: "The sender may not bring what this reviewer decides.";
-    KeyUnknown "key_unknown" of Decision: "The key is neither the reviewer's nor the sending app's.";
-    KeyRevoked "key_revoked" of Decision: "The key has been revoked.";
-    KeyNotValid "key_not_valid" of Decision: "The key is not valid yet, or no longer.";
-    SignatureInvalid "signature_invalid" of Decision: "The signature is not the key's over these bytes.";
-    Replayed "replayed" of Decision: "The key has signed another message with this jti, or this one came before as another event.";
-    Stale "stale" of Decision: "It was signed too long ago.";
-    SignedInFuture "signed_in_future" of Decision: "It was signed later than now.";
-    Undisclosed "undisclosed" of Decision: "What a digest in the payload stands for was not sent along.";
-    DecisionCount "decision_count" of Decision: "A statement has 1 to 100 decisions.";
+    NotSpokenFor "not_spoken_for" of Decision | Finding: "The sender may not bring what this person signs.";
+    KeyUnknown "key_unknown" of Decision | Finding: "The key is neither the person's nor the sending app's.";
+    KeyRevoked "key_revoked" of Decision | Finding: "The key has been revoked.";
+    KeyNotValid "key_not_valid" of Decision | Finding: "The key is not valid yet, or no longer.";
+    SignatureInvalid "signature_invalid" of Decision | Finding: "The signature is not the key's over these bytes.";
+    Replayed "replayed" of Decision | Finding: "The key has signed another message with this jti, or this one came before as another event.";
+    Stale "stale" of Decision | Finding: "It was signed too long ago.";
+    SignedInFuture "signed_in_future" of Decision | Finding: "It was signed later than now.";
+    Undisclosed "undisclosed" of Decision | Finding: "What a digest in the payload stands for was not sent along.";
+    DecisionCount "decision_count" of Decision | Finding: "A statement has 1 to 100 decisions or findings.";
 
     // Whether the decision can count.
     ApprovalUnknown "approval_unknown" of Decision: "There never was such a request.";
@@ -116,12 +116,12 @@ codes! {
     PolicyAuthor "policy_author" of Decision: "Who wrote or applied the policy may not decide what it asks.";
     Excluded "excluded" of Decision: "The rule excludes the reviewer from deciding this.";
     BeyondAuthority "beyond_authority" of Decision: "It is beyond the reviewer's authority.";
-    DigestMismatch "digest_mismatch" of Decision | Permit: "The digest is not that of what would be executed.";
+    DigestMismatch "digest_mismatch" of Decision | Finding | Permit: "The digest is not that of what would be executed.";
     NotAllowed "not_allowed" of Decision: "The rule does not allow this kind of decision.";
     AlreadyDecided "already_decided" of Decision: "The same person has decided otherwise.";
     NotYet "not_yet" of Command: "No deadline has passed.";
     ReasonMissing "reason_missing" of Decision | Finding: "It needs a reason, or a reason_code.";
-    ReasonUnknown "reason_unknown" of Decision: "The reason_code is none of the request's reason_codes.";
+    ReasonUnknown "reason_unknown" of Decision | Finding: "The reason_code is none of the request's reason_codes.";
     ReasonTooLong "reason_too_long" of Decision | Finding: "The reason is too long.";
     ArgumentsMissing "arguments_missing" of Decision: "An edit needs arguments: an object.";
     EditSame "edit_same" of Decision: "These are the arguments that the action has already.";
@@ -129,8 +129,13 @@ codes! {
     Illegal "illegal" of Proposal | Decision: "The action's state has no place for it.";
 
     // Audits.
-    InvalidFinding "invalid_finding" of Finding: "The data is no finding.";
+    InvalidFinding "invalid_finding" of Finding: "The data is no signed statement: its header, payload or shape cannot be read.";
+    AuditorUnknown "auditor_unknown" of Finding: "The statement's auditor is not in the directory.";
     AuditUnknown "audit_unknown" of Finding: "There is no such audit.";
+    AlreadyJudged "already_judged" of Finding: "The same person has judged it.";
+    SeverityMissing "severity_missing" of Finding: "Wrong needs a severity, and nothing else has one.";
+    NotReversible "not_reversible" of Finding: "Only what is wrong and can still be undone is compensated, once.";
+    InvalidCorrection "invalid_correction" of Finding: "The correction is no object with tool or arguments.";
     ResolutionMissing "resolution_missing" of Finding: "The action is in doubt: say whether it succeeded or failed.";
     NotInDoubt "not_in_doubt" of Finding: "The action is not in doubt: there is nothing to resolve.";
 

@@ -5,15 +5,8 @@ use std::time::Duration;
 use countersign_broker::{
     BrokerError,
     publisher::{Outgoing, Publisher},
-    topology::SETTLED,
 };
-use countersign_core::{
-    action::State,
-    ids::ActionId,
-    message::{CloudEvent, SettledPack, kind},
-    permit::PACK_MAX,
-    transition::Completion,
-};
+use countersign_core::{action::State, ids::ActionId, transition::Completion};
 use countersign_store::{
     StoreError, Transaction, actions,
     evidence::{self, Evidence},
@@ -179,14 +172,5 @@ async fn publish(
     publisher.publish(&answers).await?;
     let settled: Vec<ActionId> = executed.iter().map(|record| record.id).collect();
     let now = records.first().map(|record| record.now).unwrap_or_default();
-    let packs: Vec<Outgoing> = settled
-        .chunks(PACK_MAX)
-        .map(|pack| {
-            let data = SettledPack { actions: pack.to_vec() };
-            let event =
-                CloudEvent::new(Outgoing::fresh_id(), "/countersign/executor", kind::SETTLED_PACK, now, data);
-            Outgoing::event(SETTLED, "settled", &event)
-        })
-        .collect();
-    Ok(publisher.publish(&packs).await?)
+    Ok(publisher.publish(&messages::settled("/countersign/executor", &settled, now)).await?)
 }

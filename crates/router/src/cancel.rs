@@ -12,10 +12,10 @@ use countersign_store::{
     evidence::{self, Evidence},
     quarantine,
 };
-use countersign_worker::process;
+use countersign_worker::{author, process};
 use serde_json::json;
 
-use crate::{again, author, change::Changes, judge::Court};
+use crate::{again, change::Changes, judge::Court};
 
 /// Whether a message withdraws an action, as far as its envelope can be read.
 pub(crate) fn is_one(delivery: &Delivery) -> bool {

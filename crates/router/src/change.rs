@@ -1,6 +1,6 @@
 //! What a router transaction writes, gathered over a batch and written in a few statements.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use countersign_core::{
@@ -9,6 +9,7 @@ use countersign_core::{
     digest::tagged,
     ids::{ActionId, ActionRef, ApprovalId, PermitId},
     permit::Permit,
+    stratum::family_of,
     transition::Effect,
 };
 use countersign_store::{
@@ -20,6 +21,7 @@ use countersign_store::{
     outcomes::{self, NewOutcome},
     payloads,
     permits::{self, IssuedPermit},
+    switches::{self, Class},
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -35,6 +37,9 @@ pub(crate) struct Changes {
     pub(crate) decisions: Vec<DecisionRow>,
     permits: Vec<IssuedPermit>,
     uses: Vec<(ActionId, String, LimitUse)>,
+    /// Classes that may be new, and the generation under which they stand so.
+    classes: BTreeSet<Class>,
+    generation: i64,
     pub(crate) outcomes: Vec<NewOutcome>,
     pub(crate) evidence: Vec<Evidence>,
 }
@@ -59,6 +64,16 @@ impl Changes {
             "policy_version": judged.ruling.policy_version,
             "generation": judged.ruling.generation,
         });
+        if let Some(stage) = judged.ruling.stage {
+            noted["stage"] = json!(stage);
+            self.generation = judged.ruling.generation;
+            self.classes.insert(Class {
+                stratum: judged.ruling.stratum.clone(),
+                family: family_of(&judged.ruling.stratum).into(),
+                rule: judged.ruling.rule.clone(),
+                stage,
+            });
+        }
         if let Some(content) = &judged.content {
             noted["digest"] = tagged(&content.digest).into();
             noted["target"] = json!(content.target);
@@ -162,6 +177,8 @@ impl Changes {
         self.decisions.extend(other.decisions);
         self.permits.extend(other.permits);
         self.uses.extend(other.uses);
+        self.generation = self.generation.max(other.generation);
+        self.classes.extend(other.classes);
         self.outcomes.extend(other.outcomes);
         self.evidence.extend(other.evidence);
     }
@@ -175,6 +192,7 @@ impl Changes {
         let rulings: Vec<_> =
             self.rulings.iter().map(|(id, (ruling, decided))| (*id, ruling, *decided)).collect();
         let requests: Vec<_> = self.requests.values().collect();
+        let classes: Vec<_> = self.classes.iter().cloned().collect();
         tokio::try_join!(
             actions::rule(tx, &rulings),
             approvals::save(tx, &requests),
@@ -183,6 +201,7 @@ impl Changes {
             outcomes::insert(tx, 1, &self.outcomes),
             evidence::insert(tx, &self.evidence),
             limits::add(tx, &self.uses),
+            switches::open(tx, self.generation, &classes),
         )?;
         Ok(())
     }

@@ -19,6 +19,7 @@ use crate::{
     Router,
     again::{self, Repeat},
     change::Changes,
+    compensate::compensate,
     decide, escalation, follow, intake,
     judge::Court,
     tally::Tally,
@@ -64,10 +65,12 @@ async fn obey(
     also: &mut Vec<Outgoing>,
 ) -> Result<Vec<ActionId>, StoreError> {
     let (mut judge, mut request, mut ids) = (Vec::new(), Vec::new(), Vec::new());
+    let mut undo = Vec::new();
     for delivery in batch {
         match serde_json::from_slice::<CloudEvent<Command>>(&delivery.body).map(|event| event.data) {
             Ok(Command::Judge { action }) => judge.push(action),
             Ok(Command::RequestApproval { action }) => request.push(action),
+            Ok(Command::Compensate { action }) => undo.push(action),
             Ok(Command::Replay { quarantine }) => ids.extend(replay(router, tx, quarantine, also).await?),
             Ok(other) => {
                 let why = format!("{other:?} is not for the router");
@@ -84,12 +87,15 @@ async fn obey(
     judge.sort_unstable();
     judge.dedup();
     // All at once, in the order in which everybody locks.
-    actions::lock(tx, &[judge.as_slice(), request.as_slice()].concat()).await?;
+    actions::lock(tx, &[judge.as_slice(), request.as_slice(), undo.as_slice()].concat()).await?;
     if !request.is_empty() {
         ask_again(tx, &request).await?;
     }
     if !judge.is_empty() {
         judge_again(router, tx, &judge, also).await?;
+    }
+    if !undo.is_empty() {
+        ids.extend(compensate(router, tx, &undo).await?);
     }
     ids.extend(judge);
     ids.extend(request);

@@ -58,16 +58,26 @@ fn lesson(record: &ActionRecord) -> Option<Outgoing> {
 
 fn owed(records: &[ActionRecord], key: &SigningKey) -> Vec<Outgoing> {
     let mut outgoing: Vec<Outgoing> = records.iter().flat_map(told).collect();
+    let ended: Vec<ActionId> =
+        records.iter().filter(|record| settled(record)).map(|record| record.id).collect();
     let permits: Vec<Box<RawValue>> = records.iter().filter_map(permit).collect();
     let now = records.first().map(|record| record.now);
+    let now = now.unwrap_or_default();
+    outgoing.extend(messages::settled("/countersign/router", &ended, now));
     for pack in permits.chunks(PACK_MAX) {
         let pack = PermitPack::sign(pack.to_vec(), key);
-        let now = now.unwrap_or_default();
         let event =
             CloudEvent::new(Outgoing::fresh_id(), "/countersign/router", kind::PERMIT_PACK, now, pack);
         outgoing.push(Outgoing::event(EXECUTION, "permits", &event));
     }
     outgoing
+}
+
+/// What ended without an effect is audited as well, and a compensation that came to nothing leaves something to do.
+fn settled(record: &ActionRecord) -> bool {
+    let state = record.ruling.state;
+    let refused = matches!(state, State::Rejected | State::Denied) && record.content.is_some();
+    refused || (record.compensates.is_some() && state.outcome().is_some() && !state.executed())
 }
 
 fn told(record: &ActionRecord) -> Vec<Outgoing> {

@@ -26,17 +26,27 @@ use countersign_store::{
     payloads::{self, Payload},
     quarantine,
 };
-use countersign_worker::{failure, process};
+use countersign_worker::{author, failure, process};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    Router, author, cancel,
+    Router, cancel,
     change::{Changes, Subject},
     follow,
     judge::{Court, Judged},
     tally::Tally,
 };
+
+/// The source of what Countersign itself proposes: to undo an action, under that action's id.
+pub(crate) const COMPENSATIONS: &str = "/countersign/compensations";
+
+/// A proposal, and whose it is.
+pub(crate) struct Arrival<'a> {
+    delivery: &'a Delivery,
+    /// What an auditor has asked to be undone, and for which agent; an agent's own proposals undo nothing.
+    undoes: Option<(ActionId, &'a str)>,
+}
 
 /// Takes proposals in.
 pub(crate) struct Intake {
@@ -79,7 +89,7 @@ struct Candidate<'a> {
     changes: Changes,
 }
 
-/// Applies a batch of proposals. Returns the actions that they are about, new or known.
+/// Applies a batch of agents' messages. Returns the actions that they are about, new or known.
 pub(crate) async fn take_in(
     router: &Router,
     tx: &Transaction<'_>,
@@ -92,16 +102,42 @@ pub(crate) async fn take_in(
     let (withdrawals, batch): (Vec<_>, Vec<_>) = batch.iter().partition(|delivery| cancel::is_one(delivery));
     // First: a batch may hold a proposal and its cancellation, in any order; and everybody locks actions before limits.
     let ended = cancel::withdraw(tx, &court, &withdrawals).await?;
-    let withdrawn = withdrawn(tx, &court, &batch).await?;
-    let (tally, mut counted) = tally(tx, &court, &batch).await?;
-    let counting = Court { tally: Some(&tally), ..court };
+    let batch = batch.into_iter().map(|delivery| Arrival { delivery, undoes: None }).collect();
+    let mut ids = accept(router, tx, &court, batch).await?;
+    ids.extend(ended);
+    Ok(ids)
+}
+
+/// Applies what Countersign itself proposes: each undoes an action of an agent.
+pub(crate) async fn propose(
+    router: &Router,
+    tx: &Transaction<'_>,
+    court: &Court<'_>,
+    proposals: &[(Delivery, ActionId, String)],
+) -> Result<Vec<ActionId>, StoreError> {
+    let arrivals = proposals
+        .iter()
+        .map(|(delivery, undone, agent)| Arrival { delivery, undoes: Some((*undone, agent)) });
+    accept(router, tx, court, arrivals.collect()).await
+}
+
+async fn accept(
+    router: &Router,
+    tx: &Transaction<'_>,
+    court: &Court<'_>,
+    arrivals: Vec<Arrival<'_>>,
+) -> Result<Vec<ActionId>, StoreError> {
+    let batch: Vec<&Delivery> = arrivals.iter().map(|arrival| arrival.delivery).collect();
+    let withdrawn = withdrawn(tx, court, &batch).await?;
+    let (tally, mut counted) = tally(tx, court, &batch).await?;
+    let counting = Court { tally: Some(&tally), ..*court };
     let mut candidates = Vec::with_capacity(batch.len());
-    for delivery in batch {
-        match candidate(router, [&court, &counting], &mut counted, &withdrawn, delivery) {
+    for arrival in arrivals {
+        match candidate(router, [court, &counting], &mut counted, &withdrawn, &arrival) {
             Ok(candidate) => candidates.push(candidate),
             Err((code, message)) => {
                 tracing::warn!(%code, message, "proposal quarantined");
-                quarantine::insert(tx, &process::entry(delivery, code.as_str(), &message)).await?;
+                quarantine::insert(tx, &process::entry(arrival.delivery, code.as_str(), &message)).await?;
             }
         }
     }
@@ -126,11 +162,15 @@ pub(crate) async fn take_in(
             changes.evidence.push(Evidence::of(id, "action.supersedes", json!({"action": earlier})));
             changes.evidence.push(Evidence::of(earlier, "action.superseded", json!({"by": id})));
         }
+        if let Some(undone) = candidate.action.compensates {
+            let id = candidate.action.id;
+            changes.evidence.push(Evidence::of(id, "action.compensates", json!({"action": undone})));
+            changes.evidence.push(Evidence::of(undone, "action.compensation_proposed", json!({"by": id})));
+        }
     }
     tokio::try_join!(payloads::insert(tx, &payloads), changes.write(tx))?;
     let mut ids: Vec<ActionId> = new.into_iter().collect();
     ids.extend(repeated(tx, &known).await?);
-    ids.extend(ended);
     Ok(ids)
 }
 
@@ -217,17 +257,12 @@ fn candidate<'a>(
     [court, counting]: [&Court<'_>; 2],
     counted: &mut HashSet<ActionRef>,
     withdrawn: &HashSet<ActionRef>,
-    delivery: &'a Delivery,
+    arrival: &Arrival<'a>,
 ) -> Result<Candidate<'a>, Complaint> {
-    let user = author::of(delivery)?;
-    let agent = court
-        .governed
-        .configuration
-        .directory
-        .agent_of_user(user)
-        .ok_or_else(|| author::unknown(user, "agent"))?;
+    let delivery = arrival.delivery;
+    let (agent, source) = whose(court, arrival)?;
     let forged = |reference: &ActionRef| {
-        let why = format!("the source is {:?}, the author's is {:?}", reference.source, agent.source());
+        let why = format!("the source is {:?}, the author's is {source:?}", reference.source);
         (Code::SourceForged, why)
     };
     let salt: Salt = rand::random();
@@ -239,13 +274,19 @@ fn candidate<'a>(
     };
     let illegal = |error: countersign_core::transition::Illegal| (Code::Illegal, error.to_string());
     let (reference, proposal, judged) = match proposal::decode(&delivery.body, court.limits.message_bytes) {
-        Ok(proposal) if proposal.reference.source != agent.source() => {
+        Ok(proposal) if proposal.reference.source != source => {
             return Err(forged(&proposal.reference));
+        }
+        Ok(proposal) if arrival.undoes.is_none() && proposal.action.get("compensates").is_some() => {
+            let message =
+                "`data.compensates` is what Countersign proposes when an auditor asks for it".into();
+            let failure = message::Failure { code: Code::InvalidProposal.into(), message };
+            (proposal.reference.clone(), None, court.refuse(standing(None), failure).map_err(illegal)?)
         }
         Ok(proposal) => {
             let court = if counted.remove(&proposal.reference) { counting } else { court };
             let judged =
-                court.judge(&proposal, &agent.id, &salt, standing(Some(&proposal)), None).map_err(illegal)?;
+                court.judge(&proposal, &agent, &salt, standing(Some(&proposal)), None).map_err(illegal)?;
             let judged = match withdrawn.contains(&proposal.reference) {
                 true => court.withdrawn(standing(Some(&proposal)), judged).map_err(illegal)?,
                 false => judged,
@@ -254,27 +295,39 @@ fn candidate<'a>(
         }
         Err(refusal) => {
             let Some(reference) = refusal.reference else { return Err((refusal.code, refusal.message)) };
-            if reference.source != agent.source() {
+            if reference.source != source {
                 return Err(forged(&reference));
             }
             let failure = message::Failure { code: refusal.code.into(), message: refusal.message };
             (reference, None, court.refuse(standing(None), failure).map_err(illegal)?)
         }
     };
-    Ok(assemble(router, court, delivery, &agent.id, reference, proposal, judged, salt))
+    Ok(assemble(router, court, arrival, &agent, reference, proposal, judged, salt))
+}
+
+/// The agent whose proposal it is, and the source that it must name.
+fn whose(court: &Court<'_>, arrival: &Arrival<'_>) -> Result<(String, String), Complaint> {
+    if let Some((_, agent)) = arrival.undoes {
+        return Ok((agent.to_owned(), COMPENSATIONS.to_owned()));
+    }
+    let user = author::of(arrival.delivery)?;
+    let agent = court.governed.configuration.directory.agent_of_user(user);
+    let agent = agent.ok_or_else(|| author::unknown(user, "agent"))?;
+    Ok((agent.id.clone(), agent.source()))
 }
 
 #[allow(clippy::too_many_arguments, reason = "one caller; a struct would only name the same things twice")]
 fn assemble<'a>(
     router: &Router,
     court: &Court<'_>,
-    delivery: &'a Delivery,
+    arrival: &Arrival<'a>,
     agent: &str,
     reference: ActionRef,
     proposal: Option<Proposal>,
     mut judged: Judged,
     salt: Salt,
 ) -> Candidate<'a> {
+    let delivery = arrival.delivery;
     let id = ActionId(Uuid::now_v7());
     let expires_at = proposal.as_ref().and_then(|proposal| proposal.expires_at);
     let subject = Subject {
@@ -309,6 +362,7 @@ fn assemble<'a>(
     let action = NewAction {
         id,
         supersedes: None,
+        compensates: arrival.undoes.map(|(undone, _)| undone),
         reference,
         agent: agent.into(),
         tool: proposal.as_ref().map(|proposal| proposal.tool.clone()).unwrap_or_default(),

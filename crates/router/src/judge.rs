@@ -9,6 +9,8 @@ use countersign_core::{
     message::{Decision, Failure},
     proposal::Proposal,
     refusal::Code,
+    stats::switching::{Stage, TIGHTER},
+    stratum::stratum,
     transition::{Effect, Event, Illegal, Standing, transition},
 };
 use countersign_store::actions::{ActionRecord, ApprovalRecord, Ruling};
@@ -132,6 +134,11 @@ impl Court<'_> {
                 judgement = judgement.exceeded();
             }
         }
+        let class = stratum(judgement.rule, tool.name(), agent, &proposal.agent, judgement.band.as_deref());
+        let stage = judgement.switching.map(|_| self.governed.stage(&class));
+        if matches!(stage, Some(Stage::Pre | Stage::Hold)) {
+            judgement = judgement.approved_first();
+        }
         let asked = record.and_then(asked);
         let mut spec = judgement.approval.filter(|_| judgement.verdict == Verdict::RequireApproval).cloned();
         let mut rule = judgement.rule;
@@ -159,7 +166,7 @@ impl Court<'_> {
         };
         let approved = standing.approved && same && satisfied();
         let standing = Standing { approved, ..standing };
-        let held = self.governed.holds(agent, &proposal.tool, rule);
+        let held = self.governed.holds(agent, &proposal.tool, rule) || stage == Some(Stage::Hold);
         let turned_down = same && record.is_some_and(|record| turned_down(record, spec.as_ref()));
         let event = match turned_down && judgement.verdict == Verdict::RequireApproval {
             true => Event::Rejected,
@@ -172,8 +179,15 @@ impl Court<'_> {
             State::Denied => Some(refusal(Code::Policy, judgement.reason.clone().unwrap_or_default())),
             _ => None,
         };
-        let mut ruling = self.ruling(state, &judgement, standing.approved);
-        ruling.rule = rule.into();
+        let mut ruling = Ruling {
+            rule: rule.into(),
+            stratum: class,
+            stage,
+            ..self.ruling(state, &judgement, standing.approved)
+        };
+        if stage == Some(Stage::Tight) {
+            ruling.audit_rate = (ruling.audit_rate * TIGHTER).min(1.0);
+        }
         if let Some(record) = record.filter(|_| approved) {
             ruling.approvers.clone_from(&record.ruling.approvers);
         }
@@ -212,6 +226,8 @@ impl Court<'_> {
             policy_version: self.configuration().policy.version().into(),
             audit_rate: 0.0,
             audit_group: String::new(),
+            stratum: String::new(),
+            stage: None,
             approved: false,
             approvers: vec![],
             permit: None,
@@ -237,6 +253,8 @@ impl Court<'_> {
             policy_version: self.configuration().policy.version().into(),
             audit_rate: judgement.audit.rate,
             audit_group: judgement.audit.group.clone(),
+            stratum: String::new(),
+            stage: None,
             approved,
             approvers: vec![],
             permit: None,

@@ -5,10 +5,10 @@
 //! do to the outside is to sign a permit, and whether that is used is decided once more by the executor.
 
 mod again;
-mod author;
 mod cancel;
 mod change;
 mod command;
+mod compensate;
 mod dead_letter;
 mod decide;
 mod entitled;

@@ -13,7 +13,7 @@ use countersign_core::{
 use countersign_store::{
     StoreError, Transaction, audits, epochs,
     evidence::{self, Evidence},
-    quarantine,
+    generation, quarantine,
 };
 use countersign_worker::{failure, process};
 use serde_json::json;
@@ -52,7 +52,9 @@ impl Handler for Commands {
             }
             audits::published(&tx, &ids).await?;
             let actions = audits::actions_of(&tx, &ids).await?;
-            let outgoing = requests(&tx, &actions).await?;
+            let active = generation::read(&tx).await?;
+            let governed = self.sampler.process.governed.under(&tx, &active).await?;
+            let outgoing = requests(&tx, &governed.configuration, &actions).await?;
             tx.commit().await?;
             Ok::<_, StoreError>(outgoing)
         };

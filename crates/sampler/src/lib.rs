@@ -5,14 +5,17 @@
 //! was sent: the executor hands over only what the broker has confirmed to the agent.
 
 mod command;
+mod draw;
 mod finding;
 mod sample;
 mod sweep;
+mod switching;
 
 use std::{path::Path, sync::Arc};
 
 use countersign_broker::topology::{FINDINGS, SETTLED, commands_queue};
 use countersign_core::keyed::{Coin, Pseudonyms};
+use countersign_store::actions::ActionRecord;
 use countersign_worker::{
     keys::{self, KeyError, file},
     process::{self, Process},
@@ -43,6 +46,18 @@ impl Keys {
 pub(crate) struct Sampler {
     pub(crate) process: Process,
     pub(crate) keys: Arc<Keys>,
+}
+
+impl Sampler {
+    /// How long one key of the coin is used, in seconds.
+    pub(crate) fn epoch_seconds(&self) -> i64 {
+        i64::try_from(self.process.settings.sampling.epoch.as_secs()).unwrap_or(i64::MAX).max(1)
+    }
+
+    /// The epoch in which an action is read.
+    pub(crate) fn epoch_of(&self, record: &ActionRecord) -> i64 {
+        record.now.timestamp().div_euclid(self.epoch_seconds())
+    }
 }
 
 /// Runs a sampler until its process is stopped and drained.

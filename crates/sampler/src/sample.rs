@@ -3,17 +3,18 @@
 use std::collections::{BTreeSet, HashSet};
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use countersign_broker::{
     lane::{Delivery, Failure, Handler},
     publisher::Outgoing,
 };
 use countersign_core::{
     action::State,
+    config::Configuration,
     digest::tagged,
     ids::{ActionId, AuditId},
     keyed::commitment,
-    message::{CloudEvent, SettledPack},
+    message::{AuditReason, CloudEvent, SettledPack},
 };
 use countersign_store::{
     StoreError, Transaction,
@@ -21,15 +22,18 @@ use countersign_store::{
     audits::{self, NewAudit},
     epochs,
     evidence::{self, Evidence},
-    quarantine,
+    generation, quarantine, remediations,
     sampling::{self, NewThrow},
 };
 use countersign_worker::{failure, messages, process};
-use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::Sampler;
+use crate::{
+    Sampler,
+    draw::draw,
+    switching::{self, News},
+};
 
 /// Throws the coin.
 pub(crate) struct Samples {
@@ -57,8 +61,11 @@ impl Handler for Samples {
                     }
                 }
             }
-            let selected = sample(sampler, &tx, &ids).await?;
-            let outgoing = requests(&tx, &selected).await?;
+            let active = generation::read(&tx).await?;
+            let governed = sampler.process.governed.under(&tx, &active).await?;
+            let configuration = &governed.configuration;
+            let selected = sample(sampler, &tx, configuration, &ids).await?;
+            let outgoing = requests(&tx, configuration, &selected).await?;
             tx.commit().await?;
             Ok(outgoing)
         };
@@ -70,39 +77,16 @@ impl Handler for Samples {
     }
 }
 
-/// The stratum of an action, what it is compared with: rule, tool, agent and its version. A name that others choose is
-/// cut, so that a stratum has an end.
-fn stratum(record: &ActionRecord) -> String {
-    #[derive(Deserialize)]
-    struct Content {
-        agent: Agent,
-    }
-    #[derive(Deserialize)]
-    struct Agent {
-        version: Option<String>,
-    }
-    let content =
-        record.content.as_deref().and_then(|content| serde_json::from_slice::<Content>(content).ok());
-    let version: String =
-        content.and_then(|content| content.agent.version).unwrap_or_default().chars().take(64).collect();
-    format!("{}/{}/{}@{version}", record.ruling.rule, record.tool, record.agent)
-}
-
-/// One throw per executed action, ever. An action in doubt is always audited: somebody has to find out.
-fn throw(sampler: &Sampler, record: &ActionRecord) -> NewThrow {
-    let epoch = record.now.timestamp().div_euclid(epoch_seconds(sampler));
-    let forced = (record.ruling.state == State::InDoubt).then_some("in_doubt");
-    let pi = if forced.is_some() { 1.0 } else { record.ruling.audit_rate };
-    let throw = sampler.keys.coin.throw(epoch, &record.reference.source, &record.reference.id, pi);
-    NewThrow { action: record.id, epoch, stratum: stratum(record), throw, forced }
-}
-
 /// Commits to the keys of these throws' epochs, before any throw of theirs is stored.
-async fn open_epochs(sampler: &Sampler, tx: &Transaction<'_>, throws: &[NewThrow]) -> Result<(), StoreError> {
-    let numbers: BTreeSet<i64> = throws.iter().map(|throw| throw.epoch).collect();
+async fn open_epochs(
+    sampler: &Sampler,
+    tx: &Transaction<'_>,
+    records: &[&ActionRecord],
+) -> Result<(), StoreError> {
+    let numbers: BTreeSet<i64> = records.iter().map(|record| sampler.epoch_of(record)).collect();
     let commitment = |epoch: i64| commitment(&sampler.keys.coin.epoch_key(epoch));
     let ends_at = |epoch: i64| {
-        let end = epoch.saturating_add(1).saturating_mul(epoch_seconds(sampler));
+        let end = epoch.saturating_add(1).saturating_mul(sampler.epoch_seconds());
         DateTime::from_timestamp(end, 0).unwrap_or(DateTime::<Utc>::MAX_UTC)
     };
     let epochs: Vec<_> =
@@ -111,8 +95,11 @@ async fn open_epochs(sampler: &Sampler, tx: &Transaction<'_>, throws: &[NewThrow
     epochs::open(tx, &epochs, describe).await
 }
 
-fn epoch_seconds(sampler: &Sampler) -> i64 {
-    i64::try_from(sampler.process.settings.sampling.epoch.as_secs()).unwrap_or(i64::MAX).max(1)
+/// Whether the coin is thrown for an action: it was executed, or a human or the policy has refused what can be shown.
+fn drawn(configuration: &Configuration, record: &ActionRecord) -> bool {
+    let refused = matches!(record.ruling.state, State::Rejected | State::Denied) && record.content.is_some();
+    let looked_at = configuration.policy.audits().not_executed > 0.0 || record.ruling.stage.is_some();
+    record.ruling.state.executed() || (refused && looked_at)
 }
 
 /// Throws the coin for actions that have none and opens the audits it asks for. Returns the actions of the
@@ -120,36 +107,94 @@ fn epoch_seconds(sampler: &Sampler) -> i64 {
 async fn sample(
     sampler: &Sampler,
     tx: &Transaction<'_>,
+    configuration: &Configuration,
     ids: &[ActionId],
 ) -> Result<Vec<ActionId>, StoreError> {
     let records = actions::load(tx, ids, false).await?;
-    let executed: Vec<_> = records.iter().filter(|record| record.ruling.state.executed()).collect();
-    let throws: Vec<NewThrow> = executed.iter().map(|record| throw(sampler, record)).collect();
-    open_epochs(sampler, tx, &throws).await?;
+    put_right(tx, configuration, &records).await?;
+    let policy = &configuration.policy;
+    let ended: Vec<_> = records.iter().filter(|record| drawn(configuration, record)).collect();
+    let ids: Vec<ActionId> = ended.iter().map(|record| record.id).collect();
+    let known = sampling::thrown(tx, &ids).await?;
+    let fresh: Vec<&ActionRecord> = ended.into_iter().filter(|record| !known.contains(&record.id)).collect();
+    open_epochs(sampler, tx, &fresh).await?;
+    let throws = draw(sampler, tx, policy, &fresh).await?;
     let new: HashSet<ActionId> = sampling::insert(tx, &throws).await?.into_iter().collect();
     let (mut opened, mut evidence) = (Vec::new(), Vec::with_capacity(new.len()));
-    for (record, thrown) in executed.iter().zip(&throws).filter(|(record, _)| new.contains(&record.id)) {
-        let mut noted = json!({
-            "epoch": thrown.epoch, "stratum": thrown.stratum, "pi": thrown.throw.pi,
-            // 56 bits are beyond what JSON numbers carry exactly everywhere.
-            "r": thrown.throw.r.to_string(), "selected": thrown.throw.selected, "forced": thrown.forced,
-        });
+    let mut news = Vec::new();
+    for (record, thrown) in fresh.iter().zip(&throws).filter(|(record, _)| new.contains(&record.id)) {
+        news.extend(News::reviewed(record));
+        let mut noted = describe(thrown);
         if thrown.throw.selected {
             let id = AuditId(Uuid::now_v7());
-            noted["audit"] = json!({"id": id, "group": record.ruling.audit_group});
-            let reason = if thrown.forced.is_some() { "in_doubt" } else { "sampled" };
-            opened.push(NewAudit { id, action: record.id, group: record.ruling.audit_group.clone(), reason });
+            let reference = &record.reference;
+            let share = policy.audits().twice;
+            let twice = sampler.keys.coin.twice(thrown.epoch, &reference.source, &reference.id, share);
+            noted["audit"] = json!({"id": id, "group": record.ruling.audit_group, "twice": twice});
+            let in_doubt = record.ruling.state == State::InDoubt;
+            let reason = if in_doubt { AuditReason::InDoubt } else { AuditReason::Sampled };
+            let group = record.ruling.audit_group.clone();
+            opened.push(NewAudit { id, action: record.id, group, reason, twice });
         }
         evidence.push(Evidence::of(record.id, "action.sampled", noted));
     }
     audits::open(tx, &opened).await?;
     evidence::insert(tx, &evidence).await?;
-    // The coin falls the same way again, so these are also the ones that a repeated pack is about.
-    Ok(throws.iter().filter(|thrown| thrown.throw.selected).map(|thrown| thrown.action).collect())
+    // A repeated pack is about audits that may be open still.
+    let mut asked: Vec<ActionId> = known.into_iter().collect();
+    asked.extend(opened.iter().map(|audit| audit.action));
+    asked.extend(switching::happened(tx, policy, &news).await?);
+    Ok(asked)
+}
+
+/// What evidence says of a throw.
+fn describe(thrown: &NewThrow) -> serde_json::Value {
+    let (forced, cap) = (thrown.forced.map(|forced| forced.0), thrown.forced.and_then(|forced| forced.1));
+    json!({
+        "epoch": thrown.epoch, "stratum": thrown.stratum, "executed": thrown.executed, "pi": thrown.throw.pi,
+        // 56 bits are beyond what JSON numbers carry exactly everywhere.
+        "r": thrown.throw.r.to_string(), "selected": thrown.throw.selected,
+        "wanted": thrown.wanted, "forced": forced, "cap": cap,
+    })
+}
+
+/// A compensation that came to nothing leaves something to be put right.
+async fn put_right(
+    tx: &Transaction<'_>,
+    configuration: &Configuration,
+    records: &[ActionRecord],
+) -> Result<(), StoreError> {
+    for record in records {
+        let state = record.ruling.state;
+        let Some(undone) = record.compensates.filter(|_| state.outcome().is_some()) else { continue };
+        if !matches!(state, State::Succeeded | State::InDoubt) {
+            let why = format!("its compensation ended as {state}");
+            remedy(tx, configuration, undone, &record.ruling.audit_group, &why).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Opens a remediation task for an action.
+pub(crate) async fn remedy(
+    tx: &Transaction<'_>,
+    configuration: &Configuration,
+    action: ActionId,
+    group: &str,
+    why: &str,
+) -> Result<(), StoreError> {
+    let audits = configuration.policy.audits();
+    let owner = audits.owner.as_deref().unwrap_or(group);
+    let due = TimeDelta::from_std(audits.due).unwrap_or(TimeDelta::MAX);
+    remediations::open(tx, action, owner, why, due).await
 }
 
 /// The requests for the open audits of these actions.
-pub(crate) async fn requests(tx: &Transaction<'_>, ids: &[ActionId]) -> Result<Vec<Outgoing>, StoreError> {
+pub(crate) async fn requests(
+    tx: &Transaction<'_>,
+    configuration: &Configuration,
+    ids: &[ActionId],
+) -> Result<Vec<Outgoing>, StoreError> {
     if ids.is_empty() {
         return Ok(vec![]);
     }
@@ -160,7 +205,7 @@ pub(crate) async fn requests(tx: &Transaction<'_>, ids: &[ActionId]) -> Result<V
         .iter()
         .filter_map(|audit| {
             let record = records.iter().find(|record| record.id == audit.action)?;
-            messages::audit_request(audit, record)
+            messages::audit_request(configuration, audit, record)
         })
         .collect())
 }

@@ -1,16 +1,18 @@
-//! What the sampler looks for: open audits whose requests may be lost, epochs of the coin that have closed.
+//! What the sampler looks for: open audits and compensations whose messages may be lost, epochs of the coin that have
+//! closed.
 
 use async_trait::async_trait;
 use chrono::Utc;
 use countersign_broker::publisher::Outgoing;
 use countersign_core::message::Command;
-use countersign_store::{StoreError, Transaction, epochs, sweeps};
+use countersign_store::{StoreError, Transaction, compensations, epochs, sweeps};
 use countersign_worker::{messages, process::Process, sweep::Sweeper};
 
 /// The sampler's sweep.
 pub(crate) struct SamplerSweep {
     republish: f64,
     closed: f64,
+    lost: f64,
 }
 
 /// So many seconds after its end no transaction can throw the coin of an epoch any more.
@@ -21,7 +23,8 @@ pub(crate) fn closed_after(process: &Process) -> f64 {
 impl SamplerSweep {
     pub(crate) fn new(process: &Process) -> Self {
         let republish = process.settings.sweep.republish_after.as_secs_f64();
-        Self { republish, closed: closed_after(process) }
+        let lost = process.settings.sweep.unclaimed_after.as_secs_f64();
+        Self { republish, closed: closed_after(process), lost }
     }
 }
 
@@ -33,6 +36,9 @@ impl Sweeper for SamplerSweep {
         let audits = audits.into_iter().map(|audit| Command::RequestAudit { audit });
         let closed = epochs::to_reveal(tx, self.closed).await?;
         let closed = closed.into_iter().map(|epoch| Command::RevealEpoch { epoch });
-        Ok(audits.chain(closed).map(|command| messages::command("sampler", command, now)).collect())
+        let own = audits.chain(closed).map(|command| messages::command("sampler", command, now));
+        let undo = compensations::to_propose(tx, self.lost).await?;
+        let undo = undo.into_iter().map(|action| Command::Compensate { action });
+        Ok(own.chain(undo.map(|command| messages::command("router", command, now))).collect())
     }
 }

@@ -9,6 +9,7 @@ use countersign_core::{
     config::Verdict,
     ids::{ActionId, ActionRef, ApprovalId, PermitId},
     message::{Decision, Failure},
+    stats::switching::Stage,
 };
 use deadpool_postgres::Transaction;
 use serde::Deserialize;
@@ -35,6 +36,10 @@ pub struct Ruling {
     pub audit_rate: f64,
     /// Who audits it.
     pub audit_group: String,
+    /// What it is compared with.
+    pub stratum: String,
+    /// Where its class stood, where its rule moves between approval and audit.
+    pub stage: Option<Stage>,
     /// Whether a human has approved exactly what is stored.
     pub approved: bool,
     /// Who.
@@ -60,6 +65,8 @@ pub struct NewAction {
     pub traceparent: Option<String>,
     /// The agent's earlier action in whose place it comes.
     pub supersedes: Option<ActionId>,
+    /// The action that it undoes.
+    pub compensates: Option<ActionId>,
     /// What the router decided.
     pub ruling: Ruling,
 }
@@ -92,6 +99,8 @@ struct Vote {
 /// How an action ended.
 #[derive(Clone, Debug)]
 pub struct OutcomeRecord {
+    /// 1, or 2 for what a human found of one in doubt.
+    pub seq: i16,
     /// The id of the event that tells it.
     pub event: Uuid,
     /// The tool's answer, as JSON.
@@ -121,6 +130,8 @@ pub struct ActionRecord {
     pub cancelled: bool,
     /// After this it is not executed.
     pub expires_at: Option<DateTime<Utc>>,
+    /// The action that it undoes.
+    pub compensates: Option<ActionId>,
     /// The router accepted it.
     pub proposed_at: DateTime<Utc>,
     /// A human decided.
@@ -175,6 +186,9 @@ pub async fn insert(tx: &Transaction<'_>, rows: &[NewAction]) -> Result<Vec<Acti
     let expires: Vec<Option<DateTime<Utc>>> = rows.iter().map(|row| row.expires_at).collect();
     let traces: Vec<Option<&str>> = rows.iter().map(|row| row.traceparent.as_deref()).collect();
     let supersedes: Vec<Option<Uuid>> = rows.iter().map(|row| row.supersedes.map(|id| id.0)).collect();
+    let compensates: Vec<Option<Uuid>> = rows.iter().map(|row| row.compensates.map(|id| id.0)).collect();
+    let strata: Vec<&str> = rows.iter().map(|row| row.ruling.stratum.as_str()).collect();
+    let stages: Vec<Option<&str>> = rows.iter().map(|row| row.ruling.stage.map(Stage::as_str)).collect();
     let inserted = tx
         .query(
             &statement,
@@ -195,6 +209,9 @@ pub async fn insert(tx: &Transaction<'_>, rows: &[NewAction]) -> Result<Vec<Acti
                 &expires,
                 &traces,
                 &supersedes,
+                &compensates,
+                &strata,
+                &stages,
             ],
         )
         .await?;
@@ -313,6 +330,7 @@ fn record(row: &Row) -> Result<ActionRecord, StoreError> {
     let approval = approval(row)?;
     let outcome = row.get::<_, Option<Uuid>>("outcome_event").map(|event| OutcomeRecord {
         event,
+        seq: row.get("seq"),
         result: row.get("result"),
         error: row.get::<_, Option<String>>("error_code").map(|code| Failure {
             code,
@@ -332,6 +350,8 @@ fn record(row: &Row) -> Result<ActionRecord, StoreError> {
             policy_version: row.get("policy_version"),
             audit_rate: row.get("audit_rate"),
             audit_group: row.get("audit_group"),
+            stratum: row.get("stratum"),
+            stage: row.get::<_, Option<&str>>("stage").and_then(|stage| stage.parse().ok()),
             approved: row.get("approved"),
             approvers: row.get("approvers"),
             permit: row.get::<_, Option<Uuid>>("permit").map(PermitId),
@@ -340,6 +360,7 @@ fn record(row: &Row) -> Result<ActionRecord, StoreError> {
         interrupted: row.get("interrupted"),
         cancelled: row.get("cancelled"),
         expires_at: row.get("expires_at"),
+        compensates: row.get::<_, Option<Uuid>>("compensates").map(ActionId),
         proposed_at: row.get("proposed_at"),
         decided_at: row.get("decided_at"),
         started_at: row.get("started_at"),
@@ -377,6 +398,8 @@ pub async fn rule(tx: &Transaction<'_>, rows: &[(ActionId, &Ruling, bool)]) -> R
     let permits: Vec<Option<Uuid>> = rows.iter().map(|row| row.1.permit.map(|id| id.0)).collect();
     let decided: Vec<bool> = rows.iter().map(|row| row.2).collect();
     let ended: Vec<bool> = rows.iter().map(|row| row.1.state.outcome().is_some()).collect();
+    let strata: Vec<&str> = rows.iter().map(|row| row.1.stratum.as_str()).collect();
+    let stages: Vec<Option<&str>> = rows.iter().map(|row| row.1.stage.map(Stage::as_str)).collect();
     tx.execute(
         &statement,
         &[
@@ -393,6 +416,8 @@ pub async fn rule(tx: &Transaction<'_>, rows: &[(ActionId, &Ruling, bool)]) -> R
             &permits,
             &decided,
             &ended,
+            &strata,
+            &stages,
         ],
     )
     .await?;

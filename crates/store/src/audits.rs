@@ -2,10 +2,12 @@
 
 use chrono::{DateTime, Utc};
 use countersign_core::{
+    audit::{Opinion, Settled},
     ids::{ActionId, AuditId},
-    message::Finding,
+    message::AuditReason,
 };
 use deadpool_postgres::Transaction;
+use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
 use crate::{StoreError, outcomes::storable};
@@ -19,8 +21,10 @@ pub struct NewAudit {
     pub action: ActionId,
     /// Who may judge it.
     pub group: String,
-    /// `sampled` or `in_doubt`.
-    pub reason: &'static str,
+    /// Why.
+    pub reason: AuditReason,
+    /// Whether two auditors judge it.
+    pub twice: bool,
 }
 
 /// Opens audits, one per action at most.
@@ -30,17 +34,19 @@ pub async fn open(tx: &Transaction<'_>, rows: &[NewAudit]) -> Result<(), StoreEr
     }
     let statement = tx
         .prepare_cached(
-            "INSERT INTO audits (id, action, group_name, reason, state)
-             SELECT id, action, group_name, reason, 'open'
-             FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::text[]) AS u (id, action, group_name, reason)
+            "INSERT INTO audits (id, action, group_name, reason, twice, state)
+             SELECT id, action, group_name, reason, twice, 'open'
+             FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::bool[])
+               AS u (id, action, group_name, reason, twice)
              ON CONFLICT (action) DO NOTHING",
         )
         .await?;
     let ids: Vec<Uuid> = rows.iter().map(|row| row.id.0).collect();
     let actions: Vec<Uuid> = rows.iter().map(|row| row.action.0).collect();
     let groups: Vec<&str> = rows.iter().map(|row| row.group.as_str()).collect();
-    let reasons: Vec<&str> = rows.iter().map(|row| row.reason).collect();
-    tx.execute(&statement, &[&ids, &actions, &groups, &reasons]).await?;
+    let reasons: Vec<&str> = rows.iter().map(|row| row.reason.as_str()).collect();
+    let twice: Vec<bool> = rows.iter().map(|row| row.twice).collect();
+    tx.execute(&statement, &[&ids, &actions, &groups, &reasons, &twice]).await?;
     Ok(())
 }
 
@@ -53,30 +59,41 @@ pub struct AuditRecord {
     pub action: ActionId,
     /// Who may judge it.
     pub group: String,
-    /// `sampled` or `in_doubt`.
-    pub reason: String,
-    /// Whether nobody has judged it yet.
+    /// Why.
+    pub reason: AuditReason,
+    /// Whether nothing is settled yet.
     pub open: bool,
     /// Since when.
     pub opened_at: DateTime<Utc>,
-    /// Who judged it, and what they found.
-    pub judged: Option<(String, String)>,
+    /// Whether two auditors judge it.
+    pub twice: bool,
+    /// How often another auditor was asked.
+    pub round: i32,
+    /// What holds, where that is settled.
+    pub settled: Option<Settled>,
 }
 
-fn record(row: &tokio_postgres::Row) -> AuditRecord {
+fn record(row: &Row) -> AuditRecord {
+    let reasons = [AuditReason::InDoubt, AuditReason::LookBack];
+    let reason: &str = row.get(3);
     AuditRecord {
         id: AuditId(row.get(0)),
         action: ActionId(row.get(1)),
         group: row.get(2),
-        reason: row.get(3),
+        reason: reasons.into_iter().find(|known| known.as_str() == reason).unwrap_or(AuditReason::Sampled),
         open: row.get::<_, &str>(4) == "open",
         opened_at: row.get(5),
-        judged: row.get::<_, Option<String>>(6).zip(row.get(7)),
+        twice: row.get(6),
+        round: row.get(7),
+        settled: row.get::<_, Option<&str>>(8).and_then(|finding| {
+            let severity = row.get::<_, Option<&str>>(9).and_then(|severity| severity.parse().ok());
+            Some(Settled { finding: finding.parse().ok()?, severity })
+        }),
     }
 }
 
 const COLUMNS: &str =
-    "SELECT id, action, group_name, reason, state, opened_at, judged_by, finding FROM audits";
+    "SELECT id, action, group_name, reason, state, opened_at, twice, round, finding, severity FROM audits";
 
 /// The open audits of these actions.
 pub async fn open_of(tx: &Transaction<'_>, actions: &[ActionId]) -> Result<Vec<AuditRecord>, StoreError> {
@@ -86,25 +103,103 @@ pub async fn open_of(tx: &Transaction<'_>, actions: &[ActionId]) -> Result<Vec<A
     Ok(tx.query(&statement, &[&actions]).await?.iter().map(record).collect())
 }
 
+/// The audits of these actions, open or judged.
+pub async fn of(tx: &Transaction<'_>, actions: &[ActionId]) -> Result<Vec<AuditRecord>, StoreError> {
+    let sql = format!("{COLUMNS} WHERE action = ANY($1) ORDER BY action");
+    let actions: Vec<Uuid> = actions.iter().map(|id| id.0).collect();
+    Ok(tx.query(&tx.prepare_cached(&sql).await?, &[&actions]).await?.iter().map(record).collect())
+}
+
 /// One audit, locked.
 pub async fn lock(tx: &Transaction<'_>, id: AuditId) -> Result<Option<AuditRecord>, StoreError> {
     let sql = format!("{COLUMNS} WHERE id = $1 FOR UPDATE");
     Ok(tx.query_opt(&sql, &[&id.0]).await?.as_ref().map(record))
 }
 
-/// Records the finding of a locked, open audit.
-pub async fn judge(
-    tx: &Transaction<'_>,
-    id: AuditId,
-    finding: Finding,
-    note: Option<&str>,
-    correction: Option<&[u8]>,
-    by: &str,
-) -> Result<(), StoreError> {
-    let sql = "UPDATE audits SET state = 'judged', finding = $2, note = $3, correction = $4, judged_by = $5,
-                      judged_at = clock_timestamp()
+/// What one auditor found, as stored.
+#[derive(Clone, Debug)]
+pub struct FoundRow {
+    /// The audit.
+    pub audit: AuditId,
+    /// Who.
+    pub auditor: String,
+    /// What, and how bad.
+    pub opinion: Opinion,
+    /// Why, for programs.
+    pub reason_code: Option<String>,
+    /// Why, for people.
+    pub reason: Option<String>,
+    /// What the call should have been, as JSON.
+    pub correction: Option<Vec<u8>>,
+    /// That as JSON Patch (RFC 6902).
+    pub patch: Option<Vec<u8>>,
+    /// Whether compensation is asked for.
+    pub compensate: bool,
+    /// The key that signed it.
+    pub kid: String,
+}
+
+/// What has been found in a locked audit so far, in the order in which it came.
+pub async fn findings(tx: &Transaction<'_>, audit: AuditId) -> Result<Vec<FoundRow>, StoreError> {
+    let sql =
+        "SELECT audit, auditor, finding, severity, reason_code, reason, correction, patch, compensate, kid
+               FROM findings WHERE audit = $1 ORDER BY found_at, auditor";
+    let corrupt = |_: String| StoreError::Corrupt(format!("a finding of audit {audit} cannot be read"));
+    let found = |row: &Row| {
+        Ok(FoundRow {
+            audit: AuditId(row.get(0)),
+            auditor: row.get(1),
+            opinion: Opinion {
+                finding: row.get::<_, &str>(2).parse().map_err(corrupt)?,
+                severity: row.get::<_, Option<&str>>(3).map(str::parse).transpose().map_err(corrupt)?,
+            },
+            reason_code: row.get(4),
+            reason: row.get(5),
+            correction: row.get(6),
+            patch: row.get(7),
+            compensate: row.get(8),
+            kid: row.get(9),
+        })
+    };
+    tx.query(&tx.prepare_cached(sql).await?, &[&audit.0]).await?.iter().map(found).collect()
+}
+
+/// Records what an auditor found in a locked, open audit.
+pub async fn found(tx: &Transaction<'_>, row: &FoundRow) -> Result<(), StoreError> {
+    let sql =
+        "INSERT INTO findings (audit, auditor, finding, severity, reason_code, reason, correction, patch,
+                                     compensate, kid)
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+    let reason = row.reason.as_deref().map(storable);
+    let parameters: [&(dyn ToSql + Sync); 10] = [
+        &row.audit.0,
+        &row.auditor,
+        &row.opinion.finding.as_str(),
+        &row.opinion.severity.map(|severity| severity.as_str()),
+        &row.reason_code,
+        &reason,
+        &row.correction,
+        &row.patch,
+        &row.compensate,
+        &row.kid,
+    ];
+    tx.execute(&tx.prepare_cached(sql).await?, &parameters).await?;
+    Ok(())
+}
+
+/// Records what holds of a locked, open audit.
+pub async fn settle(tx: &Transaction<'_>, id: AuditId, settled: &Settled) -> Result<(), StoreError> {
+    let sql = "UPDATE audits SET state = 'judged', finding = $2, severity = $3, judged_at = clock_timestamp()
                WHERE id = $1 AND state = 'open'";
-    tx.execute(sql, &[&id.0, &finding.as_str(), &note.map(storable), &correction, &by]).await?;
+    let severity = settled.severity.map(|severity| severity.as_str());
+    tx.execute(sql, &[&id.0, &settled.finding.as_str(), &severity]).await?;
+    Ok(())
+}
+
+/// Asks another auditor about a locked, open audit.
+pub async fn ask_another(tx: &Transaction<'_>, id: AuditId) -> Result<(), StoreError> {
+    let sql = "UPDATE audits SET round = round + 1, published_at = clock_timestamp() WHERE id = $1 AND state = 'open'";
+    tx.execute(sql, &[&id.0]).await?;
     Ok(())
 }
 
@@ -114,6 +209,23 @@ pub async fn published(tx: &Transaction<'_>, ids: &[AuditId]) -> Result<(), Stor
     tx.execute("UPDATE audits SET published_at = now() WHERE id = ANY($1) AND state = 'open'", &[&ids])
         .await?;
     Ok(())
+}
+
+/// A page of the look-back: the last `count` actions of a stratum that were executed at once under `since` or a later
+/// generation and that nobody has been asked about, with the group that audits them.
+pub async fn to_look_back(
+    tx: &Transaction<'_>,
+    stratum: &str,
+    since: i64,
+    count: u32,
+) -> Result<Vec<(ActionId, String)>, StoreError> {
+    let sql = "SELECT id, audit_group FROM
+                 (SELECT a.id, a.audit_group, a.ended_at FROM sampling s JOIN actions a ON a.id = s.action
+                  WHERE s.stratum = $1 AND s.executed AND a.verdict = 'allow' AND a.generation >= $2
+                  ORDER BY a.ended_at DESC LIMIT $3) latest
+               WHERE NOT EXISTS (SELECT FROM audits u WHERE u.action = latest.id) ORDER BY id";
+    let rows = tx.query(sql, &[&stratum, &since, &i64::from(count)]).await?;
+    Ok(rows.iter().map(|row| (ActionId(row.get(0)), row.get(1))).collect())
 }
 
 /// The actions of these audits.

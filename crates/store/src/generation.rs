@@ -32,6 +32,11 @@ pub async fn lock_exclusive(tx: &Transaction<'_>) -> Result<Active, StoreError> 
     lock(tx, "SELECT generation, config, clock_timestamp() FROM active FOR UPDATE").await
 }
 
+/// Reads the active generation without keeping it from changing: for what decides nothing about an execution.
+pub async fn read(tx: &Transaction<'_>) -> Result<Active, StoreError> {
+    lock(tx, "SELECT generation, config, clock_timestamp() FROM active").await
+}
+
 async fn lock(tx: &Transaction<'_>, sql: &str) -> Result<Active, StoreError> {
     let statement = tx.prepare_cached(sql).await?;
     let row = tx.query_opt(&statement, &[]).await?.ok_or(StoreError::NoGeneration)?;

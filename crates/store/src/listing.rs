@@ -184,7 +184,7 @@ pub struct AuditSummary {
     pub outcome: String,
     /// Who may judge it.
     pub group: String,
-    /// `sampled` or `in_doubt`.
+    /// `sampled`, `in_doubt` or `look_back`.
     pub reason: String,
     /// `open` or `judged`.
     pub state: String,
@@ -192,10 +192,12 @@ pub struct AuditSummary {
     pub opened_at: DateTime<Utc>,
     /// What was found.
     pub finding: Option<String>,
-    /// By whom.
-    pub judged_by: Option<String>,
-    /// The auditor's reason.
-    pub note: Option<String>,
+    /// How bad it is.
+    pub severity: Option<String>,
+    /// By whom; nobody is told while others are asked who must not know.
+    pub auditors: Option<Vec<String>>,
+    /// The auditors' reasons.
+    pub reasons: Option<String>,
 }
 
 /// Audits, the oldest first.
@@ -207,8 +209,11 @@ pub async fn audits(
 ) -> Result<Vec<AuditSummary>, StoreError> {
     let sql =
         "SELECT u.id, u.action, a.event_id, a.tool, a.state, u.group_name, u.reason, u.state, u.opened_at,
-                      u.finding, u.judged_by, u.note
+                      u.finding, u.severity, f.auditors, f.reasons
                FROM audits u JOIN actions a ON a.id = u.action
+               LEFT JOIN LATERAL (SELECT array_agg(auditor ORDER BY found_at) AS auditors,
+                                         string_agg(coalesce(reason, reason_code), '; ' ORDER BY found_at) AS reasons
+                                  FROM findings WHERE audit = u.id) f ON u.state = 'judged'
                WHERE ($1::text IS NULL OR u.group_name = $1) AND ($2::text IS NULL OR u.state = $2)
                ORDER BY u.opened_at LIMIT $3";
     let rows = tx.query(sql, &[&group, &state, &limit]).await?;
@@ -225,8 +230,9 @@ pub async fn audits(
             state: row.get(7),
             opened_at: row.get(8),
             finding: row.get(9),
-            judged_by: row.get(10),
-            note: row.get(11),
+            severity: row.get(10),
+            auditors: row.get(11),
+            reasons: row.get(12),
         })
         .collect())
 }

@@ -1,5 +1,7 @@
 //! The coin's throws.
 
+use std::collections::HashSet;
+
 use countersign_core::{
     ids::{ActionId, ActionRef},
     keyed::Throw,
@@ -20,8 +22,12 @@ pub struct NewThrow {
     pub stratum: String,
     /// π, R and whether it was selected.
     pub throw: Throw,
-    /// Why π is 1 whatever the rule says.
-    pub forced: Option<&'static str>,
+    /// π before capacity.
+    pub wanted: f64,
+    /// Why π is 1 whatever the rule says, and up to how many.
+    pub forced: Option<(&'static str, Option<u32>)>,
+    /// Whether its tool was called; what was rejected or denied is drawn as well, and counted apart.
+    pub executed: bool,
 }
 
 /// Stores throws; an action that has one keeps it. Returns the actions whose throw is new.
@@ -31,9 +37,9 @@ pub async fn insert(tx: &Transaction<'_>, rows: &[NewThrow]) -> Result<Vec<Actio
     }
     let statement = tx
         .prepare_cached(
-            "INSERT INTO sampling (action, epoch, stratum, pi, r, selected, forced)
+            "INSERT INTO sampling (action, epoch, stratum, pi, r, selected, forced, wanted, cap, executed)
              SELECT * FROM UNNEST($1::uuid[], $2::bigint[], $3::text[], $4::float8[], $5::bigint[], $6::bool[],
-                                  $7::text[])
+                                  $7::text[], $8::float8[], $9::bigint[], $10::bool[])
              ON CONFLICT (action) DO NOTHING RETURNING action",
         )
         .await?;
@@ -44,9 +50,25 @@ pub async fn insert(tx: &Transaction<'_>, rows: &[NewThrow]) -> Result<Vec<Actio
     // 56 bits fit a signed 64-bit number.
     let rs: Vec<i64> = rows.iter().map(|row| i64::try_from(row.throw.r).unwrap_or(i64::MAX)).collect();
     let selected: Vec<bool> = rows.iter().map(|row| row.throw.selected).collect();
-    let forced: Vec<Option<&str>> = rows.iter().map(|row| row.forced).collect();
-    let new = tx.query(&statement, &[&actions, &epochs, &strata, &pis, &rs, &selected, &forced]).await?;
+    let forced: Vec<Option<&str>> = rows.iter().map(|row| row.forced.map(|forced| forced.0)).collect();
+    let wanted: Vec<f64> = rows.iter().map(|row| row.wanted).collect();
+    let cap = |row: &NewThrow| row.forced.and_then(|forced| forced.1).map(i64::from);
+    let caps: Vec<Option<i64>> = rows.iter().map(cap).collect();
+    let executed: Vec<bool> = rows.iter().map(|row| row.executed).collect();
+    let new = tx
+        .query(
+            &statement,
+            &[&actions, &epochs, &strata, &pis, &rs, &selected, &forced, &wanted, &caps, &executed],
+        )
+        .await?;
     Ok(new.iter().map(|row| ActionId(row.get(0))).collect())
+}
+
+/// Those of these actions whose coin has been thrown.
+pub async fn thrown(tx: &Transaction<'_>, actions: &[ActionId]) -> Result<HashSet<ActionId>, StoreError> {
+    let ids: Vec<Uuid> = actions.iter().map(|id| id.0).collect();
+    let statement = tx.prepare_cached("SELECT action FROM sampling WHERE action = ANY($1)").await?;
+    Ok(tx.query(&statement, &[&ids]).await?.iter().map(|row| ActionId(row.get(0))).collect())
 }
 
 /// A throw as it can be checked.

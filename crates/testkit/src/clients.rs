@@ -10,9 +10,10 @@ use countersign_broker::{
 };
 use countersign_core::{
     message::{
-        ApprovalRequest, AuditRequest, CloudEvent, Decision, DecisionData, FindingData, OutcomeData, kind,
+        ApprovalRequest, AuditRequest, CloudEvent, Decision, DecisionData, Finding, FindingData, OutcomeData,
+        Severity, kind,
     },
-    signed::{SignedDecisions, Signer},
+    signed::{Signable, SignedStatement, Signer},
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -178,11 +179,11 @@ pub fn signed(signer: &Signer, decisions: &[DecisionData]) -> Outgoing {
     decided(statement(signer, decisions, Utc::now()))
 }
 
-/// Decisions, signed at `at`.
-pub fn statement(signer: &Signer, decisions: &[DecisionData], at: DateTime<Utc>) -> SignedDecisions {
+/// Decisions or findings, signed at `at`.
+pub fn statement<T: Signable>(signer: &Signer, said: &[T], at: DateTime<Utc>) -> SignedStatement {
     // Strings and ids always serialise.
-    let signed = signer.sign(decisions, Uuid::now_v7(), at, rand::random);
-    signed.unwrap_or_else(|_| SignedDecisions { jws: String::new(), disclosures: vec![] })
+    let signed = signer.sign(said, Uuid::now_v7(), at, rand::random);
+    signed.unwrap_or_else(|_| SignedStatement { jws: String::new(), disclosures: vec![] })
 }
 
 /// What is said to be a decision, as a message.
@@ -198,9 +199,10 @@ pub struct AuditorApp {
 }
 
 impl AuditorApp {
-    /// Connects with the auditor's own URL and works until it is dropped.
+    /// Connects with the auditor's own URL, signs with their key, and works until it is dropped.
     pub async fn start(
         url: &str,
+        signer: Signer,
         group: &str,
         mut judge: impl FnMut(&AuditRequest) -> Option<FindingData> + Send + 'static,
     ) -> anyhow::Result<Self> {
@@ -212,7 +214,7 @@ impl AuditorApp {
                     return Ok(());
                 };
                 if let Some(finding) = judge(&event.data) {
-                    publisher.publish(&[found(finding)]).await?;
+                    publisher.publish(&[found(&signer, &[finding])]).await?;
                 }
             }
         });
@@ -226,8 +228,24 @@ impl Drop for AuditorApp {
     }
 }
 
-/// A finding as a message.
-pub fn found(data: FindingData) -> Outgoing {
+/// A finding on what a request shows: wrong is major, with the first reason code, or with `reason`.
+pub fn finding(request: &AuditRequest, finding: Finding, reason: Option<&str>) -> FindingData {
+    let wrong = finding == Finding::Wrong;
+    FindingData {
+        severity: wrong.then_some(Severity::Major),
+        reason_code: request.reason_codes.first().filter(|_| wrong).cloned(),
+        reason: reason.filter(|_| wrong).map(str::to_owned),
+        ..FindingData::new(request.audit, &request.digest, finding)
+    }
+}
+
+/// Findings as a message, signed now.
+pub fn found(signer: &Signer, findings: &[FindingData]) -> Outgoing {
+    judged(statement(signer, findings, Utc::now()))
+}
+
+/// What is said to be a finding, as a message.
+pub fn judged<T: Serialize>(data: T) -> Outgoing {
     let event = CloudEvent::new(Outgoing::fresh_id(), "/auditors/app", kind::AUDIT_FINDING, Utc::now(), data);
     Outgoing::event(FINDINGS, "finding", &event)
 }

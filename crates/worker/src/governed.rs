@@ -1,12 +1,20 @@
 //! The governed configuration of the active generation, parsed once per generation.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use countersign_core::config::Configuration;
+use countersign_core::{
+    config::Configuration,
+    stats::switching::{Stage, Switch},
+    stratum::family_of,
+};
 use countersign_store::{
     StoreError, Transaction,
     generation::{self, Active},
     holds::{self, Hold},
+    switches::{self, Class},
 };
 
 /// What is in force under one generation.
@@ -21,12 +29,25 @@ pub struct Governed {
     pub applied_by: String,
     /// Holds that have not been released.
     pub holds: Vec<Hold>,
+    /// The classes that move between approval and audit, by stratum.
+    classes: HashMap<String, Class>,
 }
 
 impl Governed {
     /// Whether a hold covers an action.
     pub fn holds(&self, agent: &str, tool: &str, rule: &str) -> bool {
         self.holds.iter().any(|hold| hold.covers(agent, tool, rule))
+    }
+
+    /// Where a class stands. One that nobody has seen yet stands where the strictest of its siblings does.
+    pub fn stage(&self, stratum: &str) -> Stage {
+        let family = family_of(stratum);
+        let siblings =
+            || self.classes.values().filter(|class| class.family == family).map(|class| class.stage);
+        match self.classes.get(stratum) {
+            Some(class) => class.stage,
+            None => Switch::beside(siblings()).stage,
+        }
     }
 }
 
@@ -50,12 +71,14 @@ impl GovernedCache {
             Some(configuration) => configuration,
             None => Arc::new(parse(tx, active.config).await?),
         };
+        let classes = switches::classes(tx).await?;
         let governed = Arc::new(Governed {
             generation: active.generation,
             config: active.config,
             configuration,
             applied_by: generation::applied_by(tx, active.config).await?,
             holds: holds::open(tx).await?,
+            classes: classes.into_iter().map(|class| (class.stratum.clone(), class)).collect(),
         });
         *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(governed.clone());
         tracing::info!(generation = active.generation, "generation in force");

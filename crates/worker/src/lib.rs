@@ -1,7 +1,9 @@
 //! What every Countersign process shares: settings, keys, the governed configuration, messages that more than
 //! one of them sends, sweeps, telemetry, health and shutdown.
 
+pub mod author;
 pub mod governed;
+pub mod hear;
 pub mod keys;
 pub mod messages;
 pub mod process;

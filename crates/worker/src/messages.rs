@@ -1,18 +1,20 @@
 //! Messages about stored states: the same whoever sends them, and the same when they are sent again.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use countersign_broker::{
     publisher::Outgoing,
-    topology::{APPROVALS, AUDITS, COMMANDS, FEEDBACK, OUTCOMES, agent_key},
+    topology::{APPROVALS, AUDITS, COMMANDS, FEEDBACK, OUTCOMES, SETTLED, agent_key},
 };
 use countersign_core::{
     action::State,
+    config::{Configuration, ToolRegistry},
     digest::tagged,
     ids::ActionId,
     message::{
-        ActionView, ApprovalRequest, AuditReason, AuditRequest, Call, CloudEvent, Command, Decision,
-        FeedbackData, Lesson, OutcomeData, Timings, Why, kind,
+        ActionView, ApprovalRequest, AuditRequest, Call, CloudEvent, Command, Decision, FeedbackData, Lesson,
+        Offer, OutcomeData, SettledPack, Severity, Timings, Why, kind,
     },
+    permit::PACK_MAX,
 };
 use countersign_store::{actions::ActionRecord, audits::AuditRecord};
 use serde::Deserialize;
@@ -69,6 +71,7 @@ fn view(record: &ActionRecord) -> Option<ActionView> {
         task: said("task"),
         context: said("context"),
         supersedes: said("supersedes"),
+        compensates: said("compensates"),
     })
 }
 
@@ -107,21 +110,67 @@ pub fn approval_requests(record: &ActionRecord) -> Vec<Outgoing> {
     groups.into_iter().map(|group| Outgoing::event(APPROVALS, group, &event)).collect()
 }
 
+/// How an action that has succeeded can be undone until when, by the tool registry in force. The record must have been
+/// read with its body.
+///
+/// # Errors
+/// Why it cannot: the tool has no compensation, too much time has passed, the arguments cannot be made.
+pub fn offer(tools: &ToolRegistry, record: &ActionRecord) -> Result<Offer, String> {
+    let tool = tools.get(&record.tool).ok_or("the tool is not in the registry any more")?;
+    let reversible = tool.reversible().ok_or("the tool has no compensation")?;
+    let ended_at = record.ended_at.filter(|_| record.ruling.state == State::Succeeded);
+    let ended_at = ended_at.ok_or_else(|| format!("the action is {}", record.ruling.state))?;
+    let reversible_until = TimeDelta::from_std(reversible.within())
+        .ok()
+        .and_then(|within| ended_at.checked_add_signed(within))
+        .ok_or("its time has no end")?;
+    if reversible_until <= record.now {
+        return Err("the time in which it can be undone is over".into());
+    }
+    let mut action = record
+        .body
+        .as_deref()
+        .and_then(|body| serde_json::from_slice::<Value>(body).ok())
+        .and_then(|mut body| body.get_mut("data").map(Value::take))
+        .ok_or("what was proposed has been erased")?;
+    // What was executed, not what was proposed.
+    let executed =
+        record.content.as_deref().and_then(|content| serde_json::from_slice::<Value>(content).ok());
+    if let Some(arguments) = executed.as_ref().and_then(|content| content.get("arguments")) {
+        action["arguments"] = arguments.clone();
+    }
+    let result = record.outcome.as_ref().and_then(|outcome| outcome.result.as_deref());
+    let result = result.and_then(|result| serde_json::from_slice(result).ok()).unwrap_or(Value::Null);
+    let arguments = reversible.arguments(&action, &result)?;
+    Ok(Offer { tool: reversible.by().into(), arguments, reversible_until })
+}
+
 /// The request for an audit. The record must have been read with its body.
-pub fn audit_request(audit: &AuditRecord, record: &ActionRecord) -> Option<Outgoing> {
+pub fn audit_request(
+    configuration: &Configuration,
+    audit: &AuditRecord,
+    record: &ActionRecord,
+) -> Option<Outgoing> {
     let data = AuditRequest {
         audit: audit.id,
         action: view(record)?,
         digest: tagged(&record.digest),
         rule: record.ruling.rule.clone(),
-        reason: if audit.reason == "in_doubt" { AuditReason::InDoubt } else { AuditReason::Sampled },
+        reason: audit.reason,
         outcome: record.ruling.state.outcome()?,
         result: record.outcome.as_ref().and_then(|outcome| outcome.result.as_deref()).and_then(raw),
         error: record.outcome.as_ref().and_then(|outcome| outcome.error.clone()),
+        reason_codes: configuration.policy.audits().reason_codes.clone(),
+        compensation: offer(&configuration.tools, record).ok(),
         group: audit.group.clone(),
         opened_at: audit.opened_at,
     };
-    let event = CloudEvent::new(audit.id.0, "/countersign", kind::AUDIT_REQUESTED, audit.opened_at, data);
+    // Whoever is asked next is told nothing of those before, and must not take it for what they have seen.
+    let id = match audit.round {
+        0 => audit.id.0,
+        round => Uuid::new_v5(&audit.id.0, &round.to_be_bytes()),
+    };
+    let event = CloudEvent::new(id, "/countersign", kind::AUDIT_REQUESTED, audit.opened_at, data);
     Some(Outgoing::event(AUDITS, audit.group.clone(), &event))
 }
 
@@ -139,6 +188,8 @@ pub struct Thought<'a> {
     pub correction: Option<&'a Value>,
     /// The inclusion probability of the audit.
     pub pi: Option<f64>,
+    /// How bad it was.
+    pub severity: Option<Severity>,
 }
 
 /// Feedback to an action's agent. The same again has the same id.
@@ -160,12 +211,16 @@ pub fn feedback(record: &ActionRecord, lesson: Lesson, thought: &Thought<'_>) ->
     let data = FeedbackData {
         action: record.reference.clone(),
         lesson,
-        patch: corrected.as_ref().and_then(|corrected| call.patch(corrected)),
+        patch: match thought.correction {
+            Some(correction) => call.correcting(correction),
+            None => corrected.as_ref().and_then(|corrected| call.patch(corrected)),
+        },
         call,
         corrected,
         reason_code: thought.reason_code.map(str::to_owned),
         rationale: thought.rationale.map(str::to_owned),
         pi: thought.pi,
+        severity: thought.severity,
         agent: content.agent,
         rule: record.ruling.rule.clone(),
         policy_version: record.ruling.policy_version.clone(),
@@ -173,6 +228,16 @@ pub fn feedback(record: &ActionRecord, lesson: Lesson, thought: &Thought<'_>) ->
     let id = Uuid::new_v5(&record.id.0, &serde_json::to_vec(&data).unwrap_or_default());
     let event = CloudEvent::new(id, "/countersign", kind::FEEDBACK, record.now, data);
     Some(Outgoing::event(FEEDBACK, agent_key(&record.agent), &event))
+}
+
+/// Actions that have ended, for the sampler, packed.
+pub fn settled(source: &str, actions: &[ActionId], now: DateTime<Utc>) -> Vec<Outgoing> {
+    let pack = |pack: &[ActionId]| {
+        let data = SettledPack { actions: pack.to_vec() };
+        let event = CloudEvent::new(Outgoing::fresh_id(), source, kind::SETTLED_PACK, now, data);
+        Outgoing::event(SETTLED, "settled", &event)
+    };
+    actions.chunks(PACK_MAX).map(pack).collect()
 }
 
 /// A command to the worker of a role.

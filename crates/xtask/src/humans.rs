@@ -22,7 +22,7 @@ use countersign_core::{
     signed::Signer,
 };
 use countersign_testkit::{
-    clients::{AuditorApp, decision, signed},
+    clients::{AuditorApp, decision, finding, signed},
     system::System,
 };
 use serde::de::DeserializeOwned;
@@ -54,7 +54,7 @@ impl Humans {
         let (mut tasks, answers) = (JoinSet::new(), Tally::default());
         for app in directory.senders().filter_map(|sender| match sender {
             Sender::App(app) => Some(app),
-            Sender::Reviewer(_) => None,
+            Sender::Reviewer(_) | Sender::Auditor(_) => None,
         }) {
             Team::start(system, app, labels.clone(), answers.clone(), &mut tasks).await?;
         }
@@ -62,15 +62,13 @@ impl Humans {
         let url = system.url(auditor.amqp_user.as_deref().unwrap_or_default())?;
         let group = auditor.groups.first().cloned().unwrap_or_default();
         let known = labels.clone();
-        let auditor = AuditorApp::start(url, &group, move |request| {
+        let signer = system.signer(&auditor.id, &auditor.id)?;
+        let auditor = AuditorApp::start(url, signer, &group, move |request| {
             let correct = known.opinion(&request.action.id, request.action.arguments.get()) == Opinion::Right;
-            Some(FindingData {
-                audit: request.audit,
-                finding: if correct { Finding::Correct } else { Finding::Wrong },
-                reason: (!correct).then(|| NOT_WANTED.into()),
-                correction: None,
-                resolution: None,
-            })
+            let found = if correct { Finding::Correct } else { Finding::Wrong };
+            // What is wrong and can be undone is undone.
+            let compensate = !correct && request.compensation.is_some();
+            Some(FindingData { compensate, ..finding(request, found, Some(NOT_WANTED)) })
         })
         .await?;
         Ok(Self { _tasks: tasks, _auditor: auditor, answers })

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, ensure};
 use countersign_broker::reader::Reader;
 use countersign_core::message::{Decision, DecisionData, FeedbackData, Finding, FindingData, Lesson};
-use countersign_testkit::clients::{AuditorApp, decision, proposal};
+use countersign_testkit::clients::{decision, finding, proposal};
 use countersign_tests::{Gate, answer, folder};
 use serde_json::{Value, json};
 
@@ -86,16 +86,13 @@ async fn rejections_edits_and_corrections_are_told_to_the_agent_who_can_learn_fr
     let patch = json!([{"op": "replace", "path": "/arguments/amount", "value": "300"}]);
     ensure!(told.patch == Some(patch), "{told:?}");
 
-    let _auditor = AuditorApp::start(gate.system.url("auditor-ada")?, "auditors", |request| {
-        Some(FindingData {
-            audit: request.audit,
-            finding: Finding::Wrong,
-            reason: Some("the next one was meant".into()),
-            correction: Some(json!({"arguments": {"n": 2}})),
-            resolution: None,
+    let _auditor = gate
+        .auditor("ada", |request| {
+            let correction = Some(json!({"arguments": {"n": 2}}));
+            let wrong = finding(request, Finding::Wrong, Some("the next one was meant"));
+            Some(FindingData { correction, ..wrong })
         })
-    })
-    .await?;
+        .await?;
     agent.propose("record", "write_record", json!({"n": 1})).await?;
     let told = next().await?;
     ensure!(told.lesson == Lesson::Correction && told.pi == Some(1.0), "{told:?}");
@@ -111,25 +108,20 @@ async fn the_report_says_how_often_executed_actions_are_wrong_and_how_surely() -
     )?;
     let gate = Gate::configured(config.path()).await?;
     executed(&gate).await?;
-    let url = gate.system.url("auditor-ada")?;
     let (said, _) = gate.cli(&["report", "--json"]).await?;
     let before: Value = serde_json::from_str(&said)?;
     let all = &before["rates"][0];
     ensure!(all["rate"].is_null() && all["missing"].as_u64() > Some(50), "{said}");
     ensure!(all["lower"] == 0.0 && all["upper"] == 1.0, "{said}");
 
-    let _auditor = AuditorApp::start(url, "auditors", |request| {
-        let arguments: Value = serde_json::from_str(request.action.arguments.get()).ok()?;
-        let wrong = arguments["n"].as_u64()? % 4 == 0;
-        Some(FindingData {
-            audit: request.audit,
-            finding: if wrong { Finding::Wrong } else { Finding::Correct },
-            reason: wrong.then(|| "a multiple of four".into()),
-            correction: None,
-            resolution: None,
+    let _auditor = gate
+        .auditor("ada", |request| {
+            let arguments: Value = serde_json::from_str(request.action.arguments.get()).ok()?;
+            let wrong = arguments["n"].as_u64()? % 4 == 0;
+            let found = if wrong { Finding::Wrong } else { Finding::Correct };
+            Some(finding(request, found, Some("a multiple of four")))
         })
-    })
-    .await?;
+        .await?;
     let open = "SELECT count(*) FROM audits WHERE state = 'open'";
     countersign_testkit::wait::eventually("every audit is judged", countersign_tests::LIMIT, async || {
         (gate.count(open).await.ok()? == 0).then_some(())

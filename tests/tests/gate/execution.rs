@@ -9,7 +9,7 @@ use countersign_core::{
     config::Verdict,
     message::{AuditReason, AuditRequest, Finding, FindingData, Resolution},
 };
-use countersign_testkit::clients::{found, proposal};
+use countersign_testkit::clients::{finding, found, proposal};
 use countersign_tests::{Gate, LIMIT, answer, expect};
 use futures_util::StreamExt as _;
 use lapin::{
@@ -81,17 +81,12 @@ async fn an_unanswered_call_of_a_tool_without_idempotency_is_in_doubt_until_a_hu
     ensure!(doubt.error.is_some_and(|error| error.code == "http_500"));
     let request = audits.next::<AuditRequest>(LIMIT).await?.expect("an audit is asked for").data;
     ensure!(request.reason == AuditReason::InDoubt);
-    let finding = |resolution| FindingData {
-        audit: request.audit,
-        finding: Finding::Correct,
-        reason: None,
-        correction: None,
-        resolution,
-    };
+    let ada = gate.system.signer("ada", "ada")?;
+    let finding = |resolution| FindingData { resolution, ..finding(&request, Finding::Correct, None) };
     let publisher = Publisher::connect(auditor, "auditor").await?;
     // Without saying what happened, the finding does not count.
-    publisher.publish(&[found(finding(None))]).await?;
-    publisher.publish(&[found(finding(Some(Resolution::Succeeded)))]).await?;
+    publisher.publish(&[found(&ada, &[finding(None)])]).await?;
+    publisher.publish(&[found(&ada, &[finding(Some(Resolution::Succeeded))])]).await?;
     expect(&mut agent, "letter", Outcome::Succeeded).await?;
     ensure!(gate.refusals("finding.refused", "resolution_missing").await? == 1);
     ensure!(gate.tools.calls() == 1, "never repeated");

@@ -6,7 +6,7 @@ use countersign_broker::{publisher::Outgoing, reader::Reader, topology::answers_
 use countersign_core::{
     action::Outcome,
     message::{ApprovalAnswer, ApprovalRequest, Decision, DecisionData, DecisionResult},
-    signed::{SignedDecisions, Signer},
+    signed::{SignedStatement, Signer},
 };
 use countersign_testkit::clients::{Agent, Reviewer, decided, decision, statement};
 use countersign_tests::{Gate, LIMIT, expect};
@@ -71,7 +71,7 @@ impl Desk {
         Ok(())
     }
 
-    async fn refused_statement(&mut self, code: &str, signed: SignedDecisions) -> anyhow::Result<()> {
+    async fn refused_statement(&mut self, code: &str, signed: SignedStatement) -> anyhow::Result<()> {
         self.refused(code, decided(signed)).await
     }
 }
@@ -93,13 +93,13 @@ async fn nobody_decides_with_anothers_word() -> anyhow::Result<()> {
     let sam = desk.signer("sam", "sam")?;
     let honest = sign(&sam);
     let rejection = statement(&sam, &[decision(&desk.asked, Decision::Reject, Some("no"))], now);
-    let part = |signed: &SignedDecisions, index: usize| {
+    let part = |signed: &SignedStatement, index: usize| {
         signed.jws.split('.').nth(index).map(str::to_owned).unwrap_or_default()
     };
     let jws = format!("{}.{}.{}", part(&honest, 0), part(&honest, 1), part(&rejection, 2));
-    desk.refused_statement("signature_invalid", SignedDecisions { jws, disclosures: vec![] }).await?;
+    desk.refused_statement("signature_invalid", SignedStatement { jws, disclosures: vec![] }).await?;
     // A reason that was not signed, in place of the one that was.
-    let hidden = SignedDecisions { disclosures: vec![], ..rejection };
+    let hidden = SignedStatement { disclosures: vec![], ..rejection };
     desk.refused_statement("undisclosed", hidden).await?;
 
     let at =
@@ -131,7 +131,7 @@ async fn what_was_signed_once_counts_once_and_is_answered_the_same() -> anyhow::
     ensure!(desk.gate.refusals("decision.refused", "digest_mismatch").await? == 1);
     // The same statement in another message, by the app and by the reviewer.
     let body: Value = serde_json::from_slice(&first.body)?;
-    let replay: SignedDecisions = serde_json::from_value(body["data"].clone())?;
+    let replay: SignedStatement = serde_json::from_value(body["data"].clone())?;
     desk.refused_statement("replayed", replay.clone()).await?;
     let otto = desk.gate.reviewer("sam").await?;
     otto.sends(&[decided(replay), first]).await?;
@@ -236,7 +236,7 @@ async fn many_decisions_in_one_message_are_each_judged_on_their_own() -> anyhow:
     for _ in 0..100 {
         ensure!(desk.answer().await?.code.as_deref() == Some("decision_count"));
     }
-    desk.sends(&decided(statement(&sam, &[], Utc::now()))).await?;
+    desk.sends(&decided(statement::<DecisionData>(&sam, &[], Utc::now()))).await?;
     let answer = desk.answer().await?;
     ensure!(answer.code.as_deref() == Some("decision_count") && answer.approval.is_none(), "{answer:?}");
     ensure!(desk.gate.tools.calls() == 2);

@@ -3,11 +3,11 @@
 use countersign_core::{
     message::{
         ApprovalAnswer, ApprovalRequest, AuditRequest, CONTENT_TYPE, CancelData, CloudEvent, Command,
-        FeedbackData, FindingData, OutcomeData, ProposalData, SettledPack, kind,
+        FeedbackData, OutcomeData, ProposalData, SettledPack, kind,
     },
     permit::PermitPack,
     refusal::{Code, Subject},
-    signed::{SignedDecisions, Statement},
+    signed::{FindingStatement, SignedStatement, Statement},
 };
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
@@ -43,7 +43,7 @@ pub(super) fn all() -> (Map<String, Value>, Map<String, Value>) {
         &[],
         "A human is asked. Open requests are published again from time to time.",
     );
-    all.event::<SignedDecisions>(
+    all.event::<SignedStatement>(
         "approvalDecided",
         kind::APPROVAL_DECIDED,
         &[Subject::Decision, Subject::Message],
@@ -59,11 +59,12 @@ pub(super) fn all() -> (Map<String, Value>, Map<String, Value>) {
         "What became of one decision.",
     );
     all.event::<AuditRequest>("auditRequested", kind::AUDIT_REQUESTED, &[], "An auditor is asked.");
-    all.event::<FindingData>(
+    all.event::<SignedStatement>(
         "auditFinding",
         kind::AUDIT_FINDING,
         &[Subject::Finding, Subject::Message],
-        "An auditor found.",
+        "An auditor found, signed as decisions are: the header has `typ` countersign-finding+jwt, the payload is a \
+         FindingStatement.",
     );
     all.event::<FeedbackData>(
         "feedback",
@@ -77,13 +78,19 @@ pub(super) fn all() -> (Map<String, Value>, Map<String, Value>) {
         &[Subject::Permit],
         "Permits under one signature over their RFC 6962 Merkle root.",
     );
-    all.event::<SettledPack>("settledPack", kind::SETTLED_PACK, &[], "Executed and answered actions.");
+    all.event::<SettledPack>(
+        "settledPack",
+        kind::SETTLED_PACK,
+        &[],
+        "Actions that have ended and whose agents have been answered.",
+    );
     all.event::<Command>("command", kind::COMMAND, &[Subject::Command], "Look again. Carries no authority.");
     all.messages.insert(
         "quarantined".into(),
         json!({"title": "Any message", "summary": "As it was published.", "payload": {}, "x-refusals": codes(&[Subject::Message])}),
     );
     all.schemas.subschema_for::<Statement>();
+    all.schemas.subschema_for::<FindingStatement>();
     (all.messages, all.schemas.take_definitions(true))
 }
 

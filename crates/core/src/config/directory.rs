@@ -109,20 +109,22 @@ pub struct App {
     pub public_keys: Vec<PublicKey>,
 }
 
-/// Who sent a decision.
+/// Who sent a decision or a finding.
 #[derive(Debug, Clone, Copy)]
 pub enum Sender<'a> {
     /// A reviewer.
     Reviewer(&'a Member),
+    /// An auditor.
+    Auditor(&'a Member),
     /// An app, for one of its reviewers.
     App(&'a App),
 }
 
 impl<'a> Sender<'a> {
-    /// The id of the reviewer or the app.
+    /// The id of the person or the app.
     pub fn id(self) -> &'a str {
         match self {
-            Sender::Reviewer(reviewer) => &reviewer.id,
+            Sender::Reviewer(person) | Sender::Auditor(person) => &person.id,
             Sender::App(app) => &app.id,
         }
     }
@@ -130,23 +132,23 @@ impl<'a> Sender<'a> {
     /// The broker's user that it publishes as.
     pub fn amqp_user(self) -> Option<&'a str> {
         match self {
-            Sender::Reviewer(reviewer) => reviewer.amqp_user.as_deref(),
+            Sender::Reviewer(person) | Sender::Auditor(person) => person.amqp_user.as_deref(),
             Sender::App(app) => Some(&app.amqp_user),
         }
     }
 
-    /// Whether it may bring what `reviewer` decides.
-    pub fn speaks_for(self, reviewer: &str) -> bool {
+    /// Whether it may bring what `person` signs.
+    pub fn speaks_for(self, person: &str) -> bool {
         match self {
-            Sender::Reviewer(sender) => sender.id == reviewer,
-            Sender::App(app) => app.reviewers.contains(reviewer),
+            Sender::Reviewer(sender) | Sender::Auditor(sender) => sender.id == person,
+            Sender::App(app) => app.reviewers.contains(person),
         }
     }
 
     /// The app's own keys.
     pub fn keys(self) -> &'a [PublicKey] {
         match self {
-            Sender::Reviewer(_) => &[],
+            Sender::Reviewer(_) | Sender::Auditor(_) => &[],
             Sender::App(app) => &app.public_keys,
         }
     }
@@ -248,6 +250,11 @@ impl Directory {
     /// The reviewer of this id.
     pub fn reviewer(&self, id: &str) -> Option<&Member> {
         self.reviewers.iter().find(|reviewer| reviewer.id == id)
+    }
+
+    /// The auditor of this id.
+    pub fn auditor(&self, id: &str) -> Option<&Member> {
+        self.auditors.iter().find(|auditor| auditor.id == id)
     }
 
     /// The operator of this id.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::policy::{AuditSpec, RuleError, Verdict};
+use super::audit_file::AuditSpec;
+use super::policy::{RuleError, Verdict};
 use crate::approval::ApprovalSpec;
 
 /// What became of a rule's condition.

@@ -5,6 +5,7 @@
 //! not exist: there is no way to hold a half-valid one.
 
 mod approval_file;
+mod audit_file;
 mod cases;
 mod connector_file;
 mod directory;
@@ -24,6 +25,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use audit_file::{AuditSpec, Audits, Switching};
 pub use cases::{CaseResult, run_cases};
 pub use directory::{
     Agent, App, Authority, ComplianceReader, Directory, KeyRefusal, Member, Operator, PublicKey, Sender,
@@ -31,7 +33,7 @@ pub use directory::{
 pub use enrol::{keys_of, with_keys};
 pub use explanation::{Explanation, Look, Looked};
 pub use limit_file::LimitUse;
-pub use policy::{AuditSpec, Facts, INTAKE, Judgement, Policy, RuleError, UnknownVerdict, Verdict};
+pub use policy::{Facts, INTAKE, Judgement, Policy, RuleError, UnknownVerdict, Verdict};
 pub use tools::{AmqpConnector, Connector, Egress, HttpConnector, Reversible, Tool, ToolRegistry};
 
 /// The name under which problems of [`Sources::policy`] are reported.

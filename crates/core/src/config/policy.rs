@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::audit_file::{AuditSpec, Audits, Switching};
 use super::directory::Member;
 use super::explanation::{Explanation, Look, Looked};
 use super::expr::{self, Bindings, EXCLUSION, Expression};
@@ -68,15 +69,6 @@ impl FromStr for Verdict {
     }
 }
 
-/// How often an executed action is audited, and by whom.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct AuditSpec {
-    /// The inclusion probability, 0 to 1.
-    pub rate: f64,
-    /// The group of auditors.
-    pub group: String,
-}
-
 /// What a rule, the default or `on_error` leads to.
 #[derive(Debug)]
 pub(super) struct Consequence {
@@ -84,6 +76,8 @@ pub(super) struct Consequence {
     pub(super) reason: Option<String>,
     pub(super) approval: Option<ApprovalSpec>,
     pub(super) audit: AuditSpec,
+    pub(super) band: Option<Expression>,
+    pub(super) switching: Option<Switching>,
 }
 
 #[derive(Debug)]
@@ -103,6 +97,7 @@ pub struct Policy {
     pub(super) author: Option<String>,
     pub(super) digest: String,
     pub(super) text: String,
+    pub(super) audits: Audits,
     pub(super) rules: Vec<Rule>,
     pub(super) default: Consequence,
     pub(super) on_error: Consequence,
@@ -143,17 +138,34 @@ pub struct Judgement<'p> {
     pub text: String,
     /// Why an action is denied.
     pub reason: Option<String>,
-    /// Who approves; given when the verdict is `require_approval`, or would be if the limit were exceeded.
+    /// Who approves; given when the verdict is `require_approval`, or may become so: by a limit or by switching.
     pub approval: Option<&'p ApprovalSpec>,
     /// What the action adds to the rule's limit.
     pub limit: Option<LimitUse>,
     /// How often actions of this rule are audited once executed.
     pub audit: &'p AuditSpec,
+    /// The risk band, where the rule has any.
+    pub band: Option<String>,
+    /// How the rule moves between approval and audit, where it does.
+    pub switching: Option<&'p Switching>,
     /// The rule that could not be evaluated; given exactly when `on-error` decided.
     pub errored: Option<RuleError>,
 }
 
+/// The longest name of a risk band, in characters.
+const BAND_MAX: usize = 64;
+
 impl Judgement<'_> {
+    /// The judgement of a class that must be approved as things stand.
+    #[must_use]
+    pub fn approved_first(mut self) -> Self {
+        if self.verdict == Verdict::Allow {
+            self.verdict = Verdict::RequireApproval;
+            self.text = format!("{}; its class is approved first as things stand", self.text);
+        }
+        self
+    }
+
     /// The judgement if the limit is exceeded: the stricter of the rule's verdict and the limit's.
     #[must_use]
     pub fn exceeded(mut self) -> Self {
@@ -250,8 +262,22 @@ impl Policy {
         match rule {
             DEFAULT => Some(&self.default.audit),
             ON_ERROR => Some(&self.on_error.audit),
-            _ => self.rules.iter().find(|candidate| candidate.id == rule).map(|rule| &rule.then.audit),
+            _ => self.rule(rule).map(|rule| &rule.then.audit),
         }
+    }
+
+    /// How actions of a rule move between approval and audit, where they do.
+    pub fn switching(&self, rule: &str) -> Option<&Switching> {
+        self.rule(rule).and_then(|rule| rule.then.switching.as_ref())
+    }
+
+    /// What holds for all audits.
+    pub fn audits(&self) -> &Audits {
+        &self.audits
+    }
+
+    fn rule(&self, id: &str) -> Option<&Rule> {
+        self.rules.iter().find(|candidate| candidate.id == id)
     }
 
     fn look(&self, facts: &Facts<'_>, mut seen: impl FnMut(&Rule, Looked)) -> Judgement<'_> {
@@ -266,7 +292,14 @@ impl Policy {
                 Ok(true) => {
                     seen(rule, Looked::Matched);
                     let text = rule.description.as_ref().unwrap_or(&rule.when).clone();
-                    let judgement = rule.then.judgement(&rule.id, text, None);
+                    let mut judgement = rule.then.judgement(&rule.id, text, None);
+                    match (&rule.then.band, &bindings) {
+                        (Some(band), Ok(bindings)) => match risk_band(band, bindings) {
+                            Ok(band) => judgement.band = Some(band),
+                            Err(message) => return self.errored(rule, format!("band: {message}")),
+                        },
+                        _ => {}
+                    }
                     return match (&rule.limit, &bindings) {
                         (Some(limit), Ok(bindings)) => match limit.usage(bindings) {
                             Ok(usage) => Judgement { limit: Some(usage), ..judgement },
@@ -295,9 +328,18 @@ impl Policy {
         bind(facts, |name| {
             self.rules.iter().any(|rule| {
                 let limits = rule.limit.iter().flat_map(Limit::roots);
-                rule.condition.roots().iter().chain(limits).any(|root| *root == name)
+                let bands = rule.then.band.iter().flat_map(|band| band.roots());
+                rule.condition.roots().iter().chain(limits).chain(bands).any(|root| *root == name)
             })
         })
+    }
+}
+
+/// A short name: strata have one each.
+fn risk_band(band: &Expression, bindings: &Bindings<'_>) -> Result<String, String> {
+    match band.to_json(bindings)? {
+        Value::String(name) if (1..=BAND_MAX).contains(&name.chars().count()) => Ok(name),
+        _ => Err(format!("the expression must give a string of 1 to {BAND_MAX} characters")),
     }
 }
 
@@ -325,6 +367,8 @@ impl Consequence {
             approval: self.approval.as_ref(),
             limit: None,
             audit: &self.audit,
+            band: None,
+            switching: self.switching.as_ref(),
             errored,
         }
     }

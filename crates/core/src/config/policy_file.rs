@@ -7,10 +7,11 @@ use serde_saphyr::Spanned;
 use sha2::{Digest, Sha256};
 
 use super::approval_file::{OnExpiry, RawApproval, RawEscalation, RawRequirement};
+use super::audit_file::{RawAudit, RawAudits, RawSwitching};
 use super::directory::Directory;
 use super::expr::{CONDITION, Expression};
 use super::limit_file::RawLimit;
-use super::policy::{AuditSpec, Consequence, DEFAULT, INTAKE, ON_ERROR, Policy, Rule, Verdict};
+use super::policy::{Consequence, DEFAULT, INTAKE, ON_ERROR, Policy, Rule, Verdict};
 use super::tools::ToolRegistry;
 use super::yaml::{self, Problems, line};
 use super::{POLICY_FILE, Problem};
@@ -24,6 +25,7 @@ const MAX_TEXT_CHARS: usize = 1_000;
 struct RawPolicy {
     version: Spanned<String>,
     author: Option<Spanned<String>>,
+    audits: Option<RawAudits>,
     default: Spanned<RawRule>,
     on_error: Spanned<RawRule>,
     rules: Vec<Spanned<RawRule>>,
@@ -39,6 +41,7 @@ struct RawRule {
     verdict: Spanned<Verdict>,
     reason: Option<Spanned<String>>,
     audit: RawAudit,
+    switching: Option<Spanned<RawSwitching>>,
     limit: Option<Spanned<RawLimit>>,
     group: Option<Spanned<String>>,
     require: Option<Spanned<Vec<RawRequirement>>>,
@@ -69,19 +72,15 @@ impl RawRule {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawAudit {
-    rate: Spanned<f64>,
-    group: Spanned<String>,
-}
-
 /// Names in the policy that other files declare.
 #[derive(Debug, Default)]
 pub(super) struct References {
     /// How many people of a group must approve, and where it says so.
     approving: BTreeMap<String, (u32, u64)>,
-    auditing: BTreeMap<String, u64>,
+    /// How many people of a group must be able to judge, and where it says so.
+    auditing: BTreeMap<String, (u32, u64)>,
+    /// Groups that are only named.
+    named: BTreeMap<String, u64>,
     tools: BTreeMap<String, u64>,
 }
 
@@ -101,6 +100,7 @@ pub(super) fn parse(text: &str) -> Result<(Policy, References), Vec<Problem>> {
     reader.unique_ids(&raw.rules);
     let default = reader.fallback(raw.default);
     let on_error = reader.fallback(raw.on_error);
+    let audits = reader.audits(raw.audits);
     let rules = raw.rules.into_iter().map(|rule| reader.rule(rule)).collect::<Vec<_>>();
     let Reader { problems, references, exclusions } = reader;
     let (Some(default), Some(on_error), Some(rules)) = (default, on_error, rules.into_iter().collect())
@@ -113,6 +113,7 @@ pub(super) fn parse(text: &str) -> Result<(Policy, References), Vec<Problem>> {
         author: raw.author.map(|author| author.value),
         digest,
         text: text.to_owned(),
+        audits,
         rules,
         default,
         on_error,
@@ -177,8 +178,12 @@ impl Reader {
             let help = "remove it: default and on_error are no rules that could match";
             self.problems.add(line(given), format!("{field} stands outside of rules"), help);
         }
-        if let Some(limit) = &raw.value.limit {
-            self.problems.add(line(limit), "a limit stands outside of rules", "move it to a rule");
+        let moved = [
+            ("a limit", raw.value.limit.as_ref().map(line)),
+            ("switching", raw.value.switching.as_ref().map(line)),
+        ];
+        for (what, at) in moved.into_iter().filter_map(|(what, at)| Some((what, at?))) {
+            self.problems.add(at, format!("{what} stands outside of rules"), "move it to a rule");
         }
         self.consequence(raw.value)
     }
@@ -234,7 +239,17 @@ impl Reader {
         let verdict = raw.verdict.value;
         let at = line(&raw.verdict);
         let asked = raw.take_approval();
-        let asks = [Some(verdict), exceeded].contains(&Some(Verdict::RequireApproval));
+        let (audit, band) = self.audit(raw.audit);
+        let switching = raw.switching.and_then(|raw| {
+            if verdict != Verdict::Allow {
+                let help =
+                    "remove it: what requires an approval never loosens; only allow moves, and falls back";
+                self.problems.add(line(&raw), format!("{verdict} has switching"), help);
+            }
+            self.references.confirming(&audit.group, line(&raw));
+            self.switching(&raw, &audit)
+        });
+        let asks = switching.is_some() || [Some(verdict), exceeded].contains(&Some(Verdict::RequireApproval));
         let approval = match (asks, asked.given()) {
             (true, _) => Some(self.approval(at, asked)?),
             (false, None) => None,
@@ -255,19 +270,8 @@ impl Reader {
             }
             (None, _) => {}
         }
-        let audit = self.audit(raw.audit);
         let reason = raw.reason.map(|reason| reason.value);
-        Some(Consequence { verdict, reason, approval, audit })
-    }
-
-    fn audit(&mut self, raw: RawAudit) -> AuditSpec {
-        let rate = raw.rate.value;
-        if !(0.0..=1.0).contains(&rate) {
-            let message = format!("the audit rate {rate} is not a probability");
-            self.problems.add(line(&raw.rate), message, "write 0.0 (never) to 1.0 (always)");
-        }
-        self.references.auditing.entry(raw.group.value.clone()).or_insert(line(&raw.group));
-        AuditSpec { rate, group: raw.group.value }
+        Some(Consequence { verdict, reason, approval, audit, band, switching })
     }
 
     fn short(&mut self, field: &str, text: &Spanned<String>) {
@@ -288,15 +292,35 @@ impl References {
         }
     }
 
+    /// A group that must judge, with so many people.
+    pub(super) fn auditing(&mut self, group: &Spanned<String>, count: u32) {
+        self.auditing.entry(group.value.clone()).or_insert((count, line(group)));
+    }
+
+    /// A group in which a second auditor can confirm what the first has found.
+    fn confirming(&mut self, group: &str, at: u64) {
+        self.auditing.insert(group.to_owned(), (2, at));
+    }
+
+    /// A group that is named, whoever is in it.
+    pub(super) fn named(&mut self, group: &Spanned<String>) {
+        self.named.entry(group.value.clone()).or_insert(line(group));
+    }
+
     /// Every group must have people enough to serve it: an approval that nobody may decide would
     /// only ever expire, an audit that nobody may judge would never be.
     pub(super) fn check_groups(&self, directory: &Directory) -> Vec<Problem> {
         let approving = self.approving.iter().map(|(group, (count, at))| (group, *count, *at));
-        let auditing = self.auditing.iter().map(|(group, at)| (group, 1, *at));
+        let auditing = self.auditing.iter().map(|(group, (count, at))| (group, *count, *at));
         let uses = approving
             .map(|used| (used, "reviewer", directory.reviewers()))
             .chain(auditing.map(|used| (used, "auditor", directory.auditors())));
-        let mut problems = Vec::new();
+        let unknown = self.named.iter().filter(|(group, _)| !directory.groups().contains(group));
+        let unknown = unknown.map(|(group, at)| {
+            let help = "declare it under groups: in directory.yaml, or use a declared one";
+            Problem::new(POLICY_FILE, *at, format!("unknown group {group:?}"), help)
+        });
+        let mut problems: Vec<_> = unknown.collect();
         for ((group, count, at), role, members) in uses {
             let there = members.iter().filter(|member| member.groups.contains(group)).count();
             if !directory.groups().contains(group) {
@@ -308,7 +332,8 @@ impl References {
                 let help = format!("add it to the groups of a {role} in directory.yaml");
                 problems.push(Problem::new(POLICY_FILE, at, message, help));
             } else if there < count as usize {
-                let message = format!("the group {group:?} has {there} people, and {count} must approve");
+                let must = if role == "reviewer" { "approve" } else { "judge" };
+                let message = format!("the group {group:?} has {there} people, and {count} must {must}");
                 let help = format!("add it to the groups of more {role}s in directory.yaml");
                 problems.push(Problem::new(POLICY_FILE, at, message, help));
             }

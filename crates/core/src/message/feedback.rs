@@ -2,8 +2,9 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, value::RawValue};
+use serde_json::{Value, json, value::RawValue};
 
+use super::Severity;
 use crate::ids::ActionRef;
 
 /// A call of a tool.
@@ -45,6 +46,9 @@ pub struct FeedbackData {
     /// Why, for programs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason_code: Option<String>,
+    /// How bad it was, where an auditor said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub severity: Option<Severity>,
     /// Why, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rationale: Option<String>,
@@ -62,10 +66,12 @@ pub struct FeedbackData {
 
 impl Call {
     /// The corrected call that a correction stands for: what it leaves out is as it was. Nothing where it names
-    /// neither a tool nor arguments.
+    /// neither a tool nor arguments, or says that nothing should have been called.
     pub fn corrected(&self, correction: &Value) -> Option<Call> {
         let (tool, arguments) = (correction.get("tool"), correction.get("arguments"));
-        tool.or(arguments)?;
+        if tool.or(arguments)?.is_null() {
+            return None;
+        }
         Some(Call {
             tool: tool.and_then(Value::as_str).unwrap_or(&self.tool).to_owned(),
             arguments: arguments.unwrap_or(&self.arguments).clone(),
@@ -77,12 +83,21 @@ impl Call {
         let (this, other) = (serde_json::to_value(self).ok()?, serde_json::to_value(other).ok()?);
         serde_json::to_value(json_patch::diff(&this, &other)).ok()
     }
+
+    /// The JSON Patch that a correction stands for: to another call, or to none. Nothing where it says nothing.
+    pub fn correcting(&self, correction: &Value) -> Option<Value> {
+        match self.corrected(correction) {
+            Some(other) => self.patch(&other),
+            None => correction
+                .get("tool")
+                .filter(|tool| tool.is_null())
+                .map(|_| json!([{"op": "replace", "path": "", "value": null}])),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -93,6 +108,9 @@ mod tests {
         let patch = call.patch(&amount).unwrap();
         assert_eq!(patch, json!([{"op": "replace", "path": "/arguments/amount", "value": "4"}]));
         assert_eq!(call.corrected(&json!({"tool": "refund"})).unwrap().arguments, call.arguments);
-        assert_eq!(call.corrected(&json!(null)), None);
+        assert_eq!((call.corrected(&json!(null)), call.correcting(&json!({}))), (None, None));
+        let none = json!({"tool": null});
+        assert_eq!(call.corrected(&none), None);
+        assert_eq!(call.correcting(&none), Some(json!([{"op": "replace", "path": "", "value": null}])));
     }
 }

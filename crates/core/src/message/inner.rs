@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{ActionId, AuditId};
 
-/// `countersign.settled.pack.v1`: executed actions whose outcomes have been confirmed to their agents.
+/// `countersign.settled.pack.v1`: actions that have ended, and whose outcomes have been confirmed to their agents.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SettledPack {
     /// Up to 64.
@@ -44,6 +44,11 @@ pub enum Command {
     /// To the executor: tell agent and sampler the stored outcome again.
     Answer {
         /// Which.
+        action: ActionId,
+    },
+    /// To the router: propose what undoes an action, as an auditor has asked.
+    Compensate {
+        /// Which is to be undone.
         action: ActionId,
     },
     /// To the sampler: an epoch of the coin has closed; reveal its key.

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 pub use action::{CancelData, ContextItem, NamedAction, OutcomeData, ProposalData, ProposingAgent, Timings};
 pub use approval::{ApprovalAnswer, ApprovalRequest, Decision, DecisionData, DecisionResult, Why};
-pub use audit::{AuditReason, AuditRequest, Finding, FindingData, Resolution};
+pub use audit::{AuditReason, AuditRequest, Finding, FindingData, Offer, Resolution, Severity};
 pub use feedback::{Call, FeedbackData, Lesson};
 pub use inner::{Command, SettledPack};
 
@@ -131,4 +131,7 @@ pub struct ActionView {
     /// The agent's earlier action in whose place it comes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub supersedes: Option<Value>,
+    /// The action that it undoes, at an auditor's request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compensates: Option<Value>,
 }

@@ -1,4 +1,8 @@
 use super::*;
+use crate::{
+    ids::ApprovalId,
+    message::{Decision, DecisionData},
+};
 
 const NOW: DateTime<Utc> = DateTime::from_timestamp(1_790_000_000, 0).unwrap();
 
@@ -17,7 +21,7 @@ fn decision(decision: Decision, reason: Option<&str>, arguments: Option<Value>) 
     }
 }
 
-fn signed() -> SignedDecisions {
+fn signed() -> SignedStatement {
     let decisions = [
         decision(Decision::Reject, Some("not covered"), None),
         decision(Decision::Edit, None, Some(json!({"amount": "5"}))),
@@ -55,11 +59,11 @@ fn the_signature_is_that_of_rfc_8037() {
 
 #[test]
 fn what_was_signed_is_read_back_and_only_its_key_verifies() {
-    let received = Received::read(&signed()).unwrap();
-    assert_eq!((received.reviewer.as_str(), received.signed_at), ("sam", NOW));
+    let received = Received::<DecisionData>::read(&signed()).unwrap();
+    assert_eq!((received.signer.as_str(), received.signed_at), ("sam", NOW));
     assert!(received.disclosed);
-    assert_eq!(received.decisions[0].reason.as_deref(), Some("not covered"));
-    assert_eq!(received.decisions[1].arguments, Some(json!({"amount": "5"})));
+    assert_eq!(received.said[0].reason.as_deref(), Some("not covered"));
+    assert_eq!(received.said[1].arguments, Some(json!({"amount": "5"})));
     assert_eq!(received.kid, thumbprint(&key(1).verifying_key()));
     assert!(received.verify(&key(1).verifying_key()));
     assert!(!received.verify(&key(2).verifying_key()));
@@ -71,7 +75,7 @@ fn neither_text_nor_arguments_are_in_what_is_signed_and_erased_they_leave_it_who
     let payload = BASE64.decode(signed.jws.split('.').nth(1).unwrap()).unwrap();
     let payload = String::from_utf8(payload).unwrap();
     assert!(!payload.contains("covered") && !payload.contains("amount"), "{payload}");
-    let erased = Received::read(&SignedDecisions { disclosures: vec![], ..signed }).unwrap();
+    let erased = Received::<DecisionData>::read(&SignedStatement { disclosures: vec![], ..signed }).unwrap();
     assert!(!erased.disclosed && erased.verify(&key(1).verifying_key()));
 }
 
@@ -79,9 +83,9 @@ fn neither_text_nor_arguments_are_in_what_is_signed_and_erased_they_leave_it_who
 fn a_disclosure_that_was_changed_is_not_the_one_that_was_signed() {
     let signed = signed();
     let other = disclose(&[1; 16], &json!("covered"));
-    let changed = SignedDecisions { disclosures: vec![other, signed.disclosures[1].clone()], ..signed };
-    let received = Received::read(&changed).unwrap();
-    assert!(!received.disclosed && received.decisions[0].reason.is_none());
+    let changed = SignedStatement { disclosures: vec![other, signed.disclosures[1].clone()], ..signed };
+    let received = Received::<DecisionData>::read(&changed).unwrap();
+    assert!(!received.disclosed && received.said[0].reason.is_none());
 }
 
 #[test]
@@ -91,8 +95,9 @@ fn no_byte_of_a_signed_statement_can_be_changed() {
     for (index, byte) in signed.jws.bytes().enumerate() {
         let mut jws = signed.jws.clone().into_bytes();
         jws[index] = if byte == b'A' { b'B' } else { b'A' };
-        let changed = SignedDecisions { jws: String::from_utf8(jws).unwrap(), disclosures: vec![] };
-        let verifies = Received::read(&changed).is_ok_and(|received| received.verify(&public));
+        let changed = SignedStatement { jws: String::from_utf8(jws).unwrap(), disclosures: vec![] };
+        let verifies =
+            Received::<DecisionData>::read(&changed).is_ok_and(|received| received.verify(&public));
         assert!(!verifies, "byte {index}");
     }
 }
@@ -100,11 +105,11 @@ fn no_byte_of_a_signed_statement_can_be_changed() {
 #[test]
 fn another_type_algorithm_or_shape_is_no_signed_decision() {
     let part = |value: Value| BASE64.encode(value.to_string());
-    let header = json!({"alg": "EdDSA", "typ": TYP, "kid": "k"});
+    let header = json!({"alg": "EdDSA", "typ": DecisionData::TYP, "kid": "k"});
     let payload = json!({"reviewer": "sam", "jti": "1", "iat": 1, "decisions": []});
     let read = |header: &Value, payload: &Value| {
         let jws = format!("{}.{}.AAAA", part(header.clone()), part(payload.clone()));
-        Received::read(&SignedDecisions { jws, disclosures: vec![] })
+        Received::<DecisionData>::read(&SignedStatement { jws, disclosures: vec![] })
     };
     assert!(read(&header, &payload).is_ok());
     for (member, value) in [
@@ -126,6 +131,9 @@ fn another_type_algorithm_or_shape_is_no_signed_decision() {
         assert!(read(&header, &payload).is_err(), "{member} {value}");
     }
     for jws in ["", "a.b.c", "e30.e30.", "not a jws"] {
-        assert!(Received::read(&SignedDecisions { jws: jws.into(), disclosures: vec![] }).is_err());
+        assert!(
+            Received::<DecisionData>::read(&SignedStatement { jws: jws.into(), disclosures: vec![] })
+                .is_err()
+        );
     }
 }

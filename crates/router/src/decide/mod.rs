@@ -3,9 +3,8 @@
 mod answer;
 mod apply;
 mod edit;
-mod hear;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use async_trait::async_trait;
 use countersign_broker::{
@@ -29,14 +28,18 @@ use countersign_store::{
     generation, quarantine,
     statements::{self, Statement},
 };
-use countersign_worker::{failure, process};
+use countersign_worker::{
+    failure,
+    hear::{self, Vouched, hear, sift},
+    process,
+};
 use serde_json::{Value, json};
 
-use self::{
-    apply::{Applied, Said, apply},
-    hear::{Heard, Vouched, hear},
-};
+use self::apply::{Applied, Said, apply};
 use crate::{Router, change::Changes, escalation, follow, judge::Court, tally::Tally};
+
+/// A message with decisions.
+type Heard<'a> = hear::Heard<'a, DecisionData>;
 
 /// Applies decisions.
 pub(crate) struct Decisions {
@@ -87,7 +90,7 @@ pub(crate) async fn decide(
     let directory = &governed.configuration.directory;
     let limits = &router.process.settings.limits;
     let mut decided = Decided::default();
-    let mut heard = Vec::with_capacity(batch.len());
+    let mut heard: Vec<Heard<'_>> = Vec::with_capacity(batch.len());
     for delivery in batch {
         match hear(delivery, directory, limits.message_bytes) {
             Ok(one) => heard.push(one),
@@ -107,13 +110,13 @@ pub(crate) async fn decide(
         decided.answers.extend(answer::messages(&statement.sender, &statement.answers, active.now));
         decided.actions.extend(statement.actions);
     }
-    let named: Vec<_> = heard.iter().flat_map(|one| &one.decisions).map(|data| data.approval).collect();
+    let named: Vec<_> = heard.iter().flat_map(|one| &one.said).map(|data| data.approval).collect();
     let about: HashMap<_, _> = approvals::actions_of(tx, &named).await?.into_iter().collect();
     let ids: Vec<ActionId> = about.values().copied().collect();
     actions::lock(tx, &ids).await?;
     let records: HashMap<ActionId, ActionRecord> =
         actions::load(tx, &ids, true).await?.into_iter().map(|record| (record.id, record)).collect();
-    let said: Vec<&DecisionData> = heard.iter().flat_map(|one| &one.decisions).collect();
+    let said: Vec<&DecisionData> = heard.iter().flat_map(|one| &one.said).collect();
     let court = Court { governed: &governed, limits, now: active.now, tally: None };
     let tally = match governed.configuration.policy.has_limits() {
         true => Tally::of(tx, &court, edit::proposals(&court, &said, &about, &records).iter(), &ids).await?,
@@ -141,45 +144,6 @@ pub(crate) async fn decide(
     Ok(decided)
 }
 
-/// Tells apart what is new, what has come again, and what is replayed: a key's `jti` counts once. The same message
-/// again is answered as it was the first time.
-async fn sift<'a>(
-    tx: &Transaction<'_>,
-    heard: Vec<Heard<'a>>,
-) -> Result<(Vec<Heard<'a>>, Vec<Statement>), StoreError> {
-    let key = |statement: &Statement| (statement.kid.clone(), statement.jti.clone());
-    let vouched = heard.iter().filter_map(|one| one.vouched.as_ref().ok());
-    let keys: Vec<(&str, &str)> =
-        vouched.map(|vouched| (vouched.statement.kid.as_str(), vouched.statement.jti.as_str())).collect();
-    let before = statements::known(tx, &keys).await?;
-    let recorded: HashSet<_> = before.iter().map(key).collect();
-    let mut known: HashMap<_, Statement> = before.into_iter().map(|before| (key(&before), before)).collect();
-    let (mut new, mut again) = (Vec::with_capacity(heard.len()), Vec::new());
-    for mut one in heard {
-        let Ok(Vouched { statement, .. }) = &one.vouched else {
-            new.push(one);
-            continue;
-        };
-        let id = key(statement);
-        match known.get(&id) {
-            None => {
-                known.insert(id, statement.clone());
-                new.push(one);
-            }
-            // Twice in one batch: the first of the two is answered.
-            Some(before) if before.same(statement) => {
-                again.extend(recorded.contains(&id).then(|| before.clone()));
-            }
-            Some(_) => {
-                let why = "what was signed once counts once: sign anew, with another jti".into();
-                one.vouched = Err((Code::Replayed, why));
-                new.push(one);
-            }
-        }
-    }
-    Ok((new, again))
-}
-
 /// A batch of decisions before the actions that they are about, which are locked.
 struct Hearing<'a> {
     router: &'a Router,
@@ -200,8 +164,8 @@ impl<'a> Hearing<'a> {
             Ok(vouched) => vouched.in_time(self.court.now, oldest).map(|()| vouched),
             Err(complaint) => Err(complaint.clone()),
         };
-        let answers = heard.decisions.iter().map(|data| self.decision(&heard, &in_time, data)).collect();
-        let actions = heard.decisions.iter().filter_map(|data| self.about.get(&data.approval).copied());
+        let answers = heard.said.iter().map(|data| self.decision(&heard, &in_time, data)).collect();
+        let actions = heard.said.iter().filter_map(|data| self.about.get(&data.approval).copied());
         let actions = actions.collect();
         let row = heard.vouched.ok().map(|vouched| Statement { actions, ..vouched.statement });
         (heard.sender, answers, row)
@@ -218,7 +182,7 @@ impl<'a> Hearing<'a> {
             (Err(complaint), _) => Err(complaint.clone()),
             (_, None) => Err((Code::ApprovalUnknown, "there never was such a request".into())),
             (Ok(vouched), Some(record)) => {
-                let (reviewer, event) = (vouched.reviewer, heard.event.as_str());
+                let (reviewer, event) = (vouched.signer, heard.event.as_str());
                 let before = standing(record);
                 let kid = vouched.statement.kid.as_str();
                 let said = Said { decision: data, reviewer, event, kid, tally: self.tally };
@@ -264,7 +228,7 @@ impl<'a> Hearing<'a> {
         });
         if let Some(vouched) = vouched {
             let statement = &vouched.statement;
-            noted["by"] = self.router.keys.pseudonyms.of(&vouched.reviewer.id).into();
+            noted["by"] = self.router.keys.pseudonyms.of(&vouched.signer.id).into();
             noted["signed"] = json!({
                 "kid": statement.kid, "jti": statement.jti, "at": statement.signed_at,
                 "digest": statement_digest(&statement.jws),
@@ -291,7 +255,9 @@ impl<'a> Hearing<'a> {
     /// A reviewer by pseudonym; an app is nobody.
     fn sender(&self, sender: Sender<'_>) -> Value {
         match sender {
-            Sender::Reviewer(reviewer) => json!({"reviewer": self.router.keys.pseudonyms.of(&reviewer.id)}),
+            Sender::Reviewer(person) | Sender::Auditor(person) => {
+                json!({"reviewer": self.router.keys.pseudonyms.of(&person.id)})
+            }
             Sender::App(app) => json!({"app": app.id}),
         }
     }

@@ -1,5 +1,5 @@
 SELECT a.id, a.source, a.event_id, a.agent, a.tool, a.state, a.verdict, a.rule, a.generation, a.policy_version,
-       a.audit_rate, a.audit_group, a.approved, a.approvers, a.permit, a.fence, a.expires_at, a.proposed_at,
+       a.audit_rate, a.audit_group, a.stratum, a.stage, a.compensates, a.approved, a.approvers, a.permit, a.fence, a.expires_at, a.proposed_at,
        a.decided_at, a.started_at, a.ended_at, a.traceparent,
        CASE WHEN $2 OR a.state = 'pending_approval' THEN p.body END AS body,
        p.content, COALESCE(p.content_salt, p.salt) AS salt, p.digest, p.edited,
@@ -9,7 +9,7 @@ SELECT a.id, a.source, a.event_id, a.agent, a.tool, a.state, a.verdict, a.rule, 
             THEN (SELECT json_agg(json_build_object('reviewer', d.reviewer, 'decision', d.decision, 'kid', d.kid)
                                     ORDER BY d.decided_at) FROM decisions d
                   WHERE d.action = a.id AND d.digest = p.digest) END AS votes,
-       o.event AS outcome_event, o.result, o.error_code, o.error_message,
+       o.seq, o.event AS outcome_event, o.result, o.error_code, o.error_message,
        pm.bytes AS permit_bytes,
        a.state = 'executing' AND a.lease_until < clock_timestamp() AS interrupted,
        $2 AND EXISTS (SELECT FROM cancellations c WHERE c.source = a.source AND c.event_id = a.event_id) AS cancelled,
@@ -17,7 +17,7 @@ SELECT a.id, a.source, a.event_id, a.agent, a.tool, a.state, a.verdict, a.rule, 
 FROM actions a
 JOIN payloads p ON p.action = a.id
 LEFT JOIN approvals ap ON ap.action = a.id
-LEFT JOIN LATERAL (SELECT event, result, error_code, error_message FROM outcomes
+LEFT JOIN LATERAL (SELECT seq, event, result, error_code, error_message FROM outcomes
                    WHERE action = a.id ORDER BY seq DESC LIMIT 1) o ON true
 LEFT JOIN permits pm ON pm.id = a.permit
   AND (a.state = 'authorised' OR (a.state = 'executing' AND pm.issued_at >= a.lease_until))

@@ -7,6 +7,6 @@ SELECT s.stratum, s.pi,
 FROM sampling s
 JOIN actions a ON a.id = s.action
 LEFT JOIN audits u ON u.action = s.action AND s.selected
-WHERE a.proposed_at >= $1 AND a.proposed_at < $2
+WHERE s.executed AND a.proposed_at >= $1 AND a.proposed_at < $2
 GROUP BY s.stratum, s.pi
 ORDER BY s.stratum, s.pi

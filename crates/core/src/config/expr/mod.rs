@@ -38,7 +38,17 @@ pub(super) static CONDITION: Scope = Scope {
     roots: &[
         Root {
             name: "action",
-            fields: &["source", "id", "tool", "arguments", "reason", "task", "context", "expires_at"],
+            fields: &[
+                "source",
+                "id",
+                "tool",
+                "arguments",
+                "reason",
+                "task",
+                "context",
+                "expires_at",
+                "compensates",
+            ],
         },
         Root { name: "agent", fields: &["id", "version", "model", "on_behalf_of"] },
         Root {

@@ -127,7 +127,7 @@ fn a_bad_policy_is_refused_with_line_and_help() {
             "> \"100\"",
             "policy.yaml:51: when: of the rule \"large-certificates\": < and > may compare plain strings",
         ),
-        ("rate: 0.05", "rate: 1.5", "policy.yaml:26: the audit rate 1.5 is not a probability; write 0.0"),
+        ("rate: 0.05", "rate: 1.5", "policy.yaml:26: the rate 1.5 is not a probability; write 0.0"),
         ("rate: 0.05", "rate: .nan", "policy.yaml:26: "),
         (
             "group: supervisors",
@@ -169,6 +169,32 @@ fn a_bad_policy_is_refused_with_line_and_help() {
             "  group: supervisors\n",
             "",
             "policy.yaml:7: require_approval has no group; add group: supervisors",
+        ),
+        (
+            "    audit: {rate: 0.05, group: service-audit}\n",
+            "    audit: {rate: 0.05, floor: 0.5, group: service-audit}\n",
+            "policy.yaml:26: the floor 0.5 is above the rate 0.05",
+        ),
+        (
+            "    verdict: deny\n",
+            "    verdict: deny\n    switching: {limit: 0.02, aoql: 0.02}\n",
+            "deny has switching; remove it",
+        ),
+        (
+            "    verdict: allow\n",
+            "    verdict: allow\n    switching: {limit: 0.02, aoql: 0.02}\n",
+            "policy.yaml:25: require_approval has no group; add group: supervisors",
+        ),
+        (
+            "    verdict: allow\n",
+            "    verdict: allow\n    switching: {limit: 0.5, aoql: 0.02}\n",
+            "policy.yaml:26: switching: no clearance keeps this limit",
+        ),
+        (
+            "    verdict: allow\n",
+            "    verdict: allow\n    group: supervisors\n    expires_after: 30m\n    \
+             switching: {limit: 0.02, aoql: 0.02}\n",
+            "the group \"service-audit\" has 1 people, and 2 must judge",
         ),
         ("default:", "defaults:", "policy.yaml:6: unknown field"),
         ("rules:", "rules: [", "policy.yaml:"),

@@ -75,6 +75,28 @@ pub enum Stage {
     Hold,
 }
 
+impl Stage {
+    /// The word used in the database, in messages and on the screen.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Stage::Normal => "normal",
+            Stage::Tight => "tight",
+            Stage::Pre => "pre",
+            Stage::Hold => "hold",
+        }
+    }
+}
+
+impl std::str::FromStr for Stage {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let all = [Stage::Normal, Stage::Tight, Stage::Pre, Stage::Hold];
+        let known = all.into_iter().find(|stage| stage.as_str() == text);
+        known.ok_or_else(|| format!("{text:?} is no stage; write normal, tight, pre or hold"))
+    }
+}
+
 /// What happens to a class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Happened {

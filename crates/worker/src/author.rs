@@ -4,7 +4,10 @@ use countersign_broker::lane::Delivery;
 use countersign_core::refusal::{Code, Complaint};
 
 /// The validated AMQP user of a message.
-pub(crate) fn of(delivery: &Delivery) -> Result<&str, Complaint> {
+///
+/// # Errors
+/// Where it has none, or was copied to others.
+pub fn of(delivery: &Delivery) -> Result<&str, Complaint> {
     if delivery.copied {
         let why = "CC and BCC headers get around topic permissions; publish without them".into();
         return Err((Code::Copied, why));
@@ -16,6 +19,6 @@ pub(crate) fn of(delivery: &Delivery) -> Result<&str, Complaint> {
 }
 
 /// An author who is in no directory.
-pub(crate) fn unknown(user: &str, role: &str) -> Complaint {
+pub fn unknown(user: &str, role: &str) -> Complaint {
     (Code::AuthorUnknown, format!("the AMQP user {user:?} is no {role} of the directory"))
 }

@@ -1,0 +1,78 @@
+//! `countersign remediations`: what no tool can undo, and people put right.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Subcommand;
+use countersign_store::remediations;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::{
+    Connections,
+    hold::operates,
+    output::{show, table},
+};
+
+/// Remediation tasks.
+#[derive(Subcommand)]
+pub(crate) enum RemediationsCommand {
+    /// What is open, the most urgent first
+    List {
+        /// What has been closed as well
+        #[arg(long)]
+        all: bool,
+        /// At most so many
+        #[arg(long, default_value_t = 50)]
+        limit: i64,
+    },
+    /// Close a task with what shows that it is done
+    Close {
+        /// The task's id
+        id: Uuid,
+        /// What shows it: a letter's number, a link, a sentence
+        #[arg(long, value_name = "TEXT")]
+        evidence: String,
+        /// Who does this: an operator of the directory
+        #[arg(long, value_name = "ID", env = "COUNTERSIGN_OPERATOR")]
+        operator: String,
+    },
+}
+
+pub(crate) async fn run(to: &Connections, command: RemediationsCommand) -> anyhow::Result<ExitCode> {
+    let store = to.store()?;
+    let mut client = store.client().await?;
+    let tx = client.transaction().await?;
+    match command {
+        RemediationsCommand::List { all, limit } => {
+            let list = remediations::list(&tx, all, limit).await?;
+            show(to, &list, || {
+                if list.is_empty() {
+                    return "nothing is to be put right".into();
+                }
+                let mut table = table(["task", "action", "tool", "owner", "why", "due", "closed with"]);
+                for task in &list {
+                    let overdue = if task.overdue { " (overdue)" } else { "" };
+                    table.add_row([
+                        task.id.to_string(),
+                        task.event_id.clone(),
+                        task.tool.clone(),
+                        task.owner.clone(),
+                        task.reason.clone(),
+                        format!("{}{overdue}", task.due_at.format("%F %T")),
+                        task.evidence.clone().unwrap_or_default(),
+                    ]);
+                }
+                table.to_string()
+            })
+        }
+        RemediationsCommand::Close { id, evidence, operator } => {
+            operates(&store, &operator).await?;
+            anyhow::ensure!(!evidence.trim().is_empty(), "say what shows that it is done");
+            let action = remediations::close(&tx, id, &operator, &evidence).await?;
+            let action = action.with_context(|| format!("there is no open task {id}"))?;
+            tx.commit().await?;
+            show(to, &json!({"task": id, "action": action}), || format!("task {id} is closed"))
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! When an audit is settled: by one auditor, or by two who do not know of each other, or by a third.
+
+use crate::message::{Finding, Severity};
+
+/// What one auditor has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opinion {
+    /// What.
+    pub finding: Finding,
+    /// How bad, where it is wrong.
+    pub severity: Option<Severity>,
+}
+
+/// What holds of an audited action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// `correct` or `wrong`.
+    pub finding: Finding,
+    /// How bad, where it is wrong; critical only where two have found so.
+    pub severity: Option<Severity>,
+}
+
+/// What follows from the opinions so far, in the order in which they came; nothing where another auditor is needed.
+///
+/// One opinion is enough, two where the audit is made `twice` or somebody finds a critical error; where they
+/// disagree a third settles it. An auditor who is unsure has no opinion.
+pub fn settle(opinions: &[Opinion], twice: bool) -> Option<Settled> {
+    let sure: Vec<&Opinion> = opinions.iter().filter(|opinion| opinion.finding != Finding::Unsure).collect();
+    let wrong: Vec<&Opinion> =
+        sure.iter().copied().filter(|opinion| opinion.finding == Finding::Wrong).collect();
+    let (against, in_favour) = (wrong.len(), sure.len() - wrong.len());
+    let critical = wrong.iter().filter(|opinion| opinion.severity == Some(Severity::Critical)).count();
+    let wanted = if twice || critical > 0 { 2 } else { 1 };
+    if against.max(in_favour) < wanted {
+        return None;
+    }
+    if in_favour > against {
+        return Some(Settled { finding: Finding::Correct, severity: None });
+    }
+    let severity = match critical {
+        0 | 1 => wrong.iter().filter_map(|one| one.severity).filter(|one| *one < Severity::Critical).max(),
+        _ => Some(Severity::Critical),
+    };
+    Some(Settled { finding: Finding::Wrong, severity })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CORRECT: Opinion = Opinion { finding: Finding::Correct, severity: None };
+    const UNSURE: Opinion = Opinion { finding: Finding::Unsure, severity: None };
+
+    fn wrong(severity: Severity) -> Opinion {
+        Opinion { finding: Finding::Wrong, severity: Some(severity) }
+    }
+
+    fn found(opinions: &[Opinion], twice: bool) -> Option<(Finding, Option<Severity>)> {
+        settle(opinions, twice).map(|settled| (settled.finding, settled.severity))
+    }
+
+    #[test]
+    fn one_who_is_sure_is_enough() {
+        assert_eq!(found(&[], false), None);
+        assert_eq!(found(&[UNSURE], false), None);
+        assert_eq!(found(&[UNSURE, CORRECT], false), Some((Finding::Correct, None)));
+        let minor = wrong(Severity::Minor);
+        assert_eq!(found(&[minor], false), Some((Finding::Wrong, Some(Severity::Minor))));
+    }
+
+    #[test]
+    fn audited_twice_two_must_agree_and_a_third_settles_it() {
+        let major = wrong(Severity::Major);
+        assert_eq!(found(&[CORRECT], true), None);
+        assert_eq!(found(&[CORRECT, UNSURE], true), None);
+        assert_eq!(found(&[CORRECT, CORRECT], true), Some((Finding::Correct, None)));
+        assert_eq!(found(&[CORRECT, major], true), None);
+        assert_eq!(found(&[CORRECT, major, CORRECT], true), Some((Finding::Correct, None)));
+        assert_eq!(found(&[CORRECT, major, major], true), Some((Finding::Wrong, Some(Severity::Major))));
+    }
+
+    #[test]
+    fn a_critical_error_is_one_only_where_two_have_found_so() {
+        let (major, critical) = (wrong(Severity::Major), wrong(Severity::Critical));
+        assert_eq!(found(&[critical], false), None);
+        assert_eq!(found(&[critical, critical], false), Some((Finding::Wrong, Some(Severity::Critical))));
+        assert_eq!(found(&[critical, major], false), Some((Finding::Wrong, Some(Severity::Major))));
+        assert_eq!(found(&[critical, CORRECT], false), None);
+        assert_eq!(found(&[critical, CORRECT, CORRECT], false), Some((Finding::Correct, None)));
+    }
+}

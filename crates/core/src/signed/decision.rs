@@ -1,0 +1,91 @@
+//! Decisions as they are signed.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Parts, Signable};
+use crate::{
+    ids::ApprovalId,
+    message::{Decision, DecisionData},
+};
+
+/// The signed payload of decisions.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Statement {
+    /// Who decides: an id of the directory.
+    pub reviewer: String,
+    /// Unique for the key: what was signed once counts once.
+    pub jti: String,
+    /// When it was signed, in seconds since 1970.
+    pub iat: i64,
+    /// What was decided; each is judged on its own.
+    pub decisions: Vec<SignedDecision>,
+}
+
+/// One decision as it is signed.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct SignedDecision {
+    /// The request.
+    pub approval: ApprovalId,
+    /// The digest that the reviewer saw.
+    pub digest: String,
+    /// What was decided.
+    pub decision: Decision,
+    /// Why, for programs: one of the request's `reason_codes`; mandatory for `reject` where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason_code: Option<String>,
+    /// Digest of the disclosed reason: mandatory for `reject` where there are no codes. For `respond` the message to
+    /// the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason_digest: Option<String>,
+    /// For `edit`: digest of the disclosed arguments to be used in place of the agent's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arguments_digest: Option<String>,
+}
+
+impl From<Parts<SignedDecision>> for Statement {
+    fn from(parts: Parts<SignedDecision>) -> Self {
+        Self { reviewer: parts.signer, jti: parts.jti, iat: parts.iat, decisions: parts.said }
+    }
+}
+
+impl From<Statement> for Parts<SignedDecision> {
+    fn from(statement: Statement) -> Self {
+        let Statement { reviewer: signer, jti, iat, decisions: said } = statement;
+        Self { signer, jti, iat, said }
+    }
+}
+
+impl Signable for DecisionData {
+    const TYP: &'static str = "countersign-decision+jwt";
+    type Signed = SignedDecision;
+    type Statement = Statement;
+
+    fn close(&self, digest: &mut dyn FnMut(Option<Value>) -> Option<String>) -> SignedDecision {
+        SignedDecision {
+            approval: self.approval,
+            digest: self.digest.clone(),
+            decision: self.decision,
+            reason_code: self.reason_code.clone(),
+            reason_digest: digest(self.reason.clone().map(Value::from)),
+            arguments_digest: digest(self.arguments.clone()),
+        }
+    }
+
+    fn open(signed: SignedDecision, value: &mut dyn FnMut(Option<&String>) -> Option<Value>) -> Self {
+        let reason = value(signed.reason_digest.as_ref());
+        Self {
+            approval: signed.approval,
+            digest: signed.digest,
+            decision: signed.decision,
+            reason_code: signed.reason_code,
+            reason: reason.and_then(|reason| reason.as_str().map(str::to_owned)),
+            arguments: value(signed.arguments_digest.as_ref()),
+        }
+    }
+
+    fn reason_code(&self) -> Option<&str> {
+        self.reason_code.as_deref()
+    }
+}

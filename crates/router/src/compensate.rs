@@ -1,0 +1,85 @@
+//! Undoing an action at an auditor's request: an action like any other, judged by policy itself.
+
+use chrono::TimeDelta;
+use countersign_broker::{lane::Delivery, topology::COMMANDS};
+use countersign_core::{
+    ids::ActionId,
+    message::{CloudEvent, kind},
+};
+use countersign_store::{
+    StoreError, Transaction, actions, actions::ActionRecord, compensations, generation, remediations,
+};
+use countersign_worker::messages::offer;
+use serde_json::{Value, json};
+
+use crate::{
+    Router,
+    intake::{COMPENSATIONS, propose},
+    judge::Court,
+};
+
+/// Proposes what undoes these locked actions, where an auditor has asked for it. What can no longer be undone is left
+/// to people. Returns the actions that undo them, new or known.
+///
+/// Never twice: the proposal's id is that of the action which it undoes.
+pub(crate) async fn compensate(
+    router: &Router,
+    tx: &Transaction<'_>,
+    ids: &[ActionId],
+) -> Result<Vec<ActionId>, StoreError> {
+    let active = generation::lock_shared(tx).await?;
+    let governed = router.process.governed.under(tx, &active).await?;
+    let known = compensations::proposed(tx, ids).await?;
+    let mut asked = compensations::asked(tx, ids).await?;
+    asked.retain(|(action, _)| !known.iter().any(|(undone, _)| undone == action));
+    let ids: Vec<ActionId> = asked.iter().map(|(action, _)| *action).collect();
+    let records = actions::load(tx, &ids, true).await?;
+    let mut proposals = Vec::with_capacity(records.len());
+    for record in &records {
+        let auditor =
+            asked.iter().find(|(action, _)| *action == record.id).map(|(_, auditor)| auditor.as_str());
+        match offer(&governed.configuration.tools, record) {
+            Ok(offer) => {
+                let body = proposal(record, &offer.tool, offer.arguments, auditor.unwrap_or_default());
+                let delivery = Delivery {
+                    body,
+                    author: None,
+                    exchange: COMMANDS.into(),
+                    routing_key: "router".into(),
+                    copied: false,
+                };
+                proposals.push((delivery, record.id, record.agent.clone()));
+            }
+            Err(why) => {
+                let audits = governed.configuration.policy.audits();
+                let owner = audits.owner.as_ref().unwrap_or(&record.ruling.audit_group);
+                let due = TimeDelta::from_std(audits.due).unwrap_or(TimeDelta::MAX);
+                remediations::open(tx, record.id, owner, &why, due).await?;
+            }
+        }
+    }
+    let limits = &router.process.settings.limits;
+    let court = Court { governed: &governed, limits, now: active.now, tally: None };
+    let mut undoing = propose(router, tx, &court, &proposals).await?;
+    undoing.extend(known.into_iter().map(|(_, by)| by));
+    Ok(undoing)
+}
+
+/// The agent acts, and the auditor who asks is the one on whose behalf: they may not approve it themselves.
+fn proposal(record: &ActionRecord, tool: &str, arguments: Value, auditor: &str) -> Vec<u8> {
+    let content: Option<Value> =
+        record.content.as_deref().and_then(|content| serde_json::from_slice(content).ok());
+    let mut agent =
+        content.and_then(|mut content| content.get_mut("agent").map(Value::take)).unwrap_or_default();
+    agent["id"] = record.agent.clone().into();
+    agent["on_behalf_of"] = auditor.into();
+    let data = json!({
+        "tool": tool, "arguments": arguments, "agent": agent,
+        "reason": format!("an auditor found {} wrong", record.reference),
+        "compensates": record.reference,
+    });
+    let mut event = CloudEvent::new(record.id.0, COMPENSATIONS, kind::PROPOSED, record.now, data);
+    event.traceparent.clone_from(&record.traceparent);
+    // Strings and JSON always serialise.
+    serde_json::to_vec(&event).unwrap_or_default()
+}

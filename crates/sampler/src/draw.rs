@@ -1,0 +1,175 @@
+//! Inclusion probabilities: how likely each ended action is audited, known before anybody has looked at it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use countersign_core::{
+    action::State,
+    config::{AuditSpec, Policy},
+    stats::switching::{Stage, TIGHTER},
+};
+use countersign_store::{StoreError, Transaction, actions::ActionRecord, expected, sampling::NewThrow};
+use serde::Deserialize;
+
+use crate::Sampler;
+
+/// Why π is 1 whatever the rule says, and up to how many.
+type Forced = Option<(&'static str, Option<u32>)>;
+
+/// Throws the coin for actions that have ended. An action in doubt is always audited: somebody has to find out.
+pub(crate) async fn draw(
+    sampler: &Sampler,
+    tx: &Transaction<'_>,
+    policy: &Policy,
+    records: &[&ActionRecord],
+) -> Result<Vec<NewThrow>, StoreError> {
+    let epoch = |record: &ActionRecord| sampler.epoch_of(record);
+    let forced = forced(tx, policy, records, epoch).await?;
+    let rates = Rates::of(sampler, tx, policy, records, epoch).await?;
+    let throw = |(record, forced): (&&ActionRecord, Forced)| {
+        let (epoch, executed) = (epoch(record), record.ruling.state.executed());
+        let (wanted, pi) = match forced {
+            Some(_) => (1.0, 1.0),
+            None if executed => rates.pi(policy, record, epoch),
+            None => (policy.audits().not_executed, policy.audits().not_executed),
+        };
+        let throw = sampler.keys.coin.throw(epoch, &record.reference.source, &record.reference.id, pi);
+        let stratum = record.ruling.stratum.clone();
+        NewThrow { action: record.id, epoch, stratum, throw, wanted, forced, executed }
+    };
+    Ok(records.iter().zip(forced).map(throw).collect())
+}
+
+/// How an action of a rule is audited: as it was judged, and as the policy in force says beyond that.
+fn spec(policy: &Policy, record: &ActionRecord) -> AuditSpec {
+    let rate = record.ruling.audit_rate;
+    let tighter = if record.ruling.stage == Some(Stage::Tight) { TIGHTER } else { 1.0 };
+    let (floor, at_least) = policy
+        .audit_spec(&record.ruling.rule)
+        .map_or((rate, 0), |spec| ((spec.floor * tighter).min(rate), spec.at_least));
+    AuditSpec { rate, floor, at_least, group: record.ruling.audit_group.clone() }
+}
+
+/// What rates rest on beside the rule.
+struct Rates {
+    expected: HashMap<(i64, String), u64>,
+    left: HashMap<(i64, String), f64>,
+}
+
+impl Rates {
+    /// Costs nothing where the policy neither wants a number of audits nor limits what a group can judge.
+    async fn of(
+        sampler: &Sampler,
+        tx: &Transaction<'_>,
+        policy: &Policy,
+        records: &[&ActionRecord],
+        epoch: impl Fn(&ActionRecord) -> i64,
+    ) -> Result<Self, StoreError> {
+        let executed = || records.iter().filter(|record| record.ruling.state.executed());
+        let counted = executed().filter(|record| spec(policy, record).at_least > 0);
+        let strata: BTreeSet<(i64, &str)> =
+            counted.map(|record| (epoch(record), record.ruling.stratum.as_str())).collect();
+        let capacity = &policy.audits().capacity;
+        let hours = sampler.epoch_seconds() as f64 / 3_600.0;
+        let groups: BTreeMap<(i64, &str), Option<f64>> = executed()
+            .filter(|record| capacity.contains_key(&record.ruling.audit_group))
+            .map(|record| {
+                let group = record.ruling.audit_group.as_str();
+                ((epoch(record), group), capacity.get(group).map(|an_hour| an_hour * hours))
+            })
+            .collect();
+        let expected = match strata.is_empty() {
+            true => HashMap::new(),
+            false => expected::of_strata(tx, &strata).await?,
+        };
+        let left = match groups.is_empty() {
+            true => HashMap::new(),
+            false => expected::of_groups(tx, &groups).await?,
+        };
+        Ok(Self { expected, left })
+    }
+
+    /// π before and after the limits of capacity.
+    fn pi(&self, policy: &Policy, record: &ActionRecord, epoch: i64) -> (f64, f64) {
+        let spec = spec(policy, record);
+        let key = |name: &str| (epoch, name.to_owned());
+        let expected = self.expected.get(&key(&record.ruling.stratum)).copied().unwrap_or_default();
+        let wanted = spec.wanted(expected);
+        (wanted, spec.pi(wanted, self.left.get(&key(&spec.group)).copied().unwrap_or(1.0)))
+    }
+}
+
+/// Which actions must be audited: in doubt, among the first of something new, failed. Each reason but the first has a
+/// cap, and what is beyond it is drawn like everything else.
+async fn forced(
+    tx: &Transaction<'_>,
+    policy: &Policy,
+    records: &[&ActionRecord],
+    epoch: impl Fn(&ActionRecord) -> i64,
+) -> Result<Vec<Forced>, StoreError> {
+    let audits = policy.audits();
+    let names: Vec<Vec<(&'static str, String, u32)>> = records
+        .iter()
+        .map(|record| {
+            let mut names = Vec::new();
+            if record.ruling.state.executed() && audits.first > 0 {
+                names.extend(news(record).into_iter().map(|(reason, name)| (reason, name, audits.first)));
+            }
+            if record.ruling.state == State::Failed && audits.failed > 0 {
+                names.push(("failed", format!("failed/{}", epoch(record)), audits.failed));
+            }
+            names
+        })
+        .collect();
+    let caps: BTreeMap<String, u32> =
+        names.iter().flatten().map(|(_, name, cap)| (name.clone(), *cap)).collect();
+    let full = if caps.is_empty() { BTreeSet::new() } else { expected::full(tx, &caps).await? };
+    let open: BTreeSet<String> = caps.into_keys().filter(|name| !full.contains(name)).collect();
+    let mut taken = if open.is_empty() { HashMap::new() } else { expected::taken(tx, &open).await? };
+    let mut all = Vec::with_capacity(records.len());
+    for (record, names) in records.iter().zip(names) {
+        let mut forced = (record.ruling.state == State::InDoubt).then_some(("in_doubt", None));
+        for (reason, name, cap) in names {
+            // What is audited anyway takes nothing from the failures' cap, but is one of the first of what is new.
+            if reason == "failed" && forced.is_some() {
+                continue;
+            }
+            if let Some(count) = taken.get_mut(&name).filter(|count| **count < u64::from(cap)) {
+                *count += 1;
+                forced = forced.or(Some((reason, Some(cap))));
+            }
+        }
+        all.push(forced);
+    }
+    if !taken.is_empty() {
+        expected::take(tx, &taken).await?;
+    }
+    Ok(all)
+}
+
+/// What may be new about an action. Names that others choose are cut.
+fn news(record: &ActionRecord) -> Vec<(&'static str, String)> {
+    #[derive(Default, Deserialize)]
+    struct Content {
+        agent: Agent,
+        target: Target,
+    }
+    #[derive(Default, Deserialize)]
+    struct Agent {
+        version: Option<String>,
+        model: Option<String>,
+    }
+    #[derive(Default, Deserialize)]
+    struct Target {
+        version: String,
+    }
+    let content =
+        record.content.as_deref().and_then(|content| serde_json::from_slice::<Content>(content).ok());
+    let Content { agent, target } = content.unwrap_or_default();
+    let cut = |name: Option<String>| name.unwrap_or_default().chars().take(64).collect::<String>();
+    vec![
+        ("new_agent", format!("agent/{}@{}", record.agent, cut(agent.version))),
+        ("new_model", format!("model/{}", cut(agent.model))),
+        ("new_policy", format!("policy/{}", record.ruling.policy_version)),
+        ("new_tool", format!("tool/{}@{}", record.tool, target.version)),
+    ]
+}

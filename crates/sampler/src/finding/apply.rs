@@ -1,0 +1,253 @@
+//! Applying one finding to a locked action.
+
+use countersign_core::{
+    action::State,
+    audit::{Opinion, settle},
+    config::{Configuration, Member, Verdict},
+    digest::untagged,
+    ids::ActionId,
+    json::canonical,
+    message::{self, Call, Finding, FindingData, Resolution, Severity},
+    refusal::{Code, Complaint},
+    stats::switching::Happened,
+    transition::{Event, Standing, transition},
+};
+use countersign_store::{
+    StoreError, Transaction,
+    actions::{self, ActionRecord},
+    audits::{self, AuditRecord, FoundRow},
+    compensations,
+    evidence::{self, Evidence},
+    listing,
+    outcomes::{self, NewOutcome},
+};
+use countersign_worker::messages::offer;
+use serde_json::{Value, json};
+
+use crate::{sample::remedy, switching::News};
+
+/// The longest reason, in bytes.
+const REASON_MAX: usize = 4_000;
+
+/// A finding, and who signed it with which key.
+pub(super) struct Said<'a> {
+    pub(super) data: &'a FindingData,
+    pub(super) auditor: &'a Member,
+    pub(super) kid: &'a str,
+}
+
+/// When a finding that counts was applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Applied {
+    Now,
+    Before,
+}
+
+pub(super) fn unknown(data: &FindingData) -> Complaint {
+    (Code::AuditUnknown, format!("there is no audit {}", data.audit))
+}
+
+type Answer = Result<(Applied, Vec<News>), Complaint>;
+
+/// Applies one finding, or says why it does not count.
+pub(super) async fn apply(
+    tx: &Transaction<'_>,
+    configuration: &Configuration,
+    action: ActionId,
+    said: &Said<'_>,
+) -> Result<Answer, StoreError> {
+    let data = said.data;
+    let audit = audits::lock(tx, data.audit).await?;
+    let record = actions::load(tx, &[action], true).await?.pop();
+    let (Some(audit), Some(record)) = (audit, record) else { return Ok(Err(unknown(data))) };
+    let mut found = audits::findings(tx, audit.id).await?;
+    if let Some(before) = found.iter().find(|before| before.auditor == said.auditor.id) {
+        let opinion = Opinion { finding: data.finding, severity: data.severity };
+        if before.opinion == opinion {
+            return Ok(Ok((Applied::Before, vec![])));
+        }
+        return Ok(Err((Code::AlreadyJudged, "you have found otherwise before".into())));
+    }
+    if let Err(complaint) = check(configuration, &audit, &record, said) {
+        return Ok(Err(complaint));
+    }
+    let row = row(&record, said);
+    audits::found(tx, &row).await?;
+    found.push(row);
+    if let Some(resolution) = data.resolution {
+        resolve(tx, &record, resolution).await?;
+    }
+    if data.compensate {
+        undo(tx, configuration, &audit, &record, &said.auditor.id).await?;
+    }
+    let opinions: Vec<Opinion> = found.iter().map(|row| row.opinion).collect();
+    let Some(settled) = settle(&opinions, audit.twice) else {
+        audits::ask_another(tx, audit.id).await?;
+        return Ok(Ok((Applied::Now, vec![])));
+    };
+    audits::settle(tx, audit.id, &settled).await?;
+    let noted = json!({
+        "audit": audit.id, "finding": settled.finding, "severity": settled.severity, "findings": found.len(),
+    });
+    evidence::insert(tx, &[Evidence::of(record.id, "audit.judged", noted)]).await?;
+    let wrong = settled.finding == Finding::Wrong;
+    if wrong && record.ruling.state == State::Succeeded && !found.iter().any(|row| row.compensate) {
+        // What could be undone is the auditor's to ask for; what cannot is somebody's to put right.
+        if let Err(why) = offer(&configuration.tools, &record) {
+            remedy(tx, configuration, record.id, &audit.group, &why).await?;
+        }
+    }
+    Ok(Ok((Applied::Now, news(tx, &record, wrong, settled.severity).await?)))
+}
+
+/// What a settled audit says of the action's class: only the coin's own choice among what was executed at once counts,
+/// a critical error always.
+async fn news(
+    tx: &Transaction<'_>,
+    record: &ActionRecord,
+    wrong: bool,
+    severity: Option<Severity>,
+) -> Result<Vec<News>, StoreError> {
+    let critical = severity == Some(Severity::Critical);
+    let at_once = record.ruling.verdict == Verdict::Allow;
+    let drawn = listing::throw(tx, record.id).await?.is_some_and(|throw| throw.selected);
+    let audited = (at_once && drawn).then_some(Happened::Audited { wrong });
+    let critical = (critical && record.ruling.state.executed()).then_some(Happened::Critical);
+    Ok(audited.into_iter().chain(critical).filter_map(|happened| News::of(record, happened)).collect())
+}
+
+/// A finding as a row, with the correction as the full call and as a JSON Patch.
+fn row(record: &ActionRecord, said: &Said<'_>) -> FoundRow {
+    let data = said.data;
+    let content: Option<Value> =
+        record.content.as_deref().and_then(|content| serde_json::from_slice(content).ok());
+    let arguments = content.and_then(|mut content| content.get_mut("arguments").map(Value::take));
+    let call = Call { tool: record.tool.clone(), arguments: arguments.unwrap_or_default() };
+    let corrected = data.correction.as_ref().map(|correction| match call.corrected(correction) {
+        Some(corrected) => json!(corrected),
+        None => correction.clone(),
+    });
+    let patch = data.correction.as_ref().and_then(|correction| call.correcting(correction));
+    FoundRow {
+        audit: data.audit,
+        auditor: said.auditor.id.clone(),
+        opinion: Opinion { finding: data.finding, severity: data.severity },
+        reason_code: data.reason_code.clone(),
+        reason: data.reason.clone(),
+        correction: corrected.and_then(|corrected| canonical(&corrected).ok()),
+        patch: patch.and_then(|patch| canonical(&patch).ok()),
+        compensate: data.compensate,
+        kid: said.kid.to_owned(),
+    }
+}
+
+/// Everything that must hold of the finding and of who made it.
+fn check(
+    configuration: &Configuration,
+    audit: &AuditRecord,
+    record: &ActionRecord,
+    said: &Said<'_>,
+) -> Result<(), Complaint> {
+    let (data, wrong) = (said.data, said.data.finding == Finding::Wrong);
+    if !audit.open {
+        return Err((Code::NotOpen, "the audit has been judged already".into()));
+    }
+    if !said.auditor.groups.contains(&audit.group) {
+        return Err((Code::NotInGroup, format!("only {:?} may judge this", audit.group)));
+    }
+    if untagged(&data.digest).is_none_or(|digest| digest.as_slice() != record.digest) {
+        return Err((Code::DigestMismatch, "the digest is not that of what was executed".into()));
+    }
+    if wrong != data.severity.is_some() {
+        return Err((Code::SeverityMissing, "a finding of wrong has a severity, and no other".into()));
+    }
+    reasons(&configuration.policy.audits().reason_codes, data)?;
+    let correction = data.correction.as_ref();
+    let says = |name: &str| correction.and_then(|correction| correction.get(name));
+    let tool = says("tool").is_none_or(|tool| tool.is_string() || tool.is_null());
+    let arguments = says("arguments").is_none_or(Value::is_object);
+    let something = says("tool").or(says("arguments")).is_some();
+    if correction.is_some() && !(wrong && tool && arguments && something) {
+        let why = "a finding of wrong may have a `correction` with `tool`, `arguments` or both";
+        return Err((Code::InvalidCorrection, why.into()));
+    }
+    if data.compensate && !wrong {
+        return Err((Code::NotReversible, "only what is wrong is undone".into()));
+    }
+    match (record.ruling.state, data.resolution) {
+        (State::InDoubt, None) if data.finding != Finding::Unsure => Err((
+            Code::ResolutionMissing,
+            "the action is in doubt: say whether it succeeded or failed in `resolution`".into(),
+        )),
+        (State::InDoubt, _) | (_, None) => Ok(()),
+        (state, Some(_)) => {
+            Err((Code::NotInDoubt, format!("the action is {state}: there is nothing to resolve")))
+        }
+    }
+}
+
+fn reasons(codes: &[String], data: &FindingData) -> Result<(), Complaint> {
+    let reason = data.reason.as_deref().unwrap_or_default().trim();
+    if reason.len() > REASON_MAX {
+        return Err((Code::ReasonTooLong, format!("a reason has at most {REASON_MAX} bytes")));
+    }
+    match &data.reason_code {
+        Some(code) if !codes.is_empty() && !codes.contains(code) => {
+            Err((Code::ReasonUnknown, format!("reason_code is none of {}", codes.join(", "))))
+        }
+        None if data.finding == Finding::Wrong && !codes.is_empty() => Err((
+            Code::ReasonMissing,
+            format!("a finding of wrong needs a reason_code: {}", codes.join(", ")),
+        )),
+        None if data.finding == Finding::Wrong && reason.is_empty() => {
+            Err((Code::ReasonMissing, "a finding of wrong needs a reason".into()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// An auditor asks that an action be undone: by its compensation if that is still possible, else by people.
+async fn undo(
+    tx: &Transaction<'_>,
+    configuration: &Configuration,
+    audit: &AuditRecord,
+    record: &ActionRecord,
+    auditor: &str,
+) -> Result<(), StoreError> {
+    match offer(&configuration.tools, record) {
+        Ok(offer) => {
+            if compensations::ask(tx, record.id, audit.id, auditor).await? {
+                let noted = json!({"audit": audit.id, "tool": offer.tool, "until": offer.reversible_until});
+                evidence::insert(tx, &[Evidence::of(record.id, "compensation.asked", noted)]).await?;
+            }
+            Ok(())
+        }
+        Err(why) => remedy(tx, configuration, record.id, &audit.group, &why).await,
+    }
+}
+
+/// A human found out what an action in doubt did: its agent is told with a second outcome.
+async fn resolve(
+    tx: &Transaction<'_>,
+    record: &ActionRecord,
+    resolution: Resolution,
+) -> Result<(), StoreError> {
+    let standing = Standing {
+        state: record.ruling.state,
+        approved: record.ruling.approved,
+        expires_at: None,
+        approval_expires_at: None,
+    };
+    let event = Event::Resolved { succeeded: resolution == Resolution::Succeeded };
+    let (state, _) = transition(&standing, event, record.now)
+        .map_err(|illegal| StoreError::Refused(format!("{}: {illegal}", record.reference)))?;
+    outcomes::resolve(tx, record.id, state).await?;
+    let error = (state == State::Failed).then(|| message::Failure {
+        code: "resolved".into(),
+        message: "a human found that the interrupted attempt had no effect".into(),
+    });
+    let outcome = NewOutcome { action: record.id, state, result: None, error };
+    outcomes::insert(tx, 2, &[outcome]).await?;
+    let noted = json!({"state": state});
+    evidence::insert(tx, &[Evidence::of(record.id, "action.resolved", noted)]).await
+}

@@ -1,0 +1,77 @@
+//! What follows from stored audits: the messages that a committed transaction owes to others.
+
+use std::collections::BTreeSet;
+
+use countersign_broker::publisher::Outgoing;
+use countersign_core::{
+    config::Configuration,
+    ids::ActionId,
+    message::{Command, Finding, Lesson},
+};
+use countersign_store::{
+    StoreError, Transaction,
+    actions::{self, ActionRecord},
+    audits::{self, AuditRecord},
+    compensations, listing,
+};
+use countersign_worker::messages::{self, Thought};
+
+/// Reads the audits as this transaction leaves them and says what follows: a request to another auditor, the lesson
+/// for the agent, the outcome of what was in doubt, a compensation that was asked for. The same again for findings that
+/// come again.
+pub(super) async fn owed(
+    tx: &Transaction<'_>,
+    configuration: &Configuration,
+    concerned: &BTreeSet<ActionId>,
+    repeated: &BTreeSet<ActionId>,
+) -> Result<Vec<Outgoing>, StoreError> {
+    let ids: Vec<ActionId> = concerned.iter().copied().collect();
+    let records = actions::load(tx, &ids, true).await?;
+    let audits = audits::of(tx, &ids).await?;
+    let mut outgoing = Vec::new();
+    for record in &records {
+        let resolved = record.outcome.as_ref().is_some_and(|outcome| outcome.seq > 1);
+        if resolved || repeated.contains(&record.id) {
+            outgoing.extend(messages::outcome(record));
+        }
+        for audit in audits.iter().filter(|audit| audit.action == record.id) {
+            match audit.open {
+                true => outgoing.extend(messages::audit_request(configuration, audit, record)),
+                false => outgoing.extend(lesson(tx, audit, record).await?),
+            }
+        }
+    }
+    let proposed = compensations::proposed(tx, &ids).await?;
+    let now = records.first().map(|record| record.now).unwrap_or_default();
+    for (action, _) in compensations::asked(tx, &ids).await? {
+        if !proposed.iter().any(|(undone, _)| *undone == action) {
+            outgoing.push(messages::command("router", Command::Compensate { action }, now));
+        }
+    }
+    Ok(outgoing)
+}
+
+/// What a finding of wrong teaches: the last of those that found so speaks.
+async fn lesson(
+    tx: &Transaction<'_>,
+    audit: &AuditRecord,
+    record: &ActionRecord,
+) -> Result<Option<Outgoing>, StoreError> {
+    let Some(settled) = audit.settled.filter(|settled| settled.finding == Finding::Wrong) else {
+        return Ok(None);
+    };
+    let found = audits::findings(tx, audit.id).await?;
+    let wrong = || found.iter().rev().filter(|found| found.opinion.finding == Finding::Wrong);
+    let correction = wrong().find_map(|found| found.correction.as_deref());
+    let correction = correction.and_then(|correction| serde_json::from_slice(correction).ok());
+    let Some(last) = wrong().next() else { return Ok(None) };
+    let thought = Thought {
+        reason_code: last.reason_code.as_deref(),
+        rationale: last.reason.as_deref(),
+        before: None,
+        correction: correction.as_ref(),
+        pi: listing::throw(tx, record.id).await?.filter(|throw| throw.selected).map(|throw| throw.pi),
+        severity: settled.severity,
+    };
+    Ok(messages::feedback(record, Lesson::Correction, &thought))
+}

@@ -1,0 +1,191 @@
+//! The findings lane: applies what auditors have signed.
+
+mod apply;
+mod follow;
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use countersign_broker::{
+    lane::{Delivery, Failure, Handler},
+    publisher::Outgoing,
+};
+use countersign_core::{ids::ActionId, message::FindingData, refusal::Complaint, signed::statement_digest};
+use countersign_store::{
+    StoreError, Transaction, actions, audits,
+    evidence::{self, Evidence},
+    generation, quarantine,
+    statements::{self, Statement},
+};
+use countersign_worker::{
+    failure,
+    governed::Governed,
+    hear::{self, Vouched, hear, sift},
+    process,
+};
+use serde_json::json;
+
+use self::apply::{Applied, Said, apply};
+use crate::{Sampler, switching};
+
+/// A message with findings.
+type Heard<'a> = hear::Heard<'a, FindingData>;
+
+/// Applies findings.
+pub(crate) struct Findings {
+    pub(crate) sampler: Sampler,
+}
+
+#[async_trait]
+impl Handler for Findings {
+    async fn ready(&mut self) -> Result<(), Failure> {
+        self.sampler.process.ready().await
+    }
+
+    async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure> {
+        let work = async {
+            let mut client = self.sampler.process.store.client().await?;
+            let tx = client.transaction().await?;
+            let outgoing = find(&self.sampler, &tx, batch).await?;
+            tx.commit().await?;
+            Ok(outgoing)
+        };
+        work.await.map_err(failure)
+    }
+
+    async fn quarantine(&mut self, delivery: &Delivery, code: &str, reason: &str) -> Result<(), Failure> {
+        self.sampler.process.quarantine(delivery, code, reason).await
+    }
+}
+
+/// Applies a batch of messages with findings. Returns what follows.
+async fn find(
+    sampler: &Sampler,
+    tx: &Transaction<'_>,
+    batch: &[Delivery],
+) -> Result<Vec<Outgoing>, StoreError> {
+    let active = generation::lock_shared(tx).await?;
+    let governed = sampler.process.governed.under(tx, &active).await?;
+    let max_bytes = sampler.process.settings.limits.message_bytes;
+    let mut heard: Vec<Heard<'_>> = Vec::with_capacity(batch.len());
+    for delivery in batch {
+        match hear(delivery, &governed.configuration.directory, max_bytes) {
+            Ok(one) => heard.push(one),
+            Err(unreadable) => {
+                let (code, why) = &unreadable.complaint;
+                tracing::warn!(%code, why, "finding quarantined");
+                quarantine::insert(tx, &process::entry(delivery, code.as_str(), why)).await?;
+            }
+        }
+    }
+    let (heard, again) = sift(tx, heard).await?;
+    // Said before, and perhaps not heard by all whom it concerns.
+    let repeated: BTreeSet<ActionId> = again.into_iter().flat_map(|statement| statement.actions).collect();
+    let named: Vec<_> = heard.iter().flat_map(|one| &one.said).map(|data| data.audit).collect();
+    actions::lock(tx, &audits::actions_of(tx, &named).await?).await?;
+    let mut hearing = Hearing { sampler, tx, governed: &governed, concerned: repeated.clone(), news: vec![] };
+    let mut rows = Vec::with_capacity(heard.len());
+    for one in heard {
+        rows.extend(hearing.message(one).await?);
+    }
+    let Hearing { mut concerned, news, .. } = hearing;
+    statements::insert(tx, &rows).await?;
+    concerned.extend(switching::happened(tx, &governed.configuration.policy, &news).await?);
+    follow::owed(tx, &governed.configuration, &concerned, &repeated).await
+}
+
+/// A batch of findings before the audits that they are about.
+struct Hearing<'a> {
+    sampler: &'a Sampler,
+    tx: &'a Transaction<'a>,
+    governed: &'a Governed,
+    /// The actions of which there is something to tell.
+    concerned: BTreeSet<ActionId>,
+    /// What the findings say of classes that move.
+    news: Vec<switching::News>,
+}
+
+impl Hearing<'_> {
+    /// Applies one message: what is to be recorded of a statement that was signed.
+    async fn message(&mut self, heard: Heard<'_>) -> Result<Option<Statement>, StoreError> {
+        let oldest = self.sampler.process.settings.limits.decision_age;
+        let now = generation::now(self.tx).await?;
+        let vouched = match &heard.vouched {
+            Ok(vouched) => vouched.in_time(now, oldest).map(|()| vouched),
+            Err(complaint) => Err(complaint.clone()),
+        };
+        let mut actions = Vec::with_capacity(heard.said.len());
+        for data in &heard.said {
+            let action = audits::actions_of(self.tx, &[data.audit]).await?.pop();
+            let applied = match (&vouched, action) {
+                (Err(complaint), _) => Err(complaint.clone()),
+                (Ok(vouched), Some(action)) => {
+                    let said = Said { data, auditor: vouched.signer, kid: &vouched.statement.kid };
+                    self.apply(action, &said).await?
+                }
+                (Ok(_), None) => Err(apply::unknown(data)),
+            };
+            self.note(&heard, vouched.as_ref().ok().copied(), data, action, applied).await?;
+            actions.extend(action);
+        }
+        Ok(heard.vouched.ok().map(|vouched| Statement { actions, ..vouched.statement }))
+    }
+
+    async fn apply(
+        &mut self,
+        action: ActionId,
+        said: &Said<'_>,
+    ) -> Result<Result<Applied, Complaint>, StoreError> {
+        let applied = apply(self.tx, &self.governed.configuration, action, said).await?;
+        Ok(applied.map(|(applied, news)| {
+            self.concerned.insert(action);
+            self.news.extend(news);
+            applied
+        }))
+    }
+
+    /// Evidence of a finding, on its action's timeline where there is such an action.
+    async fn note(
+        &self,
+        heard: &Heard<'_>,
+        vouched: Option<&Vouched<'_>>,
+        data: &FindingData,
+        action: Option<ActionId>,
+        applied: Result<Applied, Complaint>,
+    ) -> Result<(), StoreError> {
+        let pseudonyms = &self.sampler.keys.pseudonyms;
+        let mut noted = json!({
+            "event": heard.event, "audit": data.audit, "finding": data.finding, "severity": data.severity,
+            "digest_shown": data.digest, "sender": pseudonyms.of(heard.sender.id()),
+        });
+        if let Some(vouched) = vouched {
+            let statement = &vouched.statement;
+            noted["by"] = pseudonyms.of(&vouched.signer.id).into();
+            noted["signed"] = json!({
+                "kid": statement.kid, "jti": statement.jti, "at": statement.signed_at,
+                "digest": statement_digest(&statement.jws),
+            });
+        }
+        let kind = match &applied {
+            Ok(Applied::Now) => "finding.recorded",
+            Ok(Applied::Before) => "finding.repeated",
+            Err((code, why)) => {
+                tracing::info!(audit = %data.audit, %code, why, "finding refused");
+                noted["code"] = json!(code);
+                noted["message"] = why.clone().into();
+                "finding.refused"
+            }
+        };
+        if applied.is_ok() {
+            noted["reason_code"] = json!(data.reason_code);
+            noted["resolution"] = json!(data.resolution);
+            noted["corrected"] = data.correction.is_some().into();
+            noted["compensate"] = data.compensate.into();
+        }
+        let evidence = match action {
+            Some(action) => Evidence::of(action, kind, noted),
+            None => Evidence::global(kind, noted),
+        };
+        evidence::insert(self.tx, &[evidence]).await
+    }
+}

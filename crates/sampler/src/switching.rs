@@ -1,0 +1,128 @@
+//! Moving classes between approval and audit by what people found.
+
+use std::collections::BTreeSet;
+
+use countersign_core::{
+    action::State,
+    config::{Policy, Verdict},
+    ids::{ActionId, AuditId},
+    message::AuditReason,
+    stats::switching::{Happened, Plan, Stage},
+};
+use countersign_store::{
+    StoreError, Transaction,
+    actions::ActionRecord,
+    audits::{self, NewAudit},
+    evidence::{self, Evidence},
+    switches::{self, SwitchRecord},
+};
+use serde_json::json;
+use uuid::Uuid;
+
+/// Something that happened to the class of an action.
+pub(crate) struct News {
+    stratum: String,
+    happened: Happened,
+    /// The generation under which the action was judged.
+    generation: i64,
+}
+
+impl News {
+    pub(crate) fn of(record: &ActionRecord, happened: Happened) -> Option<Self> {
+        record.ruling.stage?;
+        let (stratum, generation) = (record.ruling.stratum.clone(), record.ruling.generation);
+        Some(Self { stratum, happened, generation })
+    }
+
+    /// What an action that has ended says of its class, if people were asked about it first.
+    pub(crate) fn reviewed(record: &ActionRecord) -> Option<Self> {
+        if record.ruling.verdict != Verdict::RequireApproval {
+            return None;
+        }
+        let wrong = match record.ruling.state {
+            State::Rejected => true,
+            state if state.executed() => record.edited.is_some(),
+            _ => return None,
+        };
+        Self::of(record, Happened::Reviewed { wrong })
+    }
+}
+
+/// Applies what happened, in order. Returns the actions that are looked back at.
+pub(crate) async fn happened(
+    tx: &Transaction<'_>,
+    policy: &Policy,
+    news: &[News],
+) -> Result<Vec<ActionId>, StoreError> {
+    if news.is_empty() {
+        return Ok(vec![]);
+    }
+    let strata: BTreeSet<&str> = news.iter().map(|news| news.stratum.as_str()).collect();
+    let strata: Vec<&str> = strata.into_iter().collect();
+    let mut looked_back = Vec::new();
+    for mut record in switches::lock(tx, &strata).await? {
+        let Some(rule) = policy.switching(&record.rule).filter(|_| record.pinned_by.is_none()) else {
+            continue;
+        };
+        let stratum = record.stratum.clone();
+        for news in news.iter().filter(|news| news.stratum == stratum) {
+            // A verdict on what was executed before the class was last let go says nothing of it now.
+            let late = matches!(news.happened, Happened::Audited { .. }) && news.generation < record.since;
+            if late {
+                continue;
+            }
+            let after = record.switch.after(&rule.plan, news.happened);
+            if after.stage != record.switch.stage {
+                let why = reason(&rule.plan, &record, news.happened, after.stage);
+                switches::change(tx, &record, after, &why, None).await?;
+                if after.stage == Stage::Pre {
+                    looked_back.extend(look_back(tx, &record, rule.look_back).await?);
+                }
+                record = match switches::lock(tx, &[&stratum]).await?.pop() {
+                    Some(record) => record,
+                    None => break,
+                };
+            }
+            record.switch = after;
+        }
+        switches::remember(tx, &stratum, &record.switch).await?;
+    }
+    Ok(looked_back)
+}
+
+/// Why a class moved, with the numbers.
+fn reason(plan: &Plan, record: &SwitchRecord, happened: Happened, to: Stage) -> String {
+    match (record.switch.stage, happened, to) {
+        (_, Happened::Critical, _) => "a second auditor confirmed a critical error".into(),
+        (Stage::Pre, _, Stage::Normal) => format!("{} approvals in a row without an error", plan.clearance),
+        (Stage::Pre, _, _) => format!("{} clearances failed", record.switch.failed + 1),
+        (_, _, Stage::Tight) => format!("the CUSUM of audits passed ln 20 (level {})", plan.tighten),
+        (_, _, Stage::Pre) => format!("the CUSUM of audits passed ln 100 (level {})", plan.back),
+        (_, _, Stage::Normal) => "five clean lots of 30 audits in a row".into(),
+        _ => "an operator".into(),
+    }
+}
+
+/// Opens audits of the last actions of a class, those that nobody has been asked about: a census of its own, which
+/// enters no estimate.
+async fn look_back(
+    tx: &Transaction<'_>,
+    record: &SwitchRecord,
+    count: u32,
+) -> Result<Vec<ActionId>, StoreError> {
+    if count == 0 {
+        return Ok(vec![]);
+    }
+    let found = audits::to_look_back(tx, &record.stratum, record.since, count).await?;
+    let mut opened = Vec::with_capacity(found.len());
+    let mut noted = Vec::with_capacity(found.len());
+    for (action, group) in found {
+        let id = AuditId(Uuid::now_v7());
+        let audit = json!({"audit": {"id": id, "group": group}, "stratum": record.stratum});
+        noted.push(Evidence::of(action, "audit.look_back", audit));
+        opened.push(NewAudit { id, action, group, reason: AuditReason::LookBack, twice: false });
+    }
+    audits::open(tx, &opened).await?;
+    evidence::insert(tx, &noted).await?;
+    Ok(opened.iter().map(|audit| audit.action).collect())
+}

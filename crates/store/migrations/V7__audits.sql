@@ -1,0 +1,119 @@
+-- Audits in depth: strata and switching, findings of more than one auditor, compensation, remediation.
+
+-- What an action is compared with, and where its class stood when it was judged; null where its rule never moves.
+ALTER TABLE actions ADD COLUMN stratum text NOT NULL DEFAULT '';
+ALTER TABLE actions ADD COLUMN stage text CHECK (stage IN ('normal', 'tight', 'pre', 'hold'));
+-- The action that this one undoes. Once: a second attempt would have the same source and id.
+ALTER TABLE actions ADD COLUMN compensates uuid REFERENCES actions;
+CREATE UNIQUE INDEX actions_compensates ON actions (compensates) WHERE compensates IS NOT NULL;
+
+-- π before capacity, and the number up to which a reason that forces π = 1 holds.
+ALTER TABLE sampling ADD COLUMN wanted double precision NOT NULL DEFAULT 0 CHECK (wanted BETWEEN 0 AND 1);
+ALTER TABLE sampling ADD COLUMN cap bigint;
+-- Rejected and denied actions are drawn at a rate of their own, and are no part of what was executed.
+ALTER TABLE sampling ADD COLUMN executed boolean NOT NULL DEFAULT true;
+CREATE INDEX sampling_epoch ON sampling (epoch, stratum);
+
+-- What is known of the epoch before when an epoch's first throw of a stratum falls: the same for all of its throws.
+CREATE TABLE epoch_strata (
+  epoch    bigint NOT NULL REFERENCES epochs,
+  stratum  text NOT NULL,
+  expected bigint NOT NULL CHECK (expected >= 0),
+  PRIMARY KEY (epoch, stratum)
+);
+-- What capacity leaves of the rates of a group in an epoch.
+CREATE TABLE epoch_groups (
+  epoch      bigint NOT NULL REFERENCES epochs,
+  group_name text NOT NULL,
+  demand     double precision NOT NULL,
+  capacity   double precision,
+  remaining  double precision NOT NULL CHECK (remaining > 0 AND remaining <= 1),
+  PRIMARY KEY (epoch, group_name)
+);
+-- How many actions have been forced into the sample: the first of a new agent, model, policy or tool version, the
+-- failed ones of an epoch.
+CREATE TABLE forced (name text PRIMARY KEY, taken bigint NOT NULL CHECK (taken >= 0));
+
+-- The classes that move between approval and audit. The stage is part of the active generation.
+CREATE TABLE switches (
+  stratum    text PRIMARY KEY,
+  family     text NOT NULL,
+  rule       text NOT NULL,
+  stage      text NOT NULL CHECK (stage IN ('normal', 'tight', 'pre', 'hold')),
+  state      jsonb NOT NULL,
+  -- Audits count from the generation on in which the class was last let go.
+  since      bigint NOT NULL,
+  pinned_by  text,
+  pinned_for text,
+  opened_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+  switched_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  CHECK ((pinned_by IS NULL) = (pinned_for IS NULL))
+);
+CREATE INDEX switches_family ON switches (family);
+CREATE TABLE switched (
+  id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  stratum    text NOT NULL REFERENCES switches,
+  was        text NOT NULL,
+  stage      text NOT NULL,
+  reason     text NOT NULL,
+  generation bigint NOT NULL,
+  -- Since the class was last let go: executed at once, audited of these, found wrong.
+  executed   bigint NOT NULL,
+  audited    bigint NOT NULL,
+  wrong      bigint NOT NULL,
+  at         timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- What each auditor found. The audit itself has what holds.
+CREATE TABLE findings (
+  audit       uuid NOT NULL REFERENCES audits,
+  auditor     text NOT NULL,
+  finding     text NOT NULL CHECK (finding IN ('correct', 'wrong', 'unsure')),
+  severity    text CHECK (severity IN ('minor', 'major', 'critical')),
+  reason_code text,
+  -- Reason and correction may have to be erased.
+  reason      text,
+  correction  bytea,
+  patch       bytea,
+  compensate  boolean NOT NULL DEFAULT false,
+  kid         text NOT NULL,
+  found_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+  PRIMARY KEY (audit, auditor),
+  CHECK ((finding = 'wrong') = (severity IS NOT NULL))
+);
+INSERT INTO findings (audit, auditor, finding, severity, reason, correction, kid, found_at)
+SELECT id, judged_by, finding, CASE finding WHEN 'wrong' THEN 'major' END, note, correction, '', judged_at
+FROM audits WHERE state = 'judged';
+
+ALTER TABLE audits ADD COLUMN severity text CHECK (severity IN ('minor', 'major', 'critical'));
+UPDATE audits SET severity = 'major' WHERE finding = 'wrong';
+ALTER TABLE audits ADD COLUMN twice boolean NOT NULL DEFAULT false;
+-- Counts up when another auditor is asked.
+ALTER TABLE audits ADD COLUMN round integer NOT NULL DEFAULT 0;
+ALTER TABLE audits DROP COLUMN note, DROP COLUMN correction, DROP COLUMN judged_by;
+ALTER TABLE audits ADD CHECK ((state = 'judged') = (finding IS NOT NULL AND judged_at IS NOT NULL));
+ALTER TABLE audits ADD CHECK ((finding = 'wrong') = (severity IS NOT NULL));
+ALTER TABLE audits DROP CONSTRAINT audits_reason_check;
+ALTER TABLE audits ADD CHECK (reason IN ('sampled', 'in_doubt', 'look_back'));
+
+-- An auditor has asked that an action be undone. What becomes of it is another action.
+CREATE TABLE compensations (
+  action   uuid PRIMARY KEY REFERENCES actions,
+  audit    uuid NOT NULL REFERENCES audits,
+  asked_by text NOT NULL,
+  asked_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- What cannot be undone by a tool is remedied by people.
+CREATE TABLE remediations (
+  id        uuid PRIMARY KEY,
+  action    uuid NOT NULL UNIQUE REFERENCES actions,
+  owner     text NOT NULL,
+  reason    text NOT NULL,
+  due_at    timestamptz NOT NULL,
+  opened_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  closed_at timestamptz,
+  closed_by text,
+  evidence  text,
+  CHECK ((closed_at IS NULL) = (closed_by IS NULL) AND (closed_at IS NULL) = (evidence IS NULL))
+);

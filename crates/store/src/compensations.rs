@@ -1,0 +1,52 @@
+//! Actions that auditors have asked to be undone.
+
+use countersign_core::ids::{ActionId, AuditId};
+use deadpool_postgres::Transaction;
+use uuid::Uuid;
+
+use crate::StoreError;
+
+/// Records that an auditor asked. An action that was asked for keeps who was the first.
+pub async fn ask(
+    tx: &Transaction<'_>,
+    action: ActionId,
+    audit: AuditId,
+    auditor: &str,
+) -> Result<bool, StoreError> {
+    let sql =
+        "INSERT INTO compensations (action, audit, asked_by) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+    Ok(tx.execute(sql, &[&action.0, &audit.0, &auditor]).await? == 1)
+}
+
+/// Those of these actions that an auditor asked to be undone, with the auditor.
+pub async fn asked(
+    tx: &Transaction<'_>,
+    actions: &[ActionId],
+) -> Result<Vec<(ActionId, String)>, StoreError> {
+    let ids: Vec<Uuid> = actions.iter().map(|id| id.0).collect();
+    let sql = "SELECT action, asked_by FROM compensations WHERE action = ANY($1) ORDER BY action";
+    let rows = tx.query(&tx.prepare_cached(sql).await?, &[&ids]).await?;
+    Ok(rows.iter().map(|row| (ActionId(row.get(0)), row.get(1))).collect())
+}
+
+/// Those of these actions that another one undoes, or was to undo, with the other one.
+pub async fn proposed(
+    tx: &Transaction<'_>,
+    actions: &[ActionId],
+) -> Result<Vec<(ActionId, ActionId)>, StoreError> {
+    let ids: Vec<Uuid> = actions.iter().map(|id| id.0).collect();
+    let sql = "SELECT compensates, id FROM actions WHERE compensates = ANY($1) ORDER BY id";
+    let rows = tx.query(&tx.prepare_cached(sql).await?, &[&ids]).await?;
+    Ok(rows.iter().map(|row| (ActionId(row.get(0)), ActionId(row.get(1)))).collect())
+}
+
+/// Asked for so many seconds ago, and not proposed yet.
+pub async fn to_propose(tx: &Transaction<'_>, seconds: f64) -> Result<Vec<ActionId>, StoreError> {
+    let sql = "SELECT action FROM compensations c
+               WHERE asked_at < now() - make_interval(secs => $1)
+                 AND NOT EXISTS (SELECT FROM actions a WHERE a.compensates = c.action)
+                 AND NOT EXISTS (SELECT FROM remediations r WHERE r.action = c.action)
+               ORDER BY asked_at LIMIT 100";
+    let rows = tx.query(&tx.prepare_cached(sql).await?, &[&seconds]).await?;
+    Ok(rows.iter().map(|row| ActionId(row.get(0))).collect())
+}

@@ -1,0 +1,107 @@
+//! What an epoch's rates rest on: data of epochs before it, fixed when the first throw needs them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use deadpool_postgres::Transaction;
+use serde_json::json;
+
+use crate::{
+    StoreError,
+    evidence::{self, Evidence},
+};
+
+/// How many actions of each stratum are expected in an epoch: as many as the epoch before has seen.
+pub async fn of_strata(
+    tx: &Transaction<'_>,
+    strata: &BTreeSet<(i64, &str)>,
+) -> Result<HashMap<(i64, String), u64>, StoreError> {
+    let epochs: Vec<i64> = strata.iter().map(|stratum| stratum.0).collect();
+    let names: Vec<&str> = strata.iter().map(|stratum| stratum.1).collect();
+    let sql = "INSERT INTO epoch_strata (epoch, stratum, expected)
+               SELECT u.epoch, u.stratum,
+                      (SELECT count(*) FROM sampling s WHERE s.epoch = u.epoch - 1 AND s.stratum = u.stratum)
+               FROM UNNEST($1::bigint[], $2::text[]) AS u (epoch, stratum)
+               WHERE NOT EXISTS (SELECT FROM epoch_strata e WHERE e.epoch = u.epoch AND e.stratum = u.stratum)
+               ORDER BY 1, 2 ON CONFLICT DO NOTHING";
+    tx.execute(&tx.prepare_cached(sql).await?, &[&epochs, &names]).await?;
+    let sql = "SELECT epoch, stratum, expected FROM UNNEST($1::bigint[], $2::text[]) AS u (epoch, stratum)
+               JOIN epoch_strata USING (epoch, stratum)";
+    let rows = tx.query(&tx.prepare_cached(sql).await?, &[&epochs, &names]).await?;
+    let expected = |row: &tokio_postgres::Row| u64::try_from(row.get::<_, i64>(2)).unwrap_or_default();
+    Ok(rows.iter().map(|row| ((row.get(0), row.get(1)), expected(row))).collect())
+}
+
+/// What the capacity of a group leaves of its rates in an epoch: all, where it can judge as many audits as the epoch
+/// before would have asked for. `capacity` is in audits an epoch. Evidence says where it is not enough.
+pub async fn of_groups(
+    tx: &Transaction<'_>,
+    groups: &BTreeMap<(i64, &str), Option<f64>>,
+) -> Result<HashMap<(i64, String), f64>, StoreError> {
+    let epochs: Vec<i64> = groups.keys().map(|group| group.0).collect();
+    let names: Vec<&str> = groups.keys().map(|group| group.1).collect();
+    let capacities: Vec<Option<f64>> = groups.values().copied().collect();
+    let sql = "INSERT INTO epoch_groups (epoch, group_name, demand, capacity, remaining)
+               SELECT u.epoch, u.group_name, d.demand, u.capacity,
+                      CASE WHEN u.capacity IS NULL OR d.demand <= u.capacity THEN 1 ELSE u.capacity / d.demand END
+               FROM UNNEST($1::bigint[], $2::text[], $3::float8[]) AS u (epoch, group_name, capacity),
+               LATERAL (SELECT coalesce(sum(s.wanted), 0) AS demand FROM sampling s JOIN actions a ON a.id = s.action
+                        WHERE s.epoch = u.epoch - 1 AND a.audit_group = u.group_name AND u.capacity IS NOT NULL) d
+               WHERE NOT EXISTS (SELECT FROM epoch_groups e WHERE e.epoch = u.epoch AND e.group_name = u.group_name)
+               ORDER BY 1, 2 ON CONFLICT DO NOTHING RETURNING epoch, group_name, demand, capacity, remaining";
+    let new = tx.query(&tx.prepare_cached(sql).await?, &[&epochs, &names, &capacities]).await?;
+    let noted = new.iter().filter(|row| row.get::<_, f64>(4) < 1.0).map(|row| {
+        let (epoch, group): (i64, &str) = (row.get(0), row.get(1));
+        let (demand, capacity): (f64, Option<f64>) = (row.get(2), row.get(3));
+        let remaining: f64 = row.get(4);
+        let noted = json!({
+            "epoch": epoch, "group": group, "demand": demand, "capacity": capacity, "remaining": remaining,
+        });
+        Evidence::global("rates.lowered", noted)
+    });
+    evidence::insert(tx, &noted.collect::<Vec<_>>()).await?;
+    let sql =
+        "SELECT epoch, group_name, remaining FROM UNNEST($1::bigint[], $2::text[]) AS u (epoch, group_name)
+               JOIN epoch_groups USING (epoch, group_name)";
+    let rows = tx.query(&tx.prepare_cached(sql).await?, &[&epochs, &names]).await?;
+    Ok(rows.iter().map(|row| ((row.get(0), row.get(1)), row.get(2))).collect())
+}
+
+/// How many were taken of each of these names that are not full: of a new version, of an epoch's failures.
+pub async fn taken(
+    tx: &Transaction<'_>,
+    names: &BTreeSet<String>,
+) -> Result<HashMap<String, u64>, StoreError> {
+    let names: Vec<&String> = names.iter().collect();
+    // In the order in which everybody locks: the last places go to one transaction after the other.
+    let sql = "INSERT INTO forced (name, taken) SELECT name, 0 FROM UNNEST($1::text[]) AS u (name)
+               WHERE NOT EXISTS (SELECT FROM forced f WHERE f.name = u.name)
+               ORDER BY name ON CONFLICT DO NOTHING";
+    tx.execute(&tx.prepare_cached(sql).await?, &[&names]).await?;
+    let sql = "SELECT name, taken FROM forced WHERE name = ANY($1) ORDER BY name FOR UPDATE";
+    let rows = tx.query(&tx.prepare_cached(sql).await?, &[&names]).await?;
+    let taken = |row: &tokio_postgres::Row| u64::try_from(row.get::<_, i64>(1)).unwrap_or_default();
+    Ok(rows.iter().map(|row| (row.get(0), taken(row))).collect())
+}
+
+/// Those of these names of which as many were taken as their cap allows: there is nothing to lock.
+pub async fn full(
+    tx: &Transaction<'_>,
+    names: &BTreeMap<String, u32>,
+) -> Result<BTreeSet<String>, StoreError> {
+    let caps: Vec<i64> = names.values().map(|cap| i64::from(*cap)).collect();
+    let names: Vec<&String> = names.keys().collect();
+    let sql = "SELECT name FROM UNNEST($1::text[], $2::bigint[]) AS u (name, cap) JOIN forced USING (name)
+               WHERE taken >= cap";
+    let rows = tx.query(&tx.prepare_cached(sql).await?, &[&names, &caps]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Writes how many were taken of locked names.
+pub async fn take(tx: &Transaction<'_>, taken: &HashMap<String, u64>) -> Result<(), StoreError> {
+    let names: Vec<&String> = taken.keys().collect();
+    let counts: Vec<i64> = taken.values().map(|count| i64::try_from(*count).unwrap_or(i64::MAX)).collect();
+    let sql = "UPDATE forced f SET taken = u.taken FROM UNNEST($1::text[], $2::bigint[]) AS u (name, taken)
+               WHERE f.name = u.name AND f.taken <> u.taken";
+    tx.execute(&tx.prepare_cached(sql).await?, &[&names, &counts]).await?;
+    Ok(())
+}

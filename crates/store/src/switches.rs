@@ -1,0 +1,259 @@
+//! Classes of actions that move between approval and audit. Their stages are part of the active generation.
+
+use chrono::{DateTime, Utc};
+use countersign_core::stats::switching::{Stage, Switch};
+use deadpool_postgres::Transaction;
+use serde::Serialize;
+use serde_json::json;
+use tokio_postgres::{Row, types::Json};
+
+use crate::{
+    StoreError,
+    evidence::{self, Evidence},
+    generation,
+};
+
+/// Where a class stands.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Class {
+    /// Its stratum.
+    pub stratum: String,
+    /// What it has in common with its siblings: rule, tool and agent.
+    pub family: String,
+    /// The rule.
+    pub rule: String,
+    /// Where it stands.
+    pub stage: Stage,
+}
+
+fn stage(row: &Row, column: &str) -> Result<Stage, StoreError> {
+    row.get::<_, &str>(column).parse().map_err(StoreError::Corrupt)
+}
+
+/// All classes. Read after the generation is locked.
+pub async fn classes(tx: &Transaction<'_>) -> Result<Vec<Class>, StoreError> {
+    let rows = tx.query("SELECT stratum, family, rule, stage FROM switches", &[]).await?;
+    let class = |row: &Row| {
+        Ok(Class {
+            stratum: row.get("stratum"),
+            family: row.get("family"),
+            rule: row.get("rule"),
+            stage: stage(row, "stage")?,
+        })
+    };
+    rows.iter().map(class).collect()
+}
+
+/// Opens classes that nobody has opened yet, as they stand under this generation, and writes the evidence.
+pub async fn open(tx: &Transaction<'_>, generation: i64, classes: &[Class]) -> Result<(), StoreError> {
+    if classes.is_empty() {
+        return Ok(());
+    }
+    let sql = "INSERT INTO switches (stratum, family, rule, stage, state, since)
+               SELECT stratum, family, rule, stage, state, $6
+               FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::jsonb[])
+                 AS u (stratum, family, rule, stage, state) ORDER BY stratum
+               ON CONFLICT DO NOTHING RETURNING stratum, stage";
+    let texts = |pick: fn(&Class) -> &str| classes.iter().map(pick).map(str::to_owned).collect::<Vec<_>>();
+    let states: Vec<Json<Switch>> = classes.iter().map(|class| Json(Switch::new(class.stage))).collect();
+    let opened = tx
+        .query(
+            &tx.prepare_cached(sql).await?,
+            &[
+                &texts(|class| &class.stratum),
+                &texts(|class| &class.family),
+                &texts(|class| &class.rule),
+                &texts(|class| class.stage.as_str()),
+                &states,
+                &generation,
+            ],
+        )
+        .await?;
+    let noted = |row: &Row| json!({"stratum": row.get::<_, &str>(0), "stage": row.get::<_, &str>(1)});
+    let noted = opened.iter().map(|row| Evidence::global("switch.opened", noted(row)));
+    evidence::insert(tx, &noted.collect::<Vec<_>>()).await
+}
+
+/// A class with what is remembered of it, locked.
+#[derive(Clone, Debug)]
+pub struct SwitchRecord {
+    /// Its stratum.
+    pub stratum: String,
+    /// The rule.
+    pub rule: String,
+    /// What is remembered of it.
+    pub switch: Switch,
+    /// Audits count from this generation on.
+    pub since: i64,
+    /// The operator who pinned it.
+    pub pinned_by: Option<String>,
+}
+
+/// Locks classes in order. Those that are not there are left out.
+pub async fn lock(tx: &Transaction<'_>, strata: &[&str]) -> Result<Vec<SwitchRecord>, StoreError> {
+    let sql = "SELECT stratum, rule, state, since, pinned_by FROM switches
+               WHERE stratum = ANY($1) ORDER BY stratum FOR UPDATE";
+    let rows = tx.query(&tx.prepare_cached(sql).await?, &[&strata]).await?;
+    let record = |row: &Row| SwitchRecord {
+        stratum: row.get(0),
+        rule: row.get(1),
+        switch: row.get::<_, Json<Switch>>(2).0,
+        since: row.get(3),
+        pinned_by: row.get(4),
+    };
+    Ok(rows.iter().map(record).collect())
+}
+
+/// Remembers what happened to a locked class that stays where it is.
+pub async fn remember(tx: &Transaction<'_>, stratum: &str, switch: &Switch) -> Result<(), StoreError> {
+    let sql = "UPDATE switches SET state = $2 WHERE stratum = $1 AND state <> $2";
+    tx.execute(&tx.prepare_cached(sql).await?, &[&stratum, &Json(switch)]).await?;
+    Ok(())
+}
+
+/// What a class has seen since it was last let go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Seen {
+    /// Executed at once.
+    pub executed: u64,
+    /// Of these, drawn by the coin and judged.
+    pub audited: u64,
+    /// Judged wrong.
+    pub wrong: u64,
+}
+
+async fn seen(tx: &Transaction<'_>, stratum: &str, since: i64) -> Result<Seen, StoreError> {
+    let sql = "SELECT count(*), count(*) FILTER (WHERE u.state = 'judged'), count(*) FILTER (WHERE u.finding = 'wrong')
+               FROM sampling s JOIN actions a ON a.id = s.action
+               LEFT JOIN audits u ON u.action = s.action AND s.selected
+               WHERE s.stratum = $1 AND s.executed AND a.verdict = 'allow' AND a.generation >= $2";
+    let row = tx.query_one(sql, &[&stratum, &since]).await?;
+    let count = |index: usize| u64::try_from(row.get::<_, i64>(index)).unwrap_or_default();
+    Ok(Seen { executed: count(0), audited: count(1), wrong: count(2) })
+}
+
+/// Moves a locked class. The generation counts up, so that no permit of before can be claimed any more; where the
+/// class is let go, its audits count from the new one on. Returns what it has seen until now.
+pub async fn change(
+    tx: &Transaction<'_>,
+    record: &SwitchRecord,
+    to: Switch,
+    reason: &str,
+    by: Option<&str>,
+) -> Result<Seen, StoreError> {
+    let (was, stratum) = (record.switch, record.stratum.as_str());
+    let seen = seen(tx, stratum, record.since).await?;
+    let generation = generation::advance(tx).await?;
+    let executes = |stage: Stage| matches!(stage, Stage::Normal | Stage::Tight);
+    let let_go = executes(to.stage) && !executes(was.stage);
+    let since = if let_go { generation } else { record.since };
+    let sql = "UPDATE switches SET stage = $2, state = $3, since = $4, switched_at = clock_timestamp()
+               WHERE stratum = $1";
+    tx.execute(sql, &[&stratum, &to.stage.as_str(), &Json(to), &since]).await?;
+    let sql = "INSERT INTO switched (stratum, was, stage, reason, generation, executed, audited, wrong)
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    let (executed, audited, wrong) = (count(seen.executed), count(seen.audited), count(seen.wrong));
+    let (from, stage) = (was.stage.as_str(), to.stage.as_str());
+    tx.execute(sql, &[&stratum, &from, &stage, &reason, &generation, &executed, &audited, &wrong]).await?;
+    let noted = json!({
+        "stratum": stratum, "from": was, "to": to, "reason": reason, "generation": generation, "seen": seen, "by": by,
+    });
+    evidence::insert(tx, &[Evidence::global("switch.changed", noted)]).await?;
+    Ok(seen)
+}
+
+/// Pins a locked class where it stands, or lets the statistics move it again.
+pub async fn pin(
+    tx: &Transaction<'_>,
+    stratum: &str,
+    pinned: Option<(&str, &str)>,
+) -> Result<(), StoreError> {
+    let sql = "UPDATE switches SET pinned_by = $2, pinned_for = $3 WHERE stratum = $1";
+    let (by, reason) = pinned.unzip();
+    tx.execute(sql, &[&stratum, &by, &reason]).await?;
+    let kind = if by.is_some() { "switch.pinned" } else { "switch.unpinned" };
+    let noted = json!({"stratum": stratum, "by": by, "reason": reason});
+    evidence::insert(tx, &[Evidence::global(kind, noted)]).await
+}
+
+/// A class in a list.
+#[derive(Clone, Debug, Serialize)]
+pub struct SwitchSummary {
+    /// Its stratum.
+    pub stratum: String,
+    /// The rule.
+    pub rule: String,
+    /// Where it stands, and what is remembered of it.
+    pub switch: Switch,
+    /// Since when.
+    pub switched_at: DateTime<Utc>,
+    /// What it has seen since it was last let go.
+    pub seen: Seen,
+    /// Who pinned it.
+    pub pinned_by: Option<String>,
+    /// Why.
+    pub pinned_for: Option<String>,
+    /// Why it stands there; absent where it has stood there from the beginning.
+    pub reason: Option<String>,
+}
+
+/// All classes, by stratum.
+pub async fn list(tx: &Transaction<'_>) -> Result<Vec<SwitchSummary>, StoreError> {
+    let sql = "SELECT stratum, rule, state, switched_at, since, pinned_by, pinned_for,
+                      (SELECT reason FROM switched w WHERE w.stratum = s.stratum ORDER BY id DESC LIMIT 1)
+               FROM switches s ORDER BY stratum";
+    let mut all = Vec::new();
+    for row in tx.query(sql, &[]).await? {
+        let stratum: String = row.get(0);
+        let seen = seen(tx, &stratum, row.get(4)).await?;
+        all.push(SwitchSummary {
+            stratum,
+            rule: row.get(1),
+            switch: row.get::<_, Json<Switch>>(2).0,
+            switched_at: row.get(3),
+            seen,
+            pinned_by: row.get(5),
+            pinned_for: row.get(6),
+            reason: row.get(7),
+        });
+    }
+    Ok(all)
+}
+
+/// A move of a class.
+#[derive(Clone, Debug, Serialize)]
+pub struct Switched {
+    /// Its stratum.
+    pub stratum: String,
+    /// From where.
+    pub was: String,
+    /// To where.
+    pub stage: String,
+    /// Why.
+    pub reason: String,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// What it had seen since it was last let go.
+    pub seen: Seen,
+}
+
+/// The moves in `from..to`, in order.
+pub async fn moves(
+    tx: &Transaction<'_>,
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+) -> Result<Vec<Switched>, StoreError> {
+    let sql = "SELECT stratum, was, stage, reason, at, executed, audited, wrong FROM switched
+               WHERE at >= $1 AND at < $2 ORDER BY id";
+    let count = |row: &Row, index: usize| u64::try_from(row.get::<_, i64>(index)).unwrap_or_default();
+    let moved = |row: &Row| Switched {
+        stratum: row.get(0),
+        was: row.get(1),
+        stage: row.get(2),
+        reason: row.get(3),
+        at: row.get(4),
+        seen: Seen { executed: count(row, 5), audited: count(row, 6), wrong: count(row, 7) },
+    };
+    Ok(tx.query(sql, &[&from, &to]).await?.iter().map(moved).collect())
+}
