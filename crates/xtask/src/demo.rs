@@ -113,29 +113,38 @@ async fn play(system: &System, proposals: &[Value], labels: &Arc<Labels>) -> any
     }
     agent.send(proposals).await?;
     let mut outcomes = HashMap::new();
-    while outcomes.len() < proposals.len() {
+    let mut undone = 0;
+    while outcomes.len() < proposals.len() + undone {
         let outcome = agent.outcome(Duration::from_secs(120)).await?;
         let outcome =
             outcome.with_context(|| format!("{} of {} answered", outcomes.len(), proposals.len()))?;
         outcomes.insert(outcome.action.id.clone(), outcome);
         bar.set_position(outcomes.len() as u64);
+        if outcomes.len() == proposals.len() + undone {
+            // What an auditor found wrong by now is being undone, and the agent is told of that, too.
+            undone = settled(system).await?;
+        }
     }
     bar.finish_and_clear();
-    settled(system).await?;
     let answers = humans.answers.lock().unwrap_or_else(PoisonError::into_inner).clone();
     Ok(Played { outcomes, answers })
 }
 
-/// Audits come after the outcomes: waits until every throw has fallen and every audit is judged.
-async fn settled(system: &System) -> anyhow::Result<()> {
+/// Audits come after the outcomes: waits until every throw has fallen, every audit is judged, and what an auditor wants
+/// undone is. Returns how many actions that were.
+async fn settled(system: &System) -> anyhow::Result<usize> {
     let store = system.store()?;
     eventually("every audit is judged", Duration::from_secs(60), async || {
         let mut client = store.client().await.ok()?;
         let tx = client.transaction().await.ok()?;
         let sql = "SELECT NOT EXISTS (SELECT FROM audits WHERE state = 'open')
                       AND NOT EXISTS (SELECT FROM actions a WHERE a.started_at IS NOT NULL
-                                      AND NOT EXISTS (SELECT FROM sampling s WHERE s.action = a.id))";
-        tx.query_one(sql, &[]).await.ok()?.get::<_, bool>(0).then_some(())
+                                      AND NOT EXISTS (SELECT FROM sampling s WHERE s.action = a.id))
+                      AND NOT EXISTS (SELECT FROM compensations c WHERE NOT EXISTS
+                                      (SELECT FROM actions a WHERE a.compensates = c.action AND a.ended_at IS NOT NULL)),
+                      (SELECT count(*) FROM actions WHERE compensates IS NOT NULL)";
+        let row = tx.query_one(sql, &[]).await.ok()?;
+        row.get::<_, bool>(0).then(|| usize::try_from(row.get::<_, i64>(1)).ok())?
     })
     .await
 }
@@ -169,7 +178,8 @@ async fn show(
     }
     println!("{}", table::render(&report));
     println!("\nwhat the reviewers' apps were answered: {}", counts(&played.answers));
-    let gated: Vec<_> = list.iter().filter(|action| action.verdict == "require_approval").collect();
+    let proposed = list.iter().filter(|action| action.source.starts_with("/agents/"));
+    let gated: Vec<_> = proposed.filter(|action| action.verdict == "require_approval").collect();
     let wrong: Vec<_> = gated.iter().filter(|action| labels.wrong(&action.event_id)).collect();
     let executed = wrong.iter().filter(|action| EXECUTED.contains(&action.state.as_str())).count();
     println!(
@@ -191,7 +201,7 @@ async fn show(
 const EXECUTED: [&str; 3] = ["succeeded", "failed", "in_doubt"];
 
 /// Whose timelines are worth a look, as conditions on `actions a`.
-const LIVES: [(&str, &str); 7] = [
+const LIVES: [(&str, &str); 9] = [
     ("approved", "a.state = 'succeeded' AND cardinality(a.approvers) = 1"),
     ("approved by a quorum", "a.state = 'succeeded' AND cardinality(a.approvers) > 1"),
     (
@@ -201,6 +211,11 @@ const LIVES: [(&str, &str); 7] = [
     ("escalated", "EXISTS (SELECT FROM evidence e WHERE e.action = a.id AND e.kind = 'approval.escalated')"),
     ("caught splitting", "a.state = 'rejected' AND EXISTS (SELECT FROM limit_uses u WHERE u.action = a.id)"),
     ("rejected", "a.state = 'rejected'"),
+    (
+        "found wrong by an auditor",
+        "EXISTS (SELECT FROM actions c WHERE c.compensates = a.id AND c.state = 'succeeded')",
+    ),
+    ("undoing what was wrong", "a.compensates IS NOT NULL AND a.state = 'succeeded'"),
     (
         "executed at once and audited",
         "cardinality(a.approvers) = 0 AND EXISTS (SELECT FROM audits u WHERE u.action = a.id)",

@@ -13,6 +13,7 @@ use countersign_broker::{
     topology::{answers_queue, approvals_queue},
 };
 use countersign_core::{
+    action::Outcome,
     config::{App, Sender},
     ids::ApprovalId,
     message::{
@@ -64,7 +65,9 @@ impl Humans {
         let known = labels.clone();
         let signer = system.signer(&auditor.id, &auditor.id)?;
         let auditor = AuditorApp::start(url, signer, &group, move |request| {
-            let correct = known.opinion(&request.action.id, request.action.arguments.get()) == Opinion::Right;
+            let right = known.opinion(&request.action) == Opinion::Right;
+            let refused = matches!(request.outcome, Outcome::Rejected | Outcome::Denied);
+            let correct = right != refused;
             let found = if correct { Finding::Correct } else { Finding::Wrong };
             // What is wrong and can be undone is undone.
             let compensate = !correct && request.compensation.is_some();
@@ -152,7 +155,7 @@ impl Team {
         let required = request.require.iter().find(|required| required.group == group);
         // One of several groups is enough to turn an action down.
         let speaks = required.is_none() || request.require.first() == required;
-        let opinion = self.labels.opinion(&request.action.id, request.action.arguments.get());
+        let opinion = self.labels.opinion(&request.action);
         let (data, people) = match opinion {
             Opinion::Right => {
                 (decision(request, Decision::Approve, None), required.map_or(1, |required| required.count))

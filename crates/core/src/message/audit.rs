@@ -42,12 +42,12 @@ pub struct Offer {
     pub reversible_until: DateTime<Utc>,
 }
 
-/// `countersign.audit.requested.v1`.
+/// `countersign.audit.requested.v1`. What is judged is the action; where nothing was executed, that it was refused.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct AuditRequest {
     /// Name it in the finding.
     pub audit: AuditId,
-    /// What was executed.
+    /// What was executed, or refused.
     pub action: ActionView,
     /// Its digest.
     pub digest: String,

@@ -57,9 +57,9 @@ async fn lesson(
     audit: &AuditRecord,
     record: &ActionRecord,
 ) -> Result<Option<Outgoing>, StoreError> {
-    let Some(settled) = audit.settled.filter(|settled| settled.finding == Finding::Wrong) else {
-        return Ok(None);
-    };
+    // Where nothing was executed it was the refusal that was wrong, and the agent has nothing to learn from it.
+    let wrong = audit.settled.filter(|settled| settled.finding == Finding::Wrong);
+    let Some(settled) = wrong.filter(|_| record.ruling.state.executed()) else { return Ok(None) };
     let found = audits::findings(tx, audit.id).await?;
     let wrong = || found.iter().rev().filter(|found| found.opinion.finding == Finding::Wrong);
     let correction = wrong().find_map(|found| found.correction.as_deref());

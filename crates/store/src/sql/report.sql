@@ -8,7 +8,7 @@ WITH measured AS (
          p.state = 'rejected' AS prevented,
          u.id IS NOT NULL AS audited,
          u.state = 'judged' AS judged,
-         u.finding = 'wrong' AS wrong,
+         u.finding = 'wrong' AND a.started_at IS NOT NULL AS wrong,
          o.outcome IS NOT NULL AS doubted,
          extract(epoch FROM a.started_at - a.proposed_at)::float8 AS added,
          extract(epoch FROM p.decided_at - p.opened_at)::float8 AS human

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, fs, path::Path};
 
 use anyhow::Context as _;
+use countersign_core::message::ActionView;
 use serde_json::Value;
 
 /// What a well-informed human thinks of each action, by its id. Never reaches agent, router or policy.
@@ -29,7 +30,12 @@ pub(crate) enum Opinion {
 
 impl Labels {
     /// Of an action with these arguments, which a reviewer may have edited.
-    pub(crate) fn opinion(&self, id: &str, arguments: &str) -> Opinion {
+    pub(crate) fn opinion(&self, action: &ActionView) -> Opinion {
+        let (id, arguments) = (action.id.as_str(), action.arguments.get());
+        // What was wrong is rightly undone.
+        if action.compensates.is_some() {
+            return Opinion::Right;
+        }
         let Some(label) = self.labels.get(id) else { return Opinion::Wrong };
         match &label.should {
             Some(should) if serde_json::from_str::<Value>(arguments).is_ok_and(|now| now == *should) => {

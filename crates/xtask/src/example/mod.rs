@@ -35,9 +35,15 @@ impl Example {
     /// What its own actions must show.
     pub(crate) fn promises(self) -> &'static [&'static str] {
         match self {
-            Example::Airline => {
-                &["approved", "approved by a quorum", "edited by a reviewer", "escalated", "rejected"]
-            }
+            Example::Airline => &[
+                "approved",
+                "approved by a quorum",
+                "edited by a reviewer",
+                "escalated",
+                "rejected",
+                "found wrong by an auditor",
+                "undoing what was wrong",
+            ],
             Example::Payments => {
                 &["approved", "approved by a quorum", "edited by a reviewer", "caught splitting"]
             }
