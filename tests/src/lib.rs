@@ -79,6 +79,11 @@ impl Gate {
         Self::in_folder(TestEnv::new().await?, willing, config).await
     }
 
+    /// The same with both.
+    pub async fn configured_acting(config: &Path, behaviour: impl Behaviour) -> anyhow::Result<Self> {
+        Self::in_folder(TestEnv::new().await?, behaviour, config).await
+    }
+
     async fn with(env: TestEnv, behaviour: impl Behaviour) -> anyhow::Result<Self> {
         Self::in_folder(env, behaviour, &config()).await
     }

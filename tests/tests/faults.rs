@@ -7,7 +7,8 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use countersign_core::action::Outcome;
+use countersign_broker::{reader::Reader, topology::audits_queue};
+use countersign_core::{action::Outcome, message::AuditRequest};
 use countersign_testkit::{
     clients::{Agent, ReviewerApp, proposal},
     services::Services,
@@ -123,10 +124,37 @@ async fn the_executor_can_be_killed_and_cut_off_letters_are_in_doubt() -> anyhow
     Ok(())
 }
 
+/// Killed again and again, wherever it is: each executed action has its one throw, each that was drawn its one audit,
+/// and each audit was asked for.
 #[tokio::test]
-async fn the_sampler_can_be_killed() -> anyhow::Result<()> {
-    ensure!(survives_the_kill_of("sampler").await? == 0);
-    Ok(())
+async fn the_sampler_can_be_killed_anywhere() -> anyhow::Result<()> {
+    const KILLS: i64 = 8;
+    let config = countersign_tests::folder("audit: {rate: 0.1,", "audit: {rate: 0.5,")?;
+    let mut gate = Gate::configured_acting(config.path(), Slow(willing, TOOL)).await?;
+    let _reviewer = under_way(&gate).await?;
+    for kill in 1..=KILLS {
+        let thrown = ACTIONS as i64 * kill / (KILLS + 2);
+        gate.reaches("SELECT count(*) FROM sampling", thrown).await?;
+        gate.system.kill("sampler")?;
+        gate.system.start("sampler", "sampler")?;
+    }
+    ensure!(settles(&gate).await? == 0);
+    ensure!(gate.count("SELECT count(*) FROM sampling").await? == ACTIONS as i64);
+    let drawn = gate.count("SELECT count(*) FROM sampling WHERE selected").await?;
+    let audited = "SELECT count(*) FROM audits u JOIN sampling s ON s.action = u.action
+                   WHERE u.state = 'open' AND s.selected";
+    ensure!(gate.count(audited).await? == drawn && gate.count("SELECT count(*) FROM audits").await? == drawn);
+    let evidence = "SELECT count(*) FROM evidence WHERE kind = 'action.sampled'";
+    ensure!(gate.count(evidence).await? == ACTIONS as i64);
+    let mut queue = Reader::open(gate.system.url("auditor-ada")?, "test", &audits_queue("auditors")).await?;
+    let mut asked = BTreeSet::new();
+    while asked.len() < drawn as usize {
+        let next = queue.next::<AuditRequest>(LIMIT).await?;
+        let next = next.with_context(|| format!("{} of {drawn} audits asked for", asked.len()))?;
+        asked.insert(next.data.audit.to_string());
+    }
+    eprintln!("{drawn} audits of {ACTIONS} actions, {KILLS} kills");
+    gate.close().await
 }
 
 #[tokio::test]

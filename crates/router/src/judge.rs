@@ -23,6 +23,8 @@ use crate::{entitled::Bench, tally::Tally};
 pub(crate) struct Judged {
     pub(crate) ruling: Ruling,
     pub(crate) effects: Vec<Effect>,
+    /// Whether an operator's hold covers it, or its class executes nothing.
+    pub(crate) held: bool,
     /// The canonical content and its digest; `None` where the proposal was refused before it had one.
     pub(crate) content: Option<Content>,
     /// Why the rule asks.
@@ -43,6 +45,7 @@ impl Judged {
         Self {
             ruling: ruling.clone(),
             effects,
+            held: false,
             content: None,
             rule_text: String::new(),
             approval: None,
@@ -194,6 +197,7 @@ impl Court<'_> {
         Ok(Judged {
             ruling,
             effects,
+            held,
             content: Some(content),
             rule_text: judgement.text.clone(),
             approval: spec,
@@ -235,6 +239,7 @@ impl Court<'_> {
         Ok(Judged {
             ruling,
             effects,
+            held: false,
             content: None,
             rule_text: failure.message.clone(),
             approval: None,

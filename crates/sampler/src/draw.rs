@@ -20,16 +20,16 @@ pub(crate) async fn draw(
     sampler: &Sampler,
     tx: &Transaction<'_>,
     policy: &Policy,
+    epoch: i64,
     records: &[&ActionRecord],
 ) -> Result<Vec<NewThrow>, StoreError> {
-    let epoch = |record: &ActionRecord| sampler.epoch_of(record);
-    let forced = forced(tx, policy, records, epoch).await?;
-    let rates = Rates::of(sampler, tx, policy, records, epoch).await?;
+    let forced = forced(tx, policy, epoch, records).await?;
+    let rates = Rates::of(sampler, tx, policy, epoch, records).await?;
     let throw = |(record, forced): (&&ActionRecord, Forced)| {
-        let (epoch, executed) = (epoch(record), record.ruling.state.executed());
+        let executed = record.ruling.state.executed();
         let (wanted, pi) = match forced {
             Some(_) => (1.0, 1.0),
-            None if executed => rates.pi(policy, record, epoch),
+            None if executed => rates.pi(policy, record),
             None => (policy.audits().not_executed, policy.audits().not_executed),
         };
         let throw = sampler.keys.coin.throw(epoch, &record.reference.source, &record.reference.id, pi);
@@ -51,8 +51,8 @@ fn spec(policy: &Policy, record: &ActionRecord) -> AuditSpec {
 
 /// What rates rest on beside the rule.
 struct Rates {
-    expected: HashMap<(i64, String), u64>,
-    left: HashMap<(i64, String), f64>,
+    expected: HashMap<String, u64>,
+    left: HashMap<String, f64>,
 }
 
 impl Rates {
@@ -61,40 +61,37 @@ impl Rates {
         sampler: &Sampler,
         tx: &Transaction<'_>,
         policy: &Policy,
+        epoch: i64,
         records: &[&ActionRecord],
-        epoch: impl Fn(&ActionRecord) -> i64,
     ) -> Result<Self, StoreError> {
         let executed = || records.iter().filter(|record| record.ruling.state.executed());
         let counted = executed().filter(|record| spec(policy, record).at_least > 0);
-        let strata: BTreeSet<(i64, &str)> =
-            counted.map(|record| (epoch(record), record.ruling.stratum.as_str())).collect();
+        let strata: BTreeSet<&str> = counted.map(|record| record.ruling.stratum.as_str()).collect();
         let capacity = &policy.audits().capacity;
         let hours = sampler.epoch_seconds() as f64 / 3_600.0;
-        let groups: BTreeMap<(i64, &str), Option<f64>> = executed()
-            .filter(|record| capacity.contains_key(&record.ruling.audit_group))
-            .map(|record| {
-                let group = record.ruling.audit_group.as_str();
-                ((epoch(record), group), capacity.get(group).map(|an_hour| an_hour * hours))
+        let groups: BTreeMap<&str, f64> = executed()
+            .filter_map(|record| {
+                let (group, an_hour) = capacity.get_key_value(&record.ruling.audit_group)?;
+                Some((group.as_str(), an_hour * hours))
             })
             .collect();
         let expected = match strata.is_empty() {
             true => HashMap::new(),
-            false => expected::of_strata(tx, &strata).await?,
+            false => expected::of_strata(tx, epoch, &strata).await?,
         };
         let left = match groups.is_empty() {
             true => HashMap::new(),
-            false => expected::of_groups(tx, &groups).await?,
+            false => expected::of_groups(tx, epoch, &groups).await?,
         };
         Ok(Self { expected, left })
     }
 
     /// π before and after the limits of capacity.
-    fn pi(&self, policy: &Policy, record: &ActionRecord, epoch: i64) -> (f64, f64) {
+    fn pi(&self, policy: &Policy, record: &ActionRecord) -> (f64, f64) {
         let spec = spec(policy, record);
-        let key = |name: &str| (epoch, name.to_owned());
-        let expected = self.expected.get(&key(&record.ruling.stratum)).copied().unwrap_or_default();
+        let expected = self.expected.get(&record.ruling.stratum).copied().unwrap_or_default();
         let wanted = spec.wanted(expected);
-        (wanted, spec.pi(wanted, self.left.get(&key(&spec.group)).copied().unwrap_or(1.0)))
+        (wanted, spec.pi(wanted, self.left.get(&spec.group).copied().unwrap_or(1.0)))
     }
 }
 
@@ -103,8 +100,8 @@ impl Rates {
 async fn forced(
     tx: &Transaction<'_>,
     policy: &Policy,
+    epoch: i64,
     records: &[&ActionRecord],
-    epoch: impl Fn(&ActionRecord) -> i64,
 ) -> Result<Vec<Forced>, StoreError> {
     let audits = policy.audits();
     let names: Vec<Vec<(&'static str, String, u32)>> = records
@@ -115,7 +112,7 @@ async fn forced(
                 names.extend(news(record).into_iter().map(|(reason, name)| (reason, name, audits.first)));
             }
             if record.ruling.state == State::Failed && audits.failed > 0 {
-                names.push(("failed", format!("failed/{}", epoch(record)), audits.failed));
+                names.push(("failed", format!("failed/{epoch}"), audits.failed));
             }
             names
         })

@@ -15,7 +15,6 @@ use std::{path::Path, sync::Arc};
 
 use countersign_broker::topology::{FINDINGS, SETTLED, commands_queue};
 use countersign_core::keyed::{Coin, Pseudonyms};
-use countersign_store::actions::ActionRecord;
 use countersign_worker::{
     keys::{self, KeyError, file},
     process::{self, Process},
@@ -52,11 +51,6 @@ impl Sampler {
     /// How long one key of the coin is used, in seconds.
     pub(crate) fn epoch_seconds(&self) -> i64 {
         i64::try_from(self.process.settings.sampling.epoch.as_secs()).unwrap_or(i64::MAX).max(1)
-    }
-
-    /// The epoch in which an action is read.
-    pub(crate) fn epoch_of(&self, record: &ActionRecord) -> i64 {
-        record.now.timestamp().div_euclid(self.epoch_seconds())
     }
 }
 

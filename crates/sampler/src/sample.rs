@@ -1,6 +1,6 @@
 //! The settled lane: throws the coin.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -77,22 +77,13 @@ impl Handler for Samples {
     }
 }
 
-/// Commits to the keys of these throws' epochs, before any throw of theirs is stored.
-async fn open_epochs(
-    sampler: &Sampler,
-    tx: &Transaction<'_>,
-    records: &[&ActionRecord],
-) -> Result<(), StoreError> {
-    let numbers: BTreeSet<i64> = records.iter().map(|record| sampler.epoch_of(record)).collect();
-    let commitment = |epoch: i64| commitment(&sampler.keys.coin.epoch_key(epoch));
-    let ends_at = |epoch: i64| {
-        let end = epoch.saturating_add(1).saturating_mul(sampler.epoch_seconds());
-        DateTime::from_timestamp(end, 0).unwrap_or(DateTime::<Utc>::MAX_UTC)
-    };
-    let epochs: Vec<_> =
-        numbers.into_iter().map(|epoch| (epoch, commitment(epoch), ends_at(epoch))).collect();
-    let describe = |epoch: i64| json!({"epoch": epoch, "commitment": tagged(&commitment(epoch)), "ends_at": ends_at(epoch)});
-    epochs::open(tx, &epochs, describe).await
+/// Commits to an epoch's key before the first of its throws is stored.
+async fn open_epoch(sampler: &Sampler, tx: &Transaction<'_>, epoch: i64) -> Result<(), StoreError> {
+    let commitment = commitment(&sampler.keys.coin.epoch_key(epoch));
+    let end = epoch.saturating_add(1).saturating_mul(sampler.epoch_seconds());
+    let ends_at = DateTime::from_timestamp(end, 0).unwrap_or(DateTime::<Utc>::MAX_UTC);
+    let described = json!({"epoch": epoch, "commitment": tagged(&commitment), "ends_at": ends_at});
+    epochs::open(tx, epoch, &commitment, ends_at, described).await
 }
 
 /// Whether the coin is thrown for an action: it was executed, or a human or the policy has refused what can be shown.
@@ -117,8 +108,12 @@ async fn sample(
     let ids: Vec<ActionId> = ended.iter().map(|record| record.id).collect();
     let known = sampling::thrown(tx, &ids).await?;
     let fresh: Vec<&ActionRecord> = ended.into_iter().filter(|record| !known.contains(&record.id)).collect();
-    open_epochs(sampler, tx, &fresh).await?;
-    let throws = draw(sampler, tx, policy, &fresh).await?;
+    let Some(now) = fresh.iter().map(|record| record.now).max() else {
+        return Ok(known.into_iter().collect());
+    };
+    let epoch = now.timestamp().div_euclid(sampler.epoch_seconds());
+    open_epoch(sampler, tx, epoch).await?;
+    let throws = draw(sampler, tx, policy, epoch, &fresh).await?;
     let new: HashSet<ActionId> = sampling::insert(tx, &throws).await?.into_iter().collect();
     let (mut opened, mut evidence) = (Vec::new(), Vec::with_capacity(new.len()));
     let mut news = Vec::new();
@@ -137,6 +132,9 @@ async fn sample(
             opened.push(NewAudit { id, action: record.id, group, reason, twice });
         }
         evidence.push(Evidence::of(record.id, "action.sampled", noted));
+        if let Some(undone) = record.compensates.filter(|_| record.ruling.state == State::Succeeded) {
+            evidence.push(Evidence::of(undone, "action.compensated", json!({"by": record.id})));
+        }
     }
     audits::open(tx, &opened).await?;
     evidence::insert(tx, &evidence).await?;

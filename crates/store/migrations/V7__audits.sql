@@ -26,7 +26,7 @@ CREATE TABLE epoch_groups (
   epoch      bigint NOT NULL REFERENCES epochs,
   group_name text NOT NULL,
   demand     double precision NOT NULL,
-  capacity   double precision,
+  capacity   double precision NOT NULL,
   remaining  double precision NOT NULL CHECK (remaining > 0 AND remaining <= 1),
   PRIMARY KEY (epoch, group_name)
 );

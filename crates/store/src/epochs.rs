@@ -9,21 +9,19 @@ use crate::{
     evidence::{self, Evidence},
 };
 
-/// Opens epochs that nobody has opened yet, each with the commitment to its key, and writes the evidence.
+/// Opens an epoch, once, with the commitment to its key, and writes the evidence.
 pub async fn open(
     tx: &Transaction<'_>,
-    epochs: &[(i64, [u8; 32], DateTime<Utc>)],
-    describe: impl Fn(i64) -> serde_json::Value,
+    epoch: i64,
+    commitment: &[u8; 32],
+    ends_at: DateTime<Utc>,
+    described: serde_json::Value,
 ) -> Result<(), StoreError> {
-    let numbers: Vec<i64> = epochs.iter().map(|epoch| epoch.0).collect();
-    let commitments: Vec<&[u8]> = epochs.iter().map(|epoch| epoch.1.as_slice()).collect();
-    let ends: Vec<DateTime<Utc>> = epochs.iter().map(|epoch| epoch.2).collect();
-    let sql = "INSERT INTO epochs (epoch, commitment, ends_at)
-               SELECT * FROM UNNEST($1::bigint[], $2::bytea[], $3::timestamptz[]) ORDER BY 1
-               ON CONFLICT DO NOTHING RETURNING epoch";
-    let opened = tx.query(&tx.prepare_cached(sql).await?, &[&numbers, &commitments, &ends]).await?;
-    let noted = opened.iter().map(|row| Evidence::global("epoch.opened", describe(row.get(0))));
-    evidence::insert(tx, &noted.collect::<Vec<_>>()).await
+    let sql = "INSERT INTO epochs (epoch, commitment, ends_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+    if tx.execute(&tx.prepare_cached(sql).await?, &[&epoch, &commitment.as_slice(), &ends_at]).await? == 0 {
+        return Ok(());
+    }
+    evidence::insert(tx, &[Evidence::global("epoch.opened", described)]).await
 }
 
 /// Epochs that ended so many seconds ago and whose keys have not been revealed.

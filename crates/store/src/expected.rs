@@ -13,57 +13,53 @@ use crate::{
 /// How many actions of each stratum are expected in an epoch: as many as the epoch before has seen.
 pub async fn of_strata(
     tx: &Transaction<'_>,
-    strata: &BTreeSet<(i64, &str)>,
-) -> Result<HashMap<(i64, String), u64>, StoreError> {
-    let epochs: Vec<i64> = strata.iter().map(|stratum| stratum.0).collect();
-    let names: Vec<&str> = strata.iter().map(|stratum| stratum.1).collect();
+    epoch: i64,
+    strata: &BTreeSet<&str>,
+) -> Result<HashMap<String, u64>, StoreError> {
+    let names: Vec<&&str> = strata.iter().collect();
     let sql = "INSERT INTO epoch_strata (epoch, stratum, expected)
-               SELECT u.epoch, u.stratum,
-                      (SELECT count(*) FROM sampling s WHERE s.epoch = u.epoch - 1 AND s.stratum = u.stratum)
-               FROM UNNEST($1::bigint[], $2::text[]) AS u (epoch, stratum)
-               WHERE NOT EXISTS (SELECT FROM epoch_strata e WHERE e.epoch = u.epoch AND e.stratum = u.stratum)
-               ORDER BY 1, 2 ON CONFLICT DO NOTHING";
-    tx.execute(&tx.prepare_cached(sql).await?, &[&epochs, &names]).await?;
-    let sql = "SELECT epoch, stratum, expected FROM UNNEST($1::bigint[], $2::text[]) AS u (epoch, stratum)
-               JOIN epoch_strata USING (epoch, stratum)";
-    let rows = tx.query(&tx.prepare_cached(sql).await?, &[&epochs, &names]).await?;
-    let expected = |row: &tokio_postgres::Row| u64::try_from(row.get::<_, i64>(2)).unwrap_or_default();
-    Ok(rows.iter().map(|row| ((row.get(0), row.get(1)), expected(row))).collect())
+               SELECT $1::bigint, u.stratum,
+                      (SELECT count(*) FROM sampling s WHERE s.epoch = $1::bigint - 1 AND s.stratum = u.stratum AND s.executed)
+               FROM UNNEST($2::text[]) AS u (stratum)
+               WHERE NOT EXISTS (SELECT FROM epoch_strata e WHERE e.epoch = $1 AND e.stratum = u.stratum)
+               ORDER BY 2 ON CONFLICT DO NOTHING";
+    tx.execute(&tx.prepare_cached(sql).await?, &[&epoch, &names]).await?;
+    let sql = "SELECT stratum, expected FROM epoch_strata WHERE epoch = $1 AND stratum = ANY($2)";
+    let rows = tx.query(&tx.prepare_cached(sql).await?, &[&epoch, &names]).await?;
+    let expected = |row: &tokio_postgres::Row| u64::try_from(row.get::<_, i64>(1)).unwrap_or_default();
+    Ok(rows.iter().map(|row| (row.get(0), expected(row))).collect())
 }
 
 /// What the capacity of a group leaves of its rates in an epoch: all, where it can judge as many audits as the epoch
 /// before would have asked for. `capacity` is in audits an epoch. Evidence says where it is not enough.
 pub async fn of_groups(
     tx: &Transaction<'_>,
-    groups: &BTreeMap<(i64, &str), Option<f64>>,
-) -> Result<HashMap<(i64, String), f64>, StoreError> {
-    let epochs: Vec<i64> = groups.keys().map(|group| group.0).collect();
-    let names: Vec<&str> = groups.keys().map(|group| group.1).collect();
-    let capacities: Vec<Option<f64>> = groups.values().copied().collect();
+    epoch: i64,
+    groups: &BTreeMap<&str, f64>,
+) -> Result<HashMap<String, f64>, StoreError> {
+    let names: Vec<&&str> = groups.keys().collect();
+    let capacities: Vec<f64> = groups.values().copied().collect();
     let sql = "INSERT INTO epoch_groups (epoch, group_name, demand, capacity, remaining)
-               SELECT u.epoch, u.group_name, d.demand, u.capacity,
-                      CASE WHEN u.capacity IS NULL OR d.demand <= u.capacity THEN 1 ELSE u.capacity / d.demand END
-               FROM UNNEST($1::bigint[], $2::text[], $3::float8[]) AS u (epoch, group_name, capacity),
+               SELECT $1::bigint, u.group_name, d.demand, u.capacity,
+                      CASE WHEN d.demand <= u.capacity THEN 1 ELSE u.capacity / d.demand END
+               FROM UNNEST($2::text[], $3::float8[]) AS u (group_name, capacity),
                LATERAL (SELECT coalesce(sum(s.wanted), 0) AS demand FROM sampling s JOIN actions a ON a.id = s.action
-                        WHERE s.epoch = u.epoch - 1 AND a.audit_group = u.group_name AND u.capacity IS NOT NULL) d
-               WHERE NOT EXISTS (SELECT FROM epoch_groups e WHERE e.epoch = u.epoch AND e.group_name = u.group_name)
-               ORDER BY 1, 2 ON CONFLICT DO NOTHING RETURNING epoch, group_name, demand, capacity, remaining";
-    let new = tx.query(&tx.prepare_cached(sql).await?, &[&epochs, &names, &capacities]).await?;
-    let noted = new.iter().filter(|row| row.get::<_, f64>(4) < 1.0).map(|row| {
-        let (epoch, group): (i64, &str) = (row.get(0), row.get(1));
-        let (demand, capacity): (f64, Option<f64>) = (row.get(2), row.get(3));
-        let remaining: f64 = row.get(4);
+                        WHERE s.epoch = $1::bigint - 1 AND a.audit_group = u.group_name) d
+               WHERE NOT EXISTS (SELECT FROM epoch_groups e WHERE e.epoch = $1 AND e.group_name = u.group_name)
+               ORDER BY 2 ON CONFLICT DO NOTHING RETURNING group_name, demand, capacity, remaining";
+    let new = tx.query(&tx.prepare_cached(sql).await?, &[&epoch, &names, &capacities]).await?;
+    let noted = new.iter().filter(|row| row.get::<_, f64>(3) < 1.0).map(|row| {
+        let (group, demand): (&str, f64) = (row.get(0), row.get(1));
+        let (capacity, remaining): (f64, f64) = (row.get(2), row.get(3));
         let noted = json!({
             "epoch": epoch, "group": group, "demand": demand, "capacity": capacity, "remaining": remaining,
         });
         Evidence::global("rates.lowered", noted)
     });
     evidence::insert(tx, &noted.collect::<Vec<_>>()).await?;
-    let sql =
-        "SELECT epoch, group_name, remaining FROM UNNEST($1::bigint[], $2::text[]) AS u (epoch, group_name)
-               JOIN epoch_groups USING (epoch, group_name)";
-    let rows = tx.query(&tx.prepare_cached(sql).await?, &[&epochs, &names]).await?;
-    Ok(rows.iter().map(|row| ((row.get(0), row.get(1)), row.get(2))).collect())
+    let sql = "SELECT group_name, remaining FROM epoch_groups WHERE epoch = $1 AND group_name = ANY($2)";
+    let rows = tx.query(&tx.prepare_cached(sql).await?, &[&epoch, &names]).await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
 /// How many were taken of each of these names that are not full: of a new version, of an epoch's failures.

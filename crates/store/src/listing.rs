@@ -91,7 +91,8 @@ pub async fn actions(tx: &Transaction<'_>, filter: &Filter) -> Result<Vec<Action
     Ok(tx.query(&sql, &parameters).await?.iter().map(summary).collect())
 }
 
-/// The actions that a person may mean by `name`: an action's uuid, its agent's id for it, or `source#id`.
+/// The actions that a person may mean by `name`: an action's uuid, its agent's id for it, or `source#id`. The uuid of an
+/// action is the id of what undoes it: alone, it means the action.
 pub async fn find(tx: &Transaction<'_>, name: &str) -> Result<Vec<ActionSummary>, StoreError> {
     let id = name.parse::<Uuid>().ok();
     let (source, event) = match name.split_once('#') {
@@ -99,7 +100,8 @@ pub async fn find(tx: &Transaction<'_>, name: &str) -> Result<Vec<ActionSummary>
         None => (None, name),
     };
     let sql = format!(
-        "{ACTIONS} WHERE a.id = $1 OR (a.event_id = $2 AND ($3::text IS NULL OR a.source = $3)) LIMIT 20"
+        "{ACTIONS} WHERE a.id = $1 OR (a.event_id = $2 AND ($3::text IS NULL OR a.source = $3)
+                                    AND NOT EXISTS (SELECT FROM actions b WHERE b.id = $1)) LIMIT 20"
     );
     Ok(tx.query(&sql, &[&id, &event, &source]).await?.iter().map(summary).collect())
 }

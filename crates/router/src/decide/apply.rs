@@ -209,9 +209,9 @@ fn record_vote(
 fn approve(court: &Court<'_>, changes: &mut Changes, record: &mut ActionRecord) -> Result<(), Complaint> {
     let illegal = |error: Illegal| (Code::Illegal, error.to_string());
     let mut judged = again::judge(court, record).map_err(illegal)?;
-    let held = court.governed.holds(&record.agent, &record.tool, &record.ruling.rule);
     let (state, effects) =
-        transition(&again::standing(record), Event::Approved { held }, court.now).map_err(illegal)?;
+        transition(&again::standing(record), Event::Approved { held: judged.held }, court.now)
+            .map_err(illegal)?;
     let voters = record.approval.iter().flat_map(|approval| approval.request.voters(Decision::Approve));
     judged.ruling.approvers = voters.map(str::to_owned).collect();
     judged.ruling.state = state;

@@ -1,0 +1,149 @@
+//! Undoing what was wrong: asked for by an auditor, judged by policy, done once.
+
+use anyhow::{Context as _, ensure};
+use countersign_broker::reader::Reader;
+use countersign_core::{
+    action::Outcome,
+    message::{AuditRequest, Decision, Finding, FindingData},
+};
+use countersign_testkit::clients::finding;
+use countersign_tests::{Gate, LIMIT, answer, expect, folder};
+use serde_json::{Value, json};
+
+/// Records can be taken back within `within`, and that needs an approver.
+async fn gate(within: &str) -> anyhow::Result<Gate> {
+    let config = folder(
+        "\"pay\"]\n    verdict: allow\n    audit: {rate: 0.1,",
+        "\"pay\"]\n    verdict: allow\n    audit: {rate: 1.0,",
+    )?;
+    let edit = |name: &str, from: &str, to: &str| -> anyhow::Result<()> {
+        let path = config.path().join(name);
+        let text = std::fs::read_to_string(&path)?;
+        ensure!(text.contains(from), "{from:?} is not in {name}");
+        Ok(std::fs::write(&path, text.replacen(from, to, 1))?)
+    };
+    edit(
+        "policy.yaml",
+        "rules:\n",
+        "audits: {remediation: {owner: others, due: 2d}}\nrules:\n  - id: undo\n    when: has(action.compensates)\n    \
+         verdict: require_approval\n    group: approvers\n    expires_after: 10m\n    audit: {rate: 0.0, group: auditors}\n",
+    )?;
+    edit(
+        "tools.yaml",
+        "    idempotent: true\n    risk: low\n",
+        &format!(
+            "    idempotent: true\n    risk: low\n    reversible: {{by: erase_record, arguments: {{n: \
+             action.arguments.n, seen: result.done.n}}, within: {within}}}\n  - name: erase_record\n    description: \
+             Takes a record back\n    connector: {{http: {{url: \"${{TEST_TOOLS_URL}}/tools/erase_record\"}}}}\n    \
+             arguments: {{type: object, required: [n]}}\n    timeout: 2s\n    idempotent: true\n"
+        ),
+    )?;
+    Gate::configured(config.path()).await
+}
+
+#[tokio::test]
+async fn a_wrong_action_is_undone_once_after_an_approval_and_linked_both_ways() -> anyhow::Result<()> {
+    let gate = gate("1h").await?;
+    let mut agent = gate.agent("one").await?;
+    let mut requests = gate.requests("sam", "approvers").await?;
+    let sam = gate.reviewer("sam").await?;
+    let _auditor = gate
+        .auditor("ada", |request: &AuditRequest| {
+            let undo = request.compensation.is_some();
+            Some(FindingData { compensate: undo, ..finding(request, Finding::Wrong, Some("not ordered")) })
+        })
+        .await?;
+    agent.propose("record", "write_record", json!({"n": 7})).await?;
+    expect(&mut agent, "record", Outcome::Succeeded).await?;
+    // It is an action like any other: policy holds it, and a human sees what it undoes.
+    let asked = requests.next().await?;
+    ensure!(asked.action.tool == "erase_record" && asked.action.compensates.is_some(), "{asked:?}");
+    let arguments: Value = serde_json::from_str(asked.action.arguments.get())?;
+    ensure!(arguments == json!({"n": 7, "seen": 7}), "{arguments}");
+    ensure!(asked.action.agent.get().contains("\"on_behalf_of\":\"ada\""), "{}", asked.action.agent);
+    ensure!(gate.tools.calls() == 1, "nothing is undone before that");
+    sam.decides(&asked, Decision::Approve, None).await?;
+    let undone = answer(&mut agent).await?;
+    ensure!(undone.outcome == Outcome::Succeeded && undone.action.source == "/countersign/compensations");
+    ensure!(gate.tools.effects().iter().filter(|effect| effect.tool == "erase_record").count() == 1);
+
+    // Linked both ways, and never twice, however often it is asked.
+    let linked = "SELECT count(*) FROM actions c JOIN actions a ON a.id = c.compensates
+                  WHERE c.tool = 'erase_record' AND a.event_id = 'record' AND c.event_id = a.id::text";
+    ensure!(gate.count(linked).await? == 1);
+    gate.reaches("SELECT count(*) FROM evidence WHERE kind = 'action.compensated'", 1).await?;
+    let undoing = format!("{}#{}", undone.action.source, undone.action.id);
+    for id in ["record", undoing.as_str()] {
+        let (said, done) = gate.cli(&["actions", "show", id, "--json"]).await?;
+        let shown: Value = serde_json::from_str(&said)?;
+        let other = if id == "record" { "compensated_by" } else { "compensates" };
+        ensure!(done && shown[other].is_string(), "{said}");
+    }
+    let again =
+        "WITH again AS (UPDATE audits SET state = 'open', finding = NULL, severity = NULL, judged_at = NULL
+                                RETURNING 1),
+                 forgotten AS (DELETE FROM findings RETURNING 1)
+                 SELECT count(*) FROM again, forgotten";
+    ensure!(gate.count(again).await? == 1);
+    gate.reaches("SELECT count(*) FROM audits WHERE state = 'judged'", 1).await?;
+    gate.reaches("SELECT count(*) FROM evidence WHERE kind = 'audit.judged'", 2).await?;
+    ensure!(gate.count("SELECT count(*) FROM actions WHERE compensates IS NOT NULL").await? == 1);
+    ensure!(gate.count("SELECT count(*) FROM remediations").await? == 0);
+    gate.close().await
+}
+
+#[tokio::test]
+async fn a_compensation_that_is_rejected_leaves_a_task_for_people() -> anyhow::Result<()> {
+    let gate = gate("1h").await?;
+    let mut agent = gate.agent("one").await?;
+    let mut requests = gate.requests("sam", "approvers").await?;
+    let _auditor = gate
+        .auditor("ada", |request: &AuditRequest| {
+            Some(FindingData { compensate: true, ..finding(request, Finding::Wrong, Some("not ordered")) })
+        })
+        .await?;
+    agent.propose("record", "write_record", json!({"n": 7})).await?;
+    expect(&mut agent, "record", Outcome::Succeeded).await?;
+    let asked = requests.next().await?;
+    gate.reviewer("sam").await?.decides(&asked, Decision::Reject, Some("leave it")).await?;
+    ensure!(answer(&mut agent).await?.outcome == Outcome::Rejected);
+    let task = "SELECT count(*) FROM remediations r JOIN actions a ON a.id = r.action
+                WHERE a.event_id = 'record' AND r.owner = 'others' AND r.closed_at IS NULL
+                  AND r.due_at BETWEEN now() + interval '47 hours' AND now() + interval '49 hours'
+                  AND r.reason = 'its compensation ended as rejected'";
+    gate.reaches(task, 1).await?;
+    gate.close().await
+}
+
+#[tokio::test]
+async fn what_can_no_longer_be_undone_is_a_task_for_people() -> anyhow::Result<()> {
+    let gate = gate("1s").await?;
+    let mut agent = gate.agent("one").await?;
+    let mut audits =
+        Reader::open(gate.system.url("auditor-ada")?, "test", "countersign.audits.auditors").await?;
+    agent.propose("record", "write_record", json!({"n": 7})).await?;
+    expect(&mut agent, "record", Outcome::Succeeded).await?;
+    let asked = audits.next::<AuditRequest>(LIMIT).await?.context("no audit is asked for")?.data;
+    gate.reaches("SELECT count(*) FROM actions WHERE ended_at < now() - interval '1.1 seconds'", 1).await?;
+    let publisher =
+        countersign_broker::publisher::Publisher::connect(gate.system.url("auditor-ada")?, "test").await?;
+    let wrong = FindingData { compensate: true, ..finding(&asked, Finding::Wrong, Some("not ordered")) };
+    let ada = gate.system.signer("ada", "ada")?;
+    publisher.publish(&[countersign_testkit::clients::found(&ada, &[wrong])]).await?;
+    let task = "SELECT count(*) FROM remediations WHERE reason LIKE '%is over'";
+    gate.reaches(task, 1).await?;
+    ensure!(gate.count("SELECT count(*) FROM actions WHERE compensates IS NOT NULL").await? == 0);
+    gate.close().await
+}
+
+#[tokio::test]
+async fn an_agent_cannot_claim_that_its_action_undoes_another() -> anyhow::Result<()> {
+    let gate = gate("1h").await?;
+    let mut agent = gate.agent("one").await?;
+    let mut claim = countersign_testkit::clients::proposal("one", "claim", "erase_record", json!({"n": 7}));
+    claim["data"]["compensates"] = json!({"source": "/agents/one", "id": "record"});
+    agent.send(&[claim]).await?;
+    let denied = expect(&mut agent, "claim", Outcome::Denied).await?;
+    ensure!(denied.error.is_some_and(|error| error.code == "invalid_proposal"));
+    gate.close().await
+}

@@ -1,0 +1,145 @@
+//! How likely an action is audited: known before anybody has looked at it, and stored.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use countersign_core::{action::Outcome, message::Decision};
+use countersign_testkit::{clients::proposal, tools::Behaviour, wait::eventually};
+use countersign_tests::{Gate, answer, expect, folder, willing};
+use serde_json::{Value, json};
+
+async fn gate(audits: &str, audit: &str, settings: &str) -> anyhow::Result<Gate> {
+    gate_acting(audits, audit, settings, willing).await
+}
+
+async fn gate_acting(
+    audits: &str,
+    audit: &str,
+    settings: &str,
+    behaviour: impl Behaviour,
+) -> anyhow::Result<Gate> {
+    let config = folder(
+        "\"pay\"]\n    verdict: allow\n    audit: {rate: 0.1,",
+        &format!("\"pay\"]\n    verdict: allow\n    audit: {{{audit},"),
+    )?;
+    let path = config.path().join("policy.yaml");
+    let policy = std::fs::read_to_string(&path)?;
+    std::fs::write(&path, policy.replacen("default:", &format!("audits: {{{audits}}}\ndefault:"), 1))?;
+    let path = config.path().join("countersign.toml");
+    let toml = std::fs::read_to_string(&path)?;
+    std::fs::write(&path, format!("{toml}\n{settings}"))?;
+    Gate::configured_acting(config.path(), behaviour).await
+}
+
+fn records(range: std::ops::Range<u64>) -> Vec<Value> {
+    range.map(|n| proposal("one", &format!("r-{n}"), "write_record", json!({"n": n}))).collect()
+}
+
+#[tokio::test]
+async fn the_first_of_what_is_new_are_all_audited_and_no_more() -> anyhow::Result<()> {
+    let gate = gate("first: 5", "rate: 0.0", "").await?;
+    let agent = gate.agent("one").await?;
+    agent.send(&records(0..40)).await?;
+    gate.reaches("SELECT count(*) FROM sampling", 40).await?;
+    let forced =
+        "SELECT count(*) FROM sampling WHERE selected AND pi = 1 AND forced = 'new_agent' AND cap = 5";
+    ensure!(gate.count(forced).await? == 5);
+    ensure!(gate.count("SELECT count(*) FROM sampling WHERE selected").await? == 5);
+    // Another version is another agent to look at; the model, the policy and the tool are known by now.
+    let newer = (0..10_u64).map(|n| {
+        let mut event = proposal("one", &format!("v-{n}"), "write_record", json!({"n": n}));
+        event["data"]["agent"]["version"] = "2.0".into();
+        event
+    });
+    agent.send(&newer.collect::<Vec<_>>()).await?;
+    gate.reaches("SELECT count(*) FROM sampling", 50).await?;
+    ensure!(gate.count(forced).await? == 10);
+    // And another tool.
+    let moved = (0..10).map(|n| proposal("one", &format!("m-{n}"), "move_money", json!({"amount": "1"})));
+    agent.send(&moved.collect::<Vec<_>>()).await?;
+    gate.reaches("SELECT count(*) FROM sampling", 60).await?;
+    ensure!(gate.count("SELECT count(*) FROM sampling WHERE forced = 'new_tool' AND selected").await? == 5);
+    ensure!(gate.count("SELECT count(*) FROM audits").await? == 15);
+    gate.close().await
+}
+
+#[tokio::test]
+async fn failures_are_audited_up_to_a_cap_that_is_recorded() -> anyhow::Result<()> {
+    let full = |_: &str, _: &Value| Err::<Value, _>((422, "the book is full".to_owned()));
+    let gate = gate_acting("failed: 3", "rate: 0.0", "", full).await?;
+    let mut agent = gate.agent("one").await?;
+    agent.send(&records(0..10)).await?;
+    for _ in 0..10 {
+        ensure!(answer(&mut agent).await?.outcome == Outcome::Failed);
+    }
+    gate.reaches("SELECT count(*) FROM sampling", 10).await?;
+    ensure!(gate.count("SELECT count(*) FROM sampling WHERE forced = 'failed' AND cap = 3").await? == 3);
+    ensure!(gate.count("SELECT count(*) FROM audits").await? == 3);
+    gate.close().await
+}
+
+#[tokio::test]
+async fn refusals_are_audited_at_a_rate_of_their_own_and_counted_apart() -> anyhow::Result<()> {
+    let gate = gate("not_executed: 1.0", "rate: 0.0", "").await?;
+    let mut agent = gate.agent("one").await?;
+    let mut requests = gate.requests("sam", "approvers").await?;
+    agent.propose("no", "forbidden", json!({})).await?;
+    expect(&mut agent, "no", Outcome::Denied).await?;
+    agent.propose("much", "move_money", json!({"amount": "500"})).await?;
+    gate.reviewer("sam").await?.decides(&requests.next().await?, Decision::Reject, Some("no")).await?;
+    expect(&mut agent, "much", Outcome::Rejected).await?;
+    agent.propose("r", "write_record", json!({"n": 1})).await?;
+    expect(&mut agent, "r", Outcome::Succeeded).await?;
+    gate.reaches("SELECT count(*) FROM sampling", 3).await?;
+    gate.reaches(
+        "SELECT count(*) FROM audits u JOIN actions a ON a.id = u.action WHERE a.started_at IS NULL",
+        2,
+    )
+    .await?;
+    let (said, _) = gate.cli(&["report", "--json"]).await?;
+    let report: Value = serde_json::from_str(&said)?;
+    ensure!(report["rates"][0]["executed"] == 1, "{said}");
+    gate.close().await
+}
+
+/// The formula again, in SQL, from what was fixed when the epoch's first throw fell.
+const OTHERWISE: &str = "
+    SELECT count(*) FROM sampling s
+    JOIN epoch_strata e ON e.epoch = s.epoch AND e.stratum = s.stratum
+    JOIN epoch_groups g ON g.epoch = s.epoch AND g.group_name = 'auditors'
+    WHERE abs(s.wanted - least(1, greatest(0.2, CASE e.expected WHEN 0 THEN 1 ELSE 10.0 / e.expected END))) > 1e-9
+       OR abs(s.pi - least(1, greatest(0.05, s.wanted * g.remaining))) > 1e-9
+       OR abs(g.remaining - CASE WHEN g.demand <= g.capacity THEN 1 ELSE g.capacity / g.demand END) > 1e-9
+       OR abs(g.demand - (SELECT coalesce(sum(wanted), 0) FROM sampling b WHERE b.epoch = s.epoch - 1)) > 1e-6
+       OR e.expected <> (SELECT count(*) FROM sampling b WHERE b.epoch = s.epoch - 1 AND b.stratum = s.stratum)";
+
+#[tokio::test]
+async fn rates_follow_the_epoch_before_and_what_auditors_can_do() -> anyhow::Result<()> {
+    // Of each epoch ten audits are wanted, and four can be made.
+    let gate = gate(
+        "capacity: {auditors: 4800}",
+        "rate: 0.2, floor: 0.05, at_least: 10",
+        // One lane, so that an epoch's numbers are those of the whole epoch before.
+        "[lanes]\nper_process = 1\n[sampling]\nepoch = \"3s\"",
+    )
+    .await?;
+    let agent = gate.agent("one").await?;
+    let mut sent = 0;
+    eventually("capacity lowers a rate", Duration::from_secs(60), async || {
+        agent.send(&records(sent..sent + 20)).await.ok()?;
+        sent += 20;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let lowered = "SELECT count(*) FROM sampling WHERE pi < wanted";
+        (gate.count(lowered).await.ok()? >= 20).then_some(())
+    })
+    .await?;
+    gate.reaches("SELECT count(*) FROM sampling", sent as i64).await?;
+    ensure!(
+        gate.count("SELECT count(*) FROM sampling WHERE pi = 1").await? > 0,
+        "the first epoch knows nothing"
+    );
+    ensure!(gate.count("SELECT count(*) FROM sampling WHERE pi < 0.05").await? == 0);
+    ensure!(gate.count("SELECT count(*) FROM evidence WHERE kind = 'rates.lowered'").await? >= 1);
+    ensure!(gate.count(OTHERWISE).await? == 0);
+    gate.close().await
+}

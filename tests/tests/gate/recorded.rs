@@ -1,0 +1,260 @@
+//! The statistics on recorded actions of a real agent, with labels. They lie outside the repository: where they are
+//! missing, these tests say so and are skipped.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, ensure};
+use countersign_core::{
+    keyed::{Coin, Secret},
+    message::Finding,
+    stats::estimate::{Group, estimate},
+};
+use countersign_testkit::clients::{Agent, AuditorApp, finding, proposal, withdrawal};
+use countersign_tests::{Gate, folder};
+use serde_json::{Value, json};
+
+/// The share that is audited.
+const PI: f64 = 0.2;
+
+fn recorded() -> anyhow::Result<Option<Vec<Value>>> {
+    let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/airline-actions.jsonl");
+    if !path.exists() {
+        eprintln!("SKIPPED: {} is not there", path.display());
+        return Ok(None);
+    }
+    let text = std::fs::read_to_string(path)?;
+    Ok(Some(text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?))
+}
+
+/// How many of twenty keys give an interval that covers the labelled truth.
+fn covered(writes: &[Value], stratum: impl Fn(&Value) -> String) -> anyhow::Result<u32> {
+    let wrong = |action: &Value| action["correct"] == false;
+    let truth = writes.iter().filter(|action| wrong(action)).count();
+    let mut strata: Vec<String> = writes.iter().map(&stratum).collect();
+    strata.sort_unstable();
+    strata.dedup();
+    let mut covered = 0;
+    for key in 0..20_u8 {
+        let coin = Coin::new(Secret::new(vec![key; 32])?);
+        let mut executed = vec![0; strata.len()];
+        let mut groups: Vec<Group> = (0..strata.len())
+            .map(|stratum| Group { stratum, pi: PI, judged: 0, wrong: 0, missing: 0 })
+            .collect();
+        for action in writes {
+            let of = stratum(action);
+            let index = strata.iter().position(|known| *known == of).unwrap_or_default();
+            executed[index] += 1;
+            if coin.throw(1, "/agents/one", &id(action), PI).selected {
+                groups[index].judged += 1;
+                groups[index].wrong += u64::from(wrong(action));
+            }
+        }
+        let estimate = estimate(&executed, &groups);
+        covered += u32::from(estimate.interval.contains(truth as f64 / writes.len() as f64));
+    }
+    Ok(covered)
+}
+
+/// State-changing actions are strata of their own.
+#[test]
+fn the_estimate_covers_the_labelled_truth_for_nearly_every_key() -> anyhow::Result<()> {
+    let Some(actions) = recorded()? else { return Ok(()) };
+    let writes: Vec<Value> = actions.into_iter().filter(|action| action["writes"] == true).collect();
+    let truth = writes.iter().filter(|action| action["correct"] == false).count();
+    ensure!((writes.len(), truth) == (250, 162), "{} {truth}", writes.len());
+    let covered = covered(&writes, |action| action["tool"].to_string())?;
+    eprintln!("{covered} of 20 keys cover 162 of 250");
+    ensure!(covered >= 18, "{covered} of 20");
+    Ok(())
+}
+
+/// All tools of the recording, everything allowed, and state-changing ones under a rule that may go to approval.
+fn config(switching: &str) -> anyhow::Result<tempfile::TempDir> {
+    let Some(actions) = recorded()? else { anyhow::bail!("there is no recording") };
+    let dir = folder("version: \"test-1\"", "version: \"recorded\"")?;
+    let mut names: Vec<(String, bool)> = actions
+        .iter()
+        .filter_map(|action| Some((action["tool"].as_str()?.to_owned(), action["writes"] == true)))
+        .collect();
+    names.sort();
+    names.dedup();
+    let mut tools = String::from("tools:\n");
+    for (name, _) in &names {
+        tools.push_str(&format!(
+            "  - name: {name}\n    description: As recorded\n    connector: {{http: {{url: \
+             \"${{TEST_TOOLS_URL}}/tools/{name}\"}}}}\n    arguments: {{type: object}}\n    timeout: 5s\n    idempotent: true\n"
+        ));
+    }
+    tools.push_str("egress: {allow_hosts: [127.0.0.1], allow_private: [127.0.0.1]}\n");
+    std::fs::write(dir.path().join("tools.yaml"), tools)?;
+    let writes: Vec<String> =
+        names.iter().filter(|name| name.1).map(|name| format!("{:?}", name.0)).collect();
+    let fallback = "verdict: deny\n  reason: no\n  audit: {rate: 0.0, group: auditors}";
+    let policy = format!(
+        "version: recorded\ndefault:\n  {fallback}\non_error:\n  {fallback}\nrules:\n  - id: writes\n    when: tool.name in \
+         [{}]\n    verdict: allow\n    audit: {{rate: {PI}, group: auditors}}\n    group: approvers\n    expires_after: \
+         10m\n    switching: {{{switching}}}\n  - id: reads\n    when: \"true\"\n    verdict: allow\n    audit: {{rate: {PI}, \
+         group: auditors}}\n",
+        writes.join(", ")
+    );
+    std::fs::write(dir.path().join("policy.yaml"), policy)?;
+    Ok(dir)
+}
+
+fn id(action: &Value) -> String {
+    format!("task-{}-{}-{}", action["task"], action["trial"], action["seq"])
+}
+
+fn proposed(action: &Value) -> Option<Value> {
+    Some(proposal("one", &id(action), action["tool"].as_str()?, action["arguments"].clone()))
+}
+
+/// The recording's state-changing actions before a gate whose classes begin in NORMAL.
+struct Run {
+    gate: Gate,
+    agent: Agent,
+    writes: Vec<Value>,
+    _auditor: AuditorApp,
+}
+
+impl Run {
+    async fn start(actions: Vec<Value>) -> anyhow::Result<Self> {
+        let config = config("limit: 0.1, aoql: 0.1, look_back: 10")?;
+        let gate = Gate::configured(config.path()).await?;
+        let labels: HashMap<String, bool> =
+            actions.iter().map(|action| (id(action), action["correct"] == true)).collect();
+        let auditor = gate
+            .auditor("ada", move |request| {
+                let found = match labels.get(&request.action.id) {
+                    Some(true) => Finding::Correct,
+                    _ => Finding::Wrong,
+                };
+                Some(finding(request, found, Some("not what the customer asked for")))
+            })
+            .await?;
+        let agent = gate.agent("one").await?;
+        let writes = actions.into_iter().filter(|action| action["writes"] == true).collect();
+        Ok(Self { gate, agent, writes, _auditor: auditor })
+    }
+
+    /// One proposal of each class makes it known; it is withdrawn, and the class let go by an operator.
+    async fn let_go(&self, stay: bool) -> anyhow::Result<()> {
+        let mut tools: Vec<&str> = self.writes.iter().filter_map(|action| action["tool"].as_str()).collect();
+        tools.sort_unstable();
+        tools.dedup();
+        for tool in tools {
+            self.agent.propose(&format!("known-{tool}"), tool, json!({})).await?;
+            self.gate
+                .reaches(&format!("SELECT count(*) FROM switches WHERE stratum LIKE 'writes/{tool}/%'"), 1)
+                .await?;
+            let class = format!("writes/{tool}/one@1.4.2");
+            self.operates(&["pin", &class, "--stage", "normal"]).await?;
+            if !stay {
+                self.operates(&["unpin", &class]).await?;
+            }
+        }
+        let known = self.writes.iter().filter_map(|action| action["tool"].as_str());
+        let known: std::collections::BTreeSet<String> = known.map(|tool| format!("known-{tool}")).collect();
+        let withdrawn: Vec<Value> = known.iter().map(|id| withdrawal("one", id)).collect();
+        self.agent.send(&withdrawn).await?;
+        self.gate.reaches("SELECT count(*) FROM actions WHERE state = 'cancelled'", known.len() as i64).await
+    }
+
+    async fn operates(&self, command: &[&str]) -> anyhow::Result<()> {
+        let by = ["--operator", "olga", "--reason", "the recording"];
+        let (said, done) = self.gate.cli(&[&["switching"], command, &by].concat()).await?;
+        ensure!(done, "{said}");
+        Ok(())
+    }
+
+    /// Sends the actions a few at a time, each time waiting until what is audited is judged.
+    async fn plays(&self, at_once: usize) -> anyhow::Result<()> {
+        let mut sent = 0;
+        for some in self.writes.chunks(at_once) {
+            self.agent.send(&some.iter().filter_map(proposed).collect::<Vec<_>>()).await?;
+            sent += some.len() as i64;
+            let known = "SELECT count(*) FROM actions WHERE event_id NOT LIKE 'known-%' AND (state = 'pending_approval' OR
+                         (ended_at IS NOT NULL AND EXISTS (SELECT FROM sampling s WHERE s.action = id)))";
+            self.gate.reaches(known, sent).await?;
+            let judged = "SELECT count(*) FROM (SELECT 1) one WHERE NOT EXISTS
+                          (SELECT FROM audits WHERE state = 'open')";
+            self.gate.reaches(judged, 1).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Run A: everything is executed, and the report's estimate is that of the same actions under twenty other keys.
+#[tokio::test]
+async fn pinned_to_normal_the_estimate_covers_the_truth_through_the_whole_system() -> anyhow::Result<()> {
+    let Some(actions) = recorded()? else { return Ok(()) };
+    let run = Run::start(actions).await?;
+    run.let_go(true).await?;
+    run.plays(250).await?;
+    let (gate, truth) = (&run.gate, run.writes.iter().filter(|action| action["correct"] == false).count());
+    ensure!(gate.count("SELECT count(*) FROM sampling WHERE executed AND pi = 0.2").await? == 250);
+    let (said, _) = gate.cli(&["report", "--json"]).await?;
+    let report: Value = serde_json::from_str(&said)?;
+    let all = &report["rates"][0];
+    let drawn = gate.count("SELECT count(*) FROM sampling WHERE selected").await?;
+    ensure!(all["executed"] == 250 && all["judged"] == drawn && all["missing"] == 0, "{all}");
+    // The same strata as they are stored, thrown again with twenty keys.
+    let strata = stored(gate).await?;
+    ensure!(strata.len() == 250);
+    let covered = covered(&run.writes, |action| strata.get(&id(action)).cloned().unwrap_or_default())?;
+    eprintln!(
+        "run A: {truth} of 250 wrong, this key: {} to {}; {covered} of 20 keys cover it",
+        all["lower"], all["upper"]
+    );
+    ensure!(covered >= 18, "{covered} of 20");
+    run.gate.close().await
+}
+
+/// Run B: the classes move, and the report says after how many actions and errors.
+#[tokio::test]
+async fn with_switching_what_is_often_wrong_goes_to_approval() -> anyhow::Result<()> {
+    let Some(actions) = recorded()? else { return Ok(()) };
+    let run = Run::start(actions).await?;
+    run.let_go(false).await?;
+    run.plays(10).await?;
+    let (said, _) = run.gate.cli(&["report", "--json"]).await?;
+    let report: Value = serde_json::from_str(&said)?;
+    let back: Vec<&Value> = report["switches"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|moved| moved["stage"] == "pre" && moved["was"] != "hold")
+        .collect();
+    for moved in &back {
+        eprintln!("run B: {} after {} ({})", moved["stratum"], moved["seen"], moved["reason"]);
+    }
+    // 72 of 104 changes of flights and 52 of 53 bookings are wrong.
+    for tool in ["update_reservation_flights", "book_reservation"] {
+        let class = format!("writes/{tool}/one@1.4.2");
+        let moved = back.iter().find(|moved| moved["stratum"] == class);
+        let moved =
+            moved.with_context(|| format!("{class} did not go to approval: {}", report["switches"]))?;
+        ensure!(moved["seen"]["wrong"].as_u64() >= Some(2), "{moved}");
+        let executed = moved["seen"]["executed"].as_u64().unwrap_or_default();
+        ensure!(executed > 0 && executed < if tool.starts_with('b') { 53 } else { 104 }, "{moved}");
+        let after = format!(
+            "SELECT count(*) FROM actions WHERE rule = 'writes' AND tool = '{tool}' AND state = 'pending_approval'"
+        );
+        ensure!(run.gate.count(&after).await? > 0, "nothing of {tool} waits");
+    }
+    let done = run.gate.count("SELECT count(*) FROM actions WHERE state = 'succeeded'").await?;
+    eprintln!("run B: {done} of 250 executed");
+    run.gate.close().await
+}
+
+/// The stratum of each executed action, by its id.
+async fn stored(gate: &Gate) -> anyhow::Result<HashMap<String, String>> {
+    let store = gate.system.store()?;
+    let mut client = store.client().await?;
+    let tx = client.transaction().await?;
+    let sql = "SELECT a.event_id, s.stratum FROM sampling s JOIN actions a ON a.id = s.action";
+    Ok(tx.query(sql, &[]).await?.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
