@@ -5,6 +5,7 @@ pub mod apply;
 mod approvals;
 mod args;
 mod audits;
+mod export;
 pub mod folder;
 mod hold;
 mod output;
@@ -94,6 +95,9 @@ enum Command {
     Contract,
     /// The trade-off between approval and audit, measured
     Report(report::ReportArgs),
+    /// What is stored, for the programs of others
+    #[command(subcommand)]
+    Export(export::ExportCommand),
 }
 
 /// Runs a parsed command line.
@@ -121,5 +125,6 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             output::show(to, &document, || format!("{document:#}"))
         }
         Command::Report(args) => report::run(to, args).await,
+        Command::Export(command) => export::run(to, command).await,
     }
 }

@@ -1,5 +1,7 @@
 //! The report as a table.
 
+mod learning;
+
 use countersign_store::{
     rates::Rate,
     report::{Line, Percentiles, Report},
@@ -29,11 +31,17 @@ pub fn render(report: &Report) -> String {
     format!(
         "{} to {}\n{table}\n\
          added latency: from acceptance to the start of the call; human part: while a person was asked.\n\
-         errors prevented: rejected by a reviewer; errors found: judged wrong by an auditor after execution.{}",
+         errors prevented: rejected by a reviewer; errors found: judged wrong by an auditor after execution.{}{}",
         report.from.format("%F %T"),
         report.to.format("%F %T UTC"),
         rates(&report.rates),
+        learning::render(&report.learning),
     )
+}
+
+/// A share, 0 to 1, in percent.
+fn percent(share: f64) -> String {
+    format!("{:.2} %", 100.0 * share)
 }
 
 /// What the audits tell of everything that was executed.
@@ -52,7 +60,6 @@ fn rates(rates: &[Rate]) -> String {
         "errors\nundetected",
     ]);
     for rate in rates {
-        let percent = |share: f64| format!("{:.2} %", 100.0 * share);
         let estimate = rate.rate.map_or_else(|| "unknown".into(), percent);
         table.add_row([
             rate.stratum.clone().map_or_else(|| "ALL THAT WAS EXECUTED".into(), |name| format!("  {name}")),

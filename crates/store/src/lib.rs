@@ -15,6 +15,8 @@ pub mod evidence;
 pub mod expected;
 pub mod generation;
 pub mod holds;
+pub mod learning;
+pub mod lessons;
 pub mod limits;
 pub mod listing;
 pub mod outcomes;

@@ -1,7 +1,10 @@
 //! Error rates of executed actions, estimated from the audits that the coin has drawn.
 
 use chrono::{DateTime, Utc};
-use countersign_core::stats::estimate::{Estimate, Group, estimate};
+use countersign_core::stats::{
+    binomial::Interval,
+    estimate::{Estimate, Group, estimate},
+};
 use deadpool_postgres::Transaction;
 use serde::{Deserialize, Serialize};
 
@@ -33,7 +36,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    fn of(stratum: Option<String>, executed: &[u64], groups: &[Group]) -> Self {
+    pub(crate) fn of(stratum: Option<String>, executed: &[u64], groups: &[Group]) -> Self {
         let Estimate { errors, rate, interval, undetected } = estimate(executed, groups);
         let sum = |pick: fn(&Group) -> u64| groups.iter().map(pick).sum();
         Self {
@@ -48,6 +51,12 @@ impl Rate {
             lower: interval.lower,
             upper: interval.upper,
         }
+    }
+
+    /// The estimate alone.
+    pub(crate) fn estimate(&self) -> Estimate {
+        let interval = Interval { lower: self.lower, upper: self.upper };
+        Estimate { errors: self.errors, rate: self.rate, interval, undetected: self.undetected }
     }
 }
 

@@ -7,6 +7,7 @@ use tokio_postgres::Row;
 
 use crate::{
     StoreError,
+    learning::{Learning, learning},
     rates::{Rate, rates},
 };
 
@@ -21,6 +22,8 @@ pub struct Report {
     pub lines: Vec<Line>,
     /// Error rates of what was executed: all together, then by stratum.
     pub rates: Vec<Rate>,
+    /// What humans have put right, and what came of it.
+    pub learning: Learning,
 }
 
 /// Seconds at the 50th, 95th and 99th percentile (`percentile_cont`: interpolated).
@@ -125,5 +128,7 @@ pub async fn report(
             machine_latency: percentiles(row, "machine"),
         })
         .collect();
-    Ok(Report { from, to, lines, rates: rates(tx, from, to).await? })
+    let rates = rates(tx, from, to).await?;
+    let learning = learning(tx, from, to, rates.first()).await?;
+    Ok(Report { from, to, lines, rates, learning })
 }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use countersign_core::stats::switching::{Stage, Switch};
 use deadpool_postgres::Transaction;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio_postgres::{Row, types::Json};
 
@@ -112,7 +112,7 @@ pub async fn remember(tx: &Transaction<'_>, stratum: &str, switch: &Switch) -> R
 }
 
 /// What a class has seen since it was last let go.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
     /// Executed at once.
     pub executed: u64,
@@ -222,7 +222,7 @@ pub async fn list(tx: &Transaction<'_>) -> Result<Vec<SwitchSummary>, StoreError
 }
 
 /// A move of a class.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Switched {
     /// Its stratum.
     pub stratum: String,

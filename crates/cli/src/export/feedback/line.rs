@@ -1,0 +1,231 @@
+//! Lines in the shapes of TRL (Hugging Face TRL, "Dataset formats and types"): conversational, with columns of ours
+//! beside theirs. Every line of a format has the same members, null where there is nothing, so that readers that take
+//! the columns from the first lines find them all.
+
+use countersign_core::{
+    ids::ActionRef,
+    json::canonical,
+    message::{Call, FeedbackData, Severity},
+};
+use countersign_store::lessons::Heard;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{
+    Format,
+    lesson::{Known, Source, Taught},
+    split::Split,
+};
+
+/// What a call looks like, for a model that has not seen one.
+const SYSTEM: &str = "You act by calling tools. Answer with one call and nothing else, as canonical JSON (RFC 8785): \
+{\"arguments\":{...},\"tool\":\"name\"}";
+
+/// A message of a conversation.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Message {
+    role: &'static str,
+    content: String,
+}
+
+/// The columns that a trainer reads.
+#[derive(Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub(super) enum Shape {
+    /// Preference.
+    Dpo { prompt: Vec<Message>, chosen: Vec<Message>, rejected: Vec<Message> },
+    /// Unpaired preference.
+    Kto { prompt: Vec<Message>, completion: Vec<Message>, label: bool },
+    /// Prompt-completion.
+    Sft { prompt: Vec<Message>, completion: Vec<Message> },
+}
+
+/// What all lines about an action have in common.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Common {
+    action: ActionRef,
+    agent: String,
+    agent_version: Option<String>,
+    model: Option<String>,
+    rule: String,
+    policy_version: String,
+    split: Split,
+}
+
+impl Common {
+    pub(super) fn of(heard: &Heard, known: &Known, split: Split) -> Self {
+        let agent: Value = serde_json::from_str(known.agent.get()).unwrap_or_default();
+        let said = |member: &str| agent.get(member).and_then(Value::as_str).map(str::to_owned);
+        Self {
+            action: heard.reference.clone(),
+            agent: heard.agent.clone(),
+            agent_version: said("version"),
+            model: said("model"),
+            rule: heard.rule.clone(),
+            policy_version: heard.policy_version.clone(),
+            split,
+        }
+    }
+}
+
+/// A line of training data.
+#[derive(Debug, Serialize)]
+pub(super) struct Line<'a> {
+    #[serde(flatten)]
+    shape: Shape,
+    source: Source,
+    weight: f64,
+    reason_code: Option<&'a str>,
+    severity: Option<Severity>,
+    rationale: Option<&'a str>,
+    #[serde(flatten)]
+    common: &'a Common,
+}
+
+/// A lesson as it is published, with its weight and its side.
+#[derive(Debug, Serialize)]
+pub(super) struct Plain<'a> {
+    #[serde(flatten)]
+    data: &'a FeedbackData,
+    weight: f64,
+    agent_version: Option<&'a str>,
+    model: Option<&'a str>,
+    split: Split,
+}
+
+/// The line of a published lesson.
+pub(super) fn plain<'a>(common: &'a Common, data: &'a FeedbackData) -> Plain<'a> {
+    Plain {
+        data,
+        weight: data.pi.filter(|pi| *pi > 0.0).map_or(1.0, |pi| 1.0 / pi),
+        agent_version: common.agent_version.as_deref(),
+        model: common.model.as_deref(),
+        split: common.split,
+    }
+}
+
+/// What an agent says that it is doing: task, reason and context of the proposal. Nothing where it says nothing.
+pub(super) fn task(body: &Value) -> Option<String> {
+    let parts = [("Task", "task"), ("Reason", "reason"), ("Context", "context")];
+    let part = |(title, member): (&str, &str)| {
+        let said = body.get("data")?.get(member).filter(|said| !said.is_null())?;
+        let said = said.as_str().map_or_else(|| said.to_string(), str::to_owned);
+        Some(format!("{title}: {said}"))
+    };
+    let said: Vec<String> = parts.into_iter().filter_map(part).collect();
+    (!said.is_empty()).then(|| said.join("\n"))
+}
+
+fn prompt(body: &Value) -> Vec<Message> {
+    let task = task(body).unwrap_or_else(|| "No task was stated.".into());
+    vec![Message { role: "system", content: SYSTEM.into() }, Message { role: "user", content: task }]
+}
+
+fn answer(call: &Call) -> anyhow::Result<Vec<Message>> {
+    let bytes = canonical(&serde_json::to_value(call)?)?;
+    Ok(vec![Message { role: "assistant", content: String::from_utf8(bytes)? }])
+}
+
+fn shapes(format: Format, body: &Value, taught: &Taught) -> anyhow::Result<Vec<Shape>> {
+    let prompt = || prompt(body);
+    // Where both are the same call, nobody has said what would have been better.
+    let better = taught.better.as_ref().filter(|better| taught.worse.as_ref() != Some(better));
+    let better = better.map(answer).transpose()?;
+    let worse = taught.worse.as_ref().map(answer).transpose()?;
+    Ok(match (format, better, worse) {
+        (Format::Dpo, Some(chosen), Some(rejected)) => {
+            vec![Shape::Dpo { prompt: prompt(), chosen, rejected }]
+        }
+        (Format::Kto, better, worse) => {
+            let labelled = |label| move |completion| (completion, label);
+            let (better, worse) = (better.map(labelled(true)), worse.map(labelled(false)));
+            let both = better.into_iter().chain(worse);
+            both.map(|(completion, label)| Shape::Kto { prompt: prompt(), completion, label }).collect()
+        }
+        (Format::Sft, Some(completion), _) => vec![Shape::Sft { prompt: prompt(), completion }],
+        _ => vec![],
+    })
+}
+
+/// The lines of what an action teaches: none where the format has no place for it. A pair becomes two lines where the
+/// format has no pairs, as TRL itself takes pairs apart.
+pub(super) fn lines<'a>(
+    format: Format,
+    common: &'a Common,
+    known: &Known,
+    taught: &'a Taught,
+) -> anyhow::Result<Vec<Line<'a>>> {
+    let line = |shape| Line {
+        shape,
+        source: taught.source,
+        weight: taught.weight,
+        reason_code: taught.reason.code.as_deref(),
+        severity: taught.severity,
+        rationale: taught.reason.text.as_deref(),
+        common,
+    };
+    Ok(shapes(format, &known.body, taught)?.into_iter().map(line).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use countersign_store::lessons::Reason;
+    use serde_json::json;
+
+    use super::*;
+
+    fn pair() -> Taught {
+        let call =
+            |amount: &str| Call { tool: "pay".into(), arguments: json!({"to": "x", "amount": amount}) };
+        Taught {
+            source: Source::Edit,
+            better: Some(call("4")),
+            worse: Some(call("5")),
+            reason: Reason::default(),
+            severity: None,
+            weight: 1.0,
+        }
+    }
+
+    fn shaped(format: Format, taught: &Taught) -> Vec<Value> {
+        let body = json!({"data": {"task": {"id": 1}, "reason": "asked for", "context": null}});
+        let shapes = shapes(format, &body, taught).unwrap();
+        shapes.iter().map(|shape| serde_json::to_value(shape).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_pair_has_each_shape_of_trl() {
+        let prompt = json!([
+            {"role": "system", "content": SYSTEM},
+            {"role": "user", "content": "Task: {\"id\":1}\nReason: asked for"},
+        ]);
+        let said = |amount: &str| {
+            let call = format!("{{\"arguments\":{{\"amount\":\"{amount}\",\"to\":\"x\"}},\"tool\":\"pay\"}}");
+            json!([{"role": "assistant", "content": call}])
+        };
+        let dpo = json!({"prompt": prompt, "chosen": said("4"), "rejected": said("5")});
+        assert_eq!(shaped(Format::Dpo, &pair()), [dpo]);
+        let kto = |amount, label: bool| json!({"prompt": prompt, "completion": said(amount), "label": label});
+        assert_eq!(shaped(Format::Kto, &pair()), [kto("4", true), kto("5", false)]);
+        let sft = json!({"prompt": prompt, "completion": said("4")});
+        assert_eq!(shaped(Format::Sft, &pair()), [sft]);
+    }
+
+    #[test]
+    fn half_a_pair_has_no_place_where_pairs_are_read() {
+        let worse = Taught { better: None, ..pair() };
+        let lengths =
+            |taught| [Format::Dpo, Format::Kto, Format::Sft].map(|format| shaped(format, taught).len());
+        assert_eq!(lengths(&worse), [0, 1, 0]);
+        let better = Taught { worse: None, ..pair() };
+        assert_eq!(lengths(&better), [0, 1, 1]);
+        let same = Taught { better: pair().worse, ..pair() };
+        assert_eq!(lengths(&same), [0, 1, 0]);
+    }
+
+    #[test]
+    fn who_says_nothing_has_no_task() {
+        assert_eq!(task(&json!({"data": {"tool": "pay"}})), None);
+        assert_eq!(task(&json!({"data": {"context": "a call"}})).as_deref(), Some("Context: a call"));
+    }
+}

@@ -1,0 +1,185 @@
+//! What humans have prevented and put right, as text. A section without data is left out.
+
+use countersign_store::{
+    learning::{Agreement, Correction, Learning, Lowered, Prevented, Remediations, Version},
+    rates::Rate,
+    switches::Switched,
+};
+
+use super::percent;
+use crate::output::table;
+
+/// All sections that have something to say, each after an empty line.
+pub(super) fn render(learning: &Learning) -> String {
+    let sections = [
+        learning.correction.as_ref().map(correction),
+        prevented(&learning.prevented),
+        agreement(&learning.agreement),
+        versions(&learning.versions),
+        switches(&learning.switches),
+        remediations(&learning.remediations),
+        lowered(&learning.lowered),
+    ];
+    sections.into_iter().flatten().map(|section| format!("\n\n{section}")).collect()
+}
+
+fn correction(correction: &Correction) -> String {
+    let Correction { corrected, errors, share, lower, upper, reference } = correction;
+    let share = share.map_or_else(|| "no error estimated".into(), percent);
+    let [low, high] = reference.map(|end| format!("{:.0}", 100.0 * end));
+    format!(
+        "correction efficacy: {share}, {} to {} with 95 % confidence; reference {low}-{high} %\n  \
+         {corrected} found wrong and put right of {errors:.1} errors estimated among what was executed",
+        percent(*lower),
+        percent(*upper),
+    )
+}
+
+fn prevented(prevented: &Prevented) -> Option<String> {
+    let Prevented { rejections, edits, rejections_audited, rejections_upheld } = prevented;
+    if rejections + edits == 0 {
+        return None;
+    }
+    let audited = match rejections_audited {
+        0 => String::new(),
+        audited => format!("\n  of {audited} rejections that were audited, {rejections_upheld} were upheld"),
+    };
+    Some(format!("errors prevented: {rejections} rejected, {edits} edited{audited}"))
+}
+
+fn agreement(agreement: &Agreement) -> Option<String> {
+    let Agreement { pairs, both_wrong, one_wrong, both_correct, raw, positive } = agreement;
+    let raw = (*raw)?;
+    let positive = positive.map_or_else(|| "unknown: nothing was found wrong".into(), percent);
+    Some(format!(
+        "agreement of auditors: {} on {pairs} actions that two have judged; on what is wrong {positive}\n  \
+         both wrong {both_wrong}, one of them {one_wrong}, both correct {both_correct}; who finds a critical error \
+         has a second auditor asked, so these are no sample",
+        percent(raw),
+    ))
+}
+
+fn versions(versions: &[Version]) -> Option<String> {
+    if versions.is_empty() {
+        return None;
+    }
+    let side = |rate: &Option<Rate>| {
+        let Some(rate) = rate else { return "nothing executed".to_owned() };
+        let estimate = rate.rate.map_or_else(|| "unknown".into(), percent);
+        let (lower, upper) = (percent(rate.lower), percent(rate.upper));
+        format!(
+            "{estimate} ({lower} to {upper})\n{} of {} audited, {} wrong",
+            rate.judged, rate.executed, rate.wrong
+        )
+    };
+    let mut table =
+        table(["agent", "version", "first feedback", "error rate before\n95 % interval", "and after"]);
+    for version in versions {
+        let (told, after) = match version.first_feedback {
+            Some(told) => (told.format("%F %T").to_string(), side(&version.after)),
+            None => ("none".into(), String::new()),
+        };
+        let before = side(&version.before);
+        table.add_row([version.agent.clone(), version.version.clone(), told, before, after]);
+    }
+    Some(format!(
+        "{table}\n\
+         first feedback: the first rejection, edit or finding of wrong; before and after: when an action was accepted."
+    ))
+}
+
+fn switches(moves: &[Switched]) -> Option<String> {
+    if moves.is_empty() {
+        return None;
+    }
+    let mut table =
+        table(["class", "when", "from", "to", "why", "executed\nsince let go", "audited", "wrong"]);
+    for moved in moves {
+        table.add_row([
+            moved.stratum.clone(),
+            moved.at.format("%F %T").to_string(),
+            moved.was.clone(),
+            moved.stage.clone(),
+            moved.reason.clone(),
+            moved.seen.executed.to_string(),
+            moved.seen.audited.to_string(),
+            moved.seen.wrong.to_string(),
+        ]);
+    }
+    Some(format!("{table}\nclasses that moved between approval (hold, pre) and audit (normal, tight)"))
+}
+
+fn remediations(tasks: &Remediations) -> Option<String> {
+    let Remediations { open, overdue } = tasks;
+    (*open > 0).then(|| format!("remediation tasks: {open} open now, {overdue} of them overdue"))
+}
+
+fn lowered(groups: &[Lowered]) -> Option<String> {
+    if groups.is_empty() {
+        return None;
+    }
+    let mut table = table([
+        "group",
+        "epochs with\nlowered rates",
+        "left of them\nat worst",
+        "demand\nat most",
+        "capacity",
+    ]);
+    for group in groups {
+        table.add_row([
+            group.group.clone(),
+            group.epochs.to_string(),
+            percent(group.remaining),
+            format!("{:.1}", group.demand),
+            group.capacity.map_or_else(String::new, |capacity| format!("{capacity:.1}")),
+        ]);
+    }
+    Some(format!("{table}\ngroups that could not judge as many audits an epoch as the rates ask for"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nothing() -> Learning {
+        Learning {
+            correction: None,
+            prevented: Prevented { rejections: 0, edits: 0, rejections_audited: 0, rejections_upheld: 0 },
+            versions: vec![],
+            agreement: Agreement {
+                pairs: 0,
+                both_wrong: 0,
+                one_wrong: 0,
+                both_correct: 0,
+                raw: None,
+                positive: None,
+            },
+            switches: vec![],
+            remediations: Remediations { open: 0, overdue: 0 },
+            lowered: vec![],
+        }
+    }
+
+    #[test]
+    fn sections_without_data_are_left_out() {
+        assert_eq!(render(&nothing()), "");
+    }
+
+    #[test]
+    fn efficacy_stands_beside_its_reference() {
+        let correction = Correction {
+            corrected: 8,
+            errors: 10.0,
+            share: Some(0.8),
+            lower: 0.4,
+            upper: 1.0,
+            reference: [0.7, 0.9],
+        };
+        let text = render(&Learning { correction: Some(correction), ..nothing() });
+        assert_eq!(
+            text,
+            "\n\ncorrection efficacy: 80.00 %, 40.00 % to 100.00 % with 95 % confidence; reference 70-90 %\n  \
+             8 found wrong and put right of 10.0 errors estimated among what was executed"
+        );
+    }
+}
