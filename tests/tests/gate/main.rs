@@ -10,6 +10,7 @@ mod execution;
 mod findings;
 mod governance;
 mod isolation;
+mod learning;
 mod limits;
 mod quorum;
 mod rates;

@@ -44,7 +44,7 @@ fn prevented(prevented: &Prevented) -> Option<String> {
         0 => String::new(),
         audited => format!("\n  of {audited} rejections that were audited, {rejections_upheld} were upheld"),
     };
-    Some(format!("errors prevented: {rejections} rejected, {edits} edited{audited}"))
+    Some(format!("prevented by reviewers: {rejections} rejected, {edits} edited{audited}"))
 }
 
 fn agreement(agreement: &Agreement) -> Option<String> {
