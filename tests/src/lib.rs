@@ -34,6 +34,8 @@ pub struct Gate {
     pub tools: ToolService,
     env: TestEnv,
     _scratch: TempDir,
+    /// A configuration folder of the test's own: processes read it after they have been started.
+    _config: Option<TempDir>,
 }
 
 /// The configuration folder of the suites.
@@ -79,9 +81,10 @@ impl Gate {
         Self::in_folder(TestEnv::new().await?, willing, config).await
     }
 
-    /// The same with both.
-    pub async fn configured_acting(config: &Path, behaviour: impl Behaviour) -> anyhow::Result<Self> {
-        Self::in_folder(TestEnv::new().await?, behaviour, config).await
+    /// The same with both; the folder is kept as long as the gate.
+    pub async fn configured_acting(config: TempDir, behaviour: impl Behaviour) -> anyhow::Result<Self> {
+        let gate = Self::in_folder(TestEnv::new().await?, behaviour, config.path()).await?;
+        Ok(Self { _config: Some(config), ..gate })
     }
 
     async fn with(env: TestEnv, behaviour: impl Behaviour) -> anyhow::Result<Self> {
@@ -105,7 +108,7 @@ impl Gate {
         let variables = move |name: &str| (name == "TEST_TOOLS_URL").then(|| url.clone());
         let mut system = System::set_up(place, config, "olga", variables).await?;
         system.start_all()?;
-        Ok(Self { system, tools, env, _scratch: scratch })
+        Ok(Self { system, tools, env, _scratch: scratch, _config: None })
     }
 
     /// An agent of the directory.

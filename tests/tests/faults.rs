@@ -130,7 +130,7 @@ async fn the_executor_can_be_killed_and_cut_off_letters_are_in_doubt() -> anyhow
 async fn the_sampler_can_be_killed_anywhere() -> anyhow::Result<()> {
     const KILLS: i64 = 8;
     let config = countersign_tests::folder("audit: {rate: 0.1,", "audit: {rate: 0.5,")?;
-    let mut gate = Gate::configured_acting(config.path(), Slow(willing, TOOL)).await?;
+    let mut gate = Gate::configured_acting(config, Slow(willing, TOOL)).await?;
     let _reviewer = under_way(&gate).await?;
     for kill in 1..=KILLS {
         let thrown = ACTIONS as i64 * kill / (KILLS + 2);

@@ -7,7 +7,7 @@ use countersign_core::{
     message::{AuditRequest, Decision, Finding, FindingData},
 };
 use countersign_testkit::clients::finding;
-use countersign_tests::{Gate, LIMIT, answer, expect, folder};
+use countersign_tests::{Gate, LIMIT, answer, expect, folder, willing};
 use serde_json::{Value, json};
 
 /// Records can be taken back within `within`, and that needs an approver.
@@ -38,7 +38,7 @@ async fn gate(within: &str) -> anyhow::Result<Gate> {
              arguments: {{type: object, required: [n]}}\n    timeout: 2s\n    idempotent: true\n"
         ),
     )?;
-    Gate::configured(config.path()).await
+    Gate::configured_acting(config, willing).await
 }
 
 #[tokio::test]
@@ -80,7 +80,7 @@ async fn a_wrong_action_is_undone_once_after_an_approval_and_linked_both_ways() 
         ensure!(done && shown[other].is_string(), "{said}");
     }
     let again =
-        "WITH again AS (UPDATE audits SET state = 'open', finding = NULL, severity = NULL, judged_at = NULL
+        "WITH again AS (UPDATE audits SET state = 'open', round = round + 1, finding = NULL, severity = NULL, judged_at = NULL
                                 RETURNING 1),
                  forgotten AS (DELETE FROM findings RETURNING 1)
                  SELECT count(*) FROM again, forgotten";

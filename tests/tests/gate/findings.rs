@@ -12,7 +12,7 @@ use countersign_core::{
     signed::{SignedStatement, Signer},
 };
 use countersign_testkit::clients::{finding, found, judged, statement};
-use countersign_tests::{Gate, LIMIT, folder};
+use countersign_tests::{Gate, LIMIT, folder, willing};
 use serde_json::{Value, json};
 
 /// Every record that is written is audited, and `audits` holds for all.
@@ -24,7 +24,7 @@ async fn gate(audits: &str) -> anyhow::Result<Gate> {
     let path = config.path().join("policy.yaml");
     let policy = std::fs::read_to_string(&path)?;
     std::fs::write(&path, policy.replacen("default:", &format!("audits: {{{audits}}}\ndefault:"), 1))?;
-    Gate::configured(config.path()).await
+    Gate::configured_acting(config, willing).await
 }
 
 /// The group's desk: one record has been written, and its audit is open.

@@ -333,7 +333,9 @@ async fn where_nothing_was_said_nothing_is_exported_and_no_section_is_printed() 
     }
     let (said, done) = gate.cli(&["report"]).await?;
     ensure!(done, "{said}");
-    for part in ["correction efficacy", "prevented by reviewers", "agreement", "before", "remediation", "groups"] {
+    for part in
+        ["correction efficacy", "prevented by reviewers", "agreement", "before", "remediation", "groups"]
+    {
         ensure!(!said.contains(part), "{part:?} is in:\n{said}");
     }
     gate.close().await

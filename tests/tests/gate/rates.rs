@@ -28,7 +28,7 @@ async fn gate_acting(
     let path = config.path().join("countersign.toml");
     let toml = std::fs::read_to_string(&path)?;
     std::fs::write(&path, format!("{toml}\n{settings}"))?;
-    Gate::configured_acting(config.path(), behaviour).await
+    Gate::configured_acting(config, behaviour).await
 }
 
 fn records(range: std::ops::Range<u64>) -> Vec<Value> {

@@ -13,7 +13,7 @@ use countersign_core::{
     stats::estimate::{Group, estimate},
 };
 use countersign_testkit::clients::{Agent, AuditorApp, finding, proposal, withdrawal};
-use countersign_tests::{Gate, folder};
+use countersign_tests::{Gate, folder, willing};
 use serde_json::{Value, json};
 
 /// The share that is audited.
@@ -123,7 +123,7 @@ struct Run {
 impl Run {
     async fn start(actions: Vec<Value>) -> anyhow::Result<Self> {
         let config = config("limit: 0.1, aoql: 0.1, look_back: 10")?;
-        let gate = Gate::configured(config.path()).await?;
+        let gate = Gate::configured_acting(config, willing).await?;
         let labels: HashMap<String, bool> =
             actions.iter().map(|action| (id(action), action["correct"] == true)).collect();
         let auditor = gate
@@ -222,7 +222,7 @@ async fn with_switching_what_is_often_wrong_goes_to_approval() -> anyhow::Result
     run.plays(10).await?;
     let (said, _) = run.gate.cli(&["report", "--json"]).await?;
     let report: Value = serde_json::from_str(&said)?;
-    let back: Vec<&Value> = report["switches"]
+    let back: Vec<&Value> = report["learning"]["switches"]
         .as_array()
         .into_iter()
         .flatten()
@@ -235,8 +235,8 @@ async fn with_switching_what_is_often_wrong_goes_to_approval() -> anyhow::Result
     for tool in ["update_reservation_flights", "book_reservation"] {
         let class = format!("writes/{tool}/one@1.4.2");
         let moved = back.iter().find(|moved| moved["stratum"] == class);
-        let moved =
-            moved.with_context(|| format!("{class} did not go to approval: {}", report["switches"]))?;
+        let moved = moved
+            .with_context(|| format!("{class} did not go to approval: {}", report["learning"]["switches"]))?;
         ensure!(moved["seen"]["wrong"].as_u64() >= Some(2), "{moved}");
         let executed = moved["seen"]["executed"].as_u64().unwrap_or_default();
         ensure!(executed > 0 && executed < if tool.starts_with('b') { 53 } else { 104 }, "{moved}");

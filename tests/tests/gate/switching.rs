@@ -6,7 +6,7 @@ use countersign_core::{
     message::{AuditRequest, Decision, Finding},
 };
 use countersign_testkit::clients::{Agent, finding, proposal};
-use countersign_tests::{Gate, answer, expect, folder};
+use countersign_tests::{Gate, answer, expect, folder, willing};
 use serde_json::{Value, json};
 
 /// Every record is audited once it is executed at once, so one clean approval lets a class go; the third error in a row
@@ -17,7 +17,7 @@ async fn gate() -> anyhow::Result<Gate> {
         "\"pay\"]\n    verdict: allow\n    audit: {rate: 1.0, group: auditors}\n    group: approvers\n    \
          expires_after: 10m\n    switching: {limit: 0.2, aoql: 0.2, look_back: 3}\n",
     )?;
-    Gate::configured(config.path()).await
+    Gate::configured_acting(config, willing).await
 }
 
 const CLASS: &str = "allowed/write_record/one@1.4.2";
