@@ -8,6 +8,7 @@ use countersign_core::{
 };
 use deadpool_postgres::Transaction;
 use tokio_postgres::{Row, types::ToSql};
+use uuid::Uuid;
 
 use crate::StoreError;
 
@@ -118,7 +119,8 @@ pub async fn page(
     after: Option<ActionId>,
     limit: i64,
 ) -> Result<Vec<Heard>, StoreError> {
-    let after = after.map(|action| action.0);
+    // No action has the smallest of all ids.
+    let after = after.map_or(Uuid::nil(), |action| action.0);
     let parameters: [&(dyn ToSql + Sync); 4] = [&from, &to, &after, &limit];
     let statement = tx.prepare_cached(include_str!("sql/lessons.sql")).await?;
     tx.query(&statement, &parameters).await?.iter().map(heard).collect()

@@ -59,6 +59,8 @@ async fn decide(gate: &Gate) -> anyhow::Result<()> {
 
     agent.send(&[stated("bad", "move_money", json!({"amount": "500"}), 0)]).await?;
     sam.decides(&requests.next().await?, Decision::Reject, Some("not ordered")).await?;
+    // What comes after that comes after the first lesson.
+    gate.reaches("SELECT count(*) FROM actions WHERE state = 'rejected'", 1).await?;
 
     agent.send(&[stated("much", "move_money", json!({"amount": "900"}), 1)]).await?;
     let asked = requests.next().await?;

@@ -41,7 +41,8 @@ pub fn estimate(executed: &[u64], groups: &[Group]) -> Estimate {
     let groups: Vec<Group> =
         groups.iter().copied().filter(|group| group.stratum < executed.len() && group.pi > 0.0).collect();
     let found: u64 = groups.iter().map(|group| group.wrong).sum();
-    let errors: f64 = groups.iter().map(|group| group.wrong as f64 / group.pi).sum();
+    // The sum of nothing is -0.0, which would be printed as such.
+    let errors = 0.0 + groups.iter().map(|group| group.wrong as f64 / group.pi).sum::<f64>();
     let weight: f64 = groups.iter().map(|group| group.judged as f64 / group.pi).sum();
     // A missing audit may be found right or wrong.
     let settled = |wrong: bool| -> Vec<Group> {
@@ -189,5 +190,6 @@ mod tests {
     fn nothing_audited_is_nothing_known() {
         let estimate = estimate(&[1_000], &[]);
         assert_eq!((estimate.rate, estimate.interval), (None, Interval::UNKNOWN));
+        assert!(estimate.errors.is_sign_positive() && estimate.undetected.is_sign_positive());
     }
 }

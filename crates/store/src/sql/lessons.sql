@@ -1,21 +1,28 @@
 -- A page of the actions that a human has decided or judged, in order of their ids, with what was said.
 -- What undoes an action is Countersign's own proposal, and teaches no agent.
 WITH page AS (
-  SELECT a.id, a.source, a.event_id, a.agent, a.tool, a.state, a.rule, a.policy_version, a.approved,
-         a.started_at IS NOT NULL AS executed
-  FROM (SELECT action FROM audits WHERE state = 'judged' AND ($3::uuid IS NULL OR action > $3)
-        UNION SELECT action FROM decisions WHERE $3::uuid IS NULL OR action > $3) heard
-  JOIN actions a ON a.id = heard.action
-  WHERE a.proposed_at >= $1 AND a.proposed_at < $2 AND a.compensates IS NULL
-  ORDER BY a.id LIMIT $4
+  SELECT id FROM (
+    -- Each half is as long as a page, so that the page leaves out nobody.
+    (SELECT a.id FROM audits u JOIN actions a ON a.id = u.action
+     WHERE u.state = 'judged' AND u.action > $3
+       AND a.proposed_at >= $1 AND a.proposed_at < $2 AND a.compensates IS NULL
+     ORDER BY u.action LIMIT $4)
+    UNION
+    (SELECT DISTINCT ON (d.action) a.id FROM decisions d JOIN actions a ON a.id = d.action
+     WHERE d.action > $3
+       AND a.proposed_at >= $1 AND a.proposed_at < $2 AND a.compensates IS NULL
+     ORDER BY d.action LIMIT $4)
+  ) heard
+  ORDER BY id LIMIT $4
 )
-SELECT a.*, p.body, p.content, p.edited,
+SELECT a.id, a.source, a.event_id, a.agent, a.tool, a.state, a.rule, a.policy_version, a.approved,
+       a.started_at IS NOT NULL AS executed, p.body, p.content, p.edited,
        o.error_code, o.error_message,
        e.reason_code AS edit_code, e.reason AS edit_reason, e.reviewer IS NOT NULL AS was_edited,
        y.reason_code AS approval_code, y.reason AS approval_reason,
        u.finding, u.severity, f.reason_code AS finding_code, f.reason AS finding_reason, c.correction,
        CASE WHEN s.selected THEN s.pi END AS pi
-FROM page a
+FROM page JOIN actions a USING (id)
 LEFT JOIN payloads p ON p.action = a.id
 LEFT JOIN outcomes o ON o.action = a.id AND o.seq = 1 AND o.outcome = 'rejected'
 LEFT JOIN LATERAL (SELECT reviewer, reason_code, reason FROM decisions
