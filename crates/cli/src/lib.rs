@@ -52,6 +52,8 @@ enum Command {
     Executor(role::RoleArgs),
     /// Run a sampler: the coin, audits, findings
     Sampler(role::RoleArgs),
+    /// Run a recorder: the ledger, checkpoints, the audit stream
+    Recorder(role::RecorderArgs),
     /// Bring the database up to date
     #[command(subcommand)]
     Db(setup::DbCommand),
@@ -95,6 +97,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Router(args) => role::router(to, args).await,
         Command::Executor(args) => role::executor(to, args).await,
         Command::Sampler(args) => role::sampler(to, args).await,
+        Command::Recorder(args) => role::recorder(to, args).await,
         Command::Db(command) => setup::db(to, command).await,
         Command::Keys(command) => setup::keys(to, command),
         Command::Users(command) => setup::users(to, command).await,
