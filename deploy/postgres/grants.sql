@@ -7,7 +7,7 @@ GRANT USAGE ON SCHEMA public TO countersign_router, countersign_executor, counte
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO countersign_router, countersign_executor, countersign_sampler, countersign_operator, countersign_recorder, countersign_eraser;
 GRANT INSERT ON evidence, evidence_pending, quarantine TO countersign_router, countersign_executor, countersign_sampler, countersign_operator;
 -- FOR SHARE needs the right to update some column; this one can only ever be true.
-GRANT UPDATE (only_row) ON active TO countersign_router, countersign_executor, countersign_sampler, countersign_operator;
+GRANT UPDATE (only_row) ON active TO countersign_router, countersign_executor, countersign_sampler, countersign_operator, countersign_eraser;
 
 -- The router: everything up to the permit, and the outcomes of what is never executed.
 GRANT INSERT ON actions, payloads, permits, approvals, decisions, outcomes TO countersign_router;

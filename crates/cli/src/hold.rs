@@ -103,7 +103,7 @@ fn known(active: &Configuration, scope: Scope, name: &str) -> anyhow::Result<()>
     Err(usage(format!("there is no {scope} {name:?} in the active configuration; there are {names}")))
 }
 
-async fn operates(store: &Store, operator: &str) -> anyhow::Result<()> {
+pub(crate) async fn operates(store: &Store, operator: &str) -> anyhow::Result<()> {
     let known = active(store).await?.directory.operator(operator).is_some();
     anyhow::ensure!(known, "{operator:?} is no operator of the active directory");
     Ok(())

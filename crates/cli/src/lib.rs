@@ -5,8 +5,11 @@ pub mod apply;
 mod approvals;
 mod args;
 mod audits;
+mod erase;
+mod export;
 pub mod folder;
 mod hold;
+mod ledger;
 mod output;
 mod policy;
 pub mod proposal;
@@ -14,6 +17,7 @@ mod quarantine;
 mod report;
 mod role;
 mod setup;
+mod stream;
 mod submit;
 pub mod table;
 pub mod users;
@@ -81,6 +85,20 @@ enum Command {
     /// Actions and everything that happened to them
     #[command(subcommand)]
     Actions(actions::ActionsCommand),
+    /// The ledger: verify it, prove an action, check what was proved
+    #[command(subcommand)]
+    Ledger(ledger::LedgerCommand),
+    /// The audit stream
+    #[command(subcommand)]
+    Stream(stream::StreamCommand),
+    /// Write what is stored to files
+    #[command(subcommand)]
+    Export(export::ExportCommand),
+    /// Erase what is stored about a person; evidence and proofs stay
+    Erase(erase::EraseArgs),
+    /// Legal holds: what must not be erased
+    #[command(subcommand)]
+    LegalHold(erase::LegalHoldCommand),
     /// Messages that nobody could process
     #[command(subcommand)]
     Quarantine(quarantine::QuarantineCommand),
@@ -108,6 +126,11 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Approvals(command) => approvals::run(to, command).await,
         Command::Audits(command) => audits::run(to, command).await,
         Command::Actions(command) => actions::run(to, command).await,
+        Command::Ledger(command) => ledger::run(to, command).await,
+        Command::Stream(command) => stream::run(to, command).await,
+        Command::Export(command) => export::run(to, command).await,
+        Command::Erase(args) => erase::run(to, args).await,
+        Command::LegalHold(command) => erase::hold(to, command).await,
         Command::Quarantine(command) => quarantine::run(to, command).await,
         Command::Contract => {
             let document = contract::asyncapi();

@@ -20,7 +20,7 @@ pub(crate) struct ReportArgs {
     to: DateTime<Utc>,
 }
 
-fn moment(text: &str) -> Result<DateTime<Utc>, String> {
+pub(crate) fn moment(text: &str) -> Result<DateTime<Utc>, String> {
     if let Ok(time) = DateTime::parse_from_rfc3339(text) {
         return Ok(time.to_utc());
     }

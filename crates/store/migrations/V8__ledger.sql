@@ -40,6 +40,9 @@ INSERT INTO recorder DEFAULT VALUES;
 -- The few rows of evidence that are looked up by what they are.
 CREATE INDEX evidence_governing ON evidence (kind, id) WHERE kind IN ('config.applied', 'epoch.opened', 'epoch.closed');
 
+-- An action's bundle has the statements about it.
+CREATE INDEX statements_of_action ON statements USING gin (actions);
+
 -- What must not be erased, and why. Whom a hold is about is kept as a salted digest.
 CREATE TABLE legal_holds (
   id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -8,6 +8,7 @@
 //! <https://c2sp.org/tlog-tiles>.
 
 pub mod bundle;
+pub mod continuity;
 pub mod entry;
 pub mod note;
 pub mod tile;

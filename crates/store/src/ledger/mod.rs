@@ -3,6 +3,7 @@
 //! A batch is one transaction that begins with [`renew`]: it locks the recorder's row, so that whoever takes over waits
 //! for it, and finds out whether the fence is still its own.
 
+pub mod bundle;
 pub mod read;
 pub mod verify;
 
