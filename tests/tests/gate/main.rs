@@ -8,6 +8,7 @@ mod cli;
 mod execution;
 mod governance;
 mod isolation;
+mod ledger;
 mod limits;
 mod quorum;
 mod reviewer_app;
