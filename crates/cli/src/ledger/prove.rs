@@ -12,7 +12,7 @@ use countersign_core::{
     digest::{salted, tagged},
     ids::ActionId,
     ledger::{
-        bundle::{Bundle, Content, FORMAT, Proven, SignedBy},
+        bundle::{Answer, Bundle, Content, FORMAT, Proven, SignedBy},
         continuity::Continuity,
         note::Checkpoint,
         tree,
@@ -77,7 +77,8 @@ async fn bundle(tx: &Transaction<'_>, action: ActionId) -> anyhow::Result<Bundle
         action,
         checkpoint: checkpoint.note,
         count: entries.len(),
-        contents: contents(tx, action, &named(&entries, "/action/digest")).await?,
+        contents: content(parts::content(tx, action).await?, &named(&entries, "/action/digest"))?,
+        results: answer(parts::result(tx, action).await?, &named(&entries, "/execution/effect_digest"))?,
         statements: statements(tx, action, &named(&entries, "/review/signed/digest")).await?,
         erased: Bundle::erasures(&entries),
         entries,
@@ -105,19 +106,32 @@ async fn proven(tx: &Transaction<'_>, size: u64, entries: &[Entry]) -> anyhow::R
     Ok(proven)
 }
 
-async fn contents(
-    tx: &Transaction<'_>,
-    action: ActionId,
-    named: &BTreeSet<String>,
-) -> anyhow::Result<Vec<Content>> {
-    let Some((bytes, salt)) = parts::content(tx, action).await? else { return Ok(vec![]) };
-    let fixed = salt.as_slice().try_into().context("the content's salt is not 16 bytes")?;
-    // Content that no entry is about yet is left for the next checkpoint.
-    if !named.contains(&tagged(&salted(&fixed, &bytes))) {
-        return Ok(vec![]);
-    }
-    let content = serde_json::from_slice(&bytes).context("the stored content is no JSON")?;
-    Ok(vec![Content { salt: STANDARD.encode(salt), content }])
+/// Stored bytes and the salt of their digest.
+type Salted = Option<(Vec<u8>, Vec<u8>)>;
+
+/// What is stored behind a salt, and the salt, if an entry names its digest. What none is about yet is left for the next
+/// checkpoint.
+fn known(stored: Salted, named: &BTreeSet<String>) -> Option<(Vec<u8>, String)> {
+    let (bytes, salt) = stored?;
+    let digest = tagged(&salted(&salt.as_slice().try_into().ok()?, &bytes));
+    named.contains(&digest).then(|| (bytes, STANDARD.encode(salt)))
+}
+
+fn content(stored: Salted, named: &BTreeSet<String>) -> anyhow::Result<Vec<Content>> {
+    let content = |(bytes, salt): (Vec<u8>, String)| {
+        Ok(Content {
+            salt,
+            content: serde_json::from_slice(&bytes).context("the stored content is no JSON")?,
+        })
+    };
+    known(stored, named).into_iter().map(content).collect()
+}
+
+fn answer(stored: Salted, named: &BTreeSet<String>) -> anyhow::Result<Vec<Answer>> {
+    let answer = |(bytes, salt): (Vec<u8>, String)| {
+        Ok(Answer { salt, text: String::from_utf8(bytes).context("the stored result is no text")? })
+    };
+    known(stored, named).into_iter().map(answer).collect()
 }
 
 async fn statements(

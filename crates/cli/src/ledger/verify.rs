@@ -237,7 +237,8 @@ impl Walk {
         for node in self.tail.push(leaf) {
             if let Err(what) = self.node(tx, &node).await? {
                 let first = self.tail.size() - (1 << (8 * u32::from(node.level)));
-                return Ok(Err(Wrong::at(first, what)));
+                // What was signed before holds: it is not there.
+                return Ok(Err(Wrong::at(first.max(self.last_signed), what)));
             }
         }
         self.found.entries = self.tail.size();

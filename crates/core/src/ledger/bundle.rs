@@ -53,6 +53,8 @@ pub struct Bundle {
     pub policies: Vec<String>,
     /// What was approved or executed, unless it was erased.
     pub contents: Vec<Content>,
+    /// What tools answered, unless it was erased.
+    pub results: Vec<Answer>,
     /// What reviewers signed.
     pub statements: Vec<SignedBy>,
     /// What was erased, in the words of the entries that say so.
@@ -79,6 +81,16 @@ pub struct Content {
     pub salt: String,
     /// Tool, arguments, agent and target.
     pub content: Value,
+}
+
+/// What a tool answered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Answer {
+    /// 128 bits in base64.
+    pub salt: String,
+    /// The answer as it came.
+    pub text: String,
 }
 
 /// A signed statement and the key that signed it.
@@ -151,6 +163,11 @@ impl Proven {
     }
 }
 
+/// The digest of bytes under a salt in base64.
+fn digest(salt: &str, bytes: &[u8]) -> Option<String> {
+    Some(tagged(&salted(&BASE64.decode(salt).ok()?.try_into().ok()?, bytes)))
+}
+
 impl Bundle {
     /// Reads a bundle strictly.
     ///
@@ -192,6 +209,7 @@ impl Bundle {
         }
         self.policies()?;
         self.contents(!erased.is_empty())?;
+        self.results(!erased.is_empty())?;
         let signatures = self.statements(!erased.is_empty())?;
         let sampling = self.sampling()?.to_owned();
         Ok(Checked {
@@ -263,11 +281,10 @@ impl Bundle {
     fn contents(&self, erased: bool) -> Result<(), LedgerError> {
         let mut named = self.named("action.judged", "/action/digest");
         for content in &self.contents {
-            let salt = BASE64.decode(&content.salt).ok().and_then(|salt| salt.try_into().ok());
-            let (Some(salt), Ok(bytes)) = (salt, canonical(&content.content)) else {
+            let bytes = canonical(&content.content).ok();
+            let Some(digest) = bytes.and_then(|bytes| digest(&content.salt, &bytes)) else {
                 return wrong("contents", "a salt cannot be read");
             };
-            let digest = tagged(&salted(&salt, &bytes));
             if named.remove(digest.as_str()).is_none() {
                 return wrong("contents", format!("the content with digest {digest} is in no entry"));
             }
@@ -278,6 +295,24 @@ impl Bundle {
         match last.and_then(|last| named.get(last)) {
             Some(index) if !erased => {
                 wrong(format!("entry {index}"), "its content is missing and was not erased")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn results(&self, erased: bool) -> Result<(), LedgerError> {
+        let mut named = self.named("action.completed", "/execution/effect_digest");
+        for result in &self.results {
+            let Some(digest) = digest(&result.salt, result.text.as_bytes()) else {
+                return wrong("results", "a salt cannot be read");
+            };
+            if named.remove(digest.as_str()).is_none() {
+                return wrong("results", format!("the result with digest {digest} is in no entry"));
+            }
+        }
+        match named.pop_first() {
+            Some((_, index)) if !erased => {
+                wrong(format!("entry {index}"), "its result is missing and was not erased")
             }
             _ => Ok(()),
         }

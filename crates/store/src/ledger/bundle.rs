@@ -20,6 +20,16 @@ pub async fn content(
     Ok(tx.query_opt(sql, &[&action.0]).await?.map(|row| (row.get(0), row.get(1))))
 }
 
+/// What the tool answered to an action and the salt of its digest, unless it was erased.
+pub async fn result(
+    tx: &Transaction<'_>,
+    action: ActionId,
+) -> Result<Option<(Vec<u8>, Vec<u8>)>, StoreError> {
+    let sql = "SELECT o.result, p.salt FROM outcomes o JOIN payloads p USING (action)
+               WHERE o.action = $1 AND o.seq = 1 AND o.result IS NOT NULL";
+    Ok(tx.query_opt(sql, &[&action.0]).await?.map(|row| (row.get(0), row.get(1))))
+}
+
 /// A signed statement about an action.
 #[derive(Clone, Debug)]
 pub struct Stated {

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{
     super::{
         LedgerError,
-        bundle::{Bundle, Content, FORMAT, Proven, SignedBy},
+        bundle::{Answer, Bundle, Content, FORMAT, Proven, SignedBy},
         entry::{ActionFacts, Context, Governing, Row, entry},
         note::{Checkpoint, LogKey},
     },
@@ -123,7 +123,7 @@ fn bundle() -> Bundle {
         "signed": {"kid": thumbprint(&reviewer.verifying_key()), "digest": statement_digest(&signed.jws)}, "state": "authorised"}));
     story.tell(true, "action.judged", judged("authorised"));
     story.tell(false, "epoch.opened", json!({"epoch": 5, "commitment": tagged(&commitment(&key))}));
-    story.tell(true, "action.completed", json!({"state": "succeeded", "fence": 1}));
+    story.tell(true, "action.completed", json!({"state": "succeeded", "fence": 1, "result_digest": tagged(&salted(&salt, b"{\"done\":true}"))}));
     story.tell(
         true,
         "action.sampled",
@@ -141,6 +141,7 @@ fn bundle() -> Bundle {
         epochs: story.proven(&story.epochs),
         policies: vec![POLICY.into()],
         contents: vec![Content { salt: STANDARD.encode(salt), content }],
+        results: vec![Answer { salt: STANDARD.encode(salt), text: r#"{"done":true}"#.into() }],
         statements: vec![SignedBy {
             jws: signed.jws,
             disclosures: signed.disclosures,
@@ -183,6 +184,10 @@ fn what_is_taken_out_of_a_bundle_is_named() {
     assert_eq!(
         part(&Bundle { contents: vec![], ..whole.clone() }),
         format!("entry {}", whole.entries[0].index)
+    );
+    assert_eq!(
+        part(&Bundle { results: vec![], ..whole.clone() }),
+        format!("entry {}", whole.entries[3].index)
     );
     assert_eq!(
         part(&Bundle { statements: vec![], ..whole.clone() }),
