@@ -7,30 +7,22 @@ use countersign_broker::{
     reader::Reader,
     stream::{Offset, StreamReader},
 };
-use countersign_core::message::{Decision, Finding, FindingData};
+use countersign_core::message::{Decision, DecisionData, Finding, FindingData};
 use countersign_testkit::{
-    clients::{AuditorApp, proposal},
+    clients::{AuditorApp, decision, proposal},
     system::binary,
-    wait::eventually,
 };
-use countersign_tests::{Gate, LIMIT, answer, folder, said};
+use countersign_tests::{
+    Gate, answer,
+    evidence::{recorded, streamed, without_a_gap},
+    folder, said,
+};
 use serde_json::{Value, json};
 
 /// Audits everything that is executed at once.
 fn all_audited() -> anyhow::Result<tempfile::TempDir> {
     let policy = |rate: &str| format!("\"pay\"]\n    verdict: allow\n    audit: {{rate: {rate},");
     folder(&policy("0.1"), &policy("1.0"))
-}
-
-/// Waits until all evidence is recorded and the folder has the newest checkpoint.
-async fn recorded(gate: &Gate) -> anyhow::Result<()> {
-    eventually("all evidence is recorded", LIMIT, async || {
-        let waiting = gate.count("SELECT count(*) FROM evidence_pending").await.ok()?;
-        let size = gate.count("SELECT size FROM recorder").await.ok()?;
-        let note = std::fs::read_to_string(gate.system.ledger().join("checkpoint")).ok()?;
-        (waiting == 0 && note.lines().nth(1)?.parse() == Ok(size)).then_some(())
-    })
-    .await
 }
 
 async fn verify(gate: &Gate, more: &[&str]) -> anyhow::Result<(String, bool)> {
@@ -44,20 +36,6 @@ async fn change(gate: &Gate, statement: &str) -> anyhow::Result<()> {
     let changed = gate.count(&sql).await?;
     ensure!(changed == 1, "{statement} changed {changed} rows");
     Ok(())
-}
-
-/// The indexes of the stream's events, as they stand there.
-async fn streamed(gate: &Gate, size: usize) -> anyhow::Result<Vec<u64>> {
-    let url = gate.system.url("compliance-cora")?;
-    let mut reader = StreamReader::open(url, "test", Offset::First).await?;
-    let mut indexes = Vec::new();
-    while indexes.iter().max().is_none_or(|last| *last as usize + 1 < size) {
-        let batch = reader.next(LIMIT).await?.with_context(|| format!("{} of {size} came", indexes.len()))?;
-        for event in batch.events()? {
-            indexes.push(event.index()?);
-        }
-    }
-    Ok(indexes)
 }
 
 #[tokio::test]
@@ -100,13 +78,7 @@ async fn two_recorders_either_killed_at_any_moment_keep_one_log_and_one_stream()
     let (said, done) = verify(&gate, &[]).await?;
     ensure!(done && said.contains("as it was recorded"), "{said}");
 
-    // First occurrences come in order and without a gap.
-    let mut next = 0;
-    for index in streamed(&gate, size as usize).await? {
-        ensure!(index <= next, "the stream has {index} where {next} should be");
-        next = next.max(index + 1);
-    }
-    ensure!(next as i64 == size, "{next} of {size}");
+    without_a_gap(&gate).await?;
     gate.close().await
 }
 
@@ -259,10 +231,16 @@ async fn bundles_of_an_approved_a_rejected_and_an_audited_action_check_offline()
     agent.propose("rejected", "move_money", json!({"amount": "900"})).await?;
     sam.decides(&requests.next().await?, Decision::Reject, Some("she never asked for it")).await?;
     answer(&mut agent).await?;
+    agent.propose("edited", "move_money", json!({"amount": "700"})).await?;
+    let arguments = Some(json!({"amount": "300"}));
+    let edit = DecisionData { arguments, ..decision(&requests.next().await?, Decision::Edit, None) };
+    sam.says(&[edit]).await?;
+    gate.reviewer("mara").await?.decides(&requests.next().await?, Decision::Approve, None).await?;
+    answer(&mut agent).await?;
     agent.propose("audited", "write_record", json!({"n": 1})).await?;
     answer(&mut agent).await?;
     gate.reaches("SELECT count(*) FROM audits WHERE state = 'judged'", 1).await?;
-    gate.reaches("SELECT count(*) FROM sampling", 2).await?;
+    gate.reaches("SELECT count(*) FROM sampling", 3).await?;
     recorded(&gate).await?;
 
     let dir = tempfile::tempdir()?;
@@ -277,6 +255,12 @@ async fn bundles_of_an_approved_a_rejected_and_an_audited_action_check_offline()
     let (bundle, checked) = proved(&gate, dir.path(), "rejected").await?;
     ensure!(checked["state"] == "rejected" && checked["signatures"] == 1, "{checked}");
     ensure!(!bundle["entries"].to_string().contains("never asked"), "free text is in the ledger");
+    let (bundle, checked) = proved(&gate, dir.path(), "edited").await?;
+    ensure!(checked["state"] == "succeeded" && checked["signatures"] == 2, "{checked}");
+    ensure!(bundle["contents"][0]["content"]["arguments"] == json!({"amount": "300"}), "{bundle}");
+    ensure!(bundle["results"][0]["text"].as_str().is_some_and(|text| text.contains("300")), "{bundle}");
+    let (told, done) = verify(&gate, &[]).await?;
+    ensure!(done, "{told}");
     let (_, checked) = proved(&gate, dir.path(), "audited").await?;
     let kinds: Vec<&str> =
         checked["entries"].as_array().into_iter().flatten().filter_map(|one| one[1].as_str()).collect();
@@ -400,5 +384,45 @@ async fn a_compliance_reader_reads_the_stream_and_nothing_else() -> anyhow::Resu
         );
         ensure!(manifest["checkpoint"].is_string() && manifest["digest"].is_string(), "{manifest}");
     }
+    gate.close().await
+}
+
+#[tokio::test]
+async fn nobody_but_the_recorder_appends_and_nobody_changes_what_is_recorded() -> anyhow::Result<()> {
+    let gate = Gate::start().await?;
+    let refused = async |role: &str, sql: &str| -> anyhow::Result<()> {
+        let url = gate.system.database_url(role)?;
+        let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await?;
+        let connection = tokio::spawn(connection);
+        let error = client.batch_execute(sql).await.err();
+        let code = error.as_ref().and_then(|error| error.code().map(|code| code.code().to_owned()));
+        ensure!(code.as_deref() == Some("42501"), "{role} may {sql}: {error:?}");
+        drop(client);
+        Ok(connection.await??)
+    };
+    for role in ["router", "executor", "sampler", "operator", "recorder", "eraser"] {
+        for table in ["ledger", "ledger_nodes", "checkpoints"] {
+            if role != "recorder" {
+                refused(role, &format!("INSERT INTO {table} SELECT * FROM {table}")).await?;
+            }
+            refused(
+                role,
+                &format!("UPDATE {table} SET index = 0")
+                    .replace("checkpoints SET index", "checkpoints SET size"),
+            )
+            .await?;
+            refused(role, &format!("DELETE FROM {table}")).await?;
+            refused(role, &format!("TRUNCATE {table}")).await?;
+        }
+        if role != "recorder" {
+            refused(role, "UPDATE recorder SET fence = fence + 1").await?;
+            refused(role, "DELETE FROM evidence_pending").await?;
+        }
+    }
+    refused("recorder", "INSERT INTO evidence SELECT * FROM evidence").await?;
+    refused("recorder", "UPDATE evidence SET kind = ''").await?;
+    refused("eraser", "UPDATE actions SET state = 'denied'").await?;
+    refused("eraser", "UPDATE evidence SET body = '{}'").await?;
+    refused("router", "UPDATE outcomes SET result = NULL").await?;
     gate.close().await
 }
