@@ -231,12 +231,14 @@ async fn bundles_of_an_approved_a_rejected_and_an_audited_action_check_offline()
     agent.propose("rejected", "move_money", json!({"amount": "900"})).await?;
     sam.decides(&requests.next().await?, Decision::Reject, Some("she never asked for it")).await?;
     answer(&mut agent).await?;
-    agent.propose("edited", "move_money", json!({"amount": "700"})).await?;
+    // Mara owns the first agent, and so decides about the second's.
+    let mut second = gate.agent("two").await?;
+    second.propose("edited", "move_money", json!({"amount": "700"})).await?;
     let arguments = Some(json!({"amount": "300"}));
     let edit = DecisionData { arguments, ..decision(&requests.next().await?, Decision::Edit, None) };
     sam.says(&[edit]).await?;
     gate.reviewer("mara").await?.decides(&requests.next().await?, Decision::Approve, None).await?;
-    answer(&mut agent).await?;
+    answer(&mut second).await?;
     agent.propose("audited", "write_record", json!({"n": 1})).await?;
     answer(&mut agent).await?;
     gate.reaches("SELECT count(*) FROM audits WHERE state = 'judged'", 1).await?;
@@ -419,7 +421,8 @@ async fn nobody_but_the_recorder_appends_and_nobody_changes_what_is_recorded() -
             refused(role, "DELETE FROM evidence_pending").await?;
         }
     }
-    refused("recorder", "INSERT INTO evidence SELECT * FROM evidence").await?;
+    refused("recorder", "INSERT INTO evidence (event, kind, body) SELECT event, kind, body FROM evidence")
+        .await?;
     refused("recorder", "UPDATE evidence SET kind = ''").await?;
     refused("eraser", "UPDATE actions SET state = 'denied'").await?;
     refused("eraser", "UPDATE evidence SET body = '{}'").await?;
