@@ -1,12 +1,13 @@
 -- What each process may do, once per database, as its owner, after the migrations. `countersign db grant` runs it.
--- Nobody may delete anything, and nobody may change evidence, permits, outcomes or sampling once written.
-REVOKE ALL ON ALL TABLES IN SCHEMA public FROM countersign_router, countersign_executor, countersign_sampler, countersign_operator;
+-- Nobody may delete anything but the recorder its notes of what is still to be recorded. Nobody may change evidence, the
+-- ledger, permits or sampling once written, nor outcomes, but for the eraser, who may empty what is about people.
+REVOKE ALL ON ALL TABLES IN SCHEMA public FROM countersign_router, countersign_executor, countersign_sampler, countersign_operator, countersign_recorder, countersign_eraser;
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
-GRANT USAGE ON SCHEMA public TO countersign_router, countersign_executor, countersign_sampler, countersign_operator;
-GRANT SELECT ON ALL TABLES IN SCHEMA public TO countersign_router, countersign_executor, countersign_sampler, countersign_operator;
+GRANT USAGE ON SCHEMA public TO countersign_router, countersign_executor, countersign_sampler, countersign_operator, countersign_recorder, countersign_eraser;
+GRANT SELECT ON ALL TABLES IN SCHEMA public TO countersign_router, countersign_executor, countersign_sampler, countersign_operator, countersign_recorder, countersign_eraser;
 GRANT INSERT ON evidence, evidence_pending, quarantine TO countersign_router, countersign_executor, countersign_sampler, countersign_operator;
 -- FOR SHARE needs the right to update some column; this one can only ever be true.
-GRANT UPDATE (only_row) ON active TO countersign_router, countersign_executor, countersign_sampler, countersign_operator;
+GRANT UPDATE (only_row) ON active TO countersign_router, countersign_executor, countersign_sampler, countersign_operator, countersign_eraser;
 
 -- The router: everything up to the permit, and the outcomes of what is never executed.
 GRANT INSERT ON actions, payloads, permits, approvals, decisions, outcomes TO countersign_router;
@@ -36,3 +37,20 @@ GRANT UPDATE (state, ended_at, state_at) ON actions TO countersign_sampler;
 -- Operators: configurations, holds, classes that they pin or reset, remediation tasks that they close.
 GRANT INSERT ON configs, active, holds, revoked_keys, switched TO countersign_operator;
 GRANT UPDATE ON active, holds, switches, remediations TO countersign_operator;
+
+-- The recorder: it alone appends to the ledger, and strikes off what it has taken up.
+GRANT INSERT ON ledger, ledger_nodes, checkpoints TO countersign_recorder;
+GRANT UPDATE ON recorder TO countersign_recorder;
+GRANT DELETE ON evidence_pending TO countersign_recorder;
+
+-- Whoever erases what is about a person: empties payloads and free text, and places and releases legal holds.
+GRANT INSERT ON evidence, evidence_pending, erasures, legal_holds TO countersign_eraser;
+GRANT UPDATE ON legal_holds TO countersign_eraser;
+GRANT UPDATE (body, content, edited, salt, content_salt) ON payloads TO countersign_eraser;
+GRANT UPDATE (result, error_message) ON outcomes TO countersign_eraser;
+GRANT UPDATE (result) ON late_results TO countersign_eraser;
+GRANT UPDATE (reason, correction, patch) ON findings TO countersign_eraser;
+GRANT UPDATE (evidence) ON remediations TO countersign_eraser;
+GRANT UPDATE (reason) ON decisions TO countersign_eraser;
+GRANT UPDATE (disclosures) ON statements TO countersign_eraser;
+GRANT UPDATE (body, message) ON quarantine TO countersign_eraser;

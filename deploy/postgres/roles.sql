@@ -2,7 +2,8 @@
 DO $$
 DECLARE name text;
 BEGIN
-  FOREACH name IN ARRAY ARRAY['countersign_router', 'countersign_executor', 'countersign_sampler', 'countersign_operator'] LOOP
+  FOREACH name IN ARRAY ARRAY['countersign_router', 'countersign_executor', 'countersign_sampler', 'countersign_operator',
+    'countersign_recorder', 'countersign_eraser'] LOOP
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) THEN
       EXECUTE format('CREATE ROLE %I LOGIN NOINHERIT', name);
     END IF;

@@ -1,5 +1,7 @@
 //! What the end-to-end suites share: a running gate with stand-ins around it.
 
+pub mod evidence;
+
 use std::{
     path::{Path, PathBuf},
     time::Duration,

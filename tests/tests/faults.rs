@@ -14,7 +14,11 @@ use countersign_testkit::{
     services::Services,
     tools::{Effect, Slow},
 };
-use countersign_tests::{Gate, LIMIT, willing};
+use countersign_tests::{
+    Gate, LIMIT,
+    evidence::{recorded, without_a_gap},
+    willing,
+};
 use serde_json::{Value, json};
 
 const ACTIONS: usize = 2_000;
@@ -168,6 +172,8 @@ async fn the_broker_can_be_killed() -> anyhow::Result<()> {
     drop(reviewer);
     broker.restart().await?;
     ensure!(settles(&gate).await? == 0, "calls outlive the broker");
+    recorded(&gate).await?;
+    without_a_gap(&gate).await?;
     gate.close().await?;
     services.stop().await
 }
@@ -184,4 +190,17 @@ async fn the_database_can_be_killed() -> anyhow::Result<()> {
     settles(&gate).await?;
     gate.close().await?;
     services.stop().await
+}
+
+#[tokio::test]
+async fn the_recorder_can_be_killed() -> anyhow::Result<()> {
+    let mut gate = Gate::acting(Slow(willing, TOOL)).await?;
+    let _reviewer = under_way(&gate).await?;
+    gate.system.kill("recorder")?;
+    in_the_middle(&gate).await?;
+    gate.system.start("recorder", "recorder")?;
+    ensure!(settles(&gate).await? == 0);
+    recorded(&gate).await?;
+    without_a_gap(&gate).await?;
+    gate.close().await
 }

@@ -3,9 +3,9 @@
 use countersign_core::config::Directory;
 
 use crate::topology::{
-    ACTIONS, ANSWERS, APPROVALS, AUDITS, COMMANDS, DECISIONS, EXECUTION, FEEDBACK, FINDINGS, OUTCOMES,
-    QUARANTINE, SETTLED, answers_queue, approvals_queue, audits_queue, commands_queue, feedback_queue,
-    outcomes_queue,
+    ACTIONS, ANSWERS, APPROVALS, AUDIT_STREAM, AUDITS, COMMANDS, DECISIONS, EXECUTION, FEEDBACK, FINDINGS,
+    OUTCOMES, QUARANTINE, SETTLED, answers_queue, approvals_queue, audits_queue, commands_queue,
+    feedback_queue, outcomes_queue,
 };
 
 /// A broker user's permissions: names it may write to and read from. Nobody but the operator's own user
@@ -75,6 +75,7 @@ pub fn roles(tool_exchanges: impl IntoIterator<Item = String>) -> Vec<Access> {
             &[OUTCOMES, AUDITS, FEEDBACK, COMMANDS],
             [names(&[SETTLED, FINDINGS]), vec![commands_queue("sampler")]].concat(),
         ),
+        Access::new(&role_user("recorder"), &[AUDIT_STREAM], names(&[AUDIT_STREAM])),
     ];
     roles[1].write.extend(tools);
     roles
@@ -97,7 +98,7 @@ pub fn people(directory: &Directory) -> Vec<Access> {
         all.extend(auditor.amqp_user.as_ref().map(|user| Access::new(user, &[FINDINGS], queues)));
     }
     for reader in directory.compliance() {
-        all.push(Access::new(&reader.amqp_user, &[], vec!["countersign.audit-stream".into()]));
+        all.push(Access::new(&reader.amqp_user, &[], vec![AUDIT_STREAM.into()]));
     }
     all
 }

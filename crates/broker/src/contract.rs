@@ -9,8 +9,8 @@ use countersign_core::{message::CONTENT_TYPE, refusal::Code};
 use serde_json::{Map, Value, json};
 
 use crate::topology::{
-    ACTIONS, ANSWERS, APPROVALS, AUDITS, COMMANDS, DECISIONS, EXECUTION, FEEDBACK, FINDINGS, OUTCOMES,
-    QUARANTINE, SETTLED,
+    ACTIONS, ANSWERS, APPROVALS, AUDIT_STREAM, AUDITS, COMMANDS, DECISIONS, EXECUTION, FEEDBACK, FINDINGS,
+    OUTCOMES, QUARANTINE, SETTLED,
 };
 
 /// Which way messages go.
@@ -108,6 +108,15 @@ const ROUTES: &[Route] = &[
         way: Way::Out,
         who: "Each agent, and whoever trains it, reads what humans thought of its actions.",
         messages: &["feedback"],
+    },
+    Route {
+        name: "auditStream",
+        exchange: AUDIT_STREAM,
+        key: "evidence",
+        queue: "countersign.audit-stream",
+        way: Way::Out,
+        who: "Compliance reads every entry of the ledger, in order. A stream: give `x-stream-offset` and keep your place.",
+        messages: &["evidenceRecorded"],
     },
     Route {
         name: "execution",

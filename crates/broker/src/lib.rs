@@ -15,6 +15,7 @@ pub mod publisher;
 pub mod reader;
 pub mod rpc;
 pub mod session;
+pub mod stream;
 pub mod topology;
 
 pub use error::BrokerError;

@@ -10,6 +10,9 @@ use uuid::Uuid;
 
 use crate::{BrokerError, error::within, session::Session, session::user_of};
 
+/// The content type of several events in one message.
+pub const BATCH_CONTENT_TYPE: &str = "application/cloudevents-batch+json";
+
 /// How long a window of publishes may take to be confirmed: the loss of a quorum queue's leader alone can
 /// stall one for many seconds.
 const CONFIRM_LIMIT: Duration = Duration::from_secs(60);
@@ -64,6 +67,15 @@ impl Publisher {
     /// Publishes all, pipelined, and returns when the broker has confirmed each. Any other answer fails the
     /// whole window: returns cannot be attributed to their publishes reliably.
     pub async fn publish(&self, messages: &[Outgoing]) -> Result<(), BrokerError> {
+        self.publish_as(CONTENT_TYPE, messages).await
+    }
+
+    /// The same with messages of another content type.
+    pub async fn publish_as(
+        &self,
+        content_type: &'static str,
+        messages: &[Outgoing],
+    ) -> Result<(), BrokerError> {
         let mut confirms = Vec::with_capacity(messages.len());
         for message in messages {
             let doing = || format!("publishing to {:?}", message.exchange);
@@ -72,7 +84,7 @@ impl Publisher {
                 message.routing_key.as_str().into(),
                 BasicPublishOptions { mandatory: true, ..Default::default() },
                 &message.body,
-                self.properties(message),
+                self.properties(content_type, message),
             );
             confirms.push(within(CONFIRM_LIMIT, doing, publish).await?);
         }
@@ -97,9 +109,9 @@ impl Publisher {
         Ok(())
     }
 
-    fn properties(&self, message: &Outgoing) -> BasicProperties {
+    fn properties(&self, content_type: &str, message: &Outgoing) -> BasicProperties {
         let properties = BasicProperties::default()
-            .with_content_type(CONTENT_TYPE.into())
+            .with_content_type(content_type.into())
             .with_delivery_mode(2)
             .with_message_id(message.message_id.as_str().into());
         match &self.user {

@@ -27,6 +27,8 @@ pub const FINDINGS: &str = "countersign.findings";
 pub const FEEDBACK: &str = "countersign.feedback";
 /// The sweeps' commands, routing key = role.
 pub const COMMANDS: &str = "countersign.commands";
+/// The ledger's entries, as a stream.
+pub const AUDIT_STREAM: &str = "countersign.audit-stream";
 /// What nobody could process or route.
 pub const QUARANTINE: &str = "countersign.quarantine";
 
@@ -76,7 +78,7 @@ pub struct Exchange {
     pub arguments: Map<String, Value>,
 }
 
-/// A queue. All are durable quorum queues.
+/// A queue. All are durable quorum queues, but for the audit stream.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Queue {
     /// Its name.
@@ -107,6 +109,8 @@ pub struct Limits {
     pub own_messages: u64,
     /// Bytes in one of our own queues, before the publisher is refused.
     pub own_bytes: u64,
+    /// Bytes in the audit stream, before its oldest segment is dropped.
+    pub stream_bytes: u64,
 }
 
 impl Default for Limits {
@@ -116,6 +120,7 @@ impl Default for Limits {
             reader_bytes: 256 << 20,
             own_messages: 1_000_000,
             own_bytes: 4 << 30,
+            stream_bytes: 20 << 30,
         }
     }
 }
@@ -156,6 +161,16 @@ fn reader(name: String, exchange: &str, key: String, limits: &Limits) -> Queue {
     Queue { name, arguments, binding: (exchange.into(), key) }
 }
 
+/// The audit stream: whoever reads it keeps their own place. Full, it drops its oldest segment: the ledger remembers.
+fn stream(limits: &Limits) -> Queue {
+    let arguments = arguments(json!({
+        "x-queue-type": "stream",
+        "x-max-length-bytes": limits.stream_bytes,
+        "x-stream-max-segment-size-bytes": 100_u64 << 20,
+    }));
+    Queue { name: AUDIT_STREAM.into(), arguments, binding: (AUDIT_STREAM.into(), "#".into()) }
+}
+
 /// The quarantine queue only feeds the table; it has nowhere to dead-letter to.
 fn quarantine(limits: &Limits) -> Queue {
     let arguments = arguments(json!({
@@ -183,6 +198,8 @@ impl Topology {
             COMMANDS,
         ];
         exchanges.extend(names.map(routed));
+        // Whoever feeds the stream must hear of it when there is none.
+        exchanges.push(plain(AUDIT_STREAM, "topic"));
 
         let mut queues = vec![quarantine(limits)];
         queues.extend(
@@ -191,6 +208,7 @@ impl Topology {
         queues.extend(
             ["router", "executor", "sampler"].map(|role| own(&commands_queue(role), COMMANDS, role, limits)),
         );
+        queues.push(stream(limits));
         for agent in directory.agents() {
             queues.push(reader(outcomes_queue(&agent.id), OUTCOMES, agent_key(&agent.id), limits));
             queues.push(reader(feedback_queue(&agent.id), FEEDBACK, agent_key(&agent.id), limits));

@@ -1,5 +1,6 @@
-//! `countersign export`: what is stored, for the programs of others.
+//! `countersign export`: what is stored, as files, for the programs of others.
 
+mod evidence;
 mod feedback;
 
 use std::process::ExitCode;
@@ -13,10 +14,13 @@ use crate::Connections;
 pub(crate) enum ExportCommand {
     /// What humans have taught, as training data for the agents
     Feedback(feedback::FeedbackArgs),
+    /// The ledger's entries, with a manifest
+    Evidence(evidence::EvidenceArgs),
 }
 
 pub(crate) async fn run(to: &Connections, command: ExportCommand) -> anyhow::Result<ExitCode> {
     match command {
         ExportCommand::Feedback(args) => feedback::run(to, args).await,
+        ExportCommand::Evidence(args) => evidence::run(to, args).await,
     }
 }

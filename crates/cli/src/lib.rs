@@ -5,9 +5,11 @@ pub mod apply;
 mod approvals;
 mod args;
 mod audits;
+mod erase;
 mod export;
 pub mod folder;
 mod hold;
+mod ledger;
 mod output;
 mod policy;
 pub mod proposal;
@@ -16,6 +18,7 @@ mod remediations;
 mod report;
 mod role;
 mod setup;
+mod stream;
 mod submit;
 mod switching;
 pub mod table;
@@ -55,6 +58,8 @@ enum Command {
     Executor(role::RoleArgs),
     /// Run a sampler: the coin, audits, findings
     Sampler(role::RoleArgs),
+    /// Run a recorder: the ledger, checkpoints, the audit stream
+    Recorder(role::RecorderArgs),
     /// Bring the database up to date
     #[command(subcommand)]
     Db(setup::DbCommand),
@@ -88,6 +93,20 @@ enum Command {
     /// Actions and everything that happened to them
     #[command(subcommand)]
     Actions(actions::ActionsCommand),
+    /// The ledger: verify it, prove an action, check what was proved
+    #[command(subcommand)]
+    Ledger(ledger::LedgerCommand),
+    /// The audit stream
+    #[command(subcommand)]
+    Stream(stream::StreamCommand),
+    /// What is stored, as files, for the programs of others
+    #[command(subcommand)]
+    Export(export::ExportCommand),
+    /// Erase what is stored about a person; evidence and proofs stay
+    Erase(erase::EraseArgs),
+    /// Legal holds: what must not be erased
+    #[command(subcommand)]
+    LegalHold(erase::LegalHoldCommand),
     /// Messages that nobody could process
     #[command(subcommand)]
     Quarantine(quarantine::QuarantineCommand),
@@ -95,9 +114,6 @@ enum Command {
     Contract,
     /// The trade-off between approval and audit, measured
     Report(report::ReportArgs),
-    /// What is stored, for the programs of others
-    #[command(subcommand)]
-    Export(export::ExportCommand),
 }
 
 /// Runs a parsed command line.
@@ -107,6 +123,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Router(args) => role::router(to, args).await,
         Command::Executor(args) => role::executor(to, args).await,
         Command::Sampler(args) => role::sampler(to, args).await,
+        Command::Recorder(args) => role::recorder(to, args).await,
         Command::Db(command) => setup::db(to, command).await,
         Command::Keys(command) => setup::keys(to, command),
         Command::Users(command) => setup::users(to, command).await,
@@ -119,12 +136,16 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Switching(command) => switching::run(to, command).await,
         Command::Remediations(command) => remediations::run(to, command).await,
         Command::Actions(command) => actions::run(to, command).await,
+        Command::Ledger(command) => ledger::run(to, command).await,
+        Command::Stream(command) => stream::run(to, command).await,
+        Command::Export(command) => export::run(to, command).await,
+        Command::Erase(args) => erase::run(to, args).await,
+        Command::LegalHold(command) => erase::hold(to, command).await,
         Command::Quarantine(command) => quarantine::run(to, command).await,
         Command::Contract => {
             let document = contract::asyncapi();
             output::show(to, &document, || format!("{document:#}"))
         }
         Command::Report(args) => report::run(to, args).await,
-        Command::Export(command) => export::run(to, command).await,
     }
 }

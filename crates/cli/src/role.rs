@@ -33,6 +33,16 @@ pub(crate) struct RoleArgs {
     log_format: Format,
 }
 
+/// How a recorder is run.
+#[derive(Args)]
+pub(crate) struct RecorderArgs {
+    #[command(flatten)]
+    role: RoleArgs,
+    /// Write checkpoint and tiles here, in place of the settings' ledger.folder
+    #[arg(long, value_name = "DIR", env = "COUNTERSIGN_LEDGER")]
+    ledger: Option<PathBuf>,
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum Format {
     Text,
@@ -66,6 +76,18 @@ pub(crate) async fn executor(to: &Connections, args: RoleArgs) -> anyhow::Result
     let process = prepare(to, &args, "executor")?;
     let keys = countersign_executor::Keys::read(&args.keys)?;
     until_signalled(process.stop.clone(), countersign_executor::run(process, keys)).await;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) async fn recorder(to: &Connections, args: RecorderArgs) -> anyhow::Result<ExitCode> {
+    let mut process = prepare(to, &args.role, "recorder")?;
+    if let Some(folder) = args.ledger {
+        let mut settings = process.settings.as_ref().clone();
+        settings.ledger.folder = folder;
+        process.settings = settings.into();
+    }
+    let keys = countersign_recorder::Keys::read(&args.role.keys)?;
+    until_signalled(process.stop.clone(), countersign_recorder::run(process, keys)).await;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -16,8 +16,8 @@ pub(crate) enum DbCommand {
     /// Run the migrations that have not been run yet, as the database's owner
     Migrate,
     /// Give each process's role exactly the rights that it needs, as the database's owner
-    #[command(after_help = "The roles countersign_router, countersign_executor, countersign_sampler and\n\
-        countersign_operator must exist: deploy/postgres/roles.sql makes them.")]
+    #[command(after_help = "The roles countersign_router, countersign_executor, countersign_sampler,\n\
+        countersign_recorder, countersign_operator and countersign_eraser must exist: deploy/postgres/roles.sql makes them.")]
     Grant,
 }
 
@@ -41,13 +41,20 @@ pub(crate) async fn db(to: &Connections, command: DbCommand) -> anyhow::Result<E
 /// Keys.
 #[derive(Subcommand)]
 pub(crate) enum KeysCommand {
-    /// Make permit.jwk, permit.pub.jwk, coin.secret and pseudonym.secret in a folder. Overwrites nothing
+    /// Make permit.jwk, permit.pub.jwk, ledger.jwk, ledger.pub.jwk, coin.secret and pseudonym.secret in a folder.
+    /// Overwrites nothing
     #[command(
         after_help = "Give each role only what it needs: the router permit.jwk and pseudonym.secret, the\n\
-        executor permit.pub.jwk, the sampler coin.secret and pseudonym.secret."
+        executor permit.pub.jwk, the sampler coin.secret and pseudonym.secret, the recorder ledger.jwk. Whoever\n\
+        checks the ledger needs ledger.pub.jwk, from you and not from the ledger's folder."
     )]
     Generate {
         /// The folder; it is made if it is not there
+        dir: PathBuf,
+    },
+    /// Make the ledger's keys in a folder that has others already. Overwrites nothing
+    Ledger {
+        /// The folder
         dir: PathBuf,
     },
     /// Make a key with which a reviewer, app or auditor signs, as a JWK in a file. Overwrites nothing
@@ -66,6 +73,10 @@ pub(crate) fn keys(to: &Connections, command: KeysCommand) -> anyhow::Result<Exi
         KeysCommand::Generate { dir } => {
             keys::generate(&dir)?;
             show(to, &json!({"keys": dir}), || format!("keys are in {}", dir.display()))
+        }
+        KeysCommand::Ledger { dir } => {
+            keys::generate_ledger(&dir)?;
+            show(to, &json!({"keys": dir}), || format!("the ledger's keys are in {}", dir.display()))
         }
         KeysCommand::Signer { file } => {
             let public = keys::generate_signer(&file)?;

@@ -12,6 +12,7 @@ pub mod digest;
 pub mod ids;
 pub mod json;
 pub mod keyed;
+pub mod ledger;
 pub mod message;
 pub mod permit;
 pub mod proposal;

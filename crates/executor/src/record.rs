@@ -6,11 +6,17 @@ use countersign_broker::{
     BrokerError,
     publisher::{Outgoing, Publisher},
 };
-use countersign_core::{action::State, ids::ActionId, transition::Completion};
+use countersign_core::{
+    action::State,
+    digest::{salted, tagged},
+    ids::ActionId,
+    transition::Completion,
+};
 use countersign_store::{
     StoreError, Transaction, actions,
     evidence::{self, Evidence},
     outcomes::{self, LateResult, NewOutcome},
+    payloads,
 };
 use countersign_worker::{messages, process::Process};
 use serde_json::json;
@@ -108,14 +114,18 @@ pub(crate) async fn write(tx: &Transaction<'_>, done: &[Done]) -> Result<(), Sto
         done.iter().map(|call| (call.action, call.fence, state(call.completion))).collect();
     rows.sort_unstable_by_key(|row| row.0);
     let held = outcomes::complete(tx, &rows).await?;
+    let salts = payloads::salts(tx, &rows.iter().map(|row| row.0).collect::<Vec<_>>()).await?;
     let mut late = Vec::new();
     let (mut new, mut evidence) = (Vec::with_capacity(held.len()), Vec::with_capacity(done.len()));
     for call in done {
-        let noted = json!({
+        let mut noted = json!({
             "state": state(call.completion), "fence": call.fence, "attempts": call.attempts,
             "error_code": call.error.as_ref().map(|error| &error.code),
         });
         if held.contains(&call.action) {
+            let digest = call.result.as_deref().zip(salts.get(&call.action));
+            let digest = digest.map(|(result, salt)| tagged(&salted(salt, result)));
+            noted["result_digest"] = json!(digest);
             evidence.push(Evidence::of(call.action, "action.completed", noted));
             new.push(NewOutcome {
                 action: call.action,

@@ -99,3 +99,8 @@ pub(crate) async fn advance(tx: &Transaction<'_>) -> Result<i64, StoreError> {
 pub async fn applied_by(tx: &Transaction<'_>, config: i64) -> Result<String, StoreError> {
     Ok(tx.query_one("SELECT applied_by FROM configs WHERE id = $1", &[&config]).await?.get(0))
 }
+
+/// The digest of a configuration's policy.
+pub async fn policy_digest(tx: &Transaction<'_>, config: i64) -> Result<String, StoreError> {
+    Ok(tx.query_one("SELECT policy_digest FROM configs WHERE id = $1", &[&config]).await?.get(0))
+}

@@ -1,5 +1,7 @@
 //! What may have to be erased: the message as received, the canonical content, the salt.
 
+use std::collections::HashMap;
+
 use countersign_core::{digest::Salt, ids::ActionId};
 use deadpool_postgres::Transaction;
 use uuid::Uuid;
@@ -58,4 +60,18 @@ pub async fn replace_content(
         "UPDATE payloads SET content = $2, content_salt = $3, digest = $4, edited = $5 WHERE action = $1";
     tx.execute(sql, &[&action.0, &content, &salt.as_slice(), &digest.as_slice(), &edited]).await?;
     Ok(())
+}
+
+/// The salts of actions: their results are known by digests under these as well, so that one erasure takes both.
+pub async fn salts(
+    tx: &Transaction<'_>,
+    actions: &[ActionId],
+) -> Result<HashMap<ActionId, Salt>, StoreError> {
+    let sql = "SELECT action, salt FROM payloads WHERE action = ANY($1)";
+    let ids: Vec<Uuid> = actions.iter().map(|action| action.0).collect();
+    let rows = tx.query(&tx.prepare_cached(sql).await?, &[&ids]).await?;
+    let salt = |row: &tokio_postgres::Row| {
+        Some((ActionId(row.get(0)), Salt::try_from(row.get::<_, &[u8]>(1)).ok()?))
+    };
+    Ok(rows.iter().filter_map(salt).collect())
 }

@@ -23,7 +23,7 @@ use url::Url;
 use crate::{process::Process, wait::eventually};
 
 /// The roles, in the order of an action's life.
-pub const ROLES: [&str; 3] = ["router", "executor", "sampler"];
+pub const ROLES: [&str; 4] = ["router", "executor", "sampler", "recorder"];
 
 /// Where a system runs.
 #[derive(Clone, Debug)]
@@ -128,6 +128,16 @@ impl System {
         self.place.scratch.join(SIGNERS)
     }
 
+    /// The folder with the ledger's checkpoint and tiles.
+    pub fn ledger(&self) -> PathBuf {
+        self.place.scratch.join("ledger")
+    }
+
+    /// The public key of the ledger.
+    pub fn ledger_key(&self) -> PathBuf {
+        self.place.scratch.join("keys").join(keys::file::LEDGER_PUBLIC)
+    }
+
     /// The database as a role's own user, who has the owner's password.
     pub fn database_url(&self, role: &str) -> anyhow::Result<String> {
         let mut url = Url::parse(&self.place.database_url)?;
@@ -152,6 +162,7 @@ impl System {
             .arg(self.place.scratch.join("keys"))
             .env("COUNTERSIGN_AMQP_URL", self.url(&format!("countersign-{role}"))?)
             .env("COUNTERSIGN_DATABASE_URL", self.database_url(role)?)
+            .env("COUNTERSIGN_LEDGER", self.ledger())
             .env_remove("COUNTERSIGN_MANAGEMENT_URL");
         let log = self.place.scratch.join(format!("{name}.log"));
         self.processes.insert(name.into(), Process::spawn(command, &log)?);
@@ -185,7 +196,8 @@ impl System {
         command
             .env("COUNTERSIGN_AMQP_URL", &self.place.amqp_url)
             .env("COUNTERSIGN_MANAGEMENT_URL", &self.place.management_url)
-            .env("COUNTERSIGN_DATABASE_URL", &self.place.database_url);
+            .env("COUNTERSIGN_DATABASE_URL", &self.place.database_url)
+            .env("COUNTERSIGN_LEDGER", self.ledger());
         command
     }
 

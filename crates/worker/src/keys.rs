@@ -15,6 +15,10 @@ pub mod file {
     pub const PERMIT_PUBLIC: &str = "permit.pub.jwk";
     /// The sampler's master secret for the coin.
     pub const COIN: &str = "coin.secret";
+    /// The recorder's signing key, of the ledger's checkpoints.
+    pub const LEDGER_KEY: &str = "ledger.jwk";
+    /// Its public half, for whoever checks the ledger.
+    pub const LEDGER_PUBLIC: &str = "ledger.pub.jwk";
     /// The secret behind pseudonyms in evidence.
     pub const PSEUDONYM: &str = "pseudonym.secret";
 }
@@ -85,7 +89,13 @@ pub fn generate(dir: &Path) -> Result<(), KeyError> {
     for name in [file::COIN, file::PSEUDONYM] {
         write(&dir.join(name), &BASE64.encode(rand::random::<[u8; 32]>()))?;
     }
-    Ok(())
+    generate_ledger(dir)
+}
+
+/// Makes the ledger's key in `dir`, where a set of keys may already be. Never overwrites one.
+pub fn generate_ledger(dir: &Path) -> Result<(), KeyError> {
+    let public = pair(&dir.join(file::LEDGER_KEY))?;
+    write(&dir.join(file::LEDGER_PUBLIC), &json(&public))
 }
 
 /// Makes a key with which a person or an app signs, readable by its owner alone. Never overwrites one. Returns the

@@ -12,7 +12,7 @@ use crate::{failure, governed::GovernedCache, settings::Settings};
 /// What the parts of a process share.
 #[derive(Clone)]
 pub struct Process {
-    /// `router`, `executor`, `sampler`.
+    /// `router`, `executor`, `sampler`, `recorder`.
     pub role: &'static str,
     /// The broker, as the role's own user.
     pub amqp_url: String,

@@ -1,6 +1,9 @@
 //! `countersign.toml`: how the processes run. What they decide is governed elsewhere.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde::Deserialize;
 
@@ -16,6 +19,8 @@ pub struct Settings {
     pub sweep: Sweep,
     /// The sampling coin.
     pub sampling: Sampling,
+    /// The ledger.
+    pub ledger: Ledger,
 }
 
 /// How lanes work.
@@ -116,6 +121,42 @@ impl Default for Sampling {
     }
 }
 
+/// The ledger.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ledger {
+    /// The log's unique name, as a URL without its scheme. Its key signs under it.
+    pub origin: String,
+    /// Where checkpoint and tiles are written. Relative to where the recorder is started.
+    pub folder: PathBuf,
+    /// Which system the evidence is about.
+    pub system: String,
+    /// A reference to the document that says what the system is for; may be empty.
+    pub purpose: String,
+    /// Most rows in one batch.
+    pub batch_max: u16,
+    /// How long evidence waits for its batch at most.
+    #[serde(with = "duration")]
+    pub every: Duration,
+    /// When a recorder has not been heard of for this long, another takes over.
+    #[serde(with = "duration")]
+    pub lease: Duration,
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self {
+            origin: "countersign.invalid/ledger".into(),
+            folder: "ledger".into(),
+            system: "countersign".into(),
+            purpose: String::new(),
+            batch_max: 2_000,
+            every: Duration::from_secs(1),
+            lease: Duration::from_secs(5),
+        }
+    }
+}
+
 /// The settings file is wrong.
 #[derive(Debug, thiserror::Error)]
 #[error("{file}{}: {message}", line.map(|line| format!(":{line}")).unwrap_or_default())]
@@ -163,6 +204,16 @@ impl Settings {
         in_range("limits.decision_age (in seconds)", self.limits.decision_age.as_secs(), 1, 86_400)?;
         in_range("limits.transaction (in seconds)", self.limits.transaction.as_secs(), 5, 600)?;
         in_range("sweep.every (in milliseconds)", self.sweep.every.as_millis() as u64, 100, 3_600_000)?;
+        in_range("ledger.batch_max", self.ledger.batch_max.into(), 1, 10_000)?;
+        in_range("ledger.every (in milliseconds)", self.ledger.every.as_millis() as u64, 10, 60_000)?;
+        in_range("ledger.lease (in seconds)", self.ledger.lease.as_secs(), 2, 60)?;
+        let plain = |text: &str| !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c == '+');
+        if !plain(&self.ledger.origin) {
+            return Err("ledger.origin is the log's name: write one without spaces and +".into());
+        }
+        if self.ledger.every >= self.ledger.lease {
+            return Err("ledger.every must be shorter than ledger.lease, which each batch renews".into());
+        }
         in_range("sampling.epoch (in seconds)", self.sampling.epoch.as_secs(), 1, 366 * 86_400)
     }
 }

@@ -1,5 +1,7 @@
 //! `cargo xtask bench`: throughput and idle latency on services with default durability.
 
+mod ledger;
+
 use std::{
     path::Path,
     process::ExitCode,
@@ -29,6 +31,9 @@ pub(crate) struct BenchArgs {
     /// Runs; the median counts
     #[arg(long, default_value_t = 3)]
     runs: usize,
+    /// Then fill the ledger up to so many entries, and time what is done with it
+    #[arg(long, value_name = "ENTRIES")]
+    ledger: Option<u64>,
 }
 
 pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
@@ -38,7 +43,10 @@ pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
         let tools = ToolService::start(|_: &str, _: &Value| Ok(json!("done"))).await?;
         let mut system = set_up(build::place(services, binary), &config, tools.url()).await?;
         system.start_all()?;
-        let result = measure(&system, &args).await;
+        let result = match (measure(&system, &args).await, args.ledger) {
+            (Ok(()), Some(entries)) => ledger::measure(&system, entries).await,
+            (measured, _) => measured,
+        };
         system.stop().await?;
         result
     })
@@ -57,11 +65,12 @@ async fn set_up(
 async fn measure(system: &System, args: &BenchArgs) -> anyhow::Result<()> {
     let mut agent = Agent::connect(system.url("agent-one")?, "one").await?;
     burst(&mut agent, "warm", 500).await?;
-    let mut rates = Vec::new();
+    let (mut rates, mut lag) = (Vec::new(), 0.0_f64);
     for run in 0..args.runs {
         let rate = burst(&mut agent, &format!("run{run}"), args.actions).await?;
         eprintln!("run {}: {rate:.0} actions/s", run + 1);
         rates.push(rate);
+        lag = lag.max(ledger::lag(system).await?);
     }
     rates.sort_by(f64::total_cmp);
     let mut singles = Vec::new();
@@ -81,6 +90,7 @@ async fn measure(system: &System, args: &BenchArgs) -> anyhow::Result<()> {
         rates[rates.len() - 1],
         rates.len(),
     );
+    println!("the ledger's lag when the last outcome had come, at worst: {lag:.2} s");
     println!("one action when idle, proposal to outcome: p50 {:.1} ms, p99 {:.1} ms", at(0.5), at(0.99));
     Ok(())
 }

@@ -86,6 +86,8 @@ fn write(
         ("DATABASE_URL", system.place.database_url.clone()),
         ("COUNTERSIGN_BIN", system.place.binary.display().to_string()),
         ("COUNTERSIGN_OPERATOR", operator.to_owned()),
+        ("COUNTERSIGN_LEDGER", system.ledger().display().to_string()),
+        ("COUNTERSIGN_LEDGER_KEY", system.ledger_key().display().to_string()),
     ];
     // For commands that read the configuration folder, such as `apply`.
     lines.extend(tools.iter().map(|(variable, tools)| (*variable, tools.url().to_owned())));

@@ -123,12 +123,16 @@ async fn nobody_finds_with_anothers_word() -> anyhow::Result<()> {
         signed.jws.split('.').nth(index).map(str::to_owned).unwrap_or_default()
     };
     let now = Utc::now();
-    let (honest, other) =
-        (statement(&ada, &[desk.wrong(Severity::Minor)], now), statement(&ada, &[correct.clone()], now));
+    let (honest, other) = (
+        statement(&ada, &[desk.wrong(Severity::Minor)], now),
+        statement(&ada, std::slice::from_ref(&correct), now),
+    );
     let jws = format!("{}.{}.{}", part(&other, 0), part(&other, 1), part(&honest, 2));
     desk.refused("signature_invalid", "ada", &judged(SignedStatement { jws, disclosures: vec![] })).await?;
     desk.refused("undisclosed", "ada", &judged(SignedStatement { disclosures: vec![], ..honest })).await?;
-    let at = |minutes: i64| judged(statement(&ada, &[correct.clone()], now + TimeDelta::minutes(minutes)));
+    let at = |minutes: i64| {
+        judged(statement(&ada, std::slice::from_ref(&correct), now + TimeDelta::minutes(minutes)))
+    };
     desk.refused("stale", "ada", &at(-11)).await?;
     desk.refused("signed_in_future", "ada", &at(5)).await?;
 

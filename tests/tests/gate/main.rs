@@ -11,6 +11,7 @@ mod findings;
 mod governance;
 mod isolation;
 mod learning;
+mod ledger;
 mod limits;
 mod quorum;
 mod rates;

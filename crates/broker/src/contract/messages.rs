@@ -1,6 +1,8 @@
 //! The messages of the contract, with JSON Schemas generated from the types that travel.
 
+use crate::publisher::BATCH_CONTENT_TYPE;
 use countersign_core::{
+    ledger::entry::EVENT_TYPE,
     message::{
         ApprovalAnswer, ApprovalRequest, AuditRequest, CONTENT_TYPE, CancelData, CloudEvent, Command,
         FeedbackData, OutcomeData, ProposalData, SettledPack, kind,
@@ -72,6 +74,7 @@ pub(super) fn all() -> (Map<String, Value>, Map<String, Value>) {
         &[],
         "What a human thought of an action: a rejection, an edit, a correction.",
     );
+    all.evidence();
     all.event::<PermitPack>(
         "permitPack",
         kind::PERMIT_PACK,
@@ -110,6 +113,36 @@ impl Messages {
             message["x-refusals"] = codes(refused);
         }
         self.messages.insert(name.into(), message);
+    }
+}
+
+impl Messages {
+    /// Entries travel in batches, and their schema is not that of one type.
+    fn evidence(&mut self) {
+        let event = json!({
+            "type": "object",
+            "required": ["specversion", "id", "source", "type", "time", "sequence", "data"],
+            "properties": {
+                "specversion": {"const": "1.0"},
+                "id": {"type": "string", "format": "uuid"},
+                "source": {"const": "/countersign/recorder"},
+                "type": {"const": EVENT_TYPE},
+                "time": {"type": "string", "format": "date-time"},
+                "sequence": {"type": "string", "description": "The entry's index in the ledger, padded with zeros."},
+                "data": {
+                    "type": "object",
+                    "description": "The entry. SHA-256(0x00 ‖ its RFC 8785 form) is the leaf of the ledger's tree.",
+                    "required": ["id", "type", "schema", "occurred_at", "recorded_at", "system", "evidence"],
+                },
+            },
+        });
+        let message = json!({
+            "name": EVENT_TYPE, "title": EVENT_TYPE, "contentType": BATCH_CONTENT_TYPE,
+            "summary": "Entries of the ledger, at least once; first occurrences come in order and without a gap. A batch \
+                        may be empty.",
+            "payload": {"type": "array", "items": event},
+        });
+        self.messages.insert("evidenceRecorded".into(), message);
     }
 }
 

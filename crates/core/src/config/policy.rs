@@ -293,12 +293,11 @@ impl Policy {
                     seen(rule, Looked::Matched);
                     let text = rule.description.as_ref().unwrap_or(&rule.when).clone();
                     let mut judgement = rule.then.judgement(&rule.id, text, None);
-                    match (&rule.then.band, &bindings) {
-                        (Some(band), Ok(bindings)) => match risk_band(band, bindings) {
+                    if let (Some(band), Ok(bindings)) = (&rule.then.band, &bindings) {
+                        match risk_band(band, bindings) {
                             Ok(band) => judgement.band = Some(band),
                             Err(message) => return self.errored(rule, format!("band: {message}")),
-                        },
-                        _ => {}
+                        }
                     }
                     return match (&rule.limit, &bindings) {
                         (Some(limit), Ok(bindings)) => match limit.usage(bindings) {

@@ -115,7 +115,7 @@ async fn roles(database_url: &str) -> anyhow::Result<()> {
     let (client, connection) = tokio_postgres::connect(database_url, tokio_postgres::NoTls).await?;
     let connection = tokio::spawn(connection);
     client.batch_execute(include_str!("../../../../deploy/postgres/roles.sql")).await?;
-    for role in ["router", "executor", "sampler", "operator"] {
+    for role in ["router", "executor", "sampler", "operator", "recorder", "eraser"] {
         client.batch_execute(&format!("ALTER ROLE countersign_{role} PASSWORD '{password}'")).await?;
     }
     drop(client);

@@ -1,0 +1,193 @@
+//! Reading and feeding the audit stream over AMQP 0-9-1.
+//!
+//! A reader names the offset to start with and keeps its place itself. Where a stream ends cannot be asked for; it is
+//! found out by writing a marker, a batch without events, and reading up to it.
+
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use lapin::{
+    Consumer,
+    options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
+    types::{AMQPValue, FieldTable},
+};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::{
+    BrokerError,
+    error::within,
+    publisher::{BATCH_CONTENT_TYPE, Outgoing, Publisher},
+    session::{REQUEST_LIMIT, Session},
+    topology::AUDIT_STREAM,
+};
+
+/// Most messages that wait to be read.
+const PREFETCH: u16 = 64;
+
+/// How many messages further back the last event is looked for at first.
+const STEP_BACK: u64 = 256;
+
+/// Where to start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offset {
+    /// With the oldest message that is kept.
+    First,
+    /// With the last chunk that was written: a few messages before the end.
+    Last,
+    /// With this message, or the oldest that is kept.
+    At(u64),
+}
+
+/// A message of the stream.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// Its place.
+    pub offset: u64,
+    /// Its id.
+    pub message_id: String,
+    /// A JSON array of CloudEvents.
+    pub body: Vec<u8>,
+}
+
+/// An event of a batch.
+#[derive(Debug, Deserialize)]
+pub struct Sequenced<'a> {
+    /// The index of its entry in the ledger.
+    pub sequence: String,
+    /// The entry.
+    #[serde(borrow)]
+    pub data: &'a RawValue,
+}
+
+impl Sequenced<'_> {
+    /// The index as a number.
+    pub fn index(&self) -> Result<u64, BrokerError> {
+        self.sequence
+            .parse()
+            .map_err(|_| unreadable(format!("the sequence {:?} is no number", self.sequence)))
+    }
+}
+
+fn unreadable(reason: String) -> BrokerError {
+    BrokerError::Unreadable { queue: AUDIT_STREAM.into(), reason }
+}
+
+impl Batch {
+    /// Its events. There may be none.
+    pub fn events(&self) -> Result<Vec<Sequenced<'_>>, BrokerError> {
+        serde_json::from_slice(&self.body).map_err(|error| unreadable(error.to_string()))
+    }
+
+    /// Its events as they were written.
+    pub fn texts(&self) -> Result<Vec<&RawValue>, BrokerError> {
+        serde_json::from_slice(&self.body).map_err(|error| unreadable(error.to_string()))
+    }
+}
+
+/// A reader of the audit stream.
+pub struct StreamReader {
+    consumer: Consumer,
+    _session: Session,
+}
+
+impl StreamReader {
+    /// Connects as `name` and starts to read.
+    pub async fn open(url: &str, name: &str, from: Offset) -> Result<Self, BrokerError> {
+        let session = Session::open(url, name).await?;
+        let doing = || format!("consuming {AUDIT_STREAM:?}");
+        let qos = session.channel.basic_qos(PREFETCH, BasicQosOptions::default());
+        within(REQUEST_LIMIT, doing, qos).await?;
+        let mut arguments = FieldTable::default();
+        let offset = match from {
+            Offset::First => AMQPValue::LongString("first".into()),
+            Offset::Last => AMQPValue::LongString("last".into()),
+            Offset::At(offset) => AMQPValue::LongLongInt(i64::try_from(offset).unwrap_or(i64::MAX)),
+        };
+        arguments.insert("x-stream-offset".into(), offset);
+        let options = BasicConsumeOptions::default();
+        let consume = session.channel.basic_consume(AUDIT_STREAM.into(), "".into(), options, arguments);
+        let consumer = within(REQUEST_LIMIT, doing, consume).await?;
+        Ok(Self { consumer, _session: session })
+    }
+
+    /// The next message, if one comes within `limit`.
+    pub async fn next(&mut self, limit: Duration) -> Result<Option<Batch>, BrokerError> {
+        let Ok(next) = tokio::time::timeout(limit, self.consumer.next()).await else { return Ok(None) };
+        let doing = || format!("reading {AUDIT_STREAM:?}");
+        let failed = |source| BrokerError::Amqp { doing: doing(), source };
+        let delivery =
+            next.ok_or_else(|| BrokerError::ConsumerEnded(AUDIT_STREAM.into()))?.map_err(failed)?;
+        // An ack takes nothing out of a stream: it asks for more.
+        if !within(REQUEST_LIMIT, doing, delivery.ack(BasicAckOptions::default())).await? {
+            return Err(BrokerError::AckLost);
+        }
+        let headers = delivery.properties.headers().as_ref();
+        let offset = match headers.and_then(|headers| headers.inner().get("x-stream-offset")) {
+            Some(AMQPValue::LongLongInt(offset)) => u64::try_from(*offset).unwrap_or_default(),
+            _ => return Err(unreadable("a message has no offset: this is not a stream".into())),
+        };
+        let message_id = delivery.properties.message_id().as_ref().map(|id| id.as_str().to_owned());
+        Ok(Some(Batch { offset, message_id: message_id.unwrap_or_default(), body: delivery.data }))
+    }
+}
+
+/// Feeds the audit stream, one message at a time: a message that is refused must not be followed by a later one.
+pub struct Feed {
+    publisher: Publisher,
+    url: String,
+    name: String,
+}
+
+impl Feed {
+    /// Connects as `name`.
+    pub async fn connect(url: &str, name: &str) -> Result<Self, BrokerError> {
+        Ok(Self { publisher: Publisher::connect(url, name).await?, url: url.into(), name: name.into() })
+    }
+
+    /// Publishes events in one message. Returns when the broker has confirmed it.
+    pub async fn publish(&self, events: &[Vec<u8>]) -> Result<(), BrokerError> {
+        self.send(events, Outgoing::fresh_id().to_string()).await
+    }
+
+    async fn send(&self, events: &[Vec<u8>], message_id: String) -> Result<(), BrokerError> {
+        let mut body = vec![b'['];
+        body.extend(events.join(b",".as_slice()));
+        body.push(b']');
+        let message = Outgoing { exchange: AUDIT_STREAM, routing_key: "evidence".into(), message_id, body };
+        self.publisher.publish_as(BATCH_CONTENT_TYPE, &[message]).await
+    }
+
+    /// The last event that the stream really has, as index and entry: not what was once confirmed, but what is there.
+    pub async fn last(&self) -> Result<Option<(u64, Vec<u8>)>, BrokerError> {
+        let marker = Outgoing::fresh_id().to_string();
+        let mut reader = StreamReader::open(&self.url, &self.name, Offset::Last).await?;
+        self.send(&[], marker.clone()).await?;
+        let (mut back, mut earliest) = (STEP_BACK, u64::MAX);
+        loop {
+            let (mut first, mut last) = (None, None);
+            loop {
+                let Some(batch) = reader.next(REQUEST_LIMIT).await? else {
+                    return Err(unreadable(format!("its end was not read within {REQUEST_LIMIT:?}")));
+                };
+                first.get_or_insert(batch.offset);
+                if batch.message_id == marker {
+                    break;
+                }
+                if let Some(event) = batch.events()?.last() {
+                    last = Some((event.index()?, event.data.get().as_bytes().to_vec()));
+                }
+            }
+            // What stands before may be markers of earlier recorders only.
+            match (last, first) {
+                (None, Some(first)) if first > 0 && first < earliest => {
+                    earliest = first;
+                    let from = Offset::At(first.saturating_sub(back));
+                    reader = StreamReader::open(&self.url, &self.name, from).await?;
+                    back = back.saturating_mul(4);
+                }
+                (last, _) => return Ok(last),
+            }
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! `countersign ledger verify`: database against tiles against checkpoints, in constant memory.
+
+use std::{collections::VecDeque, fs, path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::Args;
+use countersign_core::ledger::{
+    Hash,
+    entry::body_digest,
+    note::{Checkpoint, LogKey},
+    tree::{Node, Tail, empty_root, leaf_hash},
+};
+use countersign_store::{
+    Transaction,
+    ledger::{
+        Signed, read,
+        verify::{self, Count, Recorded},
+    },
+};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{key, tiles::Folder};
+use crate::{Connections, args::usage, output::show};
+
+/// Most rows that are read at once.
+const PAGE: i64 = 2_000;
+
+#[derive(Args)]
+pub(crate) struct VerifyArgs {
+    /// The ledger's public key: ledger.pub.jwk, or a file with what `ledger key` prints
+    #[arg(long, value_name = "FILE", env = "COUNTERSIGN_LEDGER_KEY")]
+    key: PathBuf,
+    /// The folder with checkpoint and tiles; without one only the database is verified
+    #[arg(long, value_name = "DIR", env = "COUNTERSIGN_LEDGER")]
+    ledger: Option<PathBuf>,
+    /// A checkpoint that was kept elsewhere; may be given more than once
+    #[arg(long, value_name = "FILE")]
+    known: Vec<PathBuf>,
+}
+
+/// What a verification found.
+#[derive(Serialize)]
+struct Found {
+    /// Entries that are as they were recorded.
+    entries: u64,
+    /// Checkpoints whose signatures hold and whose roots are those of the entries.
+    checkpoints: u64,
+    /// Tiles that were compared; absent without a folder.
+    tiles: Option<u64>,
+    /// Actions, decisions and executions against entries.
+    counts: Vec<Count>,
+    /// The first thing that is wrong.
+    wrong: Option<Wrong>,
+}
+
+/// The first entry that is wrong.
+#[derive(Clone, Debug, Serialize)]
+struct Wrong {
+    /// Its index; absent where it is the tables that differ.
+    entry: Option<u64>,
+    /// What is wrong.
+    what: String,
+}
+
+impl Wrong {
+    fn at(index: u64, what: impl Into<String>) -> Self {
+        Self { entry: Some(index), what: what.into() }
+    }
+}
+
+pub(super) async fn run(to: &Connections, args: VerifyArgs) -> anyhow::Result<ExitCode> {
+    let store = to.store()?;
+    let mut client = store.client().await?;
+    // The folder first: the ledger that is read afterwards must have everything that it has.
+    let folder = match &args.ledger {
+        Some(path) => {
+            Some(Folder::open(path)?.with_context(|| format!("{} has no checkpoint", path.display()))?)
+        }
+        None => None,
+    };
+    let tx = read::snapshot(&mut client).await?;
+    let newest = read::checkpoint(&tx, u64::MAX >> 1).await?;
+    let note = folder.as_ref().map(|folder| &folder.note).or(newest.as_ref().map(|newest| &newest.note));
+    let Some(note) = note else { return Err(usage("the ledger is empty: there is nothing to verify yet")) };
+    let mut walk = Walk {
+        key: key::read(&args.key, note)?,
+        tail: Tail::default(),
+        folder,
+        anchors: VecDeque::new(),
+        found: Found { entries: 0, checkpoints: 0, tiles: None, counts: vec![], wrong: None },
+        last_signed: 0,
+    };
+    walk.found.wrong = match walk.anchors(&args.known)? {
+        Ok(()) => walk.verify(&tx).await?.err(),
+        Err(wrong) => Some(wrong),
+    };
+    let found = walk.found;
+    show(to, &found, || text(&found))?;
+    Ok(if found.wrong.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn text(found: &Found) -> String {
+    let mut lines = vec![format!("{} entries and {} checkpoints hold", found.entries, found.checkpoints)];
+    lines.push(match found.tiles {
+        Some(tiles) => format!("{tiles} tiles are the same"),
+        None => "no folder was given: tiles were not compared".into(),
+    });
+    let count =
+        |count: &Count| format!("{}: {} in the tables, {} in entries", count.what, count.rows, count.entries);
+    lines.extend(found.counts.iter().map(count));
+    lines.push(match &found.wrong {
+        None => "the ledger is as it was recorded".into(),
+        Some(Wrong { entry: Some(entry), what }) => format!("WRONG at entry {entry}: {what}"),
+        Some(Wrong { entry: None, what }) => format!("WRONG: {what}"),
+    });
+    lines.join("\n")
+}
+
+/// A root that the tree must have had at some size.
+struct Anchor {
+    size: u64,
+    root: Hash,
+    name: String,
+}
+
+struct Walk {
+    key: LogKey,
+    tail: Tail,
+    folder: Option<Folder>,
+    /// From the folder and from elsewhere, in order of size.
+    anchors: VecDeque<Anchor>,
+    found: Found,
+    /// The size of the last checkpoint that held: what is wrong is not before.
+    last_signed: u64,
+}
+
+type Verdict = Result<(), Wrong>;
+
+impl Walk {
+    /// Opens the checkpoints that are not the database's.
+    fn anchors(&mut self, known: &[PathBuf]) -> anyhow::Result<Verdict> {
+        let mut notes = Vec::new();
+        if let Some(folder) = &self.folder {
+            notes.push(("the folder's checkpoint".to_owned(), folder.note.clone()));
+        }
+        for path in known {
+            let note = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+            notes.push((format!("the checkpoint {}", path.display()), note));
+        }
+        let mut anchors = Vec::new();
+        for (name, note) in notes {
+            match Checkpoint::open(&note, &self.key) {
+                Ok(Checkpoint { size, root, .. }) => anchors.push(Anchor { size, root, name }),
+                Err(error) => return Ok(Err(Wrong { entry: None, what: format!("{name}: {error}") })),
+            }
+        }
+        if let (Some(folder), Some(anchor)) = (&mut self.folder, anchors.first()) {
+            folder.size = anchor.size;
+        }
+        let older = anchors.first().filter(|_| self.folder.is_some()).map_or(u64::MAX, |anchor| anchor.size);
+        if let Some(newer) = anchors.iter().find(|anchor| anchor.size > older) {
+            let what = format!(
+                "{} is of {} entries and the folder's of {older}: an old checkpoint was put back",
+                newer.name, newer.size
+            );
+            return Ok(Err(Wrong::at(older, what)));
+        }
+        anchors.sort_by_key(|anchor| anchor.size);
+        self.anchors = anchors.into();
+        Ok(Ok(()))
+    }
+
+    async fn verify(&mut self, tx: &Transaction<'_>) -> anyhow::Result<Verdict> {
+        let size = read::size(tx).await?;
+        let mut signed: VecDeque<Signed> = read::checkpoints(tx, 0, PAGE).await?.into();
+        if let Err(wrong) = self.anchored() {
+            return Ok(Err(wrong));
+        }
+        loop {
+            let page = verify::recorded(tx, self.tail.size(), PAGE).await?;
+            if page.is_empty() {
+                break;
+            }
+            for row in &page {
+                if let Err(wrong) = self.row(tx, row).await? {
+                    return Ok(Err(wrong));
+                }
+                if signed.front().is_some_and(|signed| signed.size == self.tail.size()) {
+                    if let Some(Err(wrong)) = signed.pop_front().map(|signed| self.signed(&signed)) {
+                        return Ok(Err(wrong));
+                    }
+                    if signed.is_empty() {
+                        signed = read::checkpoints(tx, self.tail.size(), PAGE).await?.into();
+                    }
+                }
+                if let Err(wrong) = self.anchored() {
+                    return Ok(Err(wrong));
+                }
+            }
+        }
+        if let Err(wrong) = self.ended(size, signed.front()) {
+            return Ok(Err(wrong));
+        }
+        self.found.tiles = self.folder.as_ref().map(|folder| folder.compared);
+        self.found.counts = verify::counts(tx).await?;
+        let differs = self.found.counts.iter().find(|count| count.first.is_some());
+        Ok(differs.map_or(Ok(()), |count| {
+            let action = count.first.map(|first| first.to_string()).unwrap_or_default();
+            let what = format!("the tables and the entries differ in the {} of action {action}", count.what);
+            Err(Wrong { entry: None, what })
+        }))
+    }
+
+    /// One row: its place, its bytes, its evidence, its tile.
+    async fn row(&mut self, tx: &Transaction<'_>, row: &Recorded) -> anyhow::Result<Verdict> {
+        let index = self.tail.size();
+        if row.index != index {
+            return Ok(Err(Wrong::at(index, "it is missing from the database")));
+        }
+        let leaf = leaf_hash(&row.entry);
+        if row.leaf != leaf {
+            return Ok(Err(Wrong::at(
+                index,
+                "its bytes are not those whose hash was recorded: it was changed",
+            )));
+        }
+        if let Err(what) = unchanged(row) {
+            return Ok(Err(Wrong::at(index, what)));
+        }
+        if let Some(folder) = &mut self.folder {
+            let same = folder.hash(0, index, &leaf).and_then(|()| folder.entry(index, &row.entry));
+            if let Err(what) = same {
+                return Ok(Err(Wrong::at(index, what)));
+            }
+        }
+        for node in self.tail.push(leaf) {
+            if let Err(what) = self.node(tx, &node).await? {
+                let first = self.tail.size() - (1 << (8 * u32::from(node.level)));
+                // What was signed before holds: it is not there.
+                return Ok(Err(Wrong::at(first.max(self.last_signed), what)));
+            }
+        }
+        self.found.entries = self.tail.size();
+        Ok(Ok(()))
+    }
+
+    async fn node(&mut self, tx: &Transaction<'_>, node: &Node) -> anyhow::Result<Result<(), String>> {
+        let stored = verify::nodes(tx, node.level, node.index, 1).await?;
+        if stored != [(node.index, Some(node.hash))] {
+            return Ok(Err(format!(
+                "the stored node {} of level {} is not that of its entries",
+                node.index, node.level
+            )));
+        }
+        Ok(match &mut self.folder {
+            Some(folder) => folder.hash(node.level, node.index, &node.hash),
+            None => Ok(()),
+        })
+    }
+
+    /// A checkpoint of the database, whose size the tree has just reached.
+    fn signed(&mut self, signed: &Signed) -> Verdict {
+        let (from, size) = (self.last_signed, signed.size);
+        let opened = Checkpoint::open(&signed.note, &self.key)
+            .map_err(|error| Wrong::at(from, format!("the checkpoint of {size} entries: {error}")))?;
+        let root = self.tail.root();
+        if (opened.size, opened.root) != (size, root) || signed.root != root {
+            let what = format!(
+                "the entries up to {size} are not those that were signed: one from here on was changed"
+            );
+            return Err(Wrong::at(from, what));
+        }
+        self.last_signed = size;
+        self.found.checkpoints += 1;
+        Ok(())
+    }
+
+    /// Checkpoints from outside that the tree has reached.
+    fn anchored(&mut self) -> Verdict {
+        while let Some(anchor) = self.anchors.front().filter(|anchor| anchor.size <= self.tail.size()) {
+            let root = if anchor.size == 0 { empty_root() } else { self.tail.root() };
+            if anchor.root != root {
+                let what = format!("{} of {} entries is of another history", anchor.name, anchor.size);
+                return Err(Wrong::at(self.last_signed, what));
+            }
+            self.anchors.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Nothing is missing at the end.
+    fn ended(&self, size: u64, unreached: Option<&Signed>) -> Verdict {
+        let have = self.tail.size();
+        if let Some(anchor) = self.anchors.front() {
+            let what = format!("it is missing: {} is of {} entries", anchor.name, anchor.size);
+            return Err(Wrong::at(have, what));
+        }
+        if let Some(signed) = unreached {
+            return Err(Wrong::at(
+                have,
+                format!("it is missing: a checkpoint of {} entries was signed", signed.size),
+            ));
+        }
+        if size != have {
+            return Err(Wrong::at(
+                have.min(size),
+                format!("the recorder left the ledger with {size} entries, not {have}"),
+            ));
+        }
+        if self.last_signed != have {
+            return Err(Wrong::at(self.last_signed, "no checkpoint covers it"));
+        }
+        Ok(())
+    }
+}
+
+/// Whether the row's other columns and its evidence still say what the entry says.
+fn unchanged(row: &Recorded) -> Result<(), String> {
+    let entry: Value =
+        serde_json::from_slice(&row.entry).map_err(|error| format!("it is no JSON: {error}"))?;
+    let says = |member: &str| entry.pointer(member).and_then(Value::as_str).unwrap_or_default();
+    let action = row.action.map(|action| action.to_string()).unwrap_or_default();
+    if says("/id") != row.event.to_string() || says("/type") != row.kind || says("/action/id") != action {
+        return Err("its row does not say what the entry says".into());
+    }
+    let Some((event, about, kind, body)) = &row.evidence else { return Err("its evidence is gone".into()) };
+    if *event != row.event
+        || *about != row.action
+        || *kind != row.kind
+        || body_digest(body) != says("/evidence")
+    {
+        return Err("its evidence was changed after it was recorded".into());
+    }
+    Ok(())
+}

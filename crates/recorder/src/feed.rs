@@ -1,0 +1,97 @@
+//! The audit stream: entries in order, from where the stream really ends.
+
+use countersign_broker::stream::Feed;
+use countersign_core::ledger::entry::cloud_event;
+use countersign_store::ledger::read;
+use tokio::sync::watch;
+
+use crate::{Recorder, error::RecorderError, pause};
+
+/// Most entries that are read at once.
+const PAGE: i64 = 1_024;
+
+/// Most entries in one message.
+const BATCH: usize = 256;
+
+/// Most bytes in one message, but for one entry that is larger by itself.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// Feeds the stream as the ledger grows. A broker that is away is waited for: the ledger goes on.
+///
+/// Each life of the connection begins with what the stream has, and each message is confirmed before the next is sent, so
+/// nothing follows a message that is not there. Two recorders that feed at the same time, one of them too late, repeat
+/// each other and skip nothing.
+pub(crate) async fn follow(recorder: &Recorder, known: watch::Receiver<u64>) -> RecorderError {
+    loop {
+        match feed(recorder, known.clone()).await {
+            forked @ RecorderError::Forked(_) => return forked,
+            RecorderError::Lost => return RecorderError::Lost,
+            error => tracing::warn!(%error, "the audit stream waits"),
+        }
+        pause(recorder).await;
+    }
+}
+
+async fn feed(recorder: &Recorder, mut known: watch::Receiver<u64>) -> RecorderError {
+    let connected = async {
+        let feed = Feed::connect(&recorder.process.amqp_url, "countersign-recorder:stream").await?;
+        let next = resume(recorder, &feed).await?;
+        Ok((feed, next))
+    };
+    let (feed, mut next) = match connected.await {
+        Ok(connected) => connected,
+        Err(error) => return error,
+    };
+    tracing::info!(next, "feeding the audit stream");
+    loop {
+        let size = *known.borrow_and_update();
+        while next < size {
+            match page(recorder, &feed, next).await {
+                Ok(after) => next = after,
+                Err(error) => return error,
+            }
+        }
+        if known.changed().await.is_err() {
+            return RecorderError::Lost;
+        }
+    }
+}
+
+/// The index of the first entry that the stream lacks.
+async fn resume(recorder: &Recorder, feed: &Feed) -> Result<u64, RecorderError> {
+    let Some((index, entry)) = feed.last().await? else { return Ok(0) };
+    let stored = recorder.reading(async |tx| read::entries(tx, index, 1).await).await?;
+    match stored.first() {
+        Some(stored) if stored.index == index && stored.entry == entry => Ok(index + 1),
+        _ => Err(RecorderError::Forked(format!(
+            "the audit stream ends with an entry {index} that the ledger does not have"
+        ))),
+    }
+}
+
+/// Publishes a page of entries from `from` on. Returns the index of the one after.
+async fn page(recorder: &Recorder, feed: &Feed, from: u64) -> Result<u64, RecorderError> {
+    let entries = recorder.reading(async |tx| read::entries(tx, from, PAGE).await).await?;
+    let (mut next, mut events, mut bytes) = (from, Vec::new(), 0);
+    for entry in entries {
+        if entry.index != next {
+            return Err(RecorderError::Forked(format!("the ledger has no entry {next}")));
+        }
+        let event = cloud_event(entry.index, &entry.entry)?;
+        if !events.is_empty() && (events.len() == BATCH || bytes + event.len() > BATCH_BYTES) {
+            feed.publish(&events).await?;
+            (events, bytes) = (Vec::new(), 0);
+        }
+        bytes += event.len();
+        events.push(event);
+        next += 1;
+    }
+    if !events.is_empty() {
+        feed.publish(&events).await?;
+    }
+    if next == from {
+        Err(RecorderError::Forked(format!("the ledger has no entry {from}")))
+    } else {
+        Ok(next)
+    }
+}

@@ -1,0 +1,129 @@
+//! The log as static files, in the layout of C2SP tlog-tiles: written after the ledger, and again where they are missing.
+
+use std::{
+    fs,
+    io::{ErrorKind, Write as _},
+    path::{Path, PathBuf},
+};
+
+use countersign_core::ledger::{
+    note::Checkpoint,
+    tile::{TileId, encode_entries, encode_hashes},
+    tree::{TILE_WIDTH, levels},
+};
+use countersign_store::ledger::{Signed, read};
+use tokio::sync::watch;
+
+use crate::{Recorder, error::RecorderError, pause};
+
+/// The file of the newest checkpoint.
+const CHECKPOINT: &str = "checkpoint";
+
+/// A log's folder.
+pub(crate) struct Folder<'r> {
+    recorder: &'r Recorder,
+    path: PathBuf,
+    /// Tiles of so many entries are there.
+    written: u64,
+}
+
+impl<'r> Folder<'r> {
+    /// Looks at what the folder holds.
+    ///
+    /// # Errors
+    /// [`RecorderError::Forked`] where its checkpoint is not one that the database continues.
+    pub(crate) async fn open(recorder: &'r Recorder) -> Result<Self, RecorderError> {
+        let path = recorder.process.settings.ledger.folder.clone();
+        let file = path.join(CHECKPOINT);
+        let written = match fs::read_to_string(&file) {
+            Ok(note) => {
+                let published = Checkpoint::open(&note, &recorder.log_key()?)?;
+                let size = published.size;
+                let stored = recorder.reading(async |tx| read::checkpoint(tx, size).await).await?;
+                if stored.is_none_or(|stored| (stored.size, stored.root) != (size, published.root)) {
+                    let why =
+                        format!("{} is of {size} entries that the database does not have", file.display());
+                    return Err(RecorderError::Forked(why));
+                }
+                size
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => 0,
+            Err(source) => return Err(RecorderError::File { path: file, source }),
+        };
+        Ok(Self { recorder, path, written })
+    }
+
+    /// Writes what the ledger gets, as it gets it. A folder that cannot be written is tried again: the ledger goes on.
+    pub(crate) async fn follow(mut self, mut known: watch::Receiver<u64>) -> RecorderError {
+        loop {
+            let size = *known.borrow_and_update();
+            if size > self.written
+                && let Err(error) = self.catch_up().await
+            {
+                tracing::warn!(%error, folder = %self.path.display(), "tiles not written yet");
+                pause(self.recorder).await;
+                continue;
+            }
+            if known.changed().await.is_err() {
+                return RecorderError::Lost;
+            }
+        }
+    }
+
+    /// Writes all tiles up to the newest checkpoint, then the checkpoint: who reads it finds every tile.
+    async fn catch_up(&mut self) -> Result<(), RecorderError> {
+        let newest = self.recorder.reading(async |tx| read::checkpoint(tx, u64::MAX >> 1).await).await?;
+        let Some(Signed { size, note, .. }) = newest.filter(|newest| newest.size > self.written) else {
+            return Ok(());
+        };
+        for level in 0..levels(size) {
+            let shift = 8 * u32::from(level);
+            let from = (self.written >> shift) / TILE_WIDTH as u64;
+            for index in from..=(size >> shift) / TILE_WIDTH as u64 {
+                self.tile(TileId::of(level, index, size)).await?;
+            }
+        }
+        self.write(CHECKPOINT, note.as_bytes())?;
+        self.written = size;
+        Ok(())
+    }
+
+    async fn tile(&self, tile: TileId) -> Result<(), RecorderError> {
+        if tile.width == 0 {
+            return Ok(());
+        }
+        let hashes = self.recorder.reading(async |tx| read::tile(tx, &tile).await).await?;
+        self.write(&tile.path(), &encode_hashes(&hashes))?;
+        if tile.level == 0 {
+            let (from, count) = (tile.index * TILE_WIDTH as u64, i64::from(tile.width));
+            let entries = self.recorder.reading(async |tx| read::entries(tx, from, count).await).await?;
+            let entries: Vec<Vec<u8>> = entries.into_iter().map(|entry| entry.entry).collect();
+            self.write(&tile.entries_path(), &encode_entries(&entries)?)?;
+        }
+        if usize::from(tile.width) == TILE_WIDTH {
+            for full in [tile.path(), tile.entries_path()] {
+                self.forget_partial(&format!("{full}.p"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Partial tiles are of no use beside the full one. One that stays harms nobody.
+    fn forget_partial(&self, folder: &str) {
+        let _ = fs::remove_dir_all(self.path.join(folder));
+    }
+
+    /// Written beside and renamed, so that nobody reads half of it.
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), RecorderError> {
+        let path = self.path.join(name);
+        let unfinished = path.with_added_extension("unfinished");
+        let work = |path: &Path| {
+            path.parent().map(fs::create_dir_all).transpose()?;
+            let mut file = fs::File::create(&unfinished)?;
+            file.write_all(bytes)?;
+            file.sync_data()?;
+            fs::rename(&unfinished, path)
+        };
+        work(&path).map_err(|source| RecorderError::File { path, source })
+    }
+}

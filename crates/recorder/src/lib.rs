@@ -1,0 +1,164 @@
+//! The recorder: moves evidence into the ledger, signs checkpoints, writes tiles and feeds the audit stream.
+//!
+//! **One recorder is active.** It holds a lease on one row; each batch renews it under its fence, in the transaction that
+//! appends, so that of two who both believe to be the one only one can commit. **Writers never wait for it.** Folder and
+//! stream follow the ledger, each at its own pace: neither a full disk nor a broker that is away stops the recording.
+
+mod batch;
+mod error;
+mod feed;
+mod folder;
+mod governing;
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use countersign_core::ledger::note::LogKey;
+use countersign_store::ledger::{self, Head, read};
+use countersign_worker::{
+    keys::{self, KeyError, file},
+    process::{self, Process},
+};
+use ed25519_dalek::SigningKey;
+use tokio::{sync::watch, task::JoinSet};
+use uuid::Uuid;
+
+use self::error::RecorderError;
+
+/// What the recorder knows that others don't.
+#[derive(Clone)]
+pub struct Keys {
+    /// Signs checkpoints.
+    pub ledger: SigningKey,
+}
+
+impl Keys {
+    /// Reads `ledger.jwk` in `dir`.
+    pub fn read(dir: &Path) -> Result<Self, KeyError> {
+        Ok(Self { ledger: keys::signing_key(&dir.join(file::LEDGER_KEY))? })
+    }
+}
+
+/// What the parts of a recorder share.
+#[derive(Clone)]
+pub(crate) struct Recorder {
+    pub(crate) process: Process,
+    pub(crate) keys: Arc<Keys>,
+    /// Names this process for the lease.
+    holder: Arc<str>,
+}
+
+/// Between two looks whether the lease is free.
+const ASK: Duration = Duration::from_millis(500);
+
+/// Runs a recorder until its process is stopped.
+pub async fn run(process: Process, keys: Keys) {
+    let holder = Uuid::now_v7().to_string().into();
+    let recorder = Recorder { process: process.clone(), keys: Arc::new(keys), holder };
+    let mut tasks = JoinSet::new();
+    tasks.spawn(live(recorder));
+    process::drain(tasks, process.stop.clone()).await;
+}
+
+async fn live(recorder: Recorder) {
+    let stop = recorder.process.stop.clone();
+    while !stop.is_cancelled() {
+        let error = match life(&recorder).await {
+            Ok(()) => return,
+            Err(error) => error,
+        };
+        match error {
+            // What others did is no failure of ours.
+            RecorderError::Lost => tracing::info!(%error, "standing by"),
+            RecorderError::Forked(_) => tracing::error!(%error, "nothing is recorded"),
+            _ => tracing::warn!(%error, "the recorder starts again"),
+        }
+        pause(&recorder).await;
+    }
+}
+
+/// Half a second to two, or until the process stops.
+pub(crate) async fn pause(recorder: &Recorder) {
+    tokio::select! {
+        () = tokio::time::sleep(Duration::from_millis(rand::random_range(500..2_000))) => {}
+        () = recorder.process.stop.cancelled() => {}
+    }
+}
+
+/// One life: takes the lease, checks that the folder holds no other history, then records until something fails. `Ok`
+/// means that it was asked to stop.
+async fn life(recorder: &Recorder) -> Result<(), RecorderError> {
+    let stop = &recorder.process.stop;
+    let head = tokio::select! {
+        head = lease(recorder) => head?,
+        () = stop.cancelled() => return Ok(()),
+    };
+    tracing::info!(fence = head.fence, size = head.size, "recording");
+    let lived = record(recorder, head).await;
+    // Whoever stands by need not wait for the lease to run out. Lost already, it is not ours to give.
+    let released = release(recorder, head.fence).await;
+    lived.and(released)
+}
+
+async fn record(recorder: &Recorder, head: Head) -> Result<(), RecorderError> {
+    let folder = folder::Folder::open(recorder).await?;
+    let (sizes, known) = watch::channel(head.size);
+    let mut batches = batch::Batches::start(recorder, head, sizes).await?;
+    tokio::select! {
+        error = batches.run() => Err(error),
+        error = folder.follow(known.clone()) => Err(error),
+        error = feed::follow(recorder, known) => Err(error),
+        () = recorder.process.stop.cancelled() => Ok(()),
+    }
+}
+
+/// Waits until nobody else holds the lease.
+async fn lease(recorder: &Recorder) -> Result<Head, RecorderError> {
+    let settings = &recorder.process.settings;
+    let seconds = settings.ledger.lease.as_secs_f64();
+    loop {
+        let claim = async {
+            let mut client = recorder.process.store.client().await?;
+            let tx = client.transaction().await?;
+            let head = ledger::claim(&tx, &recorder.holder, seconds).await?;
+            tx.commit().await?;
+            Ok(head)
+        };
+        if let Some(head) = recorder.process.store.within(settings.limits.transaction, claim).await? {
+            return Ok(head);
+        }
+        tokio::time::sleep(ASK.mul_f64(rand::random_range(0.8..1.2))).await;
+    }
+}
+
+async fn release(recorder: &Recorder, fence: i64) -> Result<(), RecorderError> {
+    let release = async {
+        let mut client = recorder.process.store.client().await?;
+        let tx = client.transaction().await?;
+        ledger::release(&tx, fence).await?;
+        Ok(tx.commit().await?)
+    };
+    Ok(recorder.process.store.within(recorder.process.settings.ledger.lease, release).await?)
+}
+
+impl Recorder {
+    /// The log's public key under its name.
+    pub(crate) fn log_key(&self) -> Result<LogKey, RecorderError> {
+        let origin = &self.process.settings.ledger.origin;
+        Ok(LogKey::new(origin, self.keys.ledger.verifying_key())?)
+    }
+
+    /// Reads from the database under a limit.
+    pub(crate) async fn reading<T>(
+        &self,
+        work: impl AsyncFnOnce(&countersign_store::Transaction<'_>) -> Result<T, countersign_store::StoreError>,
+    ) -> Result<T, RecorderError> {
+        let read = async {
+            let mut client = self.process.store.client().await?;
+            let tx = read::snapshot(&mut client).await?;
+            let value = work(&tx).await?;
+            tx.commit().await?;
+            Ok(value)
+        };
+        Ok(self.process.store.within(self.process.settings.limits.transaction, read).await?)
+    }
+}

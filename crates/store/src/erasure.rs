@@ -1,0 +1,221 @@
+//! Erasing what is about a person, and legal holds against it. Evidence stays, and says that something was erased.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+use countersign_core::{
+    digest::{Salt, salted},
+    ids::ActionId,
+};
+use deadpool_postgres::Transaction;
+use serde::Serialize;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::{
+    StoreError,
+    evidence::{self, Evidence},
+};
+
+/// What a hold is about.
+#[derive(Clone, Debug)]
+pub enum Held {
+    /// Everything about a person, who is kept as a salted digest.
+    Subject(String),
+    /// One action.
+    Action(ActionId),
+}
+
+/// Places a legal hold. Returns its id.
+pub async fn hold(
+    tx: &Transaction<'_>,
+    what: &Held,
+    salt: &Salt,
+    reason: &str,
+    by: &str,
+) -> Result<i64, StoreError> {
+    let (subject, action) = match what {
+        Held::Subject(subject) => (Some(salted(salt, subject.as_bytes())), None),
+        Held::Action(action) => (None, Some(action.0)),
+    };
+    let salt = subject.map(|_| salt.as_slice());
+    let sql = "INSERT INTO legal_holds (salt, subject, action, reason, placed_by) VALUES ($1, $2, $3, $4, $5)
+               RETURNING id";
+    let subject = subject.as_ref().map(|digest| digest.as_slice());
+    let id: i64 = tx.query_one(sql, &[&salt, &subject, &action, &reason, &by]).await?.get(0);
+    let noted = json!({"hold": id, "by": by});
+    evidence::insert(tx, &[about(action.map(ActionId), "legal_hold.placed", noted)]).await?;
+    Ok(id)
+}
+
+fn about(action: Option<ActionId>, kind: &'static str, noted: serde_json::Value) -> Evidence {
+    match action {
+        Some(action) => Evidence::of(action, kind, noted),
+        None => Evidence::global(kind, noted),
+    }
+}
+
+/// Releases a legal hold.
+///
+/// # Errors
+/// [`StoreError::Refused`] where there is no such hold, or it has been released.
+pub async fn release(tx: &Transaction<'_>, id: i64, by: &str) -> Result<(), StoreError> {
+    let sql = "UPDATE legal_holds SET released_by = $2, released_at = clock_timestamp()
+               WHERE id = $1 AND released_at IS NULL RETURNING action";
+    let row = tx.query_opt(sql, &[&id, &by]).await?;
+    let row = row.ok_or_else(|| StoreError::Refused(format!("there is no open legal hold {id}")))?;
+    let noted = json!({"hold": id, "by": by});
+    evidence::insert(tx, &[about(row.get::<_, Option<Uuid>>(0).map(ActionId), "legal_hold.released", noted)])
+        .await
+}
+
+/// A legal hold.
+#[derive(Clone, Debug, Serialize)]
+pub struct LegalHold {
+    /// Its id.
+    pub id: i64,
+    /// The action, if it is about one and not about a person.
+    pub action: Option<Uuid>,
+    /// Why.
+    pub reason: String,
+    /// The operator who placed it.
+    pub placed_by: String,
+    /// When.
+    pub placed_at: DateTime<Utc>,
+    /// When it was released.
+    pub released_at: Option<DateTime<Utc>>,
+}
+
+/// All legal holds, the newest first.
+pub async fn holds(tx: &Transaction<'_>) -> Result<Vec<LegalHold>, StoreError> {
+    let sql =
+        "SELECT id, action, reason, placed_by, placed_at, released_at FROM legal_holds ORDER BY id DESC";
+    let hold = |row: &tokio_postgres::Row| LegalHold {
+        id: row.get(0),
+        action: row.get(1),
+        reason: row.get(2),
+        placed_by: row.get(3),
+        placed_at: row.get(4),
+        released_at: row.get(5),
+    };
+    Ok(tx.query(sql, &[]).await?.iter().map(hold).collect())
+}
+
+/// Open holds that forbid to erase what is about a person, or these actions.
+async fn forbidding(tx: &Transaction<'_>, subject: &str, actions: &[Uuid]) -> Result<Vec<i64>, StoreError> {
+    // Until the erasure is committed, nobody places another.
+    tx.execute("LOCK TABLE legal_holds IN SHARE ROW EXCLUSIVE MODE", &[]).await?;
+    let sql = "SELECT id, salt, subject, action = ANY($1) FROM legal_holds WHERE released_at IS NULL";
+    let rows = tx.query(sql, &[&actions]).await?;
+    let forbids = |row: &&tokio_postgres::Row| {
+        let salt = row.get::<_, Option<Vec<u8>>>(1).and_then(|salt| Salt::try_from(salt).ok());
+        let digest = salt.map(|salt| salted(&salt, subject.as_bytes()));
+        row.get::<_, Option<bool>>(3) == Some(true)
+            || digest.is_some_and(|digest| row.get::<_, Option<Vec<u8>>>(2).as_deref() == Some(&digest))
+    };
+    Ok(rows.iter().filter(forbids).map(|row| row.get(0)).collect())
+}
+
+/// What was erased.
+#[derive(Clone, Debug, Serialize)]
+pub struct Erased {
+    /// The erasure.
+    pub id: Uuid,
+    /// The parts that were erased, by action.
+    pub actions: BTreeMap<ActionId, BTreeSet<&'static str>>,
+    /// Quarantined messages that were emptied.
+    pub quarantined: u64,
+}
+
+/// What can be erased of an action: its name, and the statement, which returns the actions.
+const PARTS: &[(&str, &str)] = &[
+    (
+        "content",
+        "UPDATE payloads SET body = '', content = NULL, edited = NULL, salt = decode(repeat('00', 16), 'hex'),
+                content_salt = NULL WHERE action = ANY($1) RETURNING action",
+    ),
+    (
+        "result",
+        "UPDATE outcomes SET result = NULL, error_message = NULL
+         WHERE action = ANY($1) AND (result IS NOT NULL OR error_message IS NOT NULL) RETURNING action",
+    ),
+    (
+        "late result",
+        "UPDATE late_results SET result = NULL WHERE action = ANY($1) AND result IS NOT NULL RETURNING action",
+    ),
+    (
+        "finding",
+        "UPDATE findings f SET reason = NULL, correction = NULL, patch = NULL FROM audits u
+         WHERE u.id = f.audit AND u.action = ANY($1)
+           AND (f.reason IS NOT NULL OR f.correction IS NOT NULL OR f.patch IS NOT NULL) RETURNING u.action",
+    ),
+    (
+        "remediation",
+        "UPDATE remediations SET evidence = 'erased'
+         WHERE action = ANY($1) AND evidence IS NOT NULL AND evidence <> 'erased' RETURNING action",
+    ),
+    (
+        "reason",
+        "UPDATE decisions SET reason = NULL WHERE action = ANY($1) AND reason IS NOT NULL RETURNING action",
+    ),
+    // A statement is about all of its actions: what it disclosed is gone for each of them.
+    (
+        "disclosure",
+        "WITH emptied AS (UPDATE statements SET disclosures = '{}'
+                          WHERE actions && $1 AND disclosures <> '{}' RETURNING actions)
+         SELECT unnest(actions) FROM emptied",
+    ),
+];
+
+/// Erases everything that is stored about a person: of every action in whose message, content or result `subject`
+/// stands as a JSON string. Evidence of each action says which parts.
+///
+/// # Errors
+/// [`StoreError::Refused`] where a legal hold forbids it, or one of the actions has not ended.
+pub async fn erase(tx: &Transaction<'_>, subject: &str, by: &str) -> Result<Erased, StoreError> {
+    let quoted = serde_json::Value::from(subject).to_string();
+    let actions = about_subject(tx, &quoted).await?;
+    let holds = forbidding(tx, subject, &actions).await?;
+    if !holds.is_empty() {
+        return Err(StoreError::Refused(format!("legal holds forbid it: {holds:?}; nothing was erased")));
+    }
+    let sql = "SELECT event_id FROM actions WHERE id = ANY($1) AND ended_at IS NULL LIMIT 1";
+    if let Some(open) = tx.query_opt(sql, &[&actions]).await? {
+        let id: String = open.get(0);
+        return Err(StoreError::Refused(format!("the action {id:?} has not ended yet; nothing was erased")));
+    }
+    let mut erased = Erased { id: Uuid::now_v7(), actions: BTreeMap::new(), quarantined: 0 };
+    for (part, sql) in PARTS {
+        for row in tx.query(*sql, &[&actions]).await? {
+            erased.actions.entry(ActionId(row.get(0))).or_default().insert(part);
+        }
+    }
+    let sql = "UPDATE quarantine SET body = '', message = 'erased'
+               WHERE position(convert_to($1, 'UTF8') IN body) > 0";
+    erased.quarantined = tx.execute(sql, &[&quoted]).await?;
+    let ids: Vec<Uuid> = erased.actions.keys().map(|action| action.0).collect();
+    let sql = "INSERT INTO erasures (id, erased_by, actions) VALUES ($1, $2, $3)";
+    tx.execute(sql, &[&erased.id, &by, &ids]).await?;
+    let noted = |(action, parts): (&ActionId, &BTreeSet<&str>)| {
+        Evidence::of(*action, "payload.erased", json!({"erasure": erased.id, "by": by, "parts": parts}))
+    };
+    let mut rows: Vec<Evidence> = erased.actions.iter().map(noted).collect();
+    if erased.quarantined > 0 {
+        let noted = json!({"erasure": erased.id, "by": by, "messages": erased.quarantined});
+        rows.push(Evidence::global("quarantine.erased", noted));
+    }
+    evidence::insert(tx, &rows).await?;
+    Ok(erased)
+}
+
+/// Actions of which something that is stored has this JSON string in it. Looks through everything: erasing is rare.
+async fn about_subject(tx: &Transaction<'_>, quoted: &str) -> Result<Vec<Uuid>, StoreError> {
+    let sql = "SELECT action FROM payloads
+               WHERE position(convert_to($1, 'UTF8') IN body) > 0 OR position(convert_to($1, 'UTF8') IN content) > 0
+                  OR position(convert_to($1, 'UTF8') IN edited) > 0
+               UNION SELECT action FROM outcomes WHERE position(convert_to($1, 'UTF8') IN result) > 0
+               UNION SELECT action FROM late_results WHERE position(convert_to($1, 'UTF8') IN result) > 0
+               UNION SELECT u.action FROM findings f JOIN audits u ON u.id = f.audit
+                     WHERE position(convert_to($1, 'UTF8') IN f.correction) > 0";
+    Ok(tx.query(sql, &[&quoted]).await?.iter().map(|row| row.get(0)).collect())
+}

@@ -1,0 +1,114 @@
+//! What a verification reads: entries beside the evidence that they were made of, and what has no entry.
+
+use countersign_core::ledger::Hash;
+use deadpool_postgres::Transaction;
+use serde::Serialize;
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::{number, stored};
+use crate::StoreError;
+
+/// A row of the ledger beside the row of evidence that it was made of.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// Its index.
+    pub index: u64,
+    /// The event that its row names.
+    pub event: Uuid,
+    /// The action that its row names.
+    pub action: Option<Uuid>,
+    /// What its row says happened.
+    pub kind: String,
+    /// Canonical JSON.
+    pub entry: Vec<u8>,
+    /// The stored leaf hash.
+    pub leaf: Vec<u8>,
+    /// Event, action, kind and body of the evidence, if it is still there.
+    pub evidence: Option<(Uuid, Option<Uuid>, String, String)>,
+}
+
+/// Up to `limit` rows from index `from` on, in order.
+pub async fn recorded(tx: &Transaction<'_>, from: u64, limit: i64) -> Result<Vec<Recorded>, StoreError> {
+    let sql =
+        "SELECT l.index, l.event, l.action, l.kind, l.entry, l.leaf, e.event, e.action, e.kind, e.body::text
+               FROM ledger l LEFT JOIN evidence e ON e.id = l.evidence
+               WHERE l.index >= $1 ORDER BY l.index LIMIT $2";
+    let recorded = |row: &Row| Recorded {
+        index: number(row.get(0)),
+        event: row.get(1),
+        action: row.get(2),
+        kind: row.get(3),
+        entry: row.get(4),
+        leaf: row.get(5),
+        evidence: row.get::<_, Option<Uuid>>(6).map(|event| (event, row.get(7), row.get(8), row.get(9))),
+    };
+    let rows = tx.query(&tx.prepare_cached(sql).await?, &[&stored(from), &limit]).await?;
+    Ok(rows.iter().map(recorded).collect())
+}
+
+/// Up to `limit` nodes of a level from `from` on, as index and hash.
+pub async fn nodes(
+    tx: &Transaction<'_>,
+    level: u8,
+    from: u64,
+    limit: i64,
+) -> Result<Vec<(u64, Option<Hash>)>, StoreError> {
+    let sql = "SELECT index, hash FROM ledger_nodes WHERE level = $1 AND index >= $2 ORDER BY index LIMIT $3";
+    let rows = tx.query(&tx.prepare_cached(sql).await?, &[&i16::from(level), &stored(from), &limit]).await?;
+    let node = |row: &Row| (number(row.get(0)), row.get::<_, &[u8]>(1).try_into().ok());
+    Ok(rows.iter().map(node).collect())
+}
+
+/// How much there is of one kind of thing, and how many entries say so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Count {
+    /// Actions, decisions or executions.
+    pub what: &'static str,
+    /// Rows in the tables.
+    pub rows: i64,
+    /// Entries in the ledger, with what is still to be recorded.
+    pub entries: i64,
+    /// The first action whose numbers differ.
+    pub first: Option<Uuid>,
+}
+
+/// Counts actions, decisions and executions against the entries about them, action by action.
+pub async fn counts(tx: &Transaction<'_>) -> Result<Vec<Count>, StoreError> {
+    // A ledger that is read whole takes longer than a statement of a worker may.
+    tx.query_one("SELECT set_config('statement_timeout', '15min', true)", &[]).await?;
+    let kinds = [
+        ("actions", "action.judged", "SELECT id AS action, 1::bigint AS n FROM actions", "1::bigint"),
+        (
+            "decisions",
+            "decision.recorded",
+            "SELECT action, count(*) AS n FROM decisions GROUP BY action",
+            // Of one person, with one key, on one content, the first stands.
+            "count(DISTINCT (e.body ->> 'by', e.body ->> 'digest_shown', e.body -> 'signed' ->> 'kid'))",
+        ),
+        (
+            "executions",
+            "action.claimed",
+            "SELECT id AS action, fence::bigint AS n FROM actions WHERE fence > 0",
+            "count(*)",
+        ),
+    ];
+    let mut counts = Vec::with_capacity(kinds.len());
+    for (what, kind, rows, entries) in kinds {
+        // Entries, and the evidence that waits to be recorded.
+        let sql = format!(
+            "WITH had AS ({rows}),
+                  known AS (SELECT evidence FROM ledger WHERE kind = $1 UNION ALL SELECT evidence FROM evidence_pending),
+                  said AS (SELECT e.action, {entries} AS n FROM known JOIN evidence e ON e.id = known.evidence
+                           WHERE e.kind = $1 AND e.action IS NOT NULL GROUP BY e.action)
+             SELECT coalesce(sum(had.n), 0)::bigint, coalesce(sum(said.n), 0)::bigint,
+                    min(action::text) FILTER (WHERE had.n IS DISTINCT FROM said.n)
+             FROM had FULL JOIN said USING (action)"
+        );
+        let row = tx.query_one(&sql, &[&kind]).await?;
+        let first: Option<String> = row.get(2);
+        let first = first.and_then(|id| id.parse().ok());
+        counts.push(Count { what, rows: row.get(0), entries: row.get(1), first });
+    }
+    Ok(counts)
+}
