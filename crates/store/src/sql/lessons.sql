@@ -2,14 +2,15 @@
 -- What undoes an action is Countersign's own proposal, and teaches no agent.
 WITH page AS (
   SELECT id FROM (
-    -- Each half is as long as a page, so that the page leaves out nobody.
+    -- Each half is as long as a page, so that the page leaves out nobody. Both sides of a join start after the last
+    -- page: the planner draws that conclusion from equations alone.
     (SELECT a.id FROM audits u JOIN actions a ON a.id = u.action
-     WHERE u.state = 'judged' AND u.action > $3
+     WHERE u.state = 'judged' AND u.action > $3 AND a.id > $3
        AND a.proposed_at >= $1 AND a.proposed_at < $2 AND a.compensates IS NULL
      ORDER BY u.action LIMIT $4)
     UNION
     (SELECT DISTINCT ON (d.action) a.id FROM decisions d JOIN actions a ON a.id = d.action
-     WHERE d.action > $3
+     WHERE d.action > $3 AND a.id > $3
        AND a.proposed_at >= $1 AND a.proposed_at < $2 AND a.compensates IS NULL
      ORDER BY d.action LIMIT $4)
   ) heard
