@@ -102,7 +102,11 @@ pub(super) fn parse(text: &str) -> Result<(Policy, References), Vec<Problem>> {
     let on_error = reader.fallback(raw.on_error);
     let audits = reader.audits(raw.audits);
     let rules = raw.rules.into_iter().map(|rule| reader.rule(rule)).collect::<Vec<_>>();
-    let Reader { problems, references, exclusions } = reader;
+    let Reader { problems, mut references, exclusions } = reader;
+    if audits.twice > 0.0 {
+        // A third settles what two disagree on.
+        references.auditing.values_mut().for_each(|(count, _)| *count = (*count).max(3));
+    }
     let (Some(default), Some(on_error), Some(rules)) = (default, on_error, rules.into_iter().collect())
     else {
         return problems.refused();

@@ -138,7 +138,11 @@ impl Hearing<'_> {
     ) -> Result<Result<Applied, Complaint>, StoreError> {
         let applied = apply(self.tx, &self.governed.configuration, action, said).await?;
         Ok(applied.map(|(applied, news)| {
-            self.concerned.insert(action);
+            // Said again, it changes nothing. Told again at once, an app that answers everything would never come to rest
+            // where another auditor is asked: the sweep asks again.
+            if applied == Applied::Now {
+                self.concerned.insert(action);
+            }
             self.news.extend(news);
             applied
         }))

@@ -196,6 +196,11 @@ fn a_bad_policy_is_refused_with_line_and_help() {
              switching: {limit: 0.02, aoql: 0.02}\n",
             "the group \"service-audit\" has 1 people, and 2 must judge",
         ),
+        (
+            "  not_executed: 0.1\n",
+            "  twice: 0.1\n",
+            "the group \"service-audit\" has 1 people, and 3 must judge",
+        ),
         ("default:", "defaults:", "policy.yaml:6: unknown field"),
         ("rules:", "rules: [", "policy.yaml:"),
     ] {
