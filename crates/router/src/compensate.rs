@@ -1,15 +1,12 @@
 //! Undoing an action at an auditor's request: an action like any other, judged by policy itself.
 
-use chrono::TimeDelta;
 use countersign_broker::{lane::Delivery, topology::COMMANDS};
 use countersign_core::{
     ids::ActionId,
     message::{CloudEvent, kind},
 };
-use countersign_store::{
-    StoreError, Transaction, actions, actions::ActionRecord, compensations, generation, remediations,
-};
-use countersign_worker::messages::offer;
+use countersign_store::{StoreError, Transaction, actions, actions::ActionRecord, compensations, generation};
+use countersign_worker::{messages::offer, remediation};
 use serde_json::{Value, json};
 
 use crate::{
@@ -51,10 +48,8 @@ pub(crate) async fn compensate(
                 proposals.push((delivery, record.id, record.agent.clone()));
             }
             Err(why) => {
-                let audits = governed.configuration.policy.audits();
-                let owner = audits.owner.as_ref().unwrap_or(&record.ruling.audit_group);
-                let due = TimeDelta::from_std(audits.due).unwrap_or(TimeDelta::MAX);
-                remediations::open(tx, record.id, owner, &why, due).await?;
+                let group = &record.ruling.audit_group;
+                remediation::open(tx, &governed.configuration, record.id, group, &why).await?;
             }
         }
     }

@@ -1,13 +1,19 @@
 //! Inclusion probabilities: how likely each ended action is audited, known before anybody has looked at it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use countersign_core::{
     action::State,
     config::{AuditSpec, Policy},
+    ids::ActionId,
     stats::switching::{Stage, TIGHTER},
 };
-use countersign_store::{StoreError, Transaction, actions::ActionRecord, expected, sampling::NewThrow};
+use countersign_store::{
+    StoreError, Transaction,
+    actions::ActionRecord,
+    expected,
+    sampling::{self, NewThrow},
+};
 use serde::Deserialize;
 
 use crate::Sampler;
@@ -122,8 +128,12 @@ async fn forced(
     let full = if caps.is_empty() { BTreeSet::new() } else { expected::full(tx, &caps).await? };
     let open: BTreeSet<String> = caps.into_keys().filter(|name| !full.contains(name)).collect();
     let mut taken = if open.is_empty() { HashMap::new() } else { expected::taken(tx, &open).await? };
+    // Looked for under the locks: a sampler with the same pack may just have counted it, and must not do so twice.
+    let ids: Vec<ActionId> = records.iter().map(|record| record.id).collect();
+    let counted = if taken.is_empty() { HashSet::new() } else { sampling::thrown(tx, &ids).await? };
     let mut all = Vec::with_capacity(records.len());
-    for (record, names) in records.iter().zip(names) {
+    for (record, mut names) in records.iter().zip(names) {
+        names.retain(|_| !counted.contains(&record.id));
         let mut forced = (record.ruling.state == State::InDoubt).then_some(("in_doubt", None));
         for (reason, name, cap) in names {
             // What is audited anyway takes nothing from the failures' cap, but is one of the first of what is new.

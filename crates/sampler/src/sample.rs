@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use async_trait::async_trait;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use countersign_broker::{
     lane::{Delivery, Failure, Handler},
     publisher::Outgoing,
@@ -22,10 +22,10 @@ use countersign_store::{
     audits::{self, NewAudit},
     epochs,
     evidence::{self, Evidence},
-    generation, quarantine, remediations,
+    generation, quarantine,
     sampling::{self, NewThrow},
 };
-use countersign_worker::{failure, messages, process};
+use countersign_worker::{failure, messages, process, remediation};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -167,24 +167,11 @@ async fn put_right(
         let Some(undone) = record.compensates.filter(|_| state.outcome().is_some()) else { continue };
         if !matches!(state, State::Succeeded | State::InDoubt) {
             let why = format!("its compensation ended as {state}");
-            remedy(tx, configuration, undone, &record.ruling.audit_group, &why).await?;
+            let group = &record.ruling.audit_group;
+            remediation::open(tx, configuration, undone, group, &why).await?;
         }
     }
     Ok(())
-}
-
-/// Opens a remediation task for an action.
-pub(crate) async fn remedy(
-    tx: &Transaction<'_>,
-    configuration: &Configuration,
-    action: ActionId,
-    group: &str,
-    why: &str,
-) -> Result<(), StoreError> {
-    let audits = configuration.policy.audits();
-    let owner = audits.owner.as_deref().unwrap_or(group);
-    let due = TimeDelta::from_std(audits.due).unwrap_or(TimeDelta::MAX);
-    remediations::open(tx, action, owner, why, due).await
 }
 
 /// The requests for the open audits of these actions.

@@ -7,6 +7,7 @@ pub mod hear;
 pub mod keys;
 pub mod messages;
 pub mod process;
+pub mod remediation;
 pub mod settings;
 pub mod sweep;
 pub mod telemetry;

@@ -128,7 +128,7 @@ async fn rates_follow_the_epoch_before_and_what_auditors_can_do() -> anyhow::Res
     eventually("capacity lowers a rate", Duration::from_secs(60), async || {
         agent.send(&records(sent..sent + 20)).await.ok()?;
         sent += 20;
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        gate.reaches("SELECT count(*) FROM sampling", sent as i64).await.ok()?;
         let lowered = "SELECT count(*) FROM sampling WHERE pi < wanted";
         (gate.count(lowered).await.ok()? >= 20).then_some(())
     })

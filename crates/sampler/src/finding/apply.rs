@@ -21,10 +21,10 @@ use countersign_store::{
     listing,
     outcomes::{self, NewOutcome},
 };
-use countersign_worker::messages::offer;
+use countersign_worker::{messages::offer, remediation};
 use serde_json::{Value, json};
 
-use crate::{sample::remedy, switching::News};
+use crate::switching::News;
 
 /// The longest reason, in bytes.
 const REASON_MAX: usize = 4_000;
@@ -76,6 +76,10 @@ pub(super) async fn apply(
     found.push(row);
     if let Some(resolution) = data.resolution {
         resolve(tx, &record, resolution).await?;
+        if let (Some(undone), Resolution::Failed) = (record.compensates, resolution) {
+            let why = "its compensation was in doubt, and had no effect";
+            remediation::open(tx, configuration, undone, &audit.group, why).await?;
+        }
     }
     if data.compensate {
         undo(tx, configuration, &audit, &record, &said.auditor.id).await?;
@@ -94,7 +98,7 @@ pub(super) async fn apply(
     if wrong && record.ruling.state == State::Succeeded && !found.iter().any(|row| row.compensate) {
         // What could be undone is the auditor's to ask for; what cannot is somebody's to put right.
         if let Err(why) = offer(&configuration.tools, &record) {
-            remedy(tx, configuration, record.id, &audit.group, &why).await?;
+            remediation::open(tx, configuration, record.id, &audit.group, &why).await?;
         }
     }
     Ok(Ok((Applied::Now, news(tx, &record, wrong, settled.severity).await?)))
@@ -222,7 +226,7 @@ async fn undo(
             }
             Ok(())
         }
-        Err(why) => remedy(tx, configuration, record.id, &audit.group, &why).await,
+        Err(why) => remediation::open(tx, configuration, record.id, &audit.group, &why).await,
     }
 }
 
