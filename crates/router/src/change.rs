@@ -9,7 +9,6 @@ use countersign_core::{
     digest::tagged,
     ids::{ActionId, ActionRef, ApprovalId, PermitId},
     permit::Permit,
-    stratum::family_of,
     transition::Effect,
 };
 use countersign_store::{
@@ -69,7 +68,6 @@ impl Changes {
             self.generation = judged.ruling.generation;
             self.classes.insert(Class {
                 stratum: judged.ruling.stratum.clone(),
-                family: family_of(&judged.ruling.stratum).into(),
                 rule: judged.ruling.rule.clone(),
                 stage,
             });

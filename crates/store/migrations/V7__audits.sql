@@ -37,7 +37,6 @@ CREATE TABLE forced (name text PRIMARY KEY, taken bigint NOT NULL CHECK (taken >
 -- The classes that move between approval and audit. The stage is part of the active generation.
 CREATE TABLE switches (
   stratum    text PRIMARY KEY,
-  family     text NOT NULL,
   rule       text NOT NULL,
   stage      text NOT NULL CHECK (stage IN ('normal', 'tight', 'pre', 'hold')),
   state      jsonb NOT NULL,
@@ -49,7 +48,6 @@ CREATE TABLE switches (
   switched_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   CHECK ((pinned_by IS NULL) = (pinned_for IS NULL))
 );
-CREATE INDEX switches_family ON switches (family);
 CREATE TABLE switched (
   id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   stratum    text NOT NULL REFERENCES switches,

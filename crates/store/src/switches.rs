@@ -18,8 +18,6 @@ use crate::{
 pub struct Class {
     /// Its stratum.
     pub stratum: String,
-    /// What it has in common with its siblings: rule, tool and agent.
-    pub family: String,
     /// The rule.
     pub rule: String,
     /// Where it stands.
@@ -32,14 +30,9 @@ fn stage(row: &Row, column: &str) -> Result<Stage, StoreError> {
 
 /// All classes. Read after the generation is locked.
 pub async fn classes(tx: &Transaction<'_>) -> Result<Vec<Class>, StoreError> {
-    let rows = tx.query("SELECT stratum, family, rule, stage FROM switches", &[]).await?;
+    let rows = tx.query("SELECT stratum, rule, stage FROM switches", &[]).await?;
     let class = |row: &Row| {
-        Ok(Class {
-            stratum: row.get("stratum"),
-            family: row.get("family"),
-            rule: row.get("rule"),
-            stage: stage(row, "stage")?,
-        })
+        Ok(Class { stratum: row.get("stratum"), rule: row.get("rule"), stage: stage(row, "stage")? })
     };
     rows.iter().map(class).collect()
 }
@@ -49,10 +42,10 @@ pub async fn open(tx: &Transaction<'_>, generation: i64, classes: &[Class]) -> R
     if classes.is_empty() {
         return Ok(());
     }
-    let sql = "INSERT INTO switches (stratum, family, rule, stage, state, since)
-               SELECT stratum, family, rule, stage, state, $6
-               FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::jsonb[])
-                 AS u (stratum, family, rule, stage, state) ORDER BY stratum
+    let sql = "INSERT INTO switches (stratum, rule, stage, state, since)
+               SELECT stratum, rule, stage, state, $5
+               FROM UNNEST($1::text[], $2::text[], $3::text[], $4::jsonb[])
+                 AS u (stratum, rule, stage, state) ORDER BY stratum
                ON CONFLICT DO NOTHING RETURNING stratum, stage";
     let texts = |pick: fn(&Class) -> &str| classes.iter().map(pick).map(str::to_owned).collect::<Vec<_>>();
     let states: Vec<Json<Switch>> = classes.iter().map(|class| Json(Switch::new(class.stage))).collect();
@@ -61,7 +54,6 @@ pub async fn open(tx: &Transaction<'_>, generation: i64, classes: &[Class]) -> R
             &tx.prepare_cached(sql).await?,
             &[
                 &texts(|class| &class.stratum),
-                &texts(|class| &class.family),
                 &texts(|class| &class.rule),
                 &texts(|class| class.stage.as_str()),
                 &states,

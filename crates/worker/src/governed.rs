@@ -42,8 +42,9 @@ impl Governed {
     /// Where a class stands. One that nobody has seen yet stands where the strictest of its siblings does.
     pub fn stage(&self, stratum: &str) -> Stage {
         let family = family_of(stratum);
-        let siblings =
-            || self.classes.values().filter(|class| class.family == family).map(|class| class.stage);
+        let siblings = || {
+            self.classes.values().filter(|class| family_of(&class.stratum) == family).map(|class| class.stage)
+        };
         match self.classes.get(stratum) {
             Some(class) => class.stage,
             None => Switch::beside(siblings()).stage,
