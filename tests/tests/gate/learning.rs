@@ -268,8 +268,8 @@ async fn report(gate: &Gate, wrong: usize, correct: usize) -> anyhow::Result<()>
         gate.cli(&["remediations", "close", task, "--evidence", "letter 7", "--operator", "olga"]).await?;
     ensure!(done, "{said}");
     // A class that moved, and a group that was asked too much.
-    let inserted = "WITH class AS (INSERT INTO switches (stratum, family, rule, stage, state, since)
-                                   VALUES ('a/b/c@1', 'a/b/c@', 'a', 'hold', '{}', 1) RETURNING stratum),
+    let inserted = "WITH class AS (INSERT INTO switches (stratum, rule, stage, state, since)
+                                   VALUES ('a/b/c@1', 'a', 'hold', '{}', 1) RETURNING stratum),
                     moved AS (INSERT INTO switched (stratum, was, stage, reason, generation, executed, audited, wrong)
                               SELECT stratum, 'normal', 'hold', 'too many errors', 1, 70, 30, 4 FROM class),
                     less AS (INSERT INTO epoch_groups (epoch, group_name, demand, capacity, remaining)
