@@ -43,3 +43,9 @@ pub async fn without_a_gap(gate: &Gate) -> anyhow::Result<u64> {
     ensure!(next == size, "{next} of {size}");
     Ok(again)
 }
+
+/// `countersign ledger verify`: what it says, and whether everything holds.
+pub async fn verify(gate: &Gate, more: &[&str]) -> anyhow::Result<(String, bool)> {
+    let key = gate.system.ledger_key().display().to_string();
+    gate.cli(&[&["ledger", "verify", "--key", &key], more].concat()).await
+}

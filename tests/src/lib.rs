@@ -45,11 +45,21 @@ pub fn config() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/gate")
 }
 
-/// A copy of the suites' folder with one text replaced in its policy.
-pub fn folder(from: &str, to: &str) -> anyhow::Result<tempfile::TempDir> {
+/// A copy of the suites' folder with one text replaced.
+pub fn folder(from: &str, to: &str) -> anyhow::Result<TempDir> {
+    copy(&config(), from, to)
+}
+
+/// A copy of the airline's folder for a gate of the suites.
+pub fn airline() -> anyhow::Result<TempDir> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/airline");
+    copy(&folder, "AIRLINE_TOOLS_URL", "TEST_TOOLS_URL")
+}
+
+fn copy(config: &Path, from: &str, to: &str) -> anyhow::Result<TempDir> {
     let (dir, mut found) = (tempfile::tempdir()?, false);
     for name in ["countersign.toml", "policy.yaml", "tools.yaml", "directory.yaml"] {
-        let text = std::fs::read_to_string(config().join(name))?;
+        let text = std::fs::read_to_string(config.join(name))?;
         found |= text.contains(from);
         std::fs::write(dir.path().join(name), text.replace(from, to))?;
     }

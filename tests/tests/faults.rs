@@ -7,12 +7,13 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use countersign_broker::{reader::Reader, topology::audits_queue};
+use countersign_broker::{reader::Reader, stream::Feed, topology::audits_queue};
 use countersign_core::{action::Outcome, message::AuditRequest};
 use countersign_testkit::{
     clients::{Agent, ReviewerApp, proposal},
     services::Services,
     tools::{Effect, Slow},
+    wait::eventually,
 };
 use countersign_tests::{
     Gate, LIMIT,
@@ -176,6 +177,41 @@ async fn the_broker_can_be_killed() -> anyhow::Result<()> {
     without_a_gap(&gate).await?;
     gate.close().await?;
     services.stop().await
+}
+
+/// The machine dies: what the stream had confirmed and not flushed is gone, and comes again from the ledger.
+#[tokio::test]
+async fn a_stream_that_lost_its_end_is_filled_up_from_the_ledger() -> anyhow::Result<()> {
+    let mut services = Services::private().await?;
+    let mut gate = Gate::on(&services, willing).await?;
+    let agent = gate.agent("one").await?;
+    let event = |n: usize| proposal("one", &format!("n-{n}"), "write_record", json!({"n": n}));
+    agent.send(&(0..ACTIONS).map(event).collect::<Vec<_>>()).await?;
+    gate.reaches("SELECT count(*) FROM sampling", ACTIONS as i64).await?;
+    recorded(&gate).await?;
+    ensure!(without_a_gap(&gate).await? == 0);
+    let size = gate.count("SELECT size FROM recorder").await?;
+    gate.system.kill("recorder")?;
+    let broker = services.rabbitmq.as_mut().context("a private broker")?;
+    broker.kill().await?;
+    let lost = broker.cut_streams(0.7)?;
+    ensure!(lost > 100_000, "only {lost} bytes are lost");
+    broker.restart().await?;
+    // Streams come back after the node.
+    let cut = eventually("the stream is there", LIMIT, async || last(&gate).await.ok()).await?;
+    ensure!(cut + 100 < size, "the stream has {cut} of {size} entries still");
+    gate.system.start("recorder", "recorder")?;
+    without_a_gap(&gate).await?;
+    eprintln!("{lost} bytes lost, {cut} of {size} entries were left");
+    gate.close().await?;
+    services.stop().await
+}
+
+/// The last entry that the stream has.
+async fn last(gate: &Gate) -> anyhow::Result<i64> {
+    let url = gate.system.url("countersign-recorder")?;
+    let last = Feed::connect(url, "test").await?.last().await?;
+    Ok(last.map_or(-1, |(index, _)| index as i64))
 }
 
 #[tokio::test]

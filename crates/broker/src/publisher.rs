@@ -4,11 +4,19 @@ use std::time::Duration;
 
 use countersign_core::message::{CONTENT_TYPE, CloudEvent};
 use futures_util::future::join_all;
-use lapin::{BasicProperties, Confirmation, options::BasicPublishOptions};
+use lapin::{
+    BasicProperties, Confirmation,
+    options::{BasicPublishOptions, QueueDeclareOptions},
+    types::FieldTable,
+};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::{BrokerError, error::within, session::Session, session::user_of};
+use crate::{
+    BrokerError,
+    error::within,
+    session::{REQUEST_LIMIT, Session, user_of},
+};
 
 /// The content type of several events in one message.
 pub const BATCH_CONTENT_TYPE: &str = "application/cloudevents-batch+json";
@@ -107,6 +115,13 @@ impl Publisher {
             return Err(BrokerError::Unconfirmed { exchange: exchange(), why });
         }
         Ok(())
+    }
+
+    /// How many messages wait in a queue.
+    pub async fn depth(&self, queue: &str) -> Result<u32, BrokerError> {
+        let options = QueueDeclareOptions { passive: true, ..Default::default() };
+        let declare = self.session.channel.queue_declare(queue.into(), options, FieldTable::default());
+        Ok(within(REQUEST_LIMIT, || format!("asking for {queue:?}"), declare).await?.message_count())
     }
 
     fn properties(&self, content_type: &str, message: &Outgoing) -> BasicProperties {

@@ -25,6 +25,9 @@ use crate::{
 /// Most messages that wait to be read.
 const PREFETCH: u16 = 64;
 
+/// How long the last chunk may take to come, if there is one.
+const SEEK_LIMIT: Duration = Duration::from_secs(2);
+
 /// How many messages further back the last event is looked for at first.
 const STEP_BACK: u64 = 256;
 
@@ -109,6 +112,45 @@ impl StreamReader {
         let consume = session.channel.basic_consume(AUDIT_STREAM.into(), "".into(), options, arguments);
         let consumer = within(REQUEST_LIMIT, doing, consume).await?;
         Ok(Self { consumer, _session: session })
+    }
+
+    /// Where to start in order to read the entry `index` without much before it, by bisection.
+    ///
+    /// A recorder that came late may have repeated what is older beyond that place: who finds a gap after it reads from
+    /// the beginning.
+    pub async fn seek(url: &str, name: &str, index: u64) -> Result<Offset, BrokerError> {
+        // A batch begins no later than the entry at `low`, and after it at `high`.
+        let Some((mut low, first)) = Self::first_of(url, name, Offset::First).await? else {
+            return Ok(Offset::First);
+        };
+        let Some((mut high, last)) = Self::first_of(url, name, Offset::Last).await? else {
+            return Ok(Offset::First);
+        };
+        if first >= index {
+            return Ok(Offset::First);
+        }
+        if last <= index {
+            return Ok(Offset::At(high));
+        }
+        while high.saturating_sub(low) > u64::from(PREFETCH) {
+            let middle = low + (high - low) / 2;
+            match Self::first_of(url, name, Offset::At(middle)).await? {
+                Some((offset, first)) if first <= index && offset < high => low = offset,
+                _ => high = middle,
+            }
+        }
+        Ok(Offset::At(low))
+    }
+
+    /// The first batch with an event at or after `from`: its offset, and the index of that event.
+    async fn first_of(url: &str, name: &str, from: Offset) -> Result<Option<(u64, u64)>, BrokerError> {
+        let mut reader = Self::open(url, name, from).await?;
+        while let Some(batch) = reader.next(SEEK_LIMIT).await? {
+            if let Some(event) = batch.events()?.first() {
+                return Ok(Some((batch.offset, event.index()?)));
+            }
+        }
+        Ok(None)
     }
 
     /// The next message, if one comes within `limit`.

@@ -87,7 +87,7 @@ pub(crate) async fn recorder(to: &Connections, args: RecorderArgs) -> anyhow::Re
         process.settings = settings.into();
     }
     let keys = countersign_recorder::Keys::read(&args.role.keys)?;
-    until_signalled(process.stop.clone(), countersign_recorder::run(process, keys)).await;
+    until_signalled(process.stop.clone(), countersign_recorder::run(process, keys)).await?;
     Ok(ExitCode::SUCCESS)
 }
 

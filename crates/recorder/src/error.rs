@@ -6,7 +6,7 @@ use countersign_store::StoreError;
 
 /// Why a recorder cannot go on.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum RecorderError {
+pub enum RecorderError {
     /// Another has taken over.
     #[error("another recorder has taken over")]
     Lost,

@@ -16,13 +16,13 @@ use countersign_core::ledger::note::LogKey;
 use countersign_store::ledger::{self, Head, read};
 use countersign_worker::{
     keys::{self, KeyError, file},
-    process::{self, Process},
+    process::Process,
 };
 use ed25519_dalek::SigningKey;
-use tokio::{sync::watch, task::JoinSet};
+use tokio::sync::watch;
 use uuid::Uuid;
 
-use self::error::RecorderError;
+pub use self::error::RecorderError;
 
 /// What the recorder knows that others don't.
 #[derive(Clone)]
@@ -51,29 +51,23 @@ pub(crate) struct Recorder {
 const ASK: Duration = Duration::from_millis(500);
 
 /// Runs a recorder until its process is stopped.
-pub async fn run(process: Process, keys: Keys) {
+///
+/// # Errors
+/// [`RecorderError::Forked`]: waiting heals everything else, but not two histories.
+pub async fn run(process: Process, keys: Keys) -> Result<(), RecorderError> {
     let holder = Uuid::now_v7().to_string().into();
-    let recorder = Recorder { process: process.clone(), keys: Arc::new(keys), holder };
-    let mut tasks = JoinSet::new();
-    tasks.spawn(live(recorder));
-    process::drain(tasks, process.stop.clone()).await;
-}
-
-async fn live(recorder: Recorder) {
-    let stop = recorder.process.stop.clone();
-    while !stop.is_cancelled() {
-        let error = match life(&recorder).await {
-            Ok(()) => return,
-            Err(error) => error,
-        };
+    let recorder = Recorder { process, keys: Arc::new(keys), holder };
+    while !recorder.process.stop.is_cancelled() {
+        let Err(error) = life(&recorder).await else { break };
         match error {
             // What others did is no failure of ours.
             RecorderError::Lost => tracing::info!(%error, "standing by"),
-            RecorderError::Forked(_) => tracing::error!(%error, "nothing is recorded"),
+            forked @ RecorderError::Forked(_) => return Err(forked),
             _ => tracing::warn!(%error, "the recorder starts again"),
         }
         pause(&recorder).await;
     }
+    Ok(())
 }
 
 /// Half a second to two, or until the process stops.

@@ -12,14 +12,14 @@ use countersign_core::{
     json::parse_strict,
     message::{CloudEvent, DecisionData, FindingData, kind},
     refusal::{Code, Complaint},
-    signed::{DECISIONS_MAX, Received, Signable, SignedStatement},
+    signed::{DECISIONS_MAX, Received, Signable, SignedStatement, statement_digest},
 };
 use countersign_store::{
     StoreError, Transaction,
     statements::{self, Statement},
 };
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::author;
 
@@ -98,6 +98,7 @@ pub struct Vouched<'a> {
     key: &'a PublicKey,
     /// As it is to be recorded, without what became of it.
     pub statement: Statement,
+    corrections: Vec<Option<String>>,
 }
 
 /// A message in which nothing can be found.
@@ -204,10 +205,18 @@ fn vouch<'a, T: Heeded>(
         actions: vec![],
         answers: vec![],
     };
-    Ok(Vouched { signer, key, statement })
+    Ok(Vouched { signer, key, statement, corrections: received.corrections })
 }
 
 impl Vouched<'_> {
+    /// What evidence tells of the one at `index` among what was signed: by which key, in which statement, and the
+    /// digest of what the call should have been.
+    pub fn evidence(&self, index: usize) -> (Value, Option<&String>) {
+        let Statement { kid, jti, signed_at, jws, .. } = &self.statement;
+        let signed = json!({"kid": kid, "jti": jti, "at": signed_at, "digest": statement_digest(jws)});
+        (signed, self.corrections.get(index).and_then(Option::as_ref))
+    }
+
     /// Whether key and statement count at `now`, the database's clock.
     ///
     /// # Errors

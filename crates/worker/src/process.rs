@@ -114,8 +114,8 @@ pub async fn drain(mut tasks: JoinSet<()>, stop: CancellationToken) {
     }
 }
 
-/// Runs `process` until SIGINT or SIGTERM, then lets it drain.
-pub async fn until_signalled(stop: CancellationToken, process: impl Future<Output = ()>) {
+/// Runs `process` until it ends, or until SIGINT or SIGTERM; then lets it drain.
+pub async fn until_signalled<T>(stop: CancellationToken, process: impl Future<Output = T>) -> T {
     let signalled = async {
         let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
             Ok(terminate) => terminate,
@@ -132,9 +132,9 @@ pub async fn until_signalled(stop: CancellationToken, process: impl Future<Outpu
     };
     tokio::pin!(process);
     tokio::select! {
-        () = &mut process => return,
+        ended = &mut process => return ended,
         () = signalled => tracing::info!("stopping"),
     }
     stop.cancel();
-    process.await;
+    process.await
 }

@@ -6,8 +6,9 @@ use async_trait::async_trait;
 use countersign_broker::{
     BrokerError,
     publisher::{Outgoing, Publisher},
+    topology::commands_queue,
 };
-use countersign_store::{Store, StoreError, Transaction};
+use countersign_store::{Store, StoreError, Transaction, sweeps::SWEEP_MAX};
 
 use crate::process::Process;
 
@@ -51,16 +52,22 @@ async fn once<S: Sweeper>(
     sweeper: &mut S,
     publisher: &mut Option<Publisher>,
 ) -> Result<(), SweepError> {
+    let publisher = match publisher {
+        Some(publisher) => publisher,
+        None => publisher.insert(Publisher::connect(&process.amqp_url, name).await?),
+    };
+    let waiting = publisher.depth(&commands_queue(process.role)).await?;
+    if i64::from(waiting) >= SWEEP_MAX {
+        // More of the same would only pile up: what waits is what was found before.
+        tracing::warn!(sweep = name, waiting, "commands wait to be done; nothing is looked for");
+        return Ok(());
+    }
     let limit = process.settings.limits.transaction;
     let due = process.store.within(limit, due(&process.store, sweeper)).await?;
     if due.is_empty() {
         return Ok(());
     }
     tracing::debug!(sweep = name, commands = due.len(), "sweep found work");
-    let publisher = match publisher {
-        Some(publisher) => publisher,
-        None => publisher.insert(Publisher::connect(&process.amqp_url, name).await?),
-    };
     Ok(publisher.publish(&due).await?)
 }
 

@@ -1,5 +1,7 @@
 //! `cargo xtask demo`: an example's day, from proposal to report.
 
+mod bundle;
+
 use std::{
     collections::{BTreeMap, HashMap},
     fs,
@@ -164,6 +166,7 @@ async fn show(
     let list = listing::actions(&tx, &filter).await?;
     let to = Utc::now() + TimeDelta::seconds(5);
     let report = report(&tx, to - TimeDelta::days(1), to).await?;
+    bundle::recorded(system).await?;
     println!("{}", summary(&list));
     for (title, condition) in LIVES {
         let sql = format!("SELECT a.id FROM actions a WHERE {condition} ORDER BY a.id LIMIT 1");
@@ -174,6 +177,7 @@ async fn show(
         let id = ActionId(row.get(0));
         if let Some(action) = list.iter().find(|action| action.id == id) {
             println!("{title}:\n{}", actions::text(&actions::timeline(&tx, action).await?));
+            println!("  {}\n", bundle::proved(system, id)?);
         }
     }
     println!("{}", table::render(&report));

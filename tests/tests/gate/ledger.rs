@@ -1,34 +1,14 @@
 //! The ledger: one log whoever records it, and nothing in it can be changed unnoticed.
 
-use std::{path::Path, process::Command, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use countersign_broker::{
-    reader::Reader,
-    stream::{Offset, StreamReader},
-};
-use countersign_core::message::{Decision, DecisionData, Finding};
-use countersign_testkit::{
-    clients::{decision, finding, proposal},
-    system::binary,
-};
+use countersign_testkit::{clients::proposal, wait::eventually};
 use countersign_tests::{
-    Gate, answer,
-    evidence::{recorded, streamed, without_a_gap},
-    folder, said,
+    Gate, LIMIT, answer,
+    evidence::{recorded, verify, without_a_gap},
 };
 use serde_json::{Value, json};
-
-/// Audits everything that is executed at once.
-fn all_audited() -> anyhow::Result<tempfile::TempDir> {
-    let policy = |rate: &str| format!("\"pay\"]\n    verdict: allow\n    audit: {{rate: {rate},");
-    folder(&policy("0.1"), &policy("1.0"))
-}
-
-async fn verify(gate: &Gate, more: &[&str]) -> anyhow::Result<(String, bool)> {
-    let key = gate.system.ledger_key().display().to_string();
-    gate.cli(&[&["ledger", "verify", "--key", &key], more].concat()).await
-}
 
 /// Changes the database as its owner. The statement begins with `WITH` or is wrapped in one, and changes one row.
 async fn change(gate: &Gate, statement: &str) -> anyhow::Result<()> {
@@ -79,33 +59,6 @@ async fn two_recorders_either_killed_at_any_moment_keep_one_log_and_one_stream()
     ensure!(done && said.contains("as it was recorded"), "{said}");
 
     without_a_gap(&gate).await?;
-    gate.close().await
-}
-
-#[tokio::test]
-async fn a_stream_that_was_lost_is_filled_up_from_the_ledger() -> anyhow::Result<()> {
-    let mut gate = Gate::start().await?;
-    let mut agent = gate.agent("one").await?;
-    let mut act = async |id: &str| {
-        agent.propose(id, "write_record", json!({"n": 1})).await?;
-        answer(&mut agent).await
-    };
-    act("a-1").await?;
-    recorded(&gate).await?;
-    let session = countersign_broker::session::Session::open(&gate.system.place.amqp_url, "delete").await?;
-    let queue = "countersign.audit-stream";
-    session.channel.queue_delete(queue.into(), lapin::options::QueueDeleteOptions::default()).await?;
-    act("a-2").await?;
-    let config = gate.system.config.display().to_string();
-    let (said, done) = gate.cli(&["apply", &config, "--operator", "olga"]).await?;
-    ensure!(done, "{said}");
-    gate.system.kill("recorder")?;
-    gate.system.start("recorder", "recorder")?;
-    act("a-3").await?;
-    recorded(&gate).await?;
-    let size = gate.count("SELECT size FROM recorder").await?;
-    let indexes = streamed(&gate, size as usize).await?;
-    ensure!(indexes == (0..size as u64).collect::<Vec<_>>(), "{indexes:?}");
     gate.close().await
 }
 
@@ -186,206 +139,23 @@ async fn an_entry_changed_by_hand_is_named_by_verify_whatever_else_is_changed_wi
     gate.close().await
 }
 
-/// Writes an action's bundle, and checks it where there is neither database nor broker.
-async fn proved(gate: &Gate, dir: &Path, action: &str) -> anyhow::Result<(Value, Value)> {
-    let (bundle, done) = gate.cli(&["ledger", "prove", action]).await?;
-    ensure!(done, "{bundle}");
-    let file = dir.join(format!("{action}.json"));
-    std::fs::write(&file, &bundle)?;
-    let (checked, done) = check(gate, &file).await?;
-    ensure!(done, "{checked}\n{bundle}");
-    Ok((serde_json::from_str(&bundle)?, serde_json::from_str(&checked)?))
-}
-
-async fn check(gate: &Gate, file: &Path) -> anyhow::Result<(String, bool)> {
-    let mut command = Command::new(binary()?);
-    command
-        .env_clear()
-        .args(["ledger", "check", "--json"])
-        .arg(file)
-        .arg("--key")
-        .arg(gate.system.ledger_key());
-    said(command).await
-}
-
 #[tokio::test]
-async fn bundles_of_an_approved_a_rejected_and_an_audited_action_check_offline() -> anyhow::Result<()> {
-    let config = all_audited()?;
-    let gate = Gate::configured(config.path()).await?;
-    let _auditor = gate
-        // The others may be drawn as well: what is found of them would be one more signature in their bundles.
-        .auditor("ada", |request| {
-            let asked = request.action.id == "audited";
-            asked.then(|| finding(request, Finding::Wrong, Some("another one was meant")))
-        })
-        .await?;
-    let mut agent = gate.agent("one").await?;
-    let (mut requests, sam) = (gate.requests("sam", "approvers").await?, gate.reviewer("sam").await?);
-    agent.propose("approved", "move_money", json!({"amount": "500"})).await?;
-    sam.decides(&requests.next().await?, Decision::Approve, None).await?;
-    answer(&mut agent).await?;
-    agent.propose("rejected", "move_money", json!({"amount": "900"})).await?;
-    sam.decides(&requests.next().await?, Decision::Reject, Some("she never asked for it")).await?;
-    answer(&mut agent).await?;
-    // Mara owns the first agent, and so decides about the second's.
-    let mut second = gate.agent("two").await?;
-    second.propose("edited", "move_money", json!({"amount": "700"})).await?;
-    let arguments = Some(json!({"amount": "300"}));
-    let edit = DecisionData { arguments, ..decision(&requests.next().await?, Decision::Edit, None) };
-    sam.says(&[edit]).await?;
-    gate.reviewer("mara").await?.decides(&requests.next().await?, Decision::Approve, None).await?;
-    answer(&mut second).await?;
-    agent.propose("audited", "write_record", json!({"n": 1})).await?;
-    answer(&mut agent).await?;
-    gate.reaches("SELECT count(*) FROM audits WHERE state = 'judged'", 1).await?;
-    gate.reaches("SELECT count(*) FROM sampling", 3).await?;
-    recorded(&gate).await?;
-
-    let dir = tempfile::tempdir()?;
-    let (bundle, checked) = proved(&gate, dir.path(), "approved").await?;
-    ensure!(checked["state"] == "succeeded" && checked["signatures"] == 1, "{checked}");
-    ensure!(checked["sampling"] == "committed", "{checked}");
-    ensure!(bundle["policies"][0].as_str().is_some_and(|policy| policy.contains("id: large")));
-    ensure!(bundle["contents"][0]["content"]["arguments"] == json!({"amount": "500"}), "{bundle}");
-    let judged = &bundle["entries"][0]["entry"];
-    ensure!(judged["policy"]["rule"] == "large" && judged["agent"]["model"] == "gpt-4o", "{judged}");
-    ensure!(judged["action"]["tool"] == "move_money" && judged["action"]["reversible"] == false, "{judged}");
-    let (bundle, checked) = proved(&gate, dir.path(), "rejected").await?;
-    ensure!(checked["state"] == "rejected" && checked["signatures"] == 1, "{checked}");
-    ensure!(!bundle["entries"].to_string().contains("never asked"), "free text is in the ledger");
-    let (bundle, checked) = proved(&gate, dir.path(), "edited").await?;
-    ensure!(checked["state"] == "succeeded" && checked["signatures"] == 2, "{checked}");
-    ensure!(bundle["contents"][0]["content"]["arguments"] == json!({"amount": "300"}), "{bundle}");
-    ensure!(bundle["results"][0]["text"].as_str().is_some_and(|text| text.contains("300")), "{bundle}");
-    let (told, done) = verify(&gate, &[]).await?;
-    ensure!(done, "{told}");
-    let (_, checked) = proved(&gate, dir.path(), "audited").await?;
-    let kinds: Vec<&str> =
-        checked["entries"].as_array().into_iter().flatten().filter_map(|one| one[1].as_str()).collect();
-    ensure!(
-        kinds[..4] == ["action.judged", "action.claimed", "action.completed", "action.sampled"]
-            && ["audit.judged", "finding.recorded", "remediation.opened"]
-                .iter()
-                .all(|kind| kinds.contains(kind)),
-        "{kinds:?}"
-    );
-    ensure!(checked["signatures"] == 1, "{checked}");
-
-    // One of them changed, and one with another ledger's key.
-    let file = dir.path().join("approved.json");
-    let text = std::fs::read_to_string(&file)?;
-    std::fs::write(&file, text.replacen("\"500\"", "\"5000\"", 1))?;
-    let (told, done) = check(&gate, &file).await?;
-    ensure!(!done && told.contains("contents: the content with digest"), "{told}");
-
-    // A checkpoint that was kept is continued by the newest.
-    let kept = dir.path().join("kept");
-    std::fs::copy(gate.system.ledger().join("checkpoint"), &kept)?;
-    agent.propose("more", "write_record", json!({"n": 2})).await?;
-    answer(&mut agent).await?;
-    recorded(&gate).await?;
-    let (proof, done) = gate.cli(&["ledger", "continuity", &kept.display().to_string()]).await?;
-    ensure!(done, "{proof}");
-    std::fs::write(&file, &proof)?;
-    let (told, done) = check(&gate, &file).await?;
-    ensure!(done && told.contains("\"old\""), "{told}");
-    gate.close().await
-}
-
-#[tokio::test]
-async fn what_is_erased_is_gone_the_proofs_hold_and_a_legal_hold_prevents_it() -> anyhow::Result<()> {
-    let gate = Gate::start().await?;
-    let mut agent = gate.agent("one").await?;
-    let (mut requests, sam) = (gate.requests("sam", "approvers").await?, gate.reviewer("sam").await?);
-    let mia = json!({"amount": "500", "to": "mia_li_3668"});
-    agent.propose("hers", "move_money", mia.clone()).await?;
-    let request = requests.next().await?;
-    let url = gate.system.database_url("eraser")?;
-    let erase = ["erase", "--subject", "mia_li_3668", "--operator", "olga", "--database-url", &url];
-    let (told, done) = gate.cli(&erase).await?;
-    ensure!(!done && told.contains("has not ended yet"), "{told}");
-    sam.decides(&request, Decision::Reject, Some("Mia asked for nothing")).await?;
-    answer(&mut agent).await?;
-    agent.propose("other", "move_money", json!({"amount": "5", "to": "mia_li_36680"})).await?;
-    answer(&mut agent).await?;
-    gate.reaches("SELECT count(*) FROM sampling", 1).await?;
-
-    let hold =
-        ["legal-hold", "place", "--subject", "mia_li_3668", "--reason", "case 7", "--operator", "omar"];
-    let (told, done) = gate.cli(&hold).await?;
-    ensure!(done, "{told}");
-    let (told, done) = gate.cli(&erase).await?;
-    ensure!(!done && told.contains("legal holds forbid it: [1]"), "{told}");
-    let (told, done) = gate.cli(&["legal-hold", "release", "1", "--operator", "olga"]).await?;
-    ensure!(done, "{told}");
-    let (told, done) = gate.cli(&erase).await?;
-    ensure!(done && told.contains("erased of 1 actions"), "{told}");
-
-    recorded(&gate).await?;
-    let (told, done) = verify(&gate, &[]).await?;
-    ensure!(done, "{told}");
-    for table in ["payloads", "outcomes", "decisions", "statements", "evidence", "legal_holds", "erasures"] {
-        let sql = format!(
-            "SELECT count(*) FROM {table} t WHERE t::text LIKE '%mia_li_3668\"%' OR t::text LIKE '%Mia asked%'
-               OR t::text LIKE '%' || substr(encode('mia_li_3668\"', 'hex'), 1) || '%'"
-        );
-        ensure!(gate.count(&sql).await? == 0, "{table} has it still");
-    }
-    let dir = tempfile::tempdir()?;
-    let (bundle, checked) = proved(&gate, dir.path(), "hers").await?;
-    ensure!(
-        bundle["contents"] == json!([]) && bundle["statements"][0]["disclosures"] == json!([]),
-        "{bundle}"
-    );
-    let erased = checked["erased"][0].as_str().context("it says what was erased")?;
-    ensure!(erased.starts_with("content, disclosure, reason, result on "), "{erased}");
-    let (bundle, _) = proved(&gate, dir.path(), "other").await?;
-    ensure!(bundle["contents"][0]["content"]["arguments"]["to"] == "mia_li_36680", "{bundle}");
-    gate.close().await
-}
-
-#[tokio::test]
-async fn a_compliance_reader_reads_the_stream_and_nothing_else() -> anyhow::Result<()> {
-    let gate = Gate::start().await?;
+async fn a_recorder_that_finds_another_history_published_ends_and_says_why() -> anyhow::Result<()> {
+    let mut gate = Gate::start().await?;
     let mut agent = gate.agent("one").await?;
     agent.propose("a-1", "write_record", json!({"n": 1})).await?;
     answer(&mut agent).await?;
     gate.reaches("SELECT count(*) FROM sampling", 1).await?;
     recorded(&gate).await?;
+    gate.system.kill("recorder")?;
+    // As after a restore of a database that is older than what it has published.
     let size = gate.count("SELECT size FROM recorder").await?;
-    let cora = gate.system.url("compliance-cora")?.to_owned();
-    let tail = ["stream", "tail", "--from", "2", "--count", &(size - 2).to_string()];
-    let (told, done) = gate.cli_as(&cora, &tail).await?;
-    let events: Vec<Value> =
-        told.lines().map(serde_json::from_str).collect::<Result<_, _>>().with_context(|| told.clone())?;
-    ensure!(done && events.len() as i64 == size - 2, "{told}");
-    ensure!(
-        events[0]["sequence"] == "0000000000000002" && events[0]["type"] == "countersign.evidence.v1",
-        "{told}"
-    );
-    for queue in ["countersign.outcomes.one", "countersign.actions", "countersign.approvals.approvers"] {
-        ensure!(Reader::open(&cora, "nosy", queue).await.is_err(), "{queue}");
-    }
-    let sent =
-        countersign_broker::stream::Feed::connect(&cora, "forger").await?.publish(&[b"{}".to_vec()]).await;
-    ensure!(sent.is_err(), "compliance may write to the stream");
-    let read = StreamReader::open(gate.system.url("agent-one")?, "nosy", Offset::First).await;
-    ensure!(read.is_err(), "an agent may read the stream");
-
-    let dir = tempfile::tempdir()?;
-    for (format, lines) in [("cloudevents", size), ("csv", size + 1)] {
-        let file = dir.path().join(format).display().to_string();
-        let export = ["export", "evidence", "--from", "1h", "--format", format, "--out", &file];
-        let (told, done) = gate.cli(&export).await?;
-        ensure!(done, "{told}");
-        ensure!(std::fs::read_to_string(&file)?.lines().count() as i64 == lines, "{format}");
-        let manifest: Value = serde_json::from_str(&std::fs::read_to_string(file + ".manifest.json")?)?;
-        ensure!(
-            manifest["count"] == size && manifest["first"] == 0 && manifest["last"] == size - 1,
-            "{manifest}"
-        );
-        ensure!(manifest["checkpoint"].is_string() && manifest["digest"].is_string(), "{manifest}");
-    }
+    change(&gate, &format!("DELETE FROM checkpoints WHERE size = {size}")).await?;
+    gate.system.start("recorder", "recorder")?;
+    eventually("it ends", LIMIT, async || gate.system.process("recorder").ok()?.ended()).await?;
+    let log = gate.system.log("recorder");
+    ensure!(log.contains("that the database does not have"), "{log}");
+    ensure!(gate.count("SELECT size FROM recorder").await? == size);
     gate.close().await
 }
 

@@ -3,6 +3,7 @@
 mod approvals;
 mod audits;
 mod bad_input;
+mod bundles;
 mod cancel;
 mod cli;
 mod compensation;
@@ -18,5 +19,6 @@ mod rates;
 mod recorded;
 mod reviewer_app;
 mod signatures;
+mod stream;
 mod switching;
 mod trust;

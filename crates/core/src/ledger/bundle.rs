@@ -404,18 +404,20 @@ impl Said {
         match self {
             Said::Decisions(received) => {
                 received.kid == said("signed/kid")
-                    && received.said.iter().any(|one| {
+                    && received.said.iter().zip(&received.corrections).any(|(one, corrected)| {
                         one.approval.to_string() == said("approval")
                             && one.digest == said("digest_shown")
                             && one.decision.as_str() == said("decision")
+                            && corrected.as_deref().unwrap_or_default() == said("correction_digest")
                     })
             }
             Said::Findings(received) => {
                 received.kid == said("signed/kid")
-                    && received.said.iter().any(|one| {
+                    && received.said.iter().zip(&received.corrections).any(|(one, corrected)| {
                         one.audit.to_string() == said("audit")
                             && one.digest == said("digest_shown")
                             && one.finding.as_str() == said("finding")
+                            && corrected.as_deref().unwrap_or_default() == said("correction_digest")
                             && one.severity.map_or("", |severity| severity.as_str()) == said("severity")
                     })
             }

@@ -47,6 +47,8 @@ pub struct ActionFacts {
     pub tool: String,
     /// W3C trace context, where the proposal had one.
     pub traceparent: Option<String>,
+    /// The action that it undoes.
+    pub compensates: Option<ActionId>,
 }
 
 /// What the registry and the policy of a generation say.
@@ -99,6 +101,9 @@ fn section(kind: &str) -> Option<(&'static str, &'static [(&'static str, &'stati
                 ("decision", "decision"),
                 ("reason_code", "reason_code"),
                 ("digest_shown", "digest_shown"),
+                ("correction_digest", "correction_digest"),
+                ("groups", "groups"),
+                ("opened_at", "opened_at"),
                 ("signed", "signed"),
             ],
         ),
@@ -113,6 +118,9 @@ fn section(kind: &str) -> Option<(&'static str, &'static [(&'static str, &'stati
                 ("resolution", "resolution"),
                 ("compensate", "compensate"),
                 ("digest_shown", "digest_shown"),
+                ("correction_digest", "correction_digest"),
+                ("groups", "groups"),
+                ("opened_at", "opened_at"),
                 ("signed", "signed"),
             ],
         ),
@@ -224,6 +232,9 @@ fn fill(entry: &mut Map<String, Value>, row: &Row<'_>, context: &Context<'_>, mu
         if let Some(governing) = context.governing {
             part.insert("digest".into(), governing.policy_digest.clone().into());
         }
+        if let ("execution", Some(undone)) = (name, context.action.and_then(|facts| facts.compensates)) {
+            part.insert("compensates".into(), json!(undone));
+        }
         entry.insert(name.into(), Value::Object(part));
     }
     if let (Some(facts), Some(Value::Object(action))) = (context.action, entry.get_mut("action")) {
@@ -308,6 +319,7 @@ mod tests {
             agent: "a".into(),
             tool: "t".into(),
             traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into()),
+            compensates: Some(ActionId(Uuid::max())),
         }
     }
 
@@ -332,6 +344,19 @@ mod tests {
         assert_eq!(entry["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736");
         assert_eq!(entry["previous"], json!(Uuid::max()));
         assert_eq!(entry["details"], json!({"permit": {"id": "x"}}));
+    }
+
+    #[test]
+    fn an_execution_names_what_it_undoes_and_a_review_who_was_asked_since_when() {
+        let claimed = made(&row("action.claimed", r#"{"permit":"p","fence":1}"#), Some(&facts()), None);
+        assert_eq!(claimed["execution"]["compensates"], json!(Uuid::max()));
+        let body = r#"{"by":"p1","audit":"x","finding":"wrong","groups":["g"],"opened_at":"2026-01-01T00:00:00Z",
+            "correction_digest":"d"}"#;
+        let found = made(&row("finding.recorded", body), Some(&facts()), None);
+        let review = json!({"mode": "audit", "reviewer": "p1", "audit": "x", "finding": "wrong", "groups": ["g"],
+            "opened_at": "2026-01-01T00:00:00Z", "decided_at": found["occurred_at"], "correction_digest": "d"});
+        assert_eq!(found["review"], review);
+        assert!(found.get("execution").is_none() && found.get("details").is_none());
     }
 
     #[test]

@@ -88,4 +88,8 @@ impl Signable for DecisionData {
     fn reason_code(&self) -> Option<&str> {
         self.reason_code.as_deref()
     }
+
+    fn correction_digest(signed: &SignedDecision) -> Option<&String> {
+        signed.arguments_digest.as_ref()
+    }
 }

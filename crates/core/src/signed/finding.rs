@@ -102,4 +102,8 @@ impl Signable for FindingData {
     fn reason_code(&self) -> Option<&str> {
         self.reason_code.as_deref()
     }
+
+    fn correction_digest(signed: &SignedFinding) -> Option<&String> {
+        signed.correction_digest.as_ref()
+    }
 }

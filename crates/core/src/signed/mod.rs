@@ -46,6 +46,8 @@ pub trait Signable: Sized {
     fn open(signed: Self::Signed, value: &mut dyn FnMut(Option<&String>) -> Option<Value>) -> Self;
     /// Why, for programs.
     fn reason_code(&self) -> Option<&str>;
+    /// The digest of what the call should have been.
+    fn correction_digest(signed: &Self::Signed) -> Option<&String>;
 }
 
 /// What every statement has.
@@ -166,6 +168,8 @@ pub struct Received<T> {
     pub signed_at: DateTime<Utc>,
     /// What is said, with what was disclosed.
     pub said: Vec<T>,
+    /// Of each of these, the digest of what the call should have been.
+    pub corrections: Vec<Option<String>>,
     /// Whether everything that the payload holds digests of was disclosed.
     pub disclosed: bool,
     /// The disclosures that its digests stand for; any others are left out.
@@ -209,12 +213,14 @@ impl<T: Signable> Received<T> {
             used.insert(text.clone());
             Some(value.clone())
         };
+        let corrections = said.iter().map(|one| T::correction_digest(one).cloned()).collect();
         let said: Vec<T> = said.into_iter().map(|one| T::open(one, &mut value)).collect();
         if said.iter().filter_map(T::reason_code).any(|code| !plain(code)) {
             return Err(Unreadable("`reason_code` must be one of the request's".into()));
         }
         let disclosures = used.into_iter().collect();
-        Ok(Self { jws: signed.jws.clone(), kid, signer, jti, signed_at, said, disclosed, disclosures })
+        let jws = signed.jws.clone();
+        Ok(Self { jws, kid, signer, jti, signed_at, said, corrections, disclosed, disclosures })
     }
 
     /// Whether `key` has signed exactly this.

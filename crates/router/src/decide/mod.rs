@@ -18,7 +18,6 @@ use countersign_core::{
     ids::{ActionId, ApprovalId},
     message::{ApprovalAnswer, DecisionData, DecisionResult},
     refusal::{Code, Complaint},
-    signed::statement_digest,
 };
 use countersign_store::{
     StoreError, Transaction,
@@ -164,7 +163,8 @@ impl<'a> Hearing<'a> {
             Ok(vouched) => vouched.in_time(self.court.now, oldest).map(|()| vouched),
             Err(complaint) => Err(complaint.clone()),
         };
-        let answers = heard.said.iter().map(|data| self.decision(&heard, &in_time, data)).collect();
+        let said = heard.said.iter().enumerate();
+        let answers = said.map(|(index, data)| self.decision(&heard, &in_time, index, data)).collect();
         let actions = heard.said.iter().filter_map(|data| self.about.get(&data.approval).copied());
         let actions = actions.collect();
         let row = heard.vouched.ok().map(|vouched| Statement { actions, ..vouched.statement });
@@ -175,9 +175,29 @@ impl<'a> Hearing<'a> {
         &mut self,
         heard: &Heard<'_>,
         in_time: &Result<&Vouched<'_>, Complaint>,
+        index: usize,
         data: &DecisionData,
     ) -> ApprovalAnswer {
         let action = self.about.get(&data.approval).copied();
+        let vouched = in_time.as_ref().ok().copied();
+        let mut noted = self.noted(heard, data);
+        if let Some(vouched) = vouched {
+            noted["by"] = self.router.keys.pseudonyms.of(&vouched.signer.id).into();
+            let (signed, corrected) = vouched.evidence(index);
+            (noted["signed"], noted["correction_digest"]) = (signed, json!(corrected));
+        }
+        // Before it is applied: an edit closes the request.
+        if let Some(asked) = action.and_then(|action| self.records.get(&action)?.approval.as_ref())
+            && asked.id == data.approval
+        {
+            let opened_at = asked.request.opened_at;
+            noted["opened_at"] = json!(opened_at);
+            let may = asked.request.spec.groups(opened_at, self.court.now);
+            let is = vouched.map(|vouched| &vouched.signer.groups);
+            let role: Vec<_> =
+                is.into_iter().flatten().filter(|group| may.contains(group.as_str())).collect();
+            noted["groups"] = json!(role);
+        }
         let applied = match (in_time, action.and_then(|action| self.records.get_mut(&action))) {
             (Err(complaint), _) => Err(complaint.clone()),
             (_, None) => Err((Code::ApprovalUnknown, "there never was such a request".into())),
@@ -198,7 +218,7 @@ impl<'a> Hearing<'a> {
             }
         };
         let state = action.and_then(|action| self.records.get(&action)).map(|record| record.ruling.state);
-        self.note(heard, in_time.as_ref().ok().copied(), data, &applied, state);
+        self.note(noted, data, &applied, state);
         let answer = match applied {
             Ok(Applied::Now) => ApprovalAnswer::counted(DecisionResult::Recorded),
             Ok(Applied::Before) => ApprovalAnswer::counted(DecisionResult::Repeated),
@@ -213,27 +233,23 @@ impl<'a> Hearing<'a> {
         }
     }
 
+    /// What is known of a decision before it is applied.
+    fn noted(&self, heard: &Heard<'_>, data: &DecisionData) -> Value {
+        json!({
+            "event": heard.event, "approval": data.approval, "decision": data.decision,
+            "digest_shown": data.digest, "sender": self.sender(heard.sender),
+        })
+    }
+
     /// Evidence of a decision, on its action's timeline where there is such an action.
     fn note(
         &mut self,
-        heard: &Heard<'_>,
-        vouched: Option<&Vouched<'_>>,
+        mut noted: Value,
         data: &DecisionData,
         applied: &Result<Applied, Complaint>,
         state: Option<State>,
     ) {
-        let mut noted = json!({
-            "event": heard.event, "approval": data.approval, "decision": data.decision,
-            "digest_shown": data.digest, "sender": self.sender(heard.sender), "state": state,
-        });
-        if let Some(vouched) = vouched {
-            let statement = &vouched.statement;
-            noted["by"] = self.router.keys.pseudonyms.of(&vouched.signer.id).into();
-            noted["signed"] = json!({
-                "kid": statement.kid, "jti": statement.jti, "at": statement.signed_at,
-                "digest": statement_digest(&statement.jws),
-            });
-        }
+        noted["state"] = json!(state);
         let kind = match applied {
             Ok(Applied::Now) => "decision.recorded",
             Ok(Applied::Before) => "decision.repeated",

@@ -5,7 +5,6 @@ use countersign_core::{
     audit::{Opinion, settle},
     config::{Configuration, Member, Verdict},
     digest::untagged,
-    ids::ActionId,
     json::canonical,
     message::{self, Call, Finding, FindingData, Resolution, Severity},
     refusal::{Code, Complaint},
@@ -49,17 +48,16 @@ pub(super) fn unknown(data: &FindingData) -> Complaint {
 
 type Answer = Result<(Applied, Vec<News>), Complaint>;
 
-/// Applies one finding, or says why it does not count.
+/// Applies one finding on a locked audit, or says why it does not count.
 pub(super) async fn apply(
     tx: &Transaction<'_>,
     configuration: &Configuration,
-    action: ActionId,
+    audit: &AuditRecord,
     said: &Said<'_>,
 ) -> Result<Answer, StoreError> {
     let data = said.data;
-    let audit = audits::lock(tx, data.audit).await?;
-    let record = actions::load(tx, &[action], true).await?.pop();
-    let (Some(audit), Some(record)) = (audit, record) else { return Ok(Err(unknown(data))) };
+    let record = actions::load(tx, &[audit.action], true).await?.pop();
+    let Some(record) = record else { return Ok(Err(unknown(data))) };
     let mut found = audits::findings(tx, audit.id).await?;
     if let Some(before) = found.iter().find(|before| before.auditor == said.auditor.id) {
         let opinion = Opinion { finding: data.finding, severity: data.severity };
@@ -68,7 +66,7 @@ pub(super) async fn apply(
         }
         return Ok(Err((Code::AlreadyJudged, "you have found otherwise before".into())));
     }
-    if let Err(complaint) = check(configuration, &audit, &record, said) {
+    if let Err(complaint) = check(configuration, audit, &record, said) {
         return Ok(Err(complaint));
     }
     let row = row(&record, said);
@@ -82,7 +80,7 @@ pub(super) async fn apply(
         }
     }
     if data.compensate {
-        undo(tx, configuration, &audit, &record, &said.auditor.id).await?;
+        undo(tx, configuration, audit, &record, &said.auditor.id).await?;
     }
     let opinions: Vec<Opinion> = found.iter().map(|row| row.opinion).collect();
     let Some(settled) = settle(&opinions, audit.twice) else {

@@ -10,9 +10,10 @@ use countersign_broker::{
     lane::{Delivery, Failure, Handler},
     publisher::Outgoing,
 };
-use countersign_core::{ids::ActionId, message::FindingData, refusal::Complaint, signed::statement_digest};
+use countersign_core::{ids::ActionId, message::FindingData, refusal::Complaint};
 use countersign_store::{
-    StoreError, Transaction, actions, audits,
+    StoreError, Transaction, actions,
+    audits::{self, AuditRecord},
     evidence::{self, Evidence},
     generation, quarantine,
     statements::{self, Statement},
@@ -20,10 +21,10 @@ use countersign_store::{
 use countersign_worker::{
     failure,
     governed::Governed,
-    hear::{self, Vouched, hear, sift},
+    hear::{self, hear, sift},
     process,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use self::apply::{Applied, Said, apply};
 use crate::{Sampler, switching};
@@ -115,17 +116,24 @@ impl Hearing<'_> {
             Err(complaint) => Err(complaint.clone()),
         };
         let mut actions = Vec::with_capacity(heard.said.len());
-        for data in &heard.said {
-            let action = audits::actions_of(self.tx, &[data.audit]).await?.pop();
-            let applied = match (&vouched, action) {
+        for (index, data) in heard.said.iter().enumerate() {
+            let audit = audits::lock(self.tx, data.audit).await?;
+            let mut noted = self.noted(&heard, data, audit.as_ref());
+            if let Ok(vouched) = &vouched {
+                noted["by"] = self.sampler.keys.pseudonyms.of(&vouched.signer.id).into();
+                let (signed, corrected) = vouched.evidence(index);
+                (noted["signed"], noted["correction_digest"]) = (signed, json!(corrected));
+            }
+            let applied = match (&vouched, &audit) {
                 (Err(complaint), _) => Err(complaint.clone()),
-                (Ok(vouched), Some(action)) => {
+                (Ok(vouched), Some(audit)) => {
                     let said = Said { data, auditor: vouched.signer, kid: &vouched.statement.kid };
-                    self.apply(action, &said).await?
+                    self.apply(audit, &said).await?
                 }
                 (Ok(_), None) => Err(apply::unknown(data)),
             };
-            self.note(&heard, vouched.as_ref().ok().copied(), data, action, applied).await?;
+            let action = audit.map(|audit| audit.action);
+            self.note(noted, data, action, applied).await?;
             actions.extend(action);
         }
         Ok(heard.vouched.ok().map(|vouched| Statement { actions, ..vouched.statement }))
@@ -133,43 +141,41 @@ impl Hearing<'_> {
 
     async fn apply(
         &mut self,
-        action: ActionId,
+        audit: &AuditRecord,
         said: &Said<'_>,
     ) -> Result<Result<Applied, Complaint>, StoreError> {
-        let applied = apply(self.tx, &self.governed.configuration, action, said).await?;
+        let applied = apply(self.tx, &self.governed.configuration, audit, said).await?;
         Ok(applied.map(|(applied, news)| {
             // Said again, it changes nothing. Told again at once, an app that answers everything would never come to rest
             // where another auditor is asked: the sweep asks again.
             if applied == Applied::Now {
-                self.concerned.insert(action);
+                self.concerned.insert(audit.action);
             }
             self.news.extend(news);
             applied
         }))
     }
 
+    /// What is known of a finding before it is applied.
+    fn noted(&self, heard: &Heard<'_>, data: &FindingData, audit: Option<&AuditRecord>) -> Value {
+        let mut noted = json!({
+            "event": heard.event, "audit": data.audit, "finding": data.finding, "severity": data.severity,
+            "digest_shown": data.digest, "sender": self.sampler.keys.pseudonyms.of(heard.sender.id()),
+        });
+        if let Some(audit) = audit {
+            (noted["groups"], noted["opened_at"]) = (json!([audit.group]), json!(audit.opened_at));
+        }
+        noted
+    }
+
     /// Evidence of a finding, on its action's timeline where there is such an action.
     async fn note(
         &self,
-        heard: &Heard<'_>,
-        vouched: Option<&Vouched<'_>>,
+        mut noted: Value,
         data: &FindingData,
         action: Option<ActionId>,
         applied: Result<Applied, Complaint>,
     ) -> Result<(), StoreError> {
-        let pseudonyms = &self.sampler.keys.pseudonyms;
-        let mut noted = json!({
-            "event": heard.event, "audit": data.audit, "finding": data.finding, "severity": data.severity,
-            "digest_shown": data.digest, "sender": pseudonyms.of(heard.sender.id()),
-        });
-        if let Some(vouched) = vouched {
-            let statement = &vouched.statement;
-            noted["by"] = pseudonyms.of(&vouched.signer.id).into();
-            noted["signed"] = json!({
-                "kid": statement.kid, "jti": statement.jti, "at": statement.signed_at,
-                "digest": statement_digest(&statement.jws),
-            });
-        }
         let kind = match &applied {
             Ok(Applied::Now) => "finding.recorded",
             Ok(Applied::Before) => "finding.repeated",
@@ -183,7 +189,6 @@ impl Hearing<'_> {
         if applied.is_ok() {
             noted["reason_code"] = json!(data.reason_code);
             noted["resolution"] = json!(data.resolution);
-            noted["corrected"] = data.correction.is_some().into();
             noted["compensate"] = data.compensate.into();
         }
         let evidence = match action {

@@ -106,6 +106,7 @@ fn pending(row: &Row) -> Result<Pending, StoreError> {
             agent: row.get(8),
             tool: row.get(9),
             traceparent: row.get(10),
+            compensates: row.get::<_, Option<Uuid>>(12).map(ActionId),
         }),
         (Some(id), None) => {
             return Err(StoreError::Corrupt(format!("evidence {evidence}: there is no action {id}")));

@@ -97,6 +97,7 @@ fn bundle() -> Bundle {
         agent: "a".into(),
         tool: "t".into(),
         traceparent: None,
+        compensates: None,
     };
     let mut story = Story { log: Log::of(250), facts, previous: None, about: vec![], epochs: vec![] };
     let content = json!({"tool": "t", "arguments": {"amount": "500"}});

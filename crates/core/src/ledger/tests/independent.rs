@@ -72,13 +72,11 @@ impl Formulas {
     }
 }
 
-/// All places of small trees, of others the edges of tiles and of the tree, and one between.
+/// All places of small trees; of others the edges of tiles and of the tree, and every 64th place, other ones for the
+/// next size.
 fn places(size: usize) -> Vec<usize> {
-    if size <= 66 {
-        return (0..size).collect();
-    }
-    let edges = [0, 1, 255, 256, 257, 511, 512, 768, size * 2 / 3, size - 1];
-    edges.into_iter().filter(|n| *n < size).collect()
+    let edge = |n: &usize| [0, 1, 255, 256, 257, 511, 512, 768, size - 1].contains(n);
+    (0..size).filter(|n| size <= 66 || edge(n) || n % 64 == size % 64).collect()
 }
 
 #[test]
