@@ -21,9 +21,12 @@ pub(crate) fn binary(release: bool) -> anyhow::Result<PathBuf> {
         command.arg("--release");
     }
     ensure!(command.status().context("running cargo")?.success(), "countersign does not build");
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from);
-    Ok(target.join(if release { "release" } else { "debug" }).join("countersign"))
+    Ok(target().join(if release { "release" } else { "debug" }).join("countersign"))
+}
+
+/// Where cargo builds.
+pub(crate) fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
 }
 
 /// Starts services, runs `work` until it is done or interrupted, and stops them whatever happened.

@@ -65,7 +65,7 @@ pub(super) async fn measure(system: &System, entries: u64) -> anyhow::Result<()>
     let (bundle, events, table) = (scratch.join("bundle"), file("events"), file("table"));
     let null = Path::new("/dev/null");
     timed(system, "verify", &["ledger", "verify", "--key", &key], null)?;
-    timed(system, "prove", &["ledger", "prove", "single-0"], &bundle)?;
+    timed(system, "prove", &["ledger", "prove", "burst0-audit-path-one-0"], &bundle)?;
     timed(system, "check", &["ledger", "check", &bundle.display().to_string(), "--key", &key], null)?;
     for (format, out) in [("cloudevents", &events), ("csv", &table)] {
         let export = ["export", "evidence", "--from", "7days", "--format", format, "--out", out];

@@ -1,0 +1,225 @@
+//! The limit that the system is measured against: bare lanes over the same hops, which decode the message, insert one row per
+//! action and stage, publish to the next queue with confirms, ack, and do nothing else.
+//!
+//! One action per message where the contract says so; 64 in one between stages that are our own processes in the system.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use countersign_broker::{
+    lane::{self, Delivery, Failure, Handler, LaneSettings},
+    publisher::Outgoing,
+    session::Session,
+};
+use countersign_core::permit::PACK_MAX;
+use countersign_store::{Store, StoreError};
+use countersign_testkit::isolation::TestEnv;
+use lapin::{options::QueueDeclareOptions, types::AMQPValue};
+use serde::{Deserialize, Serialize};
+use serde_json::{json, value::RawValue};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::load::AGENTS;
+
+/// What a lane publishes for what it was given.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Then {
+    /// One message per action to this queue.
+    Each(&'static str),
+    /// One message per 64 actions to this queue.
+    Packed(&'static str),
+    /// An outcome per action to its agent, and one message per 64 actions to this queue.
+    Answer(&'static str),
+    Nothing,
+}
+
+/// A stage: its queue, whether actions arrive packed there, and what follows.
+struct Stage {
+    queue: &'static str,
+    packed: bool,
+    stores: bool,
+    then: Then,
+}
+
+/// Actions that are executed at once; then those that somebody approves.
+const STAGES: [Stage; 6] = [
+    Stage { queue: DIRECT, packed: false, stores: true, then: Then::Packed("bench.execution") },
+    Stage { queue: "bench.execution", packed: true, stores: true, then: Then::Answer("bench.settled") },
+    Stage { queue: "bench.settled", packed: true, stores: true, then: Then::Nothing },
+    Stage { queue: GATED, packed: false, stores: true, then: Then::Each("bench.approvals") },
+    // The reviewer, who has no rows of ours.
+    Stage { queue: "bench.approvals", packed: false, stores: false, then: Then::Each("bench.decisions") },
+    Stage { queue: "bench.decisions", packed: false, stores: true, then: Then::Packed("bench.execution") },
+];
+
+/// Where agents publish what is executed at once.
+pub(super) const DIRECT: &str = "bench.direct";
+/// Where they publish what is approved first.
+pub(super) const GATED: &str = "bench.gated";
+
+/// The queue with an agent's outcomes.
+pub(super) fn outcomes(agent: &str) -> String {
+    format!("bench.outcomes.{agent}")
+}
+
+/// Running lanes, until it is dropped.
+pub(super) struct Ceiling {
+    /// The broker with its own virtual host.
+    pub(super) env: TestEnv,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl Ceiling {
+    /// Starts `lanes` lanes on each stage, with batches of the system's size.
+    pub(super) async fn start(env: TestEnv, lanes: u16, batch_max: u16) -> anyhow::Result<Self> {
+        let session = Session::open(&env.amqp_url, "bench").await?;
+        let queues = STAGES.iter().map(|stage| stage.queue.to_owned());
+        for queue in queues.chain(AGENTS.map(outcomes)) {
+            let mut arguments = lapin::types::FieldTable::default();
+            arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+            let options = QueueDeclareOptions { durable: true, ..Default::default() };
+            session.channel.queue_declare(queue.as_str().into(), options, arguments).await?;
+        }
+        let store = Store::new(&env.database_url, "bench", 16)?;
+        {
+            let mut client = store.client().await?;
+            let tx = client.transaction().await?;
+            let table = "CREATE TABLE bare (id uuid, stage text, body bytea, PRIMARY KEY (id, stage))";
+            tx.execute(table, &[]).await?;
+            tx.commit().await?;
+        }
+        let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
+        for stage in &STAGES {
+            for index in 0..lanes {
+                let settings = LaneSettings {
+                    url: env.amqp_url.clone(),
+                    queue: stage.queue.into(),
+                    batch_max,
+                    linger: std::time::Duration::ZERO,
+                    handle_limit: std::time::Duration::from_secs(45),
+                };
+                let name: Arc<str> = format!("{}.{index}", stage.queue).into();
+                tasks.spawn(lane::run(name, settings, Bare { stage, store: store.clone() }, stop.clone()));
+            }
+        }
+        Ok(Self { env, stop, tasks })
+    }
+
+    /// Ends the lanes and removes what they have used.
+    pub(super) async fn stop(mut self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
+        self.env.close().await
+    }
+}
+
+/// An action as lanes hand it on: its id, who proposed it, and as much as a row of the system has.
+#[derive(Clone, Deserialize, Serialize)]
+struct Item {
+    id: Uuid,
+    action: String,
+    agent: String,
+    #[serde(skip)]
+    body: Vec<u8>,
+}
+
+/// What is read of a proposal: the rest stays as it is.
+#[derive(Deserialize)]
+struct Event<'a> {
+    #[serde(borrow)]
+    id: &'a str,
+    #[serde(borrow)]
+    source: &'a str,
+    #[serde(borrow)]
+    data: &'a RawValue,
+}
+
+struct Bare {
+    stage: &'static Stage,
+    store: Store,
+}
+
+impl Bare {
+    fn read(&self, delivery: &Delivery) -> Result<Vec<Item>, serde_json::Error> {
+        if self.stage.packed {
+            return serde_json::from_slice(&delivery.body);
+        }
+        let event: Event<'_> = serde_json::from_slice(&delivery.body)?;
+        let agent = event.source.rsplit('/').next().unwrap_or_default().to_owned();
+        let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, event.id.as_bytes());
+        Ok(vec![Item { id, action: event.id.into(), agent, body: event.data.get().as_bytes().to_vec() }])
+    }
+
+    async fn store(&self, items: &[Item]) -> Result<(), StoreError> {
+        let mut client = self.store.client().await?;
+        let tx = client.transaction().await?;
+        let sql = "INSERT INTO bare SELECT id, $2, body FROM UNNEST($1::uuid[], $3::bytea[]) AS u (id, body)
+                   ON CONFLICT DO NOTHING";
+        let statement = tx.prepare_cached(sql).await?;
+        let ids: Vec<Uuid> = items.iter().map(|item| item.id).collect();
+        let filler = [b'x'; 400];
+        let body = |item: &Item| if item.body.is_empty() { filler.to_vec() } else { item.body.clone() };
+        let bodies: Vec<Vec<u8>> = items.iter().map(body).collect();
+        tx.execute(&statement, &[&ids, &self.stage.queue, &bodies]).await?;
+        Ok(tx.commit().await?)
+    }
+
+    fn follows(&self, items: &[Item]) -> Vec<Outgoing> {
+        let message = |queue: String, id: String, body: Vec<u8>| Outgoing {
+            exchange: "",
+            routing_key: queue,
+            message_id: id,
+            body,
+        };
+        let each = |queue: &dyn Fn(&Item) -> String| -> Vec<Outgoing> {
+            let one = |item: &Item| {
+                let event = json!({
+                    "id": item.action, "source": format!("/agents/{}", item.agent), "type": "bench",
+                    "data": {"action": {"id": item.action}, "filler": "x".repeat(300)},
+                });
+                message(queue(item), item.action.clone(), event.to_string().into_bytes())
+            };
+            items.iter().map(one).collect()
+        };
+        let packed = |queue: &'static str| {
+            items.chunks(PACK_MAX).map(move |pack| {
+                let body = serde_json::to_vec(pack).unwrap_or_default();
+                message(queue.into(), Outgoing::fresh_id().to_string(), body)
+            })
+        };
+        match self.stage.then {
+            Then::Each(queue) => each(&|_| queue.into()),
+            Then::Packed(queue) => packed(queue).collect(),
+            Then::Answer(queue) => {
+                let mut messages = each(&|item| outcomes(&item.agent));
+                messages.extend(packed(queue));
+                messages
+            }
+            Then::Nothing => vec![],
+        }
+    }
+}
+
+#[async_trait]
+impl Handler for Bare {
+    async fn ready(&mut self) -> Result<(), Failure> {
+        self.store.ping().await.map_err(|error| Failure::Reset(error.to_string()))
+    }
+
+    async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure> {
+        let read: Result<Vec<Vec<Item>>, _> = batch.iter().map(|delivery| self.read(delivery)).collect();
+        let items: Vec<Item> =
+            read.map_err(|error| Failure::Reset(error.to_string()))?.into_iter().flatten().collect();
+        if self.stage.stores {
+            self.store(&items).await.map_err(|error| Failure::Reset(error.to_string()))?;
+        }
+        Ok(self.follows(&items))
+    }
+
+    async fn quarantine(&mut self, _: &Delivery, code: &str, reason: &str) -> Result<(), Failure> {
+        Err(Failure::Reset(format!("{code}: {reason}")))
+    }
+}

@@ -1,0 +1,52 @@
+//! A database with a past: actions that were executed long ago, with what belongs to them.
+
+use countersign_testkit::system::System;
+
+/// Actions that one transaction writes.
+const STEP: u64 = 20_000;
+
+/// Executed an hour and more ago, sampled in an epoch of then, with four rows of evidence each.
+const WRITE: &str = "
+WITH ids AS (
+  SELECT gen_random_uuid() AS id, gen_random_uuid() AS permit, n,
+         now() - interval '1 hour' - n * interval '10 milliseconds' AS at
+  FROM generate_series($1::bigint, $2::bigint) n),
+acted AS (
+  INSERT INTO actions (id, source, event_id, agent, tool, state, verdict, rule, generation, policy_version, audit_rate,
+                       audit_group, permit, fence, proposed_at, state_at, started_at, ended_at, stratum)
+  SELECT id, '/agents/one', 'past-' || n, 'one', 'direct', 'succeeded', 'allow', 'direct', 1, 'bench', 0.1, 'auditors',
+         permit, 1, at, at, at, at, 'direct/direct/one/1.4.2/' FROM ids),
+kept AS (
+  INSERT INTO payloads (action, body, content, salt, body_digest, digest)
+  SELECT id, convert_to(repeat('x', 600), 'UTF8'), convert_to(repeat('x', 450), 'UTF8'),
+         decode(repeat('00', 16), 'hex'), sha256(id::text::bytea), sha256(id::text::bytea) FROM ids),
+permitted AS (
+  INSERT INTO permits (id, action, generation, bytes, issued_at)
+  SELECT permit, id, 1, convert_to(repeat('x', 300), 'UTF8'), at FROM ids),
+ended AS (
+  INSERT INTO outcomes (action, seq, event, outcome, result, at)
+  SELECT id, 1, gen_random_uuid(), 'succeeded', convert_to('\"done\"', 'UTF8'), at FROM ids),
+drawn AS (
+  INSERT INTO sampling (action, epoch, stratum, pi, r, selected, sampled_at, wanted, executed)
+  SELECT id, 1, 'direct/direct/one/1.4.2/', 0.1, 1, false, at, 0.1, true FROM ids)
+INSERT INTO evidence (event, action, kind, body, occurred_at)
+SELECT gen_random_uuid(), id, kind, json_build_object('state', 'succeeded', 'filler', repeat('x', 300)), at
+FROM ids, UNNEST(ARRAY['action.judged', 'action.claimed', 'action.completed', 'action.sampled']) kind";
+
+/// Writes so many, and lets the database take stock of them.
+pub(super) async fn write(system: &System, count: u64) -> anyhow::Result<()> {
+    let store = system.store()?;
+    let mut from = 1;
+    while from <= count {
+        let to = count.min(from + STEP - 1);
+        let mut client = store.client().await?;
+        let tx = client.transaction().await?;
+        tx.execute("SET LOCAL synchronous_commit = off", &[]).await?;
+        tx.execute(WRITE, &[&i64::try_from(from)?, &i64::try_from(to)?]).await?;
+        tx.commit().await?;
+        from = to + 1;
+    }
+    let client = store.client().await?;
+    client.batch_execute("ANALYZE; CHECKPOINT").await?;
+    Ok(())
+}

@@ -1,0 +1,56 @@
+//! What processes have used, as Linux tells it in /proc.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use serde::Serialize;
+
+/// CPU time in seconds, resident memory now and at its peak in MiB.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(super) struct Usage {
+    pub(super) cpu: f64,
+    pub(super) resident: f64,
+    pub(super) peak: f64,
+}
+
+/// The clock ticks of /proc, a hundred a second on every Linux that this runs on.
+const TICKS: f64 = 100.0;
+
+/// By process: our roles, `rabbitmq` and `postgres` (all its backends; their memory is mostly shared, so it is not added up).
+pub(super) fn snapshot(scratch: &Path) -> BTreeMap<String, Usage> {
+    let mut usage: BTreeMap<String, Usage> = BTreeMap::new();
+    let scratch = scratch.display().to_string();
+    let broker = fs::read_to_string(format!("{scratch}/rabbitmq/pid")).unwrap_or_default();
+    let database = fs::read_to_string(format!("{scratch}/postgres/data/postmaster.pid")).unwrap_or_default();
+    let (broker, database) =
+        (broker.trim().to_owned(), database.lines().next().unwrap_or_default().to_owned());
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let pid = entry.file_name().to_string_lossy().into_owned();
+        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
+        // The name in parentheses may hold spaces; what follows does not.
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+        let (parent, ticks) = (fields.get(1).copied().unwrap_or_default(), |at: usize| {
+            fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or_default()
+        });
+        let name = if pid == broker {
+            "rabbitmq".to_owned()
+        } else if pid == database || (parent == database && !database.is_empty()) {
+            "postgres".to_owned()
+        } else {
+            let line = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
+            match line.split('\0').nth(1) {
+                Some(role) if line.contains(&scratch) && line.contains("--keys") => role.to_owned(),
+                _ => continue,
+            }
+        };
+        let status = fs::read_to_string(entry.path().join("status")).unwrap_or_default();
+        let mebibytes = |member: &str| {
+            let line = status.lines().find(|line| line.starts_with(member)).unwrap_or_default();
+            line.split_whitespace().nth(1).and_then(|kb| kb.parse::<f64>().ok()).unwrap_or_default() / 1_024.0
+        };
+        let sum = usage.entry(name).or_default();
+        sum.cpu += (ticks(11) + ticks(12)) / TICKS;
+        sum.resident = sum.resident.max(mebibytes("VmRSS:"));
+        sum.peak = sum.peak.max(mebibytes("VmHWM:"));
+    }
+    usage
+}
