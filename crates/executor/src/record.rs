@@ -13,46 +13,47 @@ use countersign_core::{
     transition::Completion,
 };
 use countersign_store::{
-    StoreError, Transaction, actions,
+    StoreError, Transaction,
+    actions::{self, ActionRecord},
     evidence::{self, Evidence},
     outcomes::{self, LateResult, NewOutcome},
     payloads,
 };
 use countersign_worker::{messages, process::Process};
 use serde_json::json;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{self, Receiver, UnboundedReceiver};
 
 use crate::call::{Done, LATE, Settled};
 
 /// Most results in one transaction.
 const BATCH: usize = 256;
 
-#[derive(Debug, thiserror::Error)]
-enum RecordError {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Broker(#[from] BrokerError),
-}
+/// Batches that are stored and not told yet; more are not taken from the calls until some are.
+const UNTOLD: usize = 4;
 
-/// Records and answers until every lane and every call has ended.
+/// Records and answers until every lane and every call has ended. While one batch is being told, the next is stored.
 pub(crate) async fn run(process: Process, mut results: UnboundedReceiver<Settled>) {
-    let mut batch = Vec::with_capacity(BATCH);
-    let mut publisher = None;
-    while results.recv_many(&mut batch, BATCH).await > 0 {
-        let (mut done, mut ids) = (Vec::new(), Vec::new());
-        for settled in batch.drain(..) {
-            match settled {
-                Settled::Done(call) => done.push(call),
-                Settled::Answer(action) => ids.push(action),
+    let (stored, untold) = mpsc::channel(UNTOLD);
+    let storing = async {
+        let mut batch = Vec::with_capacity(BATCH);
+        while results.recv_many(&mut batch, BATCH).await > 0 {
+            let (mut done, mut ids) = (Vec::new(), Vec::new());
+            for settled in batch.drain(..) {
+                match settled {
+                    Settled::Done(call) => done.push(call),
+                    Settled::Answer(action) => ids.push(action),
+                }
+            }
+            let records = store(&process, &mut done, ids).await;
+            // The places are free again: what is stored no longer needs this process's memory.
+            drop(done);
+            if stored.send(records).await.is_err() {
+                return;
             }
         }
-        store(&process, &mut done).await;
-        ids.extend(done.iter().filter(|call| call.fence != LATE).map(|call| call.action));
-        // The places are free again: what is stored no longer needs this process's memory.
-        drop(done);
-        answer(&process, &mut publisher, &ids).await;
-    }
+        drop(stored);
+    };
+    tokio::join!(storing, tell(&process, untold));
 }
 
 async fn pause() {
@@ -60,24 +61,33 @@ async fn pause() {
 }
 
 /// Stores results, however long it takes: they exist nowhere else. If this process dies first, the leases
-/// run out and the actions are retried with the same key, or put in doubt.
-async fn store(process: &Process, done: &mut [Done]) {
-    while let Err(error) =
-        process.store.within(process.settings.limits.transaction, commit(process, done)).await
-    {
-        tracing::warn!(%error, results = done.len(), "results not recorded yet");
-        if error.is_data() {
-            unstorable(process, done).await;
-            return;
+/// run out and the actions are retried with the same key, or put in doubt. Returns what is to be told: these, and `asked`.
+async fn store(process: &Process, done: &mut [Done], asked: Vec<ActionId>) -> Vec<ActionRecord> {
+    let mut stored = false;
+    loop {
+        let fresh = if stored { &[][..] } else { &*done };
+        let known = done.iter().filter(|call| call.fence != LATE).map(|call| call.action);
+        let ids: Vec<ActionId> = asked.iter().copied().chain(known).collect();
+        let commit = commit(process, fresh, &ids);
+        match process.store.within(process.settings.limits.transaction, commit).await {
+            Ok(records) => return records,
+            Err(error) => {
+                tracing::warn!(%error, results = done.len(), "results not recorded yet");
+                if error.is_data() && !stored {
+                    unstorable(process, done).await;
+                    stored = true;
+                    continue;
+                }
+                pause().await;
+            }
         }
-        pause().await;
     }
 }
 
 /// One of the results cannot be stored: each is tried alone, and the culprit keeps its state without its text.
 async fn unstorable(process: &Process, done: &mut [Done]) {
     for call in done {
-        while let Err(error) = commit(process, std::slice::from_ref(call)).await {
+        while let Err(error) = commit(process, std::slice::from_ref(call), &[]).await {
             tracing::error!(%error, action = %call.action, "a result cannot be stored as it is");
             if error.is_data() {
                 if call.result.is_none() && call.error.is_none() {
@@ -90,14 +100,20 @@ async fn unstorable(process: &Process, done: &mut [Done]) {
     }
 }
 
-async fn commit(process: &Process, done: &[Done]) -> Result<(), StoreError> {
-    if done.is_empty() {
-        return Ok(());
-    }
+/// Stores results and reads, as the same transaction leaves them, the actions that are to be told.
+async fn commit(
+    process: &Process,
+    done: &[Done],
+    told: &[ActionId],
+) -> Result<Vec<ActionRecord>, StoreError> {
     let mut client = process.store.client().await?;
     let tx = client.transaction().await?;
-    write(&tx, done).await?;
-    Ok(tx.commit().await?)
+    if !done.is_empty() {
+        write(&tx, done).await?;
+    }
+    let records = actions::load(&tx, told, false).await?;
+    tx.commit().await?;
+    Ok(records)
 }
 
 fn state(completion: Completion) -> State {
@@ -147,40 +163,36 @@ pub(crate) async fn write(tx: &Transaction<'_>, done: &[Done]) -> Result<(), Sto
 
 /// Tells agents, and when the broker has confirmed that, the sampler. Tries a few times; what is then still
 /// unanswered is found by the sweep.
-async fn answer(process: &Process, publisher: &mut Option<Publisher>, ids: &[ActionId]) {
-    for _ in 0..3 {
-        match publish(process, publisher, ids).await {
-            Ok(()) => return,
-            Err(error) => tracing::warn!(%error, "outcomes not sent yet"),
+async fn tell(process: &Process, mut untold: Receiver<Vec<ActionRecord>>) {
+    let (mut batches, mut publisher) = (Vec::with_capacity(UNTOLD), None);
+    while untold.recv_many(&mut batches, UNTOLD).await > 0 {
+        let mut records: Vec<ActionRecord> = batches.drain(..).flatten().collect();
+        records.retain(|record| record.ruling.state.executed());
+        for _ in 0..3 {
+            match publish(process, &mut publisher, &records).await {
+                Ok(()) => break,
+                Err(error) => tracing::warn!(%error, "outcomes not sent yet"),
+            }
+            publisher = None;
+            pause().await;
         }
-        *publisher = None;
-        pause().await;
     }
 }
 
 async fn publish(
     process: &Process,
     publisher: &mut Option<Publisher>,
-    ids: &[ActionId],
-) -> Result<(), RecordError> {
-    let read = async {
-        let mut client = process.store.client().await?;
-        let tx = client.transaction().await?;
-        let records = actions::load(&tx, ids, false).await?;
-        tx.commit().await?;
-        Ok(records)
-    };
-    let records = process.store.within(process.settings.limits.transaction, read).await?;
-    let executed: Vec<_> = records.iter().filter(|record| record.ruling.state.executed()).collect();
+    executed: &[ActionRecord],
+) -> Result<(), BrokerError> {
     let publisher = match publisher {
         Some(publisher) => publisher,
         None => {
             publisher.insert(Publisher::connect(&process.amqp_url, "countersign-executor:results").await?)
         }
     };
-    let answers: Vec<Outgoing> = executed.iter().filter_map(|record| messages::outcome(record)).collect();
+    let answers: Vec<Outgoing> = executed.iter().filter_map(messages::outcome).collect();
     publisher.publish(&answers).await?;
     let settled: Vec<ActionId> = executed.iter().map(|record| record.id).collect();
-    let now = records.first().map(|record| record.now).unwrap_or_default();
-    Ok(publisher.publish(&messages::settled("/countersign/executor", &settled, now)).await?)
+    let now = executed.first().map(|record| record.now).unwrap_or_default();
+    publisher.publish(&messages::settled("/countersign/executor", &settled, now)).await
 }

@@ -19,6 +19,10 @@ const GET_LIMIT: Duration = Duration::from_secs(10);
 const SESSION: &str =
     "-c statement_timeout=30s -c lock_timeout=20s -c idle_in_transaction_session_timeout=60s";
 
+/// What workers ask for are few rows by their keys. While a table is new or has just grown, the planner knows too little
+/// of it, and a prepared statement keeps a plan that reads all of it; compiling such a plan takes longer than running it.
+const BY_KEY: &str = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off";
+
 /// A database.
 #[derive(Clone)]
 pub struct Store {
@@ -28,6 +32,15 @@ pub struct Store {
 impl Store {
     /// A pool of at most `size` connections, opened when they are needed.
     pub fn new(url: &str, name: &str, size: usize) -> Result<Self, StoreError> {
+        Self::with(url, name, size, SESSION)
+    }
+
+    /// The same for a worker, which looks rows up by their keys.
+    pub fn of_worker(url: &str, name: &str, size: usize) -> Result<Self, StoreError> {
+        Self::with(url, name, size, &format!("{SESSION} {BY_KEY}"))
+    }
+
+    fn with(url: &str, name: &str, size: usize, options: &str) -> Result<Self, StoreError> {
         let mut config = tokio_postgres::Config::from_str(url).map_err(StoreError::Url)?;
         config
             .application_name(name)
@@ -35,7 +48,7 @@ impl Store {
             .keepalives_idle(Duration::from_secs(10))
             .tcp_user_timeout(Duration::from_secs(30));
         if config.get_options().is_none() {
-            config.options(SESSION);
+            config.options(options);
         }
         // Asked before it is used again: a connection whose server has stopped looks alive.
         let manager = ManagerConfig { recycling_method: RecyclingMethod::Verified };

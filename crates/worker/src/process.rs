@@ -40,7 +40,7 @@ impl Process {
         Ok(Self {
             role,
             amqp_url: amqp_url.into(),
-            store: Store::new(database_url, &format!("countersign-{role}"), connections)?,
+            store: Store::of_worker(database_url, &format!("countersign-{role}"), connections)?,
             settings: Arc::new(settings),
             governed: Arc::default(),
             stop,

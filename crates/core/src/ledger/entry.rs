@@ -3,7 +3,10 @@
 //!
 //! No payload and no person's name is in it: content by its salted digest, people by keyed pseudonyms.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, SecondsFormat, Utc};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
@@ -269,15 +272,24 @@ fn fill(entry: &mut Map<String, Value>, row: &Row<'_>, context: &Context<'_>, mu
     }
 }
 
+/// What the head of an event repeats of its entry: the rest is not read.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Known<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow)]
+    occurred_at: Cow<'a, str>,
+}
+
 /// An entry as the CloudEvent of the audit stream: `sequence` is its index, padded so that it sorts as text, as the
 /// CloudEvents extension of that name asks.
 pub fn cloud_event(index: u64, entry: &[u8]) -> Result<Vec<u8>, LedgerError> {
-    let value: Value = serde_json::from_slice(entry)
+    let known: Known<'_> = serde_json::from_slice(entry)
         .map_err(|error| LedgerError::Tile { path: format!("entry {index}"), reason: error.to_string() })?;
-    let said = |member: &str| value[member].as_str().unwrap_or_default().to_owned();
     let head = json!({
-        "specversion": "1.0", "id": said("id"), "source": "/countersign/recorder", "type": EVENT_TYPE,
-        "time": said("occurred_at"), "datacontenttype": "application/json", "sequence": format!("{index:016}"),
+        "specversion": "1.0", "id": known.id, "source": "/countersign/recorder", "type": EVENT_TYPE,
+        "time": known.occurred_at, "datacontenttype": "application/json", "sequence": format!("{index:016}"),
     });
     let mut event = head.to_string().into_bytes();
     // The entry byte for byte: whoever hashes the canonical form of `data` has the leaf.
