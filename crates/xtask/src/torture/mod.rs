@@ -12,14 +12,14 @@ mod stored;
 mod tools;
 mod world;
 
-use std::{process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::build;
 
-pub(crate) use run::Torture;
+use run::Torture;
 
 /// The torture.
 #[derive(Args)]
@@ -58,17 +58,29 @@ pub(crate) async fn run(args: TortureArgs) -> anyhow::Result<ExitCode> {
         rate: args.rate.clamp(0.1, 1_000.0),
         settle: Duration::from_secs(if args.broken { 45 } else { 150 }),
     };
-    let (mut terminate, mut interrupt) =
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let violations = tokio::select! {
-        done = torture.run() => done?,
-        _ = interrupt.recv() => return Ok(ExitCode::FAILURE),
-        _ = terminate.recv() => return Ok(ExitCode::FAILURE),
-    };
+    let violations = interruptible(&torture).await?;
     if args.broken {
-        let caught = violations > 0;
-        println!("{}", if caught { "the broken build was caught" } else { "the broken build was NOT caught" });
+        let caught = violations.is_some_and(|violations| violations > 0);
+        println!("the broken build was {}", if caught { "caught" } else { "NOT caught" });
         return Ok(if caught { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
-    Ok(if violations == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if violations == Some(0) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A minute of it, as a part of all tests.
+pub(crate) async fn briefly(binary: PathBuf) -> anyhow::Result<ExitCode> {
+    let (length, settle) = (Duration::from_secs(60), Duration::from_secs(90));
+    let violations = interruptible(&Torture { binary, seed: 1, length, rate: 8.0, settle }).await?;
+    Ok(if violations == Some(0) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs it. Interrupted, it gives nothing, and dropping it has stopped what it had started.
+async fn interruptible(torture: &Torture) -> anyhow::Result<Option<usize>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        done = torture.run() => done.map(Some),
+        _ = interrupt.recv() => Ok(None),
+        _ = terminate.recv() => Ok(None),
+    }
 }
