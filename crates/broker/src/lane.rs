@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    BrokerError,
+    BrokerError, crash,
     error::within,
     publisher::{Outgoing, Publisher},
     session::{REQUEST_LIMIT, Session},
@@ -154,13 +154,17 @@ async fn cycle<H: Handler>(
         if cfg!(feature = "broken-ack-first") {
             ack(&last).await?;
         }
+        crash::point(&settings.queue, "taken");
         let outgoing = timeout(settings.handle_limit, apply(handler, &batch)).await.map_err(|_| {
             LaneError::Handler(format!("a batch took longer than {:?}", settings.handle_limit))
         })??;
+        crash::point(&settings.queue, "committed");
         publisher.publish(&outgoing).await?;
+        crash::point(&settings.queue, "confirmed");
         if !cfg!(feature = "broken-ack-first") {
             ack(&last).await?;
         }
+        crash::point(&settings.queue, "acked");
     }
 }
 

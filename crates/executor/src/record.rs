@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use countersign_broker::{
-    BrokerError,
+    BrokerError, crash,
     publisher::{Outgoing, Publisher},
 };
 use countersign_core::{
@@ -97,7 +97,10 @@ async fn commit(process: &Process, done: &[Done]) -> Result<(), StoreError> {
     let mut client = process.store.client().await?;
     let tx = client.transaction().await?;
     write(&tx, done).await?;
-    Ok(tx.commit().await?)
+    crash::point("results", "written");
+    tx.commit().await?;
+    crash::point("results", "committed");
+    Ok(())
 }
 
 fn state(completion: Completion) -> State {
@@ -180,6 +183,7 @@ async fn publish(
     };
     let answers: Vec<Outgoing> = executed.iter().filter_map(|record| messages::outcome(record)).collect();
     publisher.publish(&answers).await?;
+    crash::point("results", "answered");
     let settled: Vec<ActionId> = executed.iter().map(|record| record.id).collect();
     let now = records.first().map(|record| record.now).unwrap_or_default();
     Ok(publisher.publish(&messages::settled("/countersign/executor", &settled, now)).await?)

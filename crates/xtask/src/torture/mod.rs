@@ -3,6 +3,7 @@
 
 mod check;
 mod clients;
+mod crashes;
 mod faults;
 mod history;
 mod report;
@@ -44,19 +45,31 @@ pub(crate) struct TortureArgs {
     /// Torture a build that acks before it commits, and succeed only if the checker finds that
     #[arg(long)]
     broken: bool,
+    /// Instead of following a schedule, have each worker die at every step of every lane: before and after commit,
+    /// publish, confirm, ack and effect
+    #[arg(long, conflicts_with_all = ["broken", "minutes"])]
+    crash_points: bool,
 }
 
 /// The feature of the build that breaks the rule.
 const BROKEN: &str = "broken-ack-first";
 
+/// The feature of the build that has the points.
+const CRASH_POINTS: &str = "crash-points";
+
 pub(crate) async fn run(args: TortureArgs) -> anyhow::Result<ExitCode> {
-    let binary = if args.broken { build::featured(BROKEN)? } else { build::binary(false)? };
+    let binary = match (args.broken, args.crash_points) {
+        (true, _) => build::featured(BROKEN)?,
+        (_, true) => build::featured(CRASH_POINTS)?,
+        _ => build::binary(false)?,
+    };
     let torture = Torture {
         binary,
         seed: args.seed.unwrap_or_else(|| u64::from(rand::random::<u32>())),
         length: Duration::try_from_secs_f64(args.minutes * 60.0)?,
         rate: args.rate.clamp(0.1, 1_000.0),
         settle: Duration::from_secs(if args.broken { 45 } else { 150 }),
+        crash_points: args.crash_points,
     };
     let violations = interruptible(&torture).await?;
     if args.broken {
@@ -70,7 +83,8 @@ pub(crate) async fn run(args: TortureArgs) -> anyhow::Result<ExitCode> {
 /// A minute of it, as a part of all tests.
 pub(crate) async fn briefly(binary: PathBuf) -> anyhow::Result<ExitCode> {
     let (length, settle) = (Duration::from_secs(60), Duration::from_secs(90));
-    let violations = interruptible(&Torture { binary, seed: 1, length, rate: 8.0, settle }).await?;
+    let torture = Torture { binary, seed: 1, length, rate: 8.0, settle, crash_points: false };
+    let violations = interruptible(&torture).await?;
     Ok(if violations == Some(0) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

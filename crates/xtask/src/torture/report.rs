@@ -23,6 +23,8 @@ pub(crate) struct Report {
     faults: Counts,
     /// Processes that ended by themselves.
     pub(crate) ended: Vec<String>,
+    /// Crash points that were not reached.
+    pub(crate) missed: Vec<String>,
     /// Actions whose agents had to ask for an answer.
     pub(crate) asked_again: usize,
     /// How long everything took to end when it was healed.
@@ -71,6 +73,9 @@ impl Report {
         );
         if !self.ended.is_empty() {
             println!("ended by themselves: {}", self.ended.join(", "));
+        }
+        if !self.missed.is_empty() {
+            println!("not reached: {}", self.missed.join(", "));
         }
         println!("violations: {}", violations.len());
         for violation in violations.iter().take(SHOWN) {

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use super::{
     check::check,
     clients::Clients,
+    crashes::crash_everywhere,
     history::{Event, History, Phase},
     report::Report,
     schedule::{Planned, plan},
@@ -35,6 +36,8 @@ pub(crate) struct Torture {
     pub(crate) rate: f64,
     /// How long everything may take to end when everything is healed.
     pub(crate) settle: Duration,
+    /// Die at every point in turn instead of following the schedule; the binary must have them.
+    pub(crate) crash_points: bool,
 }
 
 /// A step of the schedule.
@@ -81,6 +84,9 @@ impl Torture {
     }
 
     fn command(&self) -> String {
+        if self.crash_points {
+            return format!("cargo xtask torture --crash-points --seed {} --rate {}", self.seed, self.rate);
+        }
         let minutes = self.length.as_secs_f64() / 60.0;
         format!("cargo xtask torture --minutes {minutes} --seed {} --rate {}", self.seed, self.rate)
     }
@@ -88,6 +94,22 @@ impl Torture {
     async fn hurt(&self, world: &mut World, history: &History, report: &mut Report) -> anyhow::Result<()> {
         let clients = Clients::new(history.clone(), self.seed);
         let _tasks = clients.start(&world.system, self.rate)?;
+        if self.crash_points {
+            crash_everywhere(world, history, report).await?;
+        } else {
+            self.follow_schedule(world, history, report).await?;
+        }
+        clients.stop_proposing();
+        eprintln!("everything is healed; waiting until everything has ended ...");
+        self.settle(world, history, &clients, report).await
+    }
+
+    async fn follow_schedule(
+        &self,
+        world: &mut World,
+        history: &History,
+        report: &mut Report,
+    ) -> anyhow::Result<()> {
         let planned = plan(self.seed, self.length);
         let started = Instant::now();
         for (at, step) in steps(&planned) {
@@ -110,9 +132,7 @@ impl Torture {
             }
         }
         sleep_until(started + self.length).await;
-        clients.stop_proposing();
-        eprintln!("everything is healed; waiting until everything has ended ...");
-        self.settle(world, history, &clients, report).await
+        Ok(())
     }
 
     /// Waits until what was confirmed has ended and is answered, as long as it may take; the checker judges.

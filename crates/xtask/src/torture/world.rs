@@ -72,10 +72,15 @@ impl World {
 
     /// Starts a process, behind its proxies.
     pub(crate) fn start(&mut self, name: &str) -> anyhow::Result<()> {
+        self.start_with(name, vec![])
+    }
+
+    /// The same with further environment variables.
+    pub(crate) fn start_with(&mut self, name: &str, variables: Vec<(String, String)>) -> anyhow::Result<()> {
         let (amqp, database) = self.links.get(name).with_context(|| format!("no process {name:?}"))?;
         let (amqp, database) = (Some(amqp.port()), Some(database.port()));
         let role = name.split('-').next().unwrap_or_default();
-        self.system.start_behind(role, name, &Link { amqp, database, variables: vec![] })
+        self.system.start_behind(role, name, &Link { amqp, database, variables })
     }
 
     /// Starts again what has ended by itself, as a supervisor would. Returns its names.
