@@ -9,6 +9,7 @@ use countersign_core::{
     action::State,
     config::Verdict,
     message::Decision,
+    refusal::Code,
     transition::{Completion, Event as Arrow, Standing, transition},
 };
 use serde_json::Value;
@@ -71,6 +72,7 @@ pub(crate) fn check(history: &[Event], stored: &Stored) -> Vec<Violation> {
         }
     }
     found.statements(history, stored);
+    found.quarantine(history, stored);
     found.evidence(stored);
     found.0
 }
@@ -268,11 +270,19 @@ impl Found {
         }
     }
 
-    /// The ledger holds, nothing is missing in it, and the stream has all of it in order.
-    fn evidence(&mut self, stored: &Stored) {
-        for reason in &stored.quarantined {
+    /// What clients and workers send is good; where a queue of our own was deleted, it has nowhere to go.
+    fn quarantine(&mut self, history: &[Event], stored: &Stored) {
+        let is_deletion =
+            |event: &Event| matches!(event, Event::Injected { fault } if fault.starts_with("deleted queue"));
+        let deleted = history.iter().any(is_deletion);
+        let explained = |reason: &&String| deleted && reason.starts_with(Code::Undeliverable.as_str());
+        for reason in stored.quarantined.iter().filter(|reason| !explained(reason)) {
             self.add("nothing good is quarantined", reason.clone());
         }
+    }
+
+    /// The ledger holds, nothing is missing in it, and the stream has all of it in order.
+    fn evidence(&mut self, stored: &Stored) {
         if let Some(why) = &stored.ledger {
             self.add("the ledger verifies", why.clone());
         }

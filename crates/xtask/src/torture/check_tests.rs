@@ -65,8 +65,7 @@ fn decided(id: &str, reviewer: &str, decision: Decision, arguments: Value) -> Ev
 }
 
 const DONE: [State; 3] = [State::Authorised, State::Executing, State::Succeeded];
-const APPROVED: [State; 4] =
-    [State::PendingApproval, State::Authorised, State::Executing, State::Succeeded];
+const APPROVED: [State; 4] = [State::PendingApproval, State::Authorised, State::Executing, State::Succeeded];
 
 /// An allowed action, an approved one and a letter, all well.
 fn good() -> (Vec<Event>, Stored) {
@@ -272,6 +271,17 @@ fn a_ledger_that_does_not_hold_and_a_stream_with_a_gap_are_found() {
     assert_eq!(broken(|_, all| all.pending = 1), only("evidence is recorded"));
     assert_eq!(broken(|_, all| all.stream = vec![0, 2]), only("the stream has no gap"));
     assert_eq!(broken(|_, all| all.stream = vec![0, 1]), only("the stream has no gap"));
-    let good = |all: &mut Stored| all.quarantined.push("poison: a row".into());
-    assert_eq!(broken(|_, all| good(all)), only("nothing good is quarantined"));
+}
+
+#[test]
+fn a_quarantined_message_is_found_unless_its_queue_was_deleted() {
+    let quarantined = |reason: &'static str, fault: &'static str| {
+        broken(move |events, all| {
+            events.push(Event::Injected { fault: fault.into() });
+            all.quarantined.push(reason.into());
+        })
+    };
+    assert_eq!(quarantined("poison: a row", "deleted queue (q)"), only("nothing good is quarantined"));
+    assert_eq!(quarantined("undeliverable: no queue", "full queue (q)"), only("nothing good is quarantined"));
+    assert_eq!(quarantined("undeliverable: no queue", "deleted queue (q)"), BTreeSet::new());
 }

@@ -84,7 +84,12 @@ impl Clients {
         ];
         for (person, group) in reviewers {
             let url = system.url(&format!("reviewer-{person}"))?.to_owned();
-            tasks.0.push(tokio::spawn(self.clone().reviews(url, system.signer(person, person)?, person, group)));
+            tasks.0.push(tokio::spawn(self.clone().reviews(
+                url,
+                system.signer(person, person)?,
+                person,
+                group,
+            )));
         }
         for person in ["ada", "ben"] {
             let url = system.url(&format!("auditor-{person}"))?.to_owned();
@@ -237,12 +242,12 @@ impl Clients {
         let dice = dice(self.seed, &request.action.id) % 100;
         let edited = shown["edited"] == json!(true);
         if dice < 12 {
-            return (decision(request, Decision::Reject, None), shown);
+            return (decision(request, Decision::Reject, Some("not this one")), shown);
         }
         if dice < 25 && !edited && request.allowed_decisions.contains(&Decision::Edit) {
             let mut written = shown;
             (written["amount"], written["edited"]) = (json!("400"), json!(true));
-            let data = decision(request, Decision::Edit, None);
+            let data = decision(request, Decision::Edit, Some("less"));
             return (DecisionData { arguments: Some(written.clone()), ..data }, written);
         }
         (decision(request, Decision::Approve, None), shown)
@@ -284,10 +289,7 @@ impl Clients {
         if request.reason == AuditReason::InDoubt {
             let done = self.history.acted(id);
             let resolution = if done { Resolution::Succeeded } else { Resolution::Failed };
-            return FindingData {
-                resolution: Some(resolution),
-                ..finding(request, Finding::Correct, None)
-            };
+            return FindingData { resolution: Some(resolution), ..finding(request, Finding::Correct, None) };
         }
         let wrong = dice(self.seed, id) % 5 == 0;
         finding(request, if wrong { Finding::Wrong } else { Finding::Correct }, Some("it says"))

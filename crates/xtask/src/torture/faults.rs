@@ -50,6 +50,15 @@ pub(crate) enum Fault {
     KillDatabase,
     /// SIGSTOP of PostgreSQL and the processes that serve its clients.
     PauseDatabase,
+    /// RabbitMQ believes that it has no memory left: it reads from no publisher.
+    MemoryAlarm,
+    /// RabbitMQ believes that its disk is full.
+    DiskAlarm,
+    /// One of our own queues refuses its publishers: one message fits.
+    FullQueue(&'static str),
+    /// One of our own queues is deleted under its consumers, and declared again when the fault is healed. What is in it,
+    /// or is sent meanwhile, is gone: the state in the database is what counts.
+    NoQueue(&'static str),
     /// The wire between one worker and one server.
     Link { process: String, server: Server, wire: Wire },
 }
@@ -59,7 +68,13 @@ impl Fault {
     pub(crate) fn target(&self) -> String {
         match self {
             Fault::Kill(process) | Fault::Pause(process) => process.clone(),
-            Fault::KillBroker | Fault::PauseBroker => "broker".into(),
+            // One after the other: a node that is down or stopped cannot be told anything.
+            Fault::KillBroker
+            | Fault::PauseBroker
+            | Fault::MemoryAlarm
+            | Fault::DiskAlarm
+            | Fault::FullQueue(_)
+            | Fault::NoQueue(_) => "broker".into(),
             Fault::KillDatabase | Fault::PauseDatabase => "database".into(),
             Fault::Link { process, server, .. } => format!("{process} to {}", server.name()),
         }
@@ -75,6 +90,10 @@ impl Fault {
             Fault::PauseBroker => "pause broker".into(),
             Fault::KillDatabase => "kill database".into(),
             Fault::PauseDatabase => "pause database".into(),
+            Fault::MemoryAlarm => "memory alarm".into(),
+            Fault::DiskAlarm => "disk alarm".into(),
+            Fault::FullQueue(_) => "full queue".into(),
+            Fault::NoQueue(_) => "deleted queue".into(),
             Fault::Link { server, wire, .. } => {
                 let how = match wire {
                     Wire::Delay(_) => "delay",
@@ -96,6 +115,17 @@ impl Fault {
             Fault::PauseBroker => world.broker()?.pause(),
             Fault::KillDatabase => world.database()?.kill().await,
             Fault::PauseDatabase => world.database()?.pause(),
+            Fault::MemoryAlarm => {
+                world.broker()?.control(&["set_vm_memory_high_watermark", "absolute", "1MB"]).await
+            }
+            Fault::DiskAlarm => world.broker()?.control(&["set_disk_free_limit", "9000GB"]).await,
+            Fault::FullQueue(queue) => {
+                let pattern = format!("^{}$", queue.replace('.', "[.]"));
+                let full = r#"{"max-length": 1}"#;
+                let set = ["set_policy", "full", &pattern, full, "--apply-to", "queues"];
+                world.broker()?.control(&set).await
+            }
+            Fault::NoQueue(queue) => world.broker()?.control(&["delete_queue", queue]).await,
             Fault::Link { process, server, wire } => {
                 let proxy = world.proxy(process, *server)?;
                 match wire {
@@ -118,6 +148,10 @@ impl Fault {
             Fault::PauseBroker => world.broker()?.resume(),
             Fault::KillDatabase => world.database()?.restart().await,
             Fault::PauseDatabase => world.database()?.resume(),
+            Fault::MemoryAlarm => world.broker()?.control(&["set_vm_memory_high_watermark", "0.6"]).await,
+            Fault::DiskAlarm => world.broker()?.control(&["set_disk_free_limit", "50MB"]).await,
+            Fault::FullQueue(_) => world.broker()?.control(&["clear_policy", "full"]).await,
+            Fault::NoQueue(_) => world.declare().await,
             Fault::Link { process, server, .. } => {
                 world.proxy(process, *server)?.pass();
                 Ok(())
@@ -132,6 +166,7 @@ impl fmt::Display for Fault {
             Fault::Link { wire: Wire::Delay(milliseconds), .. } => {
                 write!(f, "{} by {milliseconds} ms ({})", self.kind(), self.target())
             }
+            Fault::FullQueue(queue) | Fault::NoQueue(queue) => write!(f, "{} ({queue})", self.kind()),
             _ => write!(f, "{} ({})", self.kind(), self.target()),
         }
     }

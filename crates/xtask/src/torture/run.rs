@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use countersign_testkit::{services::Services, tools::ToolService};
+use countersign_testkit::{services::Services, tools::ToolService, wait::eventually};
 use tokio::time::{Instant, sleep_until};
 
 use super::{
@@ -23,6 +23,9 @@ use super::{
 
 /// How long answers may take before those who lack one ask again.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long what clients said last may take to be recorded.
+const QUIET: Duration = Duration::from_secs(20);
 
 /// What to do.
 pub(crate) struct Torture {
@@ -51,9 +54,7 @@ fn steps(planned: &[Planned]) -> Vec<(Duration, Step)> {
     let mut steps: Vec<_> = planned
         .iter()
         .enumerate()
-        .flat_map(|(index, one)| {
-            [(one.at, Step::Inject(index)), (one.at + one.lasts, Step::Heal(index))]
-        })
+        .flat_map(|(index, one)| [(one.at, Step::Inject(index)), (one.at + one.lasts, Step::Heal(index))])
         .collect();
     steps.sort_by_key(|step| step.0);
     steps
@@ -93,7 +94,7 @@ impl Torture {
 
     async fn hurt(&self, world: &mut World, history: &History, report: &mut Report) -> anyhow::Result<()> {
         let clients = Clients::new(history.clone(), self.seed);
-        let _tasks = clients.start(&world.system, self.rate)?;
+        let tasks = clients.start(&world.system, self.rate)?;
         if self.crash_points {
             crash_everywhere(world, history, report).await?;
         } else {
@@ -101,7 +102,16 @@ impl Torture {
         }
         clients.stop_proposing();
         eprintln!("everything is healed; waiting until everything has ended ...");
-        self.settle(world, history, &clients, report).await
+        self.settle(world, history, &clients, report).await?;
+        // What they still say would be half recorded when it is looked at.
+        drop(tasks);
+        let quiet = eventually("everything is recorded", QUIET, async || {
+            stored::progress(&world.system).await.ok().filter(|progress| progress.owed == 0).map(drop)
+        });
+        if let Err(error) = quiet.await {
+            eprintln!("{error}");
+        }
+        Ok(())
     }
 
     async fn follow_schedule(
@@ -117,7 +127,11 @@ impl Torture {
             match step {
                 Step::Inject(index) => {
                     let fault = &planned[index].fault;
-                    eprintln!("{:5.1} s  {fault} for {:.1?}", started.elapsed().as_secs_f64(), planned[index].lasts);
+                    eprintln!(
+                        "{:5.1} s  {fault} for {:.1?}",
+                        started.elapsed().as_secs_f64(),
+                        planned[index].lasts
+                    );
                     history.log(Event::Injected { fault: fault.to_string() });
                     // What has ended by itself just now cannot be hurt.
                     report.ended.extend(world.supervise()?);
@@ -155,7 +169,9 @@ impl Torture {
             if open == 0 && silent.is_empty() && progress.owed == 0 {
                 return Ok(());
             }
-            if open == 0 && started.elapsed() > PATIENCE && asked.is_none_or(|at: Instant| at.elapsed() > PATIENCE)
+            if open == 0
+                && started.elapsed() > PATIENCE
+                && asked.is_none_or(|at: Instant| at.elapsed() > PATIENCE)
             {
                 asked = Some(Instant::now());
                 report.asked_again = report.asked_again.max(silent.len());

@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use countersign_broker::topology::{EXECUTION, SETTLED};
 use countersign_testkit::system::ROLES;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
 
@@ -33,6 +34,12 @@ fn deck(rng: &mut StdRng) -> Vec<Fault> {
         Fault::PauseBroker,
         Fault::KillDatabase,
         Fault::PauseDatabase,
+        Fault::MemoryAlarm,
+        Fault::DiskAlarm,
+        Fault::FullQueue(
+            ["countersign.actions", EXECUTION, SETTLED, "countersign.findings"][rng.random_range(0..4)],
+        ),
+        Fault::NoQueue([EXECUTION, SETTLED, "countersign.commands.router"][rng.random_range(0..3)]),
     ];
     for role in ROLES {
         faults.push(Fault::Kill(process(role, rng.random_range(1..=PER_ROLE))));
@@ -68,7 +75,9 @@ pub(crate) fn plan(seed: u64, run: Duration) -> Vec<Planned> {
                 cards.extend(deck(&mut rng));
             }
             let free = |fault: &Fault| group.iter().all(|other| other.fault.target() != fault.target());
-            let Some(fault) = cards.iter().position(free).and_then(|index| cards.remove(index)) else { break };
+            let Some(fault) = cards.iter().position(free).and_then(|index| cards.remove(index)) else {
+                break;
+            };
             // Mostly short, seldom long.
             let share = rng.random::<f64>().powi(3);
             let lasts = Duration::from_millis(500) + longest(run).mul_f64(share);

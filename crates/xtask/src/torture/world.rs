@@ -7,6 +7,11 @@ use std::{
 };
 
 use anyhow::Context as _;
+use countersign_broker::{
+    declare::declare,
+    session::Session,
+    topology::{Limits, Topology},
+};
 use countersign_testkit::{
     proxy::Proxy,
     services::{Postgres, RabbitMq, Services},
@@ -68,6 +73,13 @@ impl World {
             }
         }
         Ok(world)
+    }
+
+    /// Declares every queue that is missing.
+    pub(crate) async fn declare(&self) -> anyhow::Result<()> {
+        let session = Session::open(&self.system.place.amqp_url, "torture").await?;
+        let directory = &self.system.folder.configuration.directory;
+        Ok(declare(&session.channel, &Topology::of(directory, &Limits::default())).await?)
     }
 
     /// Starts a process, behind its proxies.
