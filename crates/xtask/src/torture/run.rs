@@ -161,12 +161,13 @@ impl Torture {
         while started.elapsed() < self.settle {
             tokio::time::sleep(Duration::from_millis(500)).await;
             report.ended.extend(world.supervise()?);
-            let (confirmed, told) = known(&history.events());
+            let Known { confirmed, told, said } = known(&history.events());
             let Ok(progress) = stored::progress(&world.system).await else { continue };
             let open = confirmed.iter().filter(|id| !progress.ended.contains(*id)).count();
+            let unheard = said.difference(&progress.heard).count();
             let silent: Vec<String> = confirmed.difference(&told).cloned().collect();
             report.settled_in = started.elapsed();
-            if open == 0 && silent.is_empty() && progress.owed == 0 {
+            if open + unheard == 0 && silent.is_empty() && progress.owed == 0 {
                 return Ok(());
             }
             if open == 0
@@ -185,17 +186,30 @@ impl Torture {
     }
 }
 
-/// Which actions are confirmed, and which are answered.
-fn known(events: &[Event]) -> (BTreeSet<String>, BTreeSet<String>) {
-    let (mut confirmed, mut told) = (BTreeSet::new(), BTreeSet::new());
+/// What clients know.
+#[derive(Default)]
+struct Known {
+    /// Actions that were confirmed.
+    confirmed: BTreeSet<String>,
+    /// Actions that were answered.
+    told: BTreeSet<String>,
+    /// Decisions and findings that were confirmed.
+    said: BTreeSet<String>,
+}
+
+fn known(events: &[Event]) -> Known {
+    let mut known = Known::default();
     for event in events {
         match event {
-            Event::Proposed { id, phase: Phase::Ok, .. } => confirmed.insert(id.clone()),
-            Event::Told { id, .. } => told.insert(id.clone()),
+            Event::Proposed { id, phase: Phase::Ok, .. } => known.confirmed.insert(id.clone()),
+            Event::Told { id, .. } => known.told.insert(id.clone()),
+            Event::Decided { event, phase: Phase::Ok, .. } | Event::Found { event, phase: Phase::Ok, .. } => {
+                known.said.insert(event.clone())
+            }
             _ => continue,
         };
     }
-    (confirmed, told)
+    known
 }
 
 /// How often something came.

@@ -73,6 +73,8 @@ const ACTIONS: &str = "SELECT json_build_object(
 pub(crate) struct Progress {
     /// Actions by their agent's id that have ended.
     pub(crate) ended: BTreeSet<String>,
+    /// Events whose decisions or findings are kept.
+    pub(crate) heard: BTreeSet<String>,
     /// Executed actions without a throw, and evidence that is not recorded yet.
     pub(crate) owed: i64,
 }
@@ -87,7 +89,9 @@ pub(crate) async fn progress(system: &System) -> anyhow::Result<Progress> {
                WHERE a.started_at IS NOT NULL
                  AND NOT EXISTS (SELECT FROM sampling s WHERE s.action = a.id AND s.executed))";
     let owed = tx.query_one(sql, &[]).await?.get(0);
-    Ok(Progress { ended, owed })
+    let rows = tx.query("SELECT event FROM statements", &[]).await?;
+    let heard = rows.iter().map(|row| row.get(0)).collect();
+    Ok(Progress { ended, heard, owed })
 }
 
 impl Stored {
