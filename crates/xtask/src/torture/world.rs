@@ -33,7 +33,7 @@ pub(crate) struct World {
 const CHANGES: [(&str, &str); 3] = [
     ("audit: {rate: 0.1,", "audit: {rate: 0.3,"),
     (", owner: mara}", "}"),
-    ("timeout: 20s", "timeout: 2s"),
+    ("timeout: 20s\n", "timeout: 2s\n    retry: {attempts: 3, backoff: 100ms}\n"),
 ];
 
 fn configuration(dir: &Path) -> anyhow::Result<PathBuf> {
