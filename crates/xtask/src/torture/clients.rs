@@ -291,7 +291,7 @@ impl Clients {
             let resolution = if done { Resolution::Succeeded } else { Resolution::Failed };
             return FindingData { resolution: Some(resolution), ..finding(request, Finding::Correct, None) };
         }
-        let wrong = dice(self.seed, id) % 5 == 0;
+        let wrong = dice(self.seed, id).is_multiple_of(5);
         finding(request, if wrong { Finding::Wrong } else { Finding::Correct }, Some("it says"))
     }
 }
