@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use countersign_broker::{
@@ -35,6 +35,26 @@ use super::history::{Event, History, Kind, Phase};
 const AGAIN: Duration = Duration::from_millis(500);
 /// How long a reader waits for a message before it looks whether its connection still stands.
 const QUIET: Duration = Duration::from_secs(20);
+
+/// How long somebody waits for what they said to be heard before they say it again: requests come again every few
+/// seconds, and answering each of them would only make the others wait.
+const HEARD: Duration = Duration::from_secs(20);
+
+/// What somebody has said of which request, and when.
+#[derive(Default)]
+struct Said(BTreeMap<String, Instant>);
+
+impl Said {
+    fn lately(&self, request: &str) -> bool {
+        self.0.get(request).is_some_and(|at| at.elapsed() < HEARD)
+    }
+
+    fn now(&mut self, request: String, phase: Phase) {
+        if phase == Phase::Ok {
+            self.0.insert(request, Instant::now());
+        }
+    }
+}
 
 /// What all clients share.
 #[derive(Clone)]
@@ -199,8 +219,9 @@ impl Clients {
     }
 
     async fn reviews(self, url: String, signer: Signer, person: &'static str, group: &'static str) {
+        let mut said = Said::default();
         loop {
-            let _ = self.requests(&url, &signer, person, group).await;
+            let _ = self.requests(&url, &signer, person, group, &mut said).await;
             tokio::time::sleep(AGAIN).await;
         }
     }
@@ -211,11 +232,15 @@ impl Clients {
         signer: &Signer,
         person: &str,
         group: &str,
+        said: &mut Said,
     ) -> Result<(), BrokerError> {
         let mut reader = Reader::open(url, "reviewer", &approvals_queue(group)).await?;
         let mut publisher = None;
         while let Some(event) = reader.next::<ApprovalRequest>(QUIET).await? {
             let request = event.data;
+            if said.lately(&request.approval.to_string()) {
+                continue;
+            }
             let (data, arguments) = self.decides(&request);
             let message = signed(signer, std::slice::from_ref(&data));
             let log = |phase| {
@@ -232,6 +257,7 @@ impl Clients {
             let phase =
                 send(url, &mut publisher, std::slice::from_ref(&message), || log(Phase::Invoke)).await;
             log(phase);
+            said.now(request.approval.to_string(), phase);
         }
         Ok(())
     }
@@ -254,17 +280,27 @@ impl Clients {
     }
 
     async fn audits(self, url: String, signer: Signer, person: &'static str) {
+        let mut said = Said::default();
         loop {
-            let _ = self.judges(&url, &signer, person).await;
+            let _ = self.judges(&url, &signer, person, &mut said).await;
             tokio::time::sleep(AGAIN).await;
         }
     }
 
-    async fn judges(&self, url: &str, signer: &Signer, person: &str) -> Result<(), BrokerError> {
+    async fn judges(
+        &self,
+        url: &str,
+        signer: &Signer,
+        person: &str,
+        said: &mut Said,
+    ) -> Result<(), BrokerError> {
         let mut reader = Reader::open(url, "auditor", &audits_queue("auditors")).await?;
         let mut publisher = None;
         while let Some(event) = reader.next::<AuditRequest>(QUIET).await? {
             let request = event.data;
+            if said.lately(&request.audit.to_string()) {
+                continue;
+            }
             let data = self.finds(&request);
             let message = found(signer, std::slice::from_ref(&data));
             let log = |phase| {
@@ -279,6 +315,7 @@ impl Clients {
             let phase =
                 send(url, &mut publisher, std::slice::from_ref(&message), || log(Phase::Invoke)).await;
             log(phase);
+            said.now(request.audit.to_string(), phase);
         }
         Ok(())
     }
