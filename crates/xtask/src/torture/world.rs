@@ -30,9 +30,10 @@ pub(crate) struct World {
 
 /// What the suites' folder says, and what it says here: more audits, more than one owner's reviewers, and leases that
 /// run out within a short run.
-const CHANGES: [(&str, &str); 3] = [
+const CHANGES: [(&str, &str); 4] = [
     ("audit: {rate: 0.1,", "audit: {rate: 0.3,"),
     (", owner: mara}", "}"),
+    ("every = \"300ms\"", "every = \"1s\""),
     ("timeout: 20s\n", "timeout: 2s\n    retry: {attempts: 3, backoff: 100ms}\n"),
 ];
 
