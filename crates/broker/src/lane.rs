@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use countersign_core::refusal::Code;
 use futures_util::StreamExt as _;
 use lapin::{
-    Consumer,
+    Acker, Consumer,
     options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
 };
@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    BrokerError,
+    BrokerError, crash,
     error::within,
     publisher::{Outgoing, Publisher},
     session::{REQUEST_LIMIT, Session},
@@ -151,14 +151,29 @@ async fn cycle<H: Handler>(
             () = handler.admit(&batch) => {}
             () = stop.cancelled() => return Ok(()),
         }
+        if cfg!(feature = "broken-ack-first") {
+            ack(&last).await?;
+        }
+        crash::point(&settings.queue, "taken");
         let outgoing = timeout(settings.handle_limit, apply(handler, &batch)).await.map_err(|_| {
             LaneError::Handler(format!("a batch took longer than {:?}", settings.handle_limit))
         })??;
+        crash::point(&settings.queue, "committed");
         publisher.publish(&outgoing).await?;
-        let ack = last.ack(BasicAckOptions { multiple: true });
-        if !within(REQUEST_LIMIT, || "acking a batch".into(), ack).await? {
-            return Err(BrokerError::AckLost.into());
+        crash::point(&settings.queue, "confirmed");
+        if !cfg!(feature = "broken-ack-first") {
+            ack(&last).await?;
         }
+        crash::point(&settings.queue, "acked");
+    }
+}
+
+/// Acks everything up to `last`. Only now are its messages ours to lose.
+async fn ack(last: &Acker) -> Result<(), BrokerError> {
+    let ack = last.ack(BasicAckOptions { multiple: true });
+    match within(REQUEST_LIMIT, || "acking a batch".into(), ack).await? {
+        true => Ok(()),
+        false => Err(BrokerError::AckLost),
     }
 }
 

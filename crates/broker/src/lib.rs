@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod contract;
+pub mod crash;
 pub mod declare;
 pub mod definitions;
 mod error;

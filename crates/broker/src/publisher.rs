@@ -13,7 +13,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
-    BrokerError,
+    BrokerError, crash,
     error::within,
     session::{REQUEST_LIMIT, Session, user_of},
 };
@@ -95,6 +95,9 @@ impl Publisher {
                 self.properties(content_type, message),
             );
             confirms.push(within(CONFIRM_LIMIT, doing, publish).await?);
+        }
+        if !messages.is_empty() {
+            crash::point("publisher", "sent");
         }
         let doing = || format!("waiting for {} confirms", messages.len());
         let answers = within(CONFIRM_LIMIT, doing, async { Ok(join_all(confirms).await) }).await?;

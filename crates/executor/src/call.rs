@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use countersign_broker::crash;
 use countersign_core::{config::Tool, ids::ActionId, message::Failure, transition::Completion};
 use countersign_worker::process::Process;
 use serde::Deserialize;
@@ -155,6 +156,7 @@ async fn execute(work: Work, place: Option<OwnedSemaphorePermit>) -> Done {
         CallResult::Failed { code, message } => (Completion::Failed, None, Some(Failure { code, message })),
         CallResult::InDoubt { code, message } => (Completion::Unknown, None, Some(Failure { code, message })),
     };
+    crash::point("call", "ended");
     metrics::counter!("countersign_calls_total", "tool" => tool.name.clone()).increment(1);
     Done { action: work.action, fence: work.fence, completion, result, error, attempts, place }
 }
@@ -162,6 +164,7 @@ async fn execute(work: Work, place: Option<OwnedSemaphorePermit>) -> Done {
 async fn call(work: &Work, arguments: &[u8]) -> (CallResult, u32) {
     let tool = &work.tool;
     let key = work.action.to_string();
+    crash::point("call", "begins");
     let call = Call {
         tool: &tool.name,
         arguments,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use countersign_broker::{
-    BrokerError,
+    BrokerError, crash,
     publisher::{Outgoing, Publisher},
 };
 use countersign_core::{
@@ -110,9 +110,11 @@ async fn commit(
     let tx = client.transaction().await?;
     if !done.is_empty() {
         write(&tx, done).await?;
+        crash::point("results", "written");
     }
     let records = actions::load(&tx, told, false).await?;
     tx.commit().await?;
+    crash::point("results", "committed");
     Ok(records)
 }
 
@@ -192,6 +194,7 @@ async fn publish(
     };
     let answers: Vec<Outgoing> = executed.iter().filter_map(messages::outcome).collect();
     publisher.publish(&answers).await?;
+    crash::point("results", "answered");
     let settled: Vec<ActionId> = executed.iter().map(|record| record.id).collect();
     let now = executed.first().map(|record| record.now).unwrap_or_default();
     publisher.publish(&messages::settled("/countersign/executor", &settled, now)).await

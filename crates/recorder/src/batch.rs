@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use countersign_broker::crash;
 use countersign_core::ledger::{
     entry::{self, Context, Row},
     note::Checkpoint,
@@ -81,7 +82,9 @@ impl<'r> Batches<'r> {
             ledger::append(&tx, head.size, &entries).await?;
             ledger::add_nodes(&tx, &nodes).await?;
             ledger::advance(&tx, self.fence, head.size, &checkpoint).await?;
+            crash::point("ledger", "written");
             tx.commit().await.map_err(StoreError::from)?;
+            crash::point("ledger", "committed");
             self.tail = tail;
         } else {
             tx.commit().await.map_err(StoreError::from)?;

@@ -1,6 +1,6 @@
 //! The audit stream: entries in order, from where the stream really ends.
 
-use countersign_broker::stream::Feed;
+use countersign_broker::{crash, stream::Feed};
 use countersign_core::ledger::entry::cloud_event;
 use countersign_store::ledger::read;
 use tokio::sync::watch;
@@ -88,6 +88,7 @@ async fn page(recorder: &Recorder, feed: &Feed, from: u64) -> Result<u64, Record
     }
     if !events.is_empty() {
         feed.publish(&events).await?;
+        crash::point("stream", "confirmed");
     }
     if next == from {
         Err(RecorderError::Forked(format!("the ledger has no entry {from}")))

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use countersign_broker::crash;
 use countersign_core::ledger::{
     note::Checkpoint,
     tile::{TileId, encode_entries, encode_hashes},
@@ -83,7 +84,9 @@ impl<'r> Folder<'r> {
                 self.tile(TileId::of(level, index, size)).await?;
             }
         }
+        crash::point("folder", "tiles");
         self.write(CHECKPOINT, note.as_bytes())?;
+        crash::point("folder", "checkpoint");
         self.written = size;
         Ok(())
     }

@@ -1,6 +1,7 @@
-//! A TCP proxy that can be stalled and cut, to stand between a worker and its servers.
+//! A TCP proxy that delays, stalls, cuts and tears, to stand between a worker and its servers. What it passes on, it
+//! passes on in order and without a gap, as TCP does.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -13,10 +14,14 @@ use tokio::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     Pass,
-    /// Takes bytes and passes nothing on.
+    /// Passes on what it has read only after a while.
+    Delay(Duration),
+    /// Passes nothing on; the bytes wait.
     Stall,
     /// Closes every connection and refuses new ones.
     Cut,
+    /// Passes half of what comes next and closes that connection.
+    Tear,
 }
 
 /// A proxy in front of one server.
@@ -41,19 +46,29 @@ impl Proxy {
         self.port
     }
 
-    /// Passes bytes again; bytes that were stalled are lost with their connections.
+    /// Passes bytes again, those first that were stalled.
     pub fn pass(&self) {
         self.mode.send_replace(Mode::Pass);
     }
 
-    /// Takes bytes and passes nothing on.
+    /// Passes bytes on after `delay`, each time some have come.
+    pub fn delay(&self, delay: Duration) {
+        self.mode.send_replace(Mode::Delay(delay));
+    }
+
+    /// Passes nothing on, and closes nothing: connections look alive.
     pub fn stall(&self) {
         self.mode.send_replace(Mode::Stall);
     }
 
-    /// Closes every connection, in mid-frame if it so happens.
+    /// Closes every connection and refuses new ones.
     pub fn cut(&self) {
         self.mode.send_replace(Mode::Cut);
+    }
+
+    /// Passes half of the next bytes of each connection and closes it: cut off in mid-frame.
+    pub fn tear(&self) {
+        self.mode.send_replace(Mode::Tear);
     }
 }
 
@@ -89,16 +104,23 @@ async fn pump(
     let mut buffer = vec![0; 16 * 1024];
     loop {
         let now = *mode.borrow_and_update();
-        tokio::select! {
-            changed = mode.changed() => if changed.is_err() || *mode.borrow() == Mode::Cut { return },
-            read = from.read(&mut buffer) => match read {
-                Ok(count) if count > 0 => {
-                    if now == Mode::Pass && to.write_all(&buffer[..count]).await.is_err() {
-                        return;
-                    }
-                }
+        let read = tokio::select! {
+            changed = mode.changed() => match changed {
+                Ok(()) if *mode.borrow() != Mode::Cut => continue,
                 _ => return,
             },
+            read = from.read(&mut buffer), if now != Mode::Stall => read,
+        };
+        let count = match read {
+            Ok(count) if count > 0 => count,
+            _ => return,
+        };
+        if let Mode::Delay(delay) = now {
+            tokio::time::sleep(delay).await;
+        }
+        let passed = if now == Mode::Tear { count / 2 } else { count };
+        if to.write_all(&buffer[..passed]).await.is_err() || now == Mode::Tear {
+            return;
         }
     }
 }

@@ -40,6 +40,25 @@ pub struct Place {
     pub binary: PathBuf,
 }
 
+/// What stands between a process and its servers.
+#[derive(Clone, Debug, Default)]
+pub struct Link {
+    /// The loopback port to reach the broker by, if not its own.
+    pub amqp: Option<u16>,
+    /// The loopback port to reach the database by, if not its own.
+    pub database: Option<u16>,
+    /// Further environment variables.
+    pub variables: Vec<(String, String)>,
+}
+
+fn behind(url: &str, port: Option<u16>) -> anyhow::Result<String> {
+    let mut url = Url::parse(url)?;
+    if let Some(port) = port {
+        anyhow::ensure!(url.set_port(Some(port)).is_ok(), "the URL cannot have a port");
+    }
+    Ok(url.into())
+}
+
 /// A system that has been set up.
 pub struct System {
     /// Where it runs.
@@ -153,6 +172,13 @@ impl System {
 
     /// Starts a process of a role. `name` tells several of one role apart.
     pub fn start(&mut self, role: &str, name: &str) -> anyhow::Result<()> {
+        self.start_behind(role, name, &Link::default())
+    }
+
+    /// The same, with what stands between it and its servers.
+    pub fn start_behind(&mut self, role: &str, name: &str, link: &Link) -> anyhow::Result<()> {
+        let amqp_url = behind(self.url(&format!("countersign-{role}"))?, link.amqp)?;
+        let database_url = behind(&self.database_url(role)?, link.database)?;
         let mut command = Command::new(&self.place.binary);
         command
             .arg(role)
@@ -160,10 +186,11 @@ impl System {
             .arg(&self.config)
             .arg("--keys")
             .arg(self.place.scratch.join("keys"))
-            .env("COUNTERSIGN_AMQP_URL", self.url(&format!("countersign-{role}"))?)
-            .env("COUNTERSIGN_DATABASE_URL", self.database_url(role)?)
+            .env("COUNTERSIGN_AMQP_URL", amqp_url)
+            .env("COUNTERSIGN_DATABASE_URL", database_url)
             .env("COUNTERSIGN_LEDGER", self.ledger())
-            .env_remove("COUNTERSIGN_MANAGEMENT_URL");
+            .env_remove("COUNTERSIGN_MANAGEMENT_URL")
+            .envs(link.variables.iter().map(|(name, value)| (name, value)));
         let log = self.place.scratch.join(format!("{name}.log"));
         self.processes.insert(name.into(), Process::spawn(command, &log)?);
         Ok(())

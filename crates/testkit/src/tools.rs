@@ -25,6 +25,12 @@ pub trait Behaviour: Send + 'static {
     fn answers_after(&self) -> Duration {
         Duration::ZERO
     }
+
+    /// Hears of every call before it is applied; `known` if its key has had its effect.
+    fn called(&mut self, _call: &Effect, _known: bool) {}
+
+    /// Hears of every effect.
+    fn acted(&mut self, _effect: &Effect) {}
 }
 
 impl Behaviour for Box<dyn Behaviour> {
@@ -34,6 +40,14 @@ impl Behaviour for Box<dyn Behaviour> {
 
     fn answers_after(&self) -> Duration {
         (**self).answers_after()
+    }
+
+    fn called(&mut self, call: &Effect, known: bool) {
+        (**self).called(call, known);
+    }
+
+    fn acted(&mut self, effect: &Effect) {
+        (**self).acted(effect);
     }
 }
 
@@ -150,11 +164,13 @@ async fn call(
 
 fn answer(table: &mut Table, request: Effect) -> (Response, Duration) {
     table.requests.push(request.clone());
+    table.behaviour.called(&request, table.answers.contains_key(&request.key));
     if let Some(answer) = table.answers.get(&request.key) {
         return (Json(answer.clone()).into_response(), Duration::ZERO);
     }
     match table.behaviour.act(&request.tool, &request.arguments) {
         Ok(answer) => {
+            table.behaviour.acted(&request);
             table.answers.insert(request.key.clone(), answer.clone());
             table.effects.push(request);
             (Json(answer).into_response(), table.behaviour.answers_after())

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use countersign_broker::{
-    BrokerError,
+    BrokerError, crash,
     publisher::{Outgoing, Publisher},
     topology::commands_queue,
 };
@@ -68,7 +68,10 @@ async fn once<S: Sweeper>(
         return Ok(());
     }
     tracing::debug!(sweep = name, commands = due.len(), "sweep found work");
-    Ok(publisher.publish(&due).await?)
+    crash::point("sweep", "found");
+    publisher.publish(&due).await?;
+    crash::point("sweep", "confirmed");
+    Ok(())
 }
 
 async fn due<S: Sweeper>(store: &Store, sweeper: &mut S) -> Result<Vec<Outgoing>, StoreError> {

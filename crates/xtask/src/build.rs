@@ -12,13 +12,30 @@ pub(crate) fn workspace() -> PathBuf {
     manifest.ancestors().nth(2).map(PathBuf::from).unwrap_or(manifest)
 }
 
+/// Builds `countersign` with a feature that is for tests only, under a name of its own.
+pub(crate) fn featured(feature: &str) -> anyhow::Result<PathBuf> {
+    let built = build(false, Some(feature))?;
+    let kept = built.with_file_name(format!("countersign-{feature}"));
+    std::fs::copy(&built, &kept).with_context(|| format!("copying {}", built.display()))?;
+    // Nobody must find that build where they expect the real one.
+    binary(false)?;
+    Ok(kept)
+}
+
 /// Builds `countersign` and says where it is.
 pub(crate) fn binary(release: bool) -> anyhow::Result<PathBuf> {
+    build(release, None)
+}
+
+fn build(release: bool, feature: Option<&str>) -> anyhow::Result<PathBuf> {
     eprintln!("building countersign ...");
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(["build", "--quiet", "--locked", "--package", "countersign-cli"]).current_dir(workspace());
     if release {
         command.arg("--release");
+    }
+    if let Some(feature) = feature {
+        command.args(["--features", feature]);
     }
     ensure!(command.status().context("running cargo")?.success(), "countersign does not build");
     Ok(target().join(if release { "release" } else { "debug" }).join("countersign"))

@@ -1,4 +1,4 @@
-//! Countersign's own commands: `cargo xtask demo`, `test`, `up`, `bench`.
+//! Countersign's own commands: `cargo xtask demo`, `test`, `up`, `bench`, `torture`.
 
 mod bench;
 mod build;
@@ -7,6 +7,7 @@ mod example;
 mod humans;
 mod simulate;
 mod test;
+mod torture;
 mod up;
 
 use std::process::ExitCode;
@@ -41,6 +42,8 @@ enum Command {
     Simulate(simulate::SimulateArgs),
     /// Measure throughput and latency
     Bench(bench::BenchArgs),
+    /// Break everything on purpose and check what clients and tools saw against the promises
+    Torture(torture::TortureArgs),
 }
 
 #[tokio::main]
@@ -53,6 +56,7 @@ async fn main() -> ExitCode {
         Command::Up(args) => up::run(args).await,
         Command::Simulate(args) => simulate::run(&args),
         Command::Bench(args) => bench::run(args).await,
+        Command::Torture(args) => torture::run(args).await,
     };
     done.unwrap_or_else(|error| {
         eprintln!("xtask: {error:#}");

@@ -10,9 +10,9 @@ use anyhow::{Context as _, ensure};
 use clap::Args;
 use countersign_testkit::services::{self, Services, packages};
 
-use crate::build;
+use crate::{build, torture};
 
-/// Every test.
+/// Every test, and a minute of torture where no further arguments are given.
 #[derive(Args)]
 pub(crate) struct TestArgs {
     /// For the test runner, such as a filter
@@ -32,7 +32,14 @@ pub(crate) async fn run(args: TestArgs) -> anyhow::Result<ExitCode> {
         Ok(passed)
     })
     .await?;
-    Ok(if passed == Some(true) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    if passed != Some(true) {
+        return Ok(ExitCode::FAILURE);
+    }
+    if args.arguments.is_empty() {
+        // With services of its own, when nothing else needs the machine.
+        return torture::briefly(binary).await;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn has(program: &str, arguments: &[&str]) -> bool {

@@ -11,7 +11,11 @@ use countersign_testkit::{
     clients::{Agent, decision, proposal},
     wait::eventually,
 };
-use countersign_tests::{Gate, LIMIT, Requests, answer, config, expect};
+use countersign_tests::{
+    Gate, LIMIT, Requests, answer, config,
+    evidence::{recorded, verify},
+    expect,
+};
 use serde_json::{Value, json};
 
 /// A decision without a reason.
@@ -163,6 +167,10 @@ async fn an_edit_is_asked_about_anew_and_only_the_editor_has_approved_it() -> an
     let outcome = expect(&mut payments.agent, "p-1", Outcome::Succeeded).await?;
     ensure!(outcome.result.is_some_and(|result| result.get().contains("\"300\"")));
     ensure!(payments.gate.tools.effects()[0].arguments == json!({"amount": "300", "to": "x"}));
+    // The edit is one decision in the ledger, though it stands on both contents.
+    recorded(&payments.gate).await?;
+    let (said, holds) = verify(&payments.gate, &[]).await?;
+    ensure!(holds, "{said}");
     payments.gate.close().await
 }
 

@@ -82,7 +82,12 @@ pub async fn counts(tx: &Transaction<'_>) -> Result<Vec<Count>, StoreError> {
         (
             "decisions",
             "decision.recorded",
-            "SELECT action, count(*) AS n FROM decisions GROUP BY action",
+            // An edit that is its editor's approval too is one decision, with a row on each content.
+            "SELECT action, count(*) AS n FROM decisions d
+             WHERE NOT (decision = 'approve' AND EXISTS (
+               SELECT FROM decisions e WHERE e.action = d.action AND e.event = d.event
+                 AND e.reviewer = d.reviewer AND e.kid = d.kid AND e.decision = 'edit'))
+             GROUP BY action",
             // Of one person, with one key, on one content, the first stands.
             "count(DISTINCT (e.body ->> 'by', e.body ->> 'digest_shown', e.body -> 'signed' ->> 'kid'))",
         ),

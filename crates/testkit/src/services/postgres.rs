@@ -144,14 +144,14 @@ impl Postgres {
         self.boot().await
     }
 
-    /// Stops it in its tracks: it still accepts bytes.
+    /// Stops it in its tracks, with the processes that serve its clients: the system still accepts bytes.
     pub fn pause(&self) -> anyhow::Result<()> {
-        self.server.as_ref().map_or(Ok(()), |server| server.signal(Signal::SIGSTOP))
+        self.server.as_ref().map_or(Ok(()), |server| server.signal_family(Signal::SIGSTOP))
     }
 
     /// Lets it go on.
     pub fn resume(&self) -> anyhow::Result<()> {
-        self.server.as_ref().map_or(Ok(()), |server| server.signal(Signal::SIGCONT))
+        self.server.as_ref().map_or(Ok(()), |server| server.signal_family(Signal::SIGCONT))
     }
 
     /// Ends it without waiting for its clients.

@@ -126,7 +126,7 @@ impl RabbitMq {
         let path = |name: &str| self.dir.join(name);
         command
             .env("HOME", path("home"))
-            .env("RABBITMQ_NODENAME", format!("countersign-{}@localhost", self.amqp))
+            .env("RABBITMQ_NODENAME", self.name())
             .env("RABBITMQ_NODE_PORT", self.amqp.to_string())
             .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
             .env("RABBITMQ_DIST_PORT", self.dist.to_string())
@@ -142,6 +142,27 @@ impl RabbitMq {
                 "-kernel inet_dist_use_interface {127,0,0,1} +sbwt none +sbwtdcpu none +sbwtdio none",
             );
         Ok(command)
+    }
+
+    /// Runs `rabbitmqctl` on the node, in the virtual host `/`.
+    pub async fn control(&self, arguments: &[&str]) -> anyhow::Result<()> {
+        let script = install::rabbitmq_server().context("rabbitmq-server is not installed")?;
+        let mut command = tokio::process::Command::new(script.with_file_name("rabbitmqctl"));
+        command
+            .args(["--quiet", "--timeout", "30", "--node", &self.name()])
+            .args(arguments)
+            .env("HOME", self.dir.join("home"))
+            .env("ERL_EPMD_PORT", self.mapper.to_string())
+            .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+            .kill_on_drop(true);
+        let output = tokio::time::timeout(Duration::from_secs(40), command.output()).await??;
+        let said = [output.stdout, output.stderr].concat();
+        anyhow::ensure!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&said));
+        Ok(())
+    }
+
+    fn name(&self) -> String {
+        format!("countersign-{}@localhost", self.amqp)
     }
 
     /// Kills the node as a crash would. Its data stays.

@@ -89,6 +89,16 @@ impl Server {
         }
     }
 
+    /// Sends a signal to the process, and then to its children.
+    pub(super) fn signal_family(&self, signal: Signal) -> anyhow::Result<()> {
+        self.signal(signal)?;
+        for child in children(self.pid) {
+            // One that has ended meanwhile needs no signal.
+            let _ = kill(child, signal);
+        }
+        Ok(())
+    }
+
     /// Sends a signal and waits until the process is gone; after `limit` it is killed.
     pub(super) async fn end(mut self, signal: Signal, limit: Duration) -> anyhow::Result<()> {
         self.signal(signal)?;
@@ -103,6 +113,19 @@ impl Server {
         }
         Ok(())
     }
+}
+
+/// The processes that `parent` has started and that still run.
+fn children(parent: Pid) -> Vec<Pid> {
+    let is_child = |pid: &i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // The name, in parentheses, may hold anything; behind it come the state and the parent.
+        let behind = stat.rsplit_once(')').map(|(_, behind)| behind).unwrap_or_default();
+        behind.split_whitespace().nth(1).and_then(|pid| pid.parse().ok()) == Some(parent.as_raw())
+    };
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(is_child).map(Pid::from_raw).collect()
 }
 
 impl Drop for Server {

@@ -1,0 +1,307 @@
+//! The promises, checked: a pure function over the history and what is stored.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use countersign_core::{
+    action::State,
+    config::Verdict,
+    message::Decision,
+    refusal::Code,
+    transition::{Completion, Event as Arrow, Standing, transition},
+};
+use serde_json::Value;
+
+use super::{
+    history::{Event, Kind, Phase},
+    stored::{Stored, StoredAction},
+};
+
+/// An idempotent action is in doubt after so many claims.
+const RECOVERIES: i32 = 10;
+
+/// A promise that was not kept.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Violation {
+    /// Which, in a word.
+    pub(crate) promise: &'static str,
+    /// What contradicts it.
+    pub(crate) what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.promise, self.what)
+    }
+}
+
+/// What the history says of one action.
+#[derive(Default)]
+struct Told<'a> {
+    kind: Option<Kind>,
+    confirmed: bool,
+    told: Vec<State>,
+    calls: Vec<(&'a str, &'a Value)>,
+    /// Key, arguments, and the votes that stood when it acted.
+    effects: Vec<(&'a str, &'a Value, Vec<Vote<'a>>)>,
+    votes: Vec<Vote<'a>>,
+}
+
+/// What a reviewer had said.
+#[derive(Clone, Copy)]
+struct Vote<'a> {
+    reviewer: &'a str,
+    decision: Decision,
+    digest: &'a str,
+    arguments: &'a Value,
+}
+
+/// Everything that is promised and was not kept.
+pub(crate) fn check(history: &[Event], stored: &Stored) -> Vec<Violation> {
+    let mut found = Found(Vec::new());
+    let arrows = arrows();
+    for (id, told) in by_action(history) {
+        let action = stored.actions.get(id);
+        found.accepted(id, &told, action);
+        found.effects(id, &told, action);
+        if let Some(action) = action {
+            found.walk(action, &arrows);
+            found.sampling(action);
+        }
+    }
+    found.statements(history, stored);
+    found.quarantine(history, stored);
+    found.evidence(stored);
+    found.0
+}
+
+fn by_action(history: &[Event]) -> BTreeMap<&str, Told<'_>> {
+    let mut actions: BTreeMap<&str, Told<'_>> = BTreeMap::new();
+    for event in history {
+        match event {
+            Event::Proposed { id, kind, phase } => {
+                let told = actions.entry(id).or_default();
+                told.kind = Some(*kind);
+                told.confirmed |= *phase == Phase::Ok;
+            }
+            Event::Told { id, outcome } => {
+                let state = State::ALL.into_iter().find(|state| state.outcome() == Some(*outcome));
+                actions.entry(id).or_default().told.extend(state);
+            }
+            // From its invocation on it may have counted.
+            Event::Decided { id, reviewer, decision, digest, arguments, phase: Phase::Invoke, .. } => {
+                let vote = Vote { reviewer, decision: *decision, digest, arguments };
+                actions.entry(id).or_default().votes.push(vote);
+            }
+            Event::Called { id, key, arguments, .. } => {
+                actions.entry(id).or_default().calls.push((key, arguments));
+            }
+            Event::Acted { id, key, arguments, .. } => {
+                let told = actions.entry(id).or_default();
+                told.effects.push((key, arguments, told.votes.clone()));
+            }
+            Event::Decided { .. } | Event::Found { .. } | Event::Injected { .. } | Event::Healed { .. } => {}
+        }
+    }
+    actions
+}
+
+/// Every step that the state machine can make.
+fn arrows() -> BTreeSet<(&'static str, &'static str)> {
+    let now = chrono::DateTime::UNIX_EPOCH;
+    let (earlier, later) = (now - chrono::TimeDelta::days(1), now + chrono::TimeDelta::days(1));
+    let mut events = vec![Arrow::Rejected, Arrow::Cancelled, Arrow::Lapsed, Arrow::Claimed];
+    for held in [false, true] {
+        events.push(Arrow::Approved { held });
+        events.push(Arrow::Interrupted { idempotent: held });
+        events.push(Arrow::Resolved { succeeded: held });
+        for verdict in [Verdict::Allow, Verdict::RequireApproval, Verdict::Deny] {
+            events.push(Arrow::Judged { verdict, held });
+        }
+    }
+    events.extend([Completion::Succeeded, Completion::Failed, Completion::Unknown].map(Arrow::Completed));
+    let mut arrows = BTreeSet::new();
+    for state in State::ALL {
+        for (approved, expires_at) in [(false, later), (true, later), (false, earlier)] {
+            let standing =
+                Standing { state, approved, expires_at: Some(expires_at), approval_expires_at: None };
+            let next = events.iter().filter_map(|event| transition(&standing, *event, now).ok());
+            arrows.extend(next.map(|(next, _)| (state.as_str(), next.as_str())));
+        }
+    }
+    arrows
+}
+
+/// Who of those needed has approved exactly these arguments, under this digest if there is one.
+fn approved(kind: Kind, arguments: &Value, digest: Option<&str>, votes: &[Vote<'_>]) -> bool {
+    let counts = |vote: &&Vote<'_>| {
+        let decided =
+            vote.decision == Decision::Approve || (vote.decision == Decision::Edit && kind.edit_counts());
+        // An edit shows the digest of what it changes.
+        let bound = vote.decision == Decision::Edit || digest.is_none_or(|digest| digest == vote.digest);
+        decided && bound && vote.arguments == arguments
+    };
+    let people: BTreeSet<&str> = votes.iter().filter(counts).map(|vote| vote.reviewer).collect();
+    let enough = |(count, group): &(usize, &[&str])| {
+        people.iter().filter(|person| group.contains(person)).count() >= *count
+    };
+    kind.needs().iter().all(enough)
+}
+
+struct Found(Vec<Violation>);
+
+impl Found {
+    fn add(&mut self, promise: &'static str, what: String) {
+        self.0.push(Violation { promise, what });
+    }
+
+    /// Confirmed is kept, ends, and is answered; and the answers are what is stored.
+    fn accepted(&mut self, id: &str, told: &Told<'_>, action: Option<&StoredAction>) {
+        let Some(action) = action else {
+            if told.confirmed {
+                self.add("accepted is kept", format!("{id} was confirmed and is not stored"));
+            }
+            if !told.told.is_empty() {
+                self.add("answers are stored", format!("{id} was answered and is not stored"));
+            }
+            return;
+        };
+        let state = action.state;
+        if state.outcome().is_none() {
+            self.add("accepted ends", format!("{id} is {state} still"));
+        } else if told.confirmed && told.told.is_empty() {
+            self.add("accepted is answered", format!("{id} is {state}, and its agent was never told"));
+        }
+        for told in told.told.iter().filter(|told| !action.outcomes.contains(*told)) {
+            let stored = &action.outcomes;
+            self.add("answers are stored", format!("{id}: told {told}, stored are {stored:?}"));
+        }
+        let idempotent = told.kind.is_some_and(Kind::idempotent);
+        if action.outcomes.contains(&State::InDoubt) && idempotent && action.fence < RECOVERIES {
+            self.add(
+                "idempotent is repeated",
+                format!("{id} is in doubt after {} claims, though it may be repeated", action.fence),
+            );
+        }
+    }
+
+    /// At most one effect, of what was approved, and none where the outcome says so.
+    fn effects(&mut self, id: &str, told: &Told<'_>, action: Option<&StoredAction>) {
+        let Some(kind) = told.kind else {
+            if !told.calls.is_empty() {
+                self.add("no effect without proposal", format!("{id:?} was called and never proposed"));
+            }
+            return;
+        };
+        if told.effects.len() > 1 {
+            let keys: Vec<_> = told.effects.iter().map(|effect| effect.0).collect();
+            self.add("one effect", format!("{id} acted {} times, with keys {keys:?}", keys.len()));
+        }
+        if !kind.idempotent() && told.calls.len() > 1 {
+            let calls = told.calls.len();
+            self.add("one effect", format!("{id} was called {calls} times, and may not be repeated"));
+        }
+        if told.calls.iter().any(|call| told.calls.first() != Some(call)) {
+            self.add("one key, one call", format!("{id} was called with {:?}", told.calls));
+        }
+        for (key, arguments, votes) in &told.effects {
+            let digest = action.map(|action| action.digest.as_str());
+            if !approved(kind, arguments, digest, votes) {
+                self.add("no effect without approval", format!("{id} acted with {arguments}"));
+            }
+            if action.is_none_or(|action| action.key != *key) {
+                self.add("one key, one call", format!("{id} acted with the key {key}"));
+            }
+        }
+        let Some(action) = action else { return };
+        let done = !told.effects.is_empty();
+        for outcome in &action.outcomes {
+            if *outcome == State::Succeeded && !done {
+                self.add("outcomes are true", format!("{id} succeeded without an effect"));
+            }
+            if !matches!(outcome, State::Succeeded | State::InDoubt) && done {
+                self.add("outcomes are true", format!("{id} is {outcome} and has had its effect"));
+            }
+        }
+    }
+
+    /// Evidence tells of legal steps only, and ends where the action stands.
+    fn walk(&mut self, action: &StoredAction, arrows: &BTreeSet<(&str, &str)>) {
+        let mut state = State::Proposed;
+        for next in &action.walk {
+            if state != *next && !arrows.contains(&(state.as_str(), next.as_str())) {
+                self.add("legal transitions", format!("{} went from {state} to {next}", action.id));
+            }
+            state = *next;
+        }
+        if state != action.state {
+            let stored = action.state;
+            self.add("transitions are evidence", format!("{} is {stored}, evidence says {state}", action.id));
+        }
+    }
+
+    /// Every executed action has exactly one throw, every selected one its audit.
+    fn sampling(&mut self, action: &StoredAction) {
+        let id = &action.id;
+        let wanted = usize::from(action.executed);
+        if action.throws != wanted || action.sampled != wanted {
+            let (throws, sampled) = (action.throws, action.sampled);
+            let what = format!("{id}: {throws} throws, {sampled} in evidence, {wanted} expected");
+            self.add("sampling is complete", what);
+        }
+        if action.selected && action.audits != 1 {
+            self.add("sampling is complete", format!("{id} was drawn and has {} audits", action.audits));
+        }
+    }
+
+    /// Decisions and findings that were confirmed are kept.
+    fn statements(&mut self, history: &[Event], stored: &Stored) {
+        for entry in history {
+            let (who, event) = match entry {
+                Event::Decided { reviewer, event, phase: Phase::Ok, .. } => (reviewer, event),
+                Event::Found { auditor, event, phase: Phase::Ok, .. } => (auditor, event),
+                _ => continue,
+            };
+            if !stored.statements.contains(event) {
+                self.add("accepted is kept", format!("what {who} said in {event} is not stored"));
+            }
+        }
+    }
+
+    /// What clients and workers send is good; where a queue of our own was deleted, it has nowhere to go.
+    fn quarantine(&mut self, history: &[Event], stored: &Stored) {
+        let is_deletion =
+            |event: &Event| matches!(event, Event::Injected { fault } if fault.starts_with("deleted queue"));
+        let deleted = history.iter().any(is_deletion);
+        let explained = |reason: &&String| deleted && reason.starts_with(Code::Undeliverable.as_str());
+        for reason in stored.quarantined.iter().filter(|reason| !explained(reason)) {
+            self.add("nothing good is quarantined", reason.clone());
+        }
+    }
+
+    /// The ledger holds, nothing is missing in it, and the stream has all of it in order.
+    fn evidence(&mut self, stored: &Stored) {
+        if let Some(why) = &stored.ledger {
+            self.add("the ledger verifies", why.clone());
+        }
+        if stored.pending > 0 {
+            self.add("evidence is recorded", format!("{} rows are not in the ledger", stored.pending));
+        }
+        let mut next = 0;
+        for index in &stored.stream {
+            if *index > next {
+                self.add("the stream has no gap", format!("it has {index} where {next} should be"));
+            }
+            next = next.max(index + 1);
+        }
+        if next != stored.size {
+            self.add("the stream has no gap", format!("it has {next} of {} entries", stored.size));
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "check_tests.rs"]
+mod tests;

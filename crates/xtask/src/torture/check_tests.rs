@@ -1,0 +1,287 @@
+//! Each kind of violation is found, and a good history has none.
+
+use std::collections::BTreeSet;
+
+use countersign_core::{
+    action::{Outcome, State},
+    message::{Decision, Finding},
+};
+use serde_json::{Value, json};
+
+use super::*;
+
+const DIGEST: &str = "sha256:aa";
+
+fn action(id: &str, walk: &[State]) -> StoredAction {
+    let state = *walk.last().unwrap();
+    let executed = walk.contains(&State::Executing);
+    StoredAction {
+        key: format!("key of {id}"),
+        id: id.into(),
+        state,
+        fence: i32::from(executed),
+        digest: DIGEST.into(),
+        outcomes: vec![state],
+        executed,
+        throws: usize::from(executed),
+        sampled: usize::from(executed),
+        selected: executed,
+        audits: usize::from(executed),
+        walk: walk.to_vec(),
+    }
+}
+
+fn proposed(id: &str, kind: Kind) -> [Event; 2] {
+    [Phase::Invoke, Phase::Ok].map(|phase| Event::Proposed { id: id.into(), kind, phase })
+}
+
+fn arguments(id: &str) -> Value {
+    json!({"ref": id})
+}
+
+fn acted(id: &str, arguments: Value) -> [Event; 2] {
+    let (id, key) = (id.to_owned(), format!("key of {id}"));
+    let tool = "tool".to_owned();
+    [
+        Event::Called { id: id.clone(), key: key.clone(), tool: tool.clone(), arguments: arguments.clone() },
+        Event::Acted { id, key, tool, arguments },
+    ]
+}
+
+fn told(id: &str, outcome: Outcome) -> Event {
+    Event::Told { id: id.into(), outcome }
+}
+
+fn decided(id: &str, reviewer: &str, decision: Decision, arguments: Value) -> Event {
+    Event::Decided {
+        id: id.into(),
+        event: format!("{reviewer} on {id}"),
+        reviewer: reviewer.into(),
+        decision,
+        digest: DIGEST.into(),
+        arguments,
+        phase: Phase::Invoke,
+    }
+}
+
+const DONE: [State; 3] = [State::Authorised, State::Executing, State::Succeeded];
+const APPROVED: [State; 4] = [State::PendingApproval, State::Authorised, State::Executing, State::Succeeded];
+
+/// An allowed action, an approved one and a letter, all well.
+fn good() -> (Vec<Event>, Stored) {
+    let mut events = Vec::new();
+    events.extend(proposed("record", Kind::Record));
+    events.extend(acted("record", arguments("record")));
+    events.push(told("record", Outcome::Succeeded));
+    events.extend(proposed("large", Kind::Large));
+    events.push(decided("large", "sam", Decision::Approve, arguments("large")));
+    events.extend(acted("large", arguments("large")));
+    events.push(told("large", Outcome::Succeeded));
+    events.extend(proposed("letter", Kind::Letter));
+    events.extend(acted("letter", arguments("letter")));
+    events.push(told("letter", Outcome::Succeeded));
+    let stored = [action("record", &DONE), action("large", &APPROVED), action("letter", &DONE)];
+    let stored = Stored {
+        actions: stored.into_iter().map(|action| (action.id.clone(), action)).collect(),
+        size: 3,
+        stream: vec![0, 1, 1, 2],
+        ..Stored::default()
+    };
+    (events, stored)
+}
+
+/// The promises that a changed history breaks.
+fn broken(change: impl FnOnce(&mut Vec<Event>, &mut Stored)) -> BTreeSet<&'static str> {
+    let (mut events, mut stored) = good();
+    change(&mut events, &mut stored);
+    check(&events, &stored).into_iter().map(|violation| violation.promise).collect()
+}
+
+fn stored<'a>(stored: &'a mut Stored, id: &str) -> &'a mut StoredAction {
+    stored.actions.get_mut(id).unwrap()
+}
+
+fn only(promise: &'static str) -> BTreeSet<&'static str> {
+    [promise].into()
+}
+
+#[test]
+fn a_good_history_breaks_nothing() {
+    assert_eq!(broken(|_, _| {}), BTreeSet::new());
+}
+
+#[test]
+fn a_confirmed_action_that_is_not_stored_is_found() {
+    let lost = broken(|events, _| events.extend(proposed("lost", Kind::Record)));
+    assert_eq!(lost, only("accepted is kept"));
+    let unknown = Event::Proposed { id: "perhaps".into(), kind: Kind::Record, phase: Phase::Unknown };
+    assert_eq!(broken(|events, _| events.push(unknown)), BTreeSet::new());
+}
+
+#[test]
+fn an_action_that_does_not_end_or_is_not_answered_is_found() {
+    let open = broken(|_, all| {
+        let one = stored(all, "record");
+        (one.state, one.walk) = (State::Executing, DONE[..2].to_vec());
+    });
+    assert!(open.contains("accepted ends"));
+    let silent = broken(|events, _| events.retain(|event| *event != told("record", Outcome::Succeeded)));
+    assert_eq!(silent, only("accepted is answered"));
+}
+
+#[test]
+fn an_answer_that_is_not_stored_is_found() {
+    let wrong = broken(|events, _| events.push(told("record", Outcome::Denied)));
+    assert_eq!(wrong, only("answers are stored"));
+}
+
+#[test]
+fn an_effect_without_approval_is_found() {
+    let never = broken(|events, _| events.retain(|event| !matches!(event, Event::Decided { .. })));
+    assert_eq!(never, only("no effect without approval"));
+    let late = broken(|events, _| {
+        let vote = events.iter().position(|event| matches!(event, Event::Decided { .. })).unwrap();
+        let vote = events.remove(vote);
+        events.push(vote);
+    });
+    assert_eq!(late, only("no effect without approval"));
+    let rejected = broken(|events, _| {
+        for event in events {
+            if let Event::Decided { decision, .. } = event {
+                *decision = Decision::Reject;
+            }
+        }
+    });
+    assert_eq!(rejected, only("no effect without approval"));
+}
+
+#[test]
+fn an_effect_of_other_content_than_was_approved_is_found() {
+    let digest = broken(|_, all| stored(all, "large").digest = "sha256:bb".into());
+    assert_eq!(digest, only("no effect without approval"));
+    let other = broken(|events, _| {
+        for event in events {
+            if let Event::Decided { arguments, .. } = event {
+                *arguments = json!({"ref": "large", "amount": "1"});
+            }
+        }
+    });
+    assert_eq!(other, only("no effect without approval"));
+}
+
+#[test]
+fn a_quorum_takes_distinct_people_of_each_group() {
+    let quorum = |people: &'static [&'static str]| {
+        broken(move |events, all| {
+            events.extend(proposed("pay", Kind::Quorum));
+            let vote = |person: &&str| decided("pay", person, Decision::Approve, arguments("pay"));
+            events.extend(people.iter().map(vote));
+            events.extend(acted("pay", arguments("pay")));
+            events.push(told("pay", Outcome::Succeeded));
+            all.actions.insert("pay".into(), action("pay", &APPROVED));
+        })
+    };
+    assert_eq!(quorum(&["tara", "tom", "rob"]), BTreeSet::new());
+    assert_eq!(quorum(&["tara", "tara", "rob"]), only("no effect without approval"));
+    assert_eq!(quorum(&["tara", "tom"]), only("no effect without approval"));
+}
+
+#[test]
+fn a_second_effect_is_found() {
+    let again = broken(|events, _| events.extend(acted("letter", arguments("letter"))));
+    assert_eq!(again, only("one effect"));
+    let key = broken(|events, _| {
+        let mut more = acted("record", arguments("record"));
+        if let Event::Called { key, .. } | Event::Acted { key, .. } = &mut more[1] {
+            *key = "another".into();
+        }
+        events.push(more[1].clone());
+    });
+    assert_eq!(key, BTreeSet::from(["one effect", "one key, one call"]));
+    let repeated = broken(|events, _| events.push(acted("record", arguments("record"))[0].clone()));
+    assert_eq!(repeated, BTreeSet::new());
+    let called = broken(|events, _| events.push(acted("letter", arguments("letter"))[0].clone()));
+    assert_eq!(called, only("one effect"));
+}
+
+#[test]
+fn an_outcome_that_is_not_true_is_found() {
+    let nothing = broken(|events, _| {
+        events.retain(|event| !matches!(event, Event::Acted { id, .. } if id == "record"));
+    });
+    assert_eq!(nothing, only("outcomes are true"));
+    let failed = broken(|events, all| {
+        let one = stored(all, "letter");
+        (one.state, one.outcomes) = (State::Failed, vec![State::Failed]);
+        one.walk = vec![State::Authorised, State::Executing, State::Failed];
+        events.pop();
+        events.push(told("letter", Outcome::Failed));
+    });
+    assert_eq!(failed, only("outcomes are true"));
+}
+
+#[test]
+fn what_may_be_repeated_is_not_left_in_doubt() {
+    let doubt = |id: &'static str| {
+        broken(move |_, all| {
+            let one = stored(all, id);
+            one.outcomes = vec![State::InDoubt, State::Succeeded];
+            one.walk = [&DONE[..2], &[State::InDoubt, State::Succeeded]].concat();
+        })
+    };
+    assert_eq!(doubt("letter"), BTreeSet::new());
+    assert_eq!(doubt("record"), only("idempotent is repeated"));
+}
+
+#[test]
+fn an_illegal_transition_is_found() {
+    let back = broken(|_, all| {
+        stored(all, "record").walk = [&DONE[..], &[State::Executing, State::Succeeded]].concat();
+    });
+    assert_eq!(back, only("legal transitions"));
+    let skipped = broken(|_, all| stored(all, "record").walk = vec![State::Authorised, State::Succeeded]);
+    assert_eq!(skipped, only("legal transitions"));
+    let silent = broken(|_, all| stored(all, "record").walk = DONE[..2].to_vec());
+    assert_eq!(silent, only("transitions are evidence"));
+}
+
+#[test]
+fn a_missing_or_second_throw_is_found() {
+    assert_eq!(broken(|_, all| stored(all, "record").throws = 0), only("sampling is complete"));
+    assert_eq!(broken(|_, all| stored(all, "record").sampled = 2), only("sampling is complete"));
+    assert_eq!(broken(|_, all| stored(all, "record").audits = 0), only("sampling is complete"));
+}
+
+#[test]
+fn a_lost_decision_or_finding_is_found() {
+    let found = |phase| Event::Found {
+        id: "record".into(),
+        event: "ada on record".into(),
+        auditor: "ada".into(),
+        finding: Finding::Correct,
+        phase,
+    };
+    assert_eq!(broken(|events, _| events.push(found(Phase::Ok))), only("accepted is kept"));
+    assert_eq!(broken(|events, _| events.push(found(Phase::Unknown))), BTreeSet::new());
+}
+
+#[test]
+fn a_ledger_that_does_not_hold_and_a_stream_with_a_gap_are_found() {
+    assert_eq!(broken(|_, all| all.ledger = Some("no".into())), only("the ledger verifies"));
+    assert_eq!(broken(|_, all| all.pending = 1), only("evidence is recorded"));
+    assert_eq!(broken(|_, all| all.stream = vec![0, 2]), only("the stream has no gap"));
+    assert_eq!(broken(|_, all| all.stream = vec![0, 1]), only("the stream has no gap"));
+}
+
+#[test]
+fn a_quarantined_message_is_found_unless_its_queue_was_deleted() {
+    let quarantined = |reason: &'static str, fault: &'static str| {
+        broken(move |events, all| {
+            events.push(Event::Injected { fault: fault.into() });
+            all.quarantined.push(reason.into());
+        })
+    };
+    assert_eq!(quarantined("poison: a row", "deleted queue (q)"), only("nothing good is quarantined"));
+    assert_eq!(quarantined("undeliverable: no queue", "full queue (q)"), only("nothing good is quarantined"));
+    assert_eq!(quarantined("undeliverable: no queue", "deleted queue (q)"), BTreeSet::new());
+}

@@ -1,0 +1,376 @@
+//! The load: agents, reviewers and auditors, who log what they do. They know only the contract, and connect again
+//! whatever happens.
+
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use countersign_broker::{
+    BrokerError,
+    publisher::{Outgoing, Publisher},
+    reader::Reader,
+    topology::{ACTIONS, approvals_queue, audits_queue, outcomes_queue},
+};
+use countersign_core::{
+    message::{
+        ApprovalRequest, AuditReason, AuditRequest, Decision, DecisionData, Finding, FindingData,
+        OutcomeData, Resolution,
+    },
+    signed::Signer,
+};
+use countersign_testkit::{
+    clients::{decision, finding, found, proposal, signed, withdrawal},
+    system::System,
+};
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+use serde_json::{Value, json};
+use tokio::{sync::watch, task::JoinHandle};
+
+use super::history::{Event, History, Kind, Phase};
+
+/// How long a client waits before it connects again.
+const AGAIN: Duration = Duration::from_millis(500);
+/// How long a reader waits for a message before it looks whether its connection still stands.
+const QUIET: Duration = Duration::from_secs(20);
+
+/// How long somebody waits for what they said to be heard before they say it again: requests come again every few
+/// seconds, and answering each of them would only make the others wait.
+const HEARD: Duration = Duration::from_secs(20);
+
+/// What somebody has said of which request, and when.
+#[derive(Default)]
+struct Said(BTreeMap<String, Instant>);
+
+impl Said {
+    fn lately(&self, request: &str) -> bool {
+        self.0.get(request).is_some_and(|at| at.elapsed() < HEARD)
+    }
+
+    fn now(&mut self, request: String, phase: Phase) {
+        if phase == Phase::Ok {
+            self.0.insert(request, Instant::now());
+        }
+    }
+}
+
+/// What all clients share.
+#[derive(Clone)]
+pub(crate) struct Clients {
+    history: History,
+    seed: u64,
+    stop: Arc<watch::Sender<bool>>,
+    sent: Arc<Mutex<BTreeMap<String, Value>>>,
+}
+
+/// The tasks of the clients; dropping ends them.
+#[derive(Default)]
+pub(crate) struct Tasks(Vec<JoinHandle<()>>);
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.0.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// The same number for the same seed and text.
+pub(crate) fn dice(seed: u64, text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (seed, text).hash(&mut hasher);
+    hasher.finish()
+}
+
+impl Clients {
+    pub(crate) fn new(history: History, seed: u64) -> Self {
+        Self { history, seed, stop: Arc::new(watch::channel(false).0), sent: Arc::default() }
+    }
+
+    /// Starts two agents, reviewers of three groups and two auditors. `rate`: actions per second and agent.
+    pub(crate) fn start(&self, system: &System, rate: f64) -> anyhow::Result<Tasks> {
+        let mut tasks = Tasks::default();
+        for agent in ["one", "two"] {
+            let url = system.url(&format!("agent-{agent}"))?.to_owned();
+            tasks.0.push(tokio::spawn(self.clone().proposes(url.clone(), agent, rate)));
+            tasks.0.push(tokio::spawn(self.clone().hears(url, agent)));
+        }
+        let reviewers = [
+            ("sam", "approvers"),
+            ("mara", "approvers"),
+            ("tara", "treasury"),
+            ("tom", "treasury"),
+            ("rob", "risk"),
+        ];
+        for (person, group) in reviewers {
+            let url = system.url(&format!("reviewer-{person}"))?.to_owned();
+            tasks.0.push(tokio::spawn(self.clone().reviews(
+                url,
+                system.signer(person, person)?,
+                person,
+                group,
+            )));
+        }
+        for person in ["ada", "ben"] {
+            let url = system.url(&format!("auditor-{person}"))?.to_owned();
+            tasks.0.push(tokio::spawn(self.clone().audits(url, system.signer(person, person)?, person)));
+        }
+        Ok(tasks)
+    }
+
+    /// No more new actions; everybody else goes on.
+    pub(crate) fn stop_proposing(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Proposes actions again as they were: whoever lost an answer gets it so.
+    pub(crate) async fn ask_again(&self, system: &System, ids: &[String]) -> anyhow::Result<()> {
+        for agent in ["one", "two"] {
+            let prefix = format!("{agent}-");
+            let events: Vec<Value> = {
+                let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+                let mine = ids.iter().filter(|id| id.starts_with(&prefix));
+                mine.filter_map(|id| sent.get(id).cloned()).collect()
+            };
+            let publisher = Publisher::connect(system.url(&format!("agent-{agent}"))?, "agent").await?;
+            publisher.publish(&events.iter().map(message).collect::<Vec<_>>()).await?;
+        }
+        Ok(())
+    }
+
+    /// An agent's actions, one to three at a time, until it is stopped.
+    async fn proposes(self, url: String, agent: &'static str, rate: f64) {
+        let mut rng = StdRng::seed_from_u64(dice(self.seed, agent));
+        let (mut publisher, mut n) = (None, 0_u32);
+        while !*self.stop.borrow() {
+            let window = rng.random_range(1..=3);
+            let actions: Vec<(String, Kind)> = (0..window)
+                .map(|_| {
+                    n += 1;
+                    (format!("{agent}-{n:05}"), kind(&mut rng))
+                })
+                .collect();
+            let events: Vec<Value> = actions.iter().map(|(id, kind)| self.action(agent, id, *kind)).collect();
+            let mut messages: Vec<Outgoing> = events.iter().map(message).collect();
+            if rng.random_bool(0.03) {
+                messages.push(message(&events[0]));
+            }
+            if rng.random_bool(0.02) {
+                messages.push(message(&withdrawal(agent, &actions[0].0)));
+            }
+            let insistent = rng.random_bool(0.7);
+            self.insist(&url, &mut publisher, &messages, &actions, insistent).await;
+            tokio::time::sleep(Duration::from_secs_f64(f64::from(window) / rate)).await;
+        }
+    }
+
+    /// Sends until it is confirmed, or once if the agent is not insistent.
+    async fn insist(
+        &self,
+        url: &str,
+        publisher: &mut Option<Publisher>,
+        messages: &[Outgoing],
+        actions: &[(String, Kind)],
+        insistent: bool,
+    ) {
+        loop {
+            let log = |phase| {
+                for (id, kind) in actions {
+                    self.history.log(Event::Proposed { id: id.clone(), kind: *kind, phase });
+                }
+            };
+            let phase = send(url, publisher, messages, || log(Phase::Invoke)).await;
+            log(phase);
+            if phase == Phase::Ok || (phase == Phase::Unknown && !insistent) || *self.stop.borrow() {
+                return;
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    fn action(&self, agent: &str, id: &str, kind: Kind) -> Value {
+        let arguments = match kind {
+            Kind::Record => json!({"n": dice(self.seed, id) % 1_000_000, "ref": id}),
+            Kind::Letter => json!({"ref": id, "text": "Dear"}),
+            Kind::Large => json!({"amount": "500", "ref": id}),
+            Kind::Quorum => json!({"amount": "500", "to": "somebody", "ref": id}),
+        };
+        let event = proposal(agent, id, kind.tool(), arguments);
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), event.clone());
+        event
+    }
+
+    /// Hears outcomes for an agent.
+    async fn hears(self, url: String, agent: &'static str) {
+        loop {
+            // A broken connection is what the run is about.
+            let _ = self.outcomes(&url, agent).await;
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    async fn outcomes(&self, url: &str, agent: &str) -> Result<(), BrokerError> {
+        let mut reader = Reader::open(url, "agent", &outcomes_queue(agent)).await?;
+        while let Some(event) = reader.next::<OutcomeData>(QUIET).await? {
+            let data = event.data;
+            self.history.log(Event::Told { id: data.action.id, outcome: data.outcome });
+        }
+        Ok(())
+    }
+
+    async fn reviews(self, url: String, signer: Signer, person: &'static str, group: &'static str) {
+        let mut said = Said::default();
+        loop {
+            let _ = self.requests(&url, &signer, person, group, &mut said).await;
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    async fn requests(
+        &self,
+        url: &str,
+        signer: &Signer,
+        person: &str,
+        group: &str,
+        said: &mut Said,
+    ) -> Result<(), BrokerError> {
+        let mut reader = Reader::open(url, "reviewer", &approvals_queue(group)).await?;
+        let mut publisher = None;
+        while let Some(event) = reader.next::<ApprovalRequest>(QUIET).await? {
+            let request = event.data;
+            if said.lately(&request.approval.to_string()) {
+                continue;
+            }
+            let (data, arguments) = self.decides(&request);
+            let message = signed(signer, std::slice::from_ref(&data));
+            let log = |phase| {
+                self.history.log(Event::Decided {
+                    id: request.action.id.clone(),
+                    event: message.message_id.clone(),
+                    reviewer: person.into(),
+                    decision: data.decision,
+                    digest: data.digest.clone(),
+                    arguments: arguments.clone(),
+                    phase,
+                });
+            };
+            let phase =
+                send(url, &mut publisher, std::slice::from_ref(&message), || log(Phase::Invoke)).await;
+            log(phase);
+            said.now(request.approval.to_string(), phase);
+        }
+        Ok(())
+    }
+
+    /// All reviewers of an action think the same of it. Returns the arguments that they approve, too.
+    fn decides(&self, request: &ApprovalRequest) -> (DecisionData, Value) {
+        let shown: Value = serde_json::from_str(request.action.arguments.get()).unwrap_or_default();
+        let dice = dice(self.seed, &request.action.id) % 100;
+        let edited = shown["edited"] == json!(true);
+        if dice < 12 {
+            return (decision(request, Decision::Reject, Some("not this one")), shown);
+        }
+        if dice < 25 && !edited && request.allowed_decisions.contains(&Decision::Edit) {
+            let mut written = shown;
+            (written["amount"], written["edited"]) = (json!("400"), json!(true));
+            let data = decision(request, Decision::Edit, Some("less"));
+            return (DecisionData { arguments: Some(written.clone()), ..data }, written);
+        }
+        (decision(request, Decision::Approve, None), shown)
+    }
+
+    async fn audits(self, url: String, signer: Signer, person: &'static str) {
+        let mut said = Said::default();
+        loop {
+            let _ = self.judges(&url, &signer, person, &mut said).await;
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    async fn judges(
+        &self,
+        url: &str,
+        signer: &Signer,
+        person: &str,
+        said: &mut Said,
+    ) -> Result<(), BrokerError> {
+        let mut reader = Reader::open(url, "auditor", &audits_queue("auditors")).await?;
+        let mut publisher = None;
+        while let Some(event) = reader.next::<AuditRequest>(QUIET).await? {
+            let request = event.data;
+            if said.lately(&request.audit.to_string()) {
+                continue;
+            }
+            let data = self.finds(&request);
+            let message = found(signer, std::slice::from_ref(&data));
+            let log = |phase| {
+                self.history.log(Event::Found {
+                    id: request.action.id.clone(),
+                    event: message.message_id.clone(),
+                    auditor: person.into(),
+                    finding: data.finding,
+                    phase,
+                });
+            };
+            let phase =
+                send(url, &mut publisher, std::slice::from_ref(&message), || log(Phase::Invoke)).await;
+            log(phase);
+            said.now(request.audit.to_string(), phase);
+        }
+        Ok(())
+    }
+
+    /// What is in doubt is looked up where the effect would be.
+    fn finds(&self, request: &AuditRequest) -> FindingData {
+        let id = &request.action.id;
+        if request.reason == AuditReason::InDoubt {
+            let done = self.history.acted(id);
+            let resolution = if done { Resolution::Succeeded } else { Resolution::Failed };
+            return FindingData { resolution: Some(resolution), ..finding(request, Finding::Correct, None) };
+        }
+        let wrong = dice(self.seed, id).is_multiple_of(5);
+        finding(request, if wrong { Finding::Wrong } else { Finding::Correct }, Some("it says"))
+    }
+}
+
+fn kind(rng: &mut StdRng) -> Kind {
+    match rng.random_range(0..100) {
+        0..15 => Kind::Letter,
+        15..30 => Kind::Large,
+        30..38 => Kind::Quorum,
+        _ => Kind::Record,
+    }
+}
+
+fn message(event: &Value) -> Outgoing {
+    Outgoing {
+        exchange: ACTIONS,
+        routing_key: "tool".into(),
+        message_id: event["id"].as_str().unwrap_or_default().to_owned(),
+        body: event.to_string().into_bytes(),
+    }
+}
+
+/// Publishes in one window; a publisher that failed is dropped. `invoke` is called before anything is sent.
+async fn send(
+    url: &str,
+    publisher: &mut Option<Publisher>,
+    messages: &[Outgoing],
+    invoke: impl FnOnce(),
+) -> Phase {
+    let connected = match publisher.take() {
+        Some(publisher) => publisher,
+        None => match Publisher::connect(url, "torture").await {
+            Ok(publisher) => publisher,
+            Err(_) => return Phase::Fail,
+        },
+    };
+    invoke();
+    match connected.publish(messages).await {
+        Ok(()) => {
+            *publisher = Some(connected);
+            Phase::Ok
+        }
+        Err(_) => Phase::Unknown,
+    }
+}

@@ -1,0 +1,96 @@
+//! Every numbered step of every lane, as a point at which a worker dies.
+
+use std::time::Duration;
+
+use countersign_broker::crash::CRASH_AT;
+use countersign_testkit::wait::eventually;
+use tokio::time::Instant;
+
+use super::{history::Event, history::History, report::Report, schedule::process, world::World};
+
+/// The steps of a lane.
+const LANE: [&str; 4] = ["taken", "committed", "confirmed", "acked"];
+/// What every role with lanes has beside them.
+const COMMON: [&str; 3] = ["publisher sent", "sweep found", "sweep confirmed"];
+/// How long a point may take to be reached: some come only when something went wrong before.
+const LIMIT: Duration = Duration::from_secs(12);
+
+/// A role, its lanes, and its further points.
+const ROLES: [(&str, &[&str], &[&str]); 4] = [
+    ("router", &["countersign.actions", "countersign.decisions", "countersign.commands.router"], &COMMON),
+    (
+        "executor",
+        &["countersign.execution", "countersign.commands.executor"],
+        &[
+            "publisher sent",
+            "sweep found",
+            "sweep confirmed",
+            "call begins",
+            "call ended",
+            "results written",
+            "results committed",
+            "results answered",
+        ],
+    ),
+    ("sampler", &["countersign.settled", "countersign.findings", "countersign.commands.sampler"], &COMMON),
+    (
+        "recorder",
+        &[],
+        &[
+            "publisher sent",
+            "ledger written",
+            "ledger committed",
+            "stream confirmed",
+            "folder tiles",
+            "folder checkpoint",
+        ],
+    ),
+];
+
+/// All points, each with its role.
+pub(crate) fn points() -> Vec<(&'static str, String)> {
+    let of = |(role, lanes, more): (&'static str, &[&str], &[&str])| {
+        let steps = lanes.iter().flat_map(|lane| LANE.map(|step| format!("{lane} {step}")));
+        let points: Vec<String> = steps.chain(more.iter().map(|point| (*point).to_owned())).collect();
+        points.into_iter().map(move |point| (role, point))
+    };
+    ROLES.into_iter().flat_map(of).collect()
+}
+
+/// Has both processes of a role die at each point in turn, the second one after it was passed a few times, and starts
+/// them again.
+pub(crate) async fn crash_everywhere(
+    world: &mut World,
+    history: &History,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let started = Instant::now();
+    for (index, (role, point)) in points().into_iter().enumerate() {
+        let fault = format!("crash of {role} at {point:?}");
+        eprintln!("{:5.1} s  {fault}", started.elapsed().as_secs_f64());
+        history.log(Event::Injected { fault: fault.clone() });
+        for number in [1, 2] {
+            let name = process(role, number);
+            world.system.kill(&name)?;
+            let passes = (number - 1) as usize * (1 + index % 3);
+            world.start_with(&name, vec![(CRASH_AT.into(), format!("{point}:{passes}"))])?;
+        }
+        let died = eventually("one of them dies", LIMIT, async || {
+            let ended = world.system.ended();
+            (!ended.is_empty()).then_some(ended)
+        })
+        .await;
+        report.count(if died.is_ok() { "crash point reached" } else { "crash point NOT reached" });
+        if died.is_err() {
+            report.missed.push(format!("{role}: {point}"));
+        }
+        for number in [1, 2] {
+            let name = process(role, number);
+            world.system.kill(&name)?;
+            world.start(&name)?;
+        }
+        report.ended.extend(world.supervise()?);
+        history.log(Event::Healed { fault });
+    }
+    Ok(())
+}

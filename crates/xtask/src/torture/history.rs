@@ -1,0 +1,160 @@
+//! What happened, as data: every entry is logged before or after the fact that it tells of, by one clock.
+
+use std::{
+    fs::File,
+    io::{BufWriter, Write as _},
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use anyhow::Context as _;
+use countersign_core::{
+    action::Outcome,
+    message::{Decision, Finding},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// How far an operation of a client has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Phase {
+    /// About to be sent: from here on it may have happened.
+    Invoke,
+    /// Confirmed by the broker.
+    Ok,
+    /// Certainly not sent.
+    Fail,
+    /// Sent and not confirmed.
+    Unknown,
+}
+
+/// What an agent proposes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Kind {
+    /// Allowed; its tool honours idempotency keys.
+    Record,
+    /// Allowed; a second call is a second effect.
+    Letter,
+    /// Needs one approver.
+    Large,
+    /// Needs two of treasury and one of risk.
+    Quorum,
+}
+
+impl Kind {
+    /// The tool of the suites' configuration.
+    pub(crate) fn tool(self) -> &'static str {
+        match self {
+            Kind::Record => "write_record",
+            Kind::Letter => "send_letter",
+            Kind::Large => "move_money",
+            Kind::Quorum => "pay",
+        }
+    }
+
+    /// Whether a call may be repeated.
+    pub(crate) fn idempotent(self) -> bool {
+        self != Kind::Letter
+    }
+
+    /// The people without whom nothing may happen: how many of whom.
+    pub(crate) fn needs(self) -> &'static [(usize, &'static [&'static str])] {
+        match self {
+            Kind::Record | Kind::Letter => &[],
+            Kind::Large => &[(1, &["sam", "mara"])],
+            Kind::Quorum => &[(2, &["tara", "tom", "bea"]), (1, &["rob"])],
+        }
+    }
+
+    /// Whether who edits a request has approved what they wrote.
+    pub(crate) fn edit_counts(self) -> bool {
+        self == Kind::Quorum
+    }
+}
+
+/// One fact.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "snake_case")]
+pub(crate) enum Event {
+    /// An agent proposes.
+    Proposed { id: String, kind: Kind, phase: Phase },
+    /// An agent is told an outcome.
+    Told { id: String, outcome: Outcome },
+    /// A reviewer decides on the arguments shown, or by an edit on those written. `event` is the message's id.
+    Decided {
+        id: String,
+        event: String,
+        reviewer: String,
+        decision: Decision,
+        digest: String,
+        arguments: Value,
+        phase: Phase,
+    },
+    /// An auditor finds.
+    Found { id: String, event: String, auditor: String, finding: Finding, phase: Phase },
+    /// The tool service is called. `id` is what the arguments say.
+    Called { id: String, key: String, tool: String, arguments: Value },
+    /// The tool service has acted.
+    Acted { id: String, key: String, tool: String, arguments: Value },
+    /// A fault begins.
+    Injected { fault: String },
+    /// It ends.
+    Healed { fault: String },
+}
+
+/// A fact with its time.
+#[derive(Debug, Serialize)]
+struct Entry<'a> {
+    seconds: f64,
+    #[serde(flatten)]
+    event: &'a Event,
+}
+
+struct Log {
+    file: BufWriter<File>,
+    events: Vec<Event>,
+}
+
+/// The history of one run, shared by everybody who has something to tell.
+#[derive(Clone)]
+pub(crate) struct History {
+    log: Arc<Mutex<Log>>,
+    started: Instant,
+}
+
+impl History {
+    /// A new one, also written to a file as JSON lines.
+    pub(crate) fn create(path: &Path) -> anyhow::Result<Self> {
+        let file = File::create(path).with_context(|| format!("creating {}", path.display()))?;
+        let log = Log { file: BufWriter::new(file), events: Vec::new() };
+        Ok(Self { log: Arc::new(Mutex::new(log)), started: Instant::now() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a fact. The order of calls is the order of the history.
+    pub(crate) fn log(&self, event: Event) {
+        let mut log = self.lock();
+        let entry = Entry { seconds: self.started.elapsed().as_secs_f64(), event: &event };
+        // The file is for people; what is checked is in memory.
+        let _ = serde_json::to_writer(&mut log.file, &entry).map(|()| log.file.write_all(b"\n"));
+        log.events.push(event);
+    }
+
+    /// Whether the tool service has acted for an action.
+    pub(crate) fn acted(&self, action: &str) -> bool {
+        self.lock().events.iter().any(|event| matches!(event, Event::Acted { id, .. } if id == action))
+    }
+
+    /// Everything so far; the file has it as well.
+    pub(crate) fn events(&self) -> Vec<Event> {
+        let mut log = self.lock();
+        let _ = log.file.flush();
+        log.events.clone()
+    }
+}

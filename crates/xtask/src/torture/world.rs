@@ -1,0 +1,130 @@
+//! The system under torture: services of its own, several processes of each role, and a proxy on every wire.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use countersign_broker::{
+    declare::declare,
+    session::Session,
+    topology::{Limits, Topology},
+};
+use countersign_testkit::{
+    proxy::Proxy,
+    services::{Postgres, RabbitMq, Services},
+    system::{Link, ROLES, System},
+};
+
+use super::{faults::Server, schedule};
+use crate::build;
+
+/// Everything that can be hurt.
+pub(crate) struct World {
+    pub(crate) services: Services,
+    pub(crate) system: System,
+    links: BTreeMap<String, (Proxy, Proxy)>,
+}
+
+/// What the suites' folder says, and what it says here: more audits, more than one owner's reviewers, and leases that
+/// run out within a short run.
+const CHANGES: [(&str, &str); 4] = [
+    ("audit: {rate: 0.1,", "audit: {rate: 0.3,"),
+    (", owner: mara}", "}"),
+    ("every = \"300ms\"", "every = \"1s\""),
+    ("timeout: 20s\n", "timeout: 2s\n    retry: {attempts: 3, backoff: 100ms}\n"),
+];
+
+fn configuration(dir: &Path) -> anyhow::Result<PathBuf> {
+    let (from, to) = (build::workspace().join("tests/fixtures/gate"), dir.join("config"));
+    fs::create_dir_all(&to)?;
+    let mut texts = BTreeMap::new();
+    for name in ["countersign.toml", "policy.yaml", "tools.yaml", "directory.yaml"] {
+        texts.insert(name, fs::read_to_string(from.join(name))?);
+    }
+    for (before, after) in CHANGES {
+        anyhow::ensure!(texts.values().any(|text| text.contains(before)), "{before:?} is in no file");
+        texts.values_mut().for_each(|text| *text = text.replace(before, after));
+    }
+    for (name, text) in texts {
+        fs::write(to.join(name), text)?;
+    }
+    Ok(to)
+}
+
+impl World {
+    /// Sets everything up and starts every process.
+    pub(crate) async fn set_up(services: Services, binary: PathBuf, tools: &str) -> anyhow::Result<Self> {
+        let place = build::place(&services, binary);
+        let config = configuration(services.scratch())?;
+        let tools = tools.to_owned();
+        let variables = move |name: &str| (name == "TEST_TOOLS_URL").then(|| tools.clone());
+        let system = System::set_up(place, &config, "olga", variables).await?;
+        let mut world = Self { services, system, links: BTreeMap::new() };
+        for role in ROLES {
+            for number in 1..=schedule::PER_ROLE {
+                let name = schedule::process(role, number);
+                let amqp = Proxy::start(format!("127.0.0.1:{}", world.broker()?.port())).await?;
+                let database = Proxy::start(format!("127.0.0.1:{}", world.database()?.port())).await?;
+                world.links.insert(name.clone(), (amqp, database));
+                world.start(&name)?;
+            }
+        }
+        Ok(world)
+    }
+
+    /// Declares every queue that is missing.
+    pub(crate) async fn declare(&self) -> anyhow::Result<()> {
+        let session = Session::open(&self.system.place.amqp_url, "torture").await?;
+        let directory = &self.system.folder.configuration.directory;
+        Ok(declare(&session.channel, &Topology::of(directory, &Limits::default())).await?)
+    }
+
+    /// Starts a process, behind its proxies.
+    pub(crate) fn start(&mut self, name: &str) -> anyhow::Result<()> {
+        self.start_with(name, vec![])
+    }
+
+    /// The same with further environment variables.
+    pub(crate) fn start_with(&mut self, name: &str, variables: Vec<(String, String)>) -> anyhow::Result<()> {
+        let (amqp, database) = self.links.get(name).with_context(|| format!("no process {name:?}"))?;
+        let (amqp, database) = (Some(amqp.port()), Some(database.port()));
+        let role = name.split('-').next().unwrap_or_default();
+        self.system.start_behind(role, name, &Link { amqp, database, variables })
+    }
+
+    /// Starts again what has ended by itself, as a supervisor would. Returns its names.
+    pub(crate) fn supervise(&mut self) -> anyhow::Result<Vec<String>> {
+        let ended = self.system.ended();
+        for name in &ended {
+            self.start(name)?;
+        }
+        Ok(ended)
+    }
+
+    pub(crate) fn broker(&mut self) -> anyhow::Result<&mut RabbitMq> {
+        self.services.rabbitmq.as_mut().context("a private broker")
+    }
+
+    pub(crate) fn database(&mut self) -> anyhow::Result<&mut Postgres> {
+        self.services.postgres.as_mut().context("a private database")
+    }
+
+    pub(crate) fn proxy(&self, process: &str, server: Server) -> anyhow::Result<&Proxy> {
+        let (amqp, database) = self.links.get(process).with_context(|| format!("no process {process:?}"))?;
+        Ok(if server == Server::Broker { amqp } else { database })
+    }
+
+    /// Ends everything.
+    pub(crate) async fn close(mut self) -> anyhow::Result<()> {
+        for role in ROLES {
+            for number in 1..=schedule::PER_ROLE {
+                // One that is gone already is what we want.
+                let _ = self.system.kill(&schedule::process(role, number));
+            }
+        }
+        self.services.stop().await
+    }
+}
