@@ -66,8 +66,8 @@ pub async fn claim(tx: &Transaction<'_>, generation: i64, rows: &[Wanted]) -> Re
                     started_at = coalesce(a.started_at, clock_timestamp()),
                     lease_until = clock_timestamp() + make_interval(secs => u.lease)
              FROM UNNEST($1::uuid[], $2::uuid[], $3::float8[], $5::bool[]) AS u (action, permit, lease, repeatable)
-             JOIN payloads p ON p.action = u.action
-             WHERE a.id = u.action AND a.permit = u.permit AND a.generation = $4
+             JOIN payloads p ON p.action = u.action AND p.action = ANY($1)
+             WHERE a.id = u.action AND a.id = ANY($1) AND a.permit = u.permit AND a.generation = $4
                AND (a.state = 'authorised'
                     OR (u.repeatable AND a.state = 'executing' AND a.lease_until < clock_timestamp()
                         AND EXISTS (SELECT FROM permits q WHERE q.id = a.permit AND q.issued_at >= a.lease_until)))

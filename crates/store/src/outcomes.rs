@@ -69,7 +69,7 @@ pub async fn complete(
             "UPDATE actions a SET state = u.state, lease_until = NULL,
                     ended_at = clock_timestamp(), state_at = clock_timestamp()
              FROM UNNEST($1::uuid[], $2::int[], $3::text[]) AS u (id, fence, state)
-             WHERE a.id = u.id AND a.fence = u.fence AND a.state = 'executing'
+             WHERE a.id = u.id AND a.id = ANY($1) AND a.fence = u.fence AND a.state = 'executing'
              RETURNING a.id",
         )
         .await?;
