@@ -236,6 +236,17 @@ pub async fn answer(agent: &mut Agent) -> anyhow::Result<OutcomeData> {
     agent.outcome(LIMIT).await?.context("no outcome came")
 }
 
+/// Waits until so many different actions have succeeded. One whose sampler is late is told twice, as at least once means.
+pub async fn all_succeed(agent: &mut Agent, count: usize) -> anyhow::Result<()> {
+    let mut done = std::collections::BTreeSet::new();
+    while done.len() < count {
+        let data = answer(agent).await.with_context(|| format!("{} of {count} answered", done.len()))?;
+        anyhow::ensure!(data.outcome == Outcome::Succeeded, "{data:?}");
+        done.insert(data.action.id);
+    }
+    Ok(())
+}
+
 /// The next outcome must be this one.
 pub async fn expect(agent: &mut Agent, id: &str, outcome: Outcome) -> anyhow::Result<OutcomeData> {
     let data = answer(agent).await?;

@@ -3,7 +3,7 @@
 use anyhow::ensure;
 use countersign_core::action::Outcome;
 use countersign_testkit::{clients::proposal, tools::Slow, wait::eventually};
-use countersign_tests::{Gate, LIMIT, answer, config, expect, folder, willing};
+use countersign_tests::{Gate, LIMIT, all_succeed, config, expect, folder, willing};
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -33,9 +33,7 @@ async fn no_claim_starts_after_a_hold_has_returned_and_everything_goes_on_after_
     ensure!(!done && said.contains("another operator"), "{said}");
     let (said, done) = gate.cli(&["hold", "release", "1", "--operator", "omar"]).await?;
     ensure!(done, "{said}");
-    for _ in 0..ACTIONS {
-        ensure!(answer(&mut agent).await?.outcome == Outcome::Succeeded);
-    }
+    all_succeed(&mut agent, ACTIONS).await?;
     ensure!(gate.tools.effects().len() == ACTIONS);
     gate.close().await
 }
@@ -77,9 +75,7 @@ async fn a_policy_change_while_actions_flow_loses_none_and_judges_none_twice() -
     let next = folder("version: \"test-1\"", "version: \"test-2\"")?;
     let (said, done) = gate.cli(&["apply", &next.path().display().to_string(), "--operator", "olga"]).await?;
     ensure!(done, "{said}");
-    for _ in 0..ACTIONS {
-        ensure!(answer(&mut agent).await?.outcome == Outcome::Succeeded);
-    }
+    all_succeed(&mut agent, ACTIONS).await?;
     ensure!(gate.tools.effects().len() == ACTIONS);
     // Whatever was claimed was claimed under the generation that it was judged under.
     let stale =
