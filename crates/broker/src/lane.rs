@@ -168,7 +168,7 @@ async fn cycle<H: Handler>(
     }
 }
 
-/// Acks everything up to `last`. Only now are its messages ours to lose.
+/// Acks everything up to `last`: the broker forgets it, so it must be stored and what follows confirmed.
 async fn ack(last: &Acker) -> Result<(), BrokerError> {
     let ack = last.ack(BasicAckOptions { multiple: true });
     match within(REQUEST_LIMIT, || "acking a batch".into(), ack).await? {

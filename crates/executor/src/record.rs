@@ -28,6 +28,14 @@ use crate::call::{Done, LATE, Settled};
 /// Most results in one transaction.
 const BATCH: usize = 256;
 
+#[derive(Debug, thiserror::Error)]
+enum RecordError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+}
+
 /// Batches that are stored and not told yet; more are not taken from the calls until some are.
 const UNTOLD: usize = 4;
 
@@ -112,7 +120,14 @@ async fn commit(
         write(&tx, done).await?;
         crash::point("results", "written");
     }
-    let records = actions::load(&tx, told, false).await?;
+    let records = match actions::load(&tx, told, false).await {
+        // A row that nobody can read must not keep the others' results from being stored: the sweep comes back to it.
+        Err(StoreError::Corrupt(why)) => {
+            tracing::error!(why, actions = told.len(), "stored, and not told");
+            vec![]
+        }
+        records => records?,
+    };
     tx.commit().await?;
     crash::point("results", "committed");
     Ok(records)
@@ -167,35 +182,51 @@ pub(crate) async fn write(tx: &Transaction<'_>, done: &[Done]) -> Result<(), Sto
 /// unanswered is found by the sweep.
 async fn tell(process: &Process, mut untold: Receiver<Vec<ActionRecord>>) {
     let (mut batches, mut publisher) = (Vec::with_capacity(UNTOLD), None);
+    let mut late = false;
     while untold.recv_many(&mut batches, UNTOLD).await > 0 {
         let mut records: Vec<ActionRecord> = batches.drain(..).flatten().collect();
-        records.retain(|record| record.ruling.state.executed());
+        // What has waited behind a failure is told as it is by now: others may have told it, and a human resolved it.
+        let waited = std::mem::take(&mut late);
         for _ in 0..3 {
-            match publish(process, &mut publisher, &records).await {
+            let told = async {
+                if waited || late {
+                    records = again(process, &records).await?;
+                }
+                publish(process, &mut publisher, &records).await
+            };
+            match told.await {
                 Ok(()) => break,
                 Err(error) => tracing::warn!(%error, "outcomes not sent yet"),
             }
-            publisher = None;
+            (publisher, late) = (None, true);
             pause().await;
         }
     }
 }
 
+/// Actions as they are now.
+async fn again(process: &Process, records: &[ActionRecord]) -> Result<Vec<ActionRecord>, RecordError> {
+    let ids: Vec<ActionId> = records.iter().map(|record| record.id).collect();
+    let read = commit(process, &[], &ids);
+    Ok(process.store.within(process.settings.limits.transaction, read).await?)
+}
+
 async fn publish(
     process: &Process,
     publisher: &mut Option<Publisher>,
-    executed: &[ActionRecord],
-) -> Result<(), BrokerError> {
+    records: &[ActionRecord],
+) -> Result<(), RecordError> {
+    let executed: Vec<_> = records.iter().filter(|record| record.ruling.state.executed()).collect();
     let publisher = match publisher {
         Some(publisher) => publisher,
         None => {
             publisher.insert(Publisher::connect(&process.amqp_url, "countersign-executor:results").await?)
         }
     };
-    let answers: Vec<Outgoing> = executed.iter().filter_map(messages::outcome).collect();
+    let answers: Vec<Outgoing> = executed.iter().filter_map(|record| messages::outcome(record)).collect();
     publisher.publish(&answers).await?;
     crash::point("results", "answered");
     let settled: Vec<ActionId> = executed.iter().map(|record| record.id).collect();
     let now = executed.first().map(|record| record.now).unwrap_or_default();
-    publisher.publish(&messages::settled("/countersign/executor", &settled, now)).await
+    Ok(publisher.publish(&messages::settled("/countersign/executor", &settled, now)).await?)
 }
