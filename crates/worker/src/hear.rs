@@ -10,6 +10,7 @@ use countersign_broker::lane::Delivery;
 use countersign_core::{
     config::{Directory, KeyRefusal, Member, PublicKey, Sender},
     json::parse_strict,
+    keyed::Pseudonyms,
     message::{CloudEvent, DecisionData, FindingData, kind},
     refusal::{Code, Complaint},
     signed::{DECISIONS_MAX, Received, Signable, SignedStatement, statement_digest},
@@ -209,12 +210,13 @@ fn vouch<'a, T: Heeded>(
 }
 
 impl Vouched<'_> {
-    /// What evidence tells of the one at `index` among what was signed: by which key, in which statement, and the
-    /// digest of what the call should have been.
-    pub fn evidence(&self, index: usize) -> (Value, Option<&String>) {
+    /// Adds to evidence what is known of the one at `index` among what was signed: by whom, with which key, in which
+    /// statement, and the digest of what the call should have been.
+    pub fn note(&self, noted: &mut Value, index: usize, pseudonyms: &Pseudonyms) {
         let Statement { kid, jti, signed_at, jws, .. } = &self.statement;
-        let signed = json!({"kid": kid, "jti": jti, "at": signed_at, "digest": statement_digest(jws)});
-        (signed, self.corrections.get(index).and_then(Option::as_ref))
+        noted["by"] = pseudonyms.of(&self.signer.id).into();
+        noted["signed"] = json!({"kid": kid, "jti": jti, "at": signed_at, "digest": statement_digest(jws)});
+        noted["correction_digest"] = json!(self.corrections.get(index));
     }
 
     /// Whether key and statement count at `now`, the database's clock.

@@ -228,8 +228,17 @@ impl Bench {
         let reviewers = reviewers(&system)?;
         let mut clients = BTreeMap::new();
         for (path, tool, queue) in PATHS {
-            clients.insert((path, "ceiling"), bare(&ceiling, queue, tool).await?);
-            clients.insert((path, "system"), agents(&system, tool).await?);
+            let bare = |agent| {
+                let (url, outcomes) = (ceiling.env.amqp_url.clone(), ceiling::outcomes(agent));
+                Ok(Place { url, agent, exchange: "", routing_key: queue, outcomes, tool })
+            };
+            let whole = |agent| {
+                let url = system.url(&format!("agent-{agent}"))?.to_owned();
+                let outcomes = outcomes_queue(agent);
+                Ok(Place { url, agent, exchange: ACTIONS, routing_key: "tool", outcomes, tool })
+            };
+            clients.insert((path, "ceiling"), agents(tool, bare).await?);
+            clients.insert((path, "system"), agents(tool, whole).await?);
         }
         Ok(Self { system, ceiling, reviewers, clients })
     }
@@ -343,24 +352,14 @@ fn spent(
     after.iter().map(spent).collect()
 }
 
-async fn agents(system: &System, tool: &'static str) -> anyhow::Result<Vec<Client>> {
-    let mut clients = Vec::new();
-    // Each path has two of the four agents: an outcome goes to whoever reads the agent's queue.
-    for agent in AGENTS.into_iter().skip(if tool == "direct" { 0 } else { 2 }).take(2) {
-        let url = system.url(&format!("agent-{agent}"))?.to_owned();
-        let outcomes = outcomes_queue(agent);
-        let place = Place { url, agent, exchange: ACTIONS, routing_key: "tool", outcomes, tool };
-        clients.push(Client::connect(place).await?);
-    }
-    Ok(clients)
-}
-
-async fn bare(ceiling: &Ceiling, queue: &'static str, tool: &'static str) -> anyhow::Result<Vec<Client>> {
+/// The two agents of a path: an outcome goes to whoever reads the agent's queue, so each path has its own.
+async fn agents(
+    tool: &'static str,
+    place: impl Fn(&'static str) -> anyhow::Result<Place>,
+) -> anyhow::Result<Vec<Client>> {
     let mut clients = Vec::new();
     for agent in AGENTS.into_iter().skip(if tool == "direct" { 0 } else { 2 }).take(2) {
-        let (url, outcomes) = (ceiling.env.amqp_url.clone(), ceiling::outcomes(agent));
-        let place = Place { url, agent, exchange: "", routing_key: queue, outcomes, tool };
-        clients.push(Client::connect(place).await?);
+        clients.push(Client::connect(place(agent)?).await?);
     }
     Ok(clients)
 }

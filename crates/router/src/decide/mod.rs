@@ -182,9 +182,7 @@ impl<'a> Hearing<'a> {
         let vouched = in_time.as_ref().ok().copied();
         let mut noted = self.noted(heard, data);
         if let Some(vouched) = vouched {
-            noted["by"] = self.router.keys.pseudonyms.of(&vouched.signer.id).into();
-            let (signed, corrected) = vouched.evidence(index);
-            (noted["signed"], noted["correction_digest"]) = (signed, json!(corrected));
+            vouched.note(&mut noted, index, &self.router.keys.pseudonyms);
         }
         // Before it is applied: an edit closes the request.
         if let Some(asked) = action.and_then(|action| self.records.get(&action)?.approval.as_ref())

@@ -120,9 +120,7 @@ impl Hearing<'_> {
             let audit = audits::lock(self.tx, data.audit).await?;
             let mut noted = self.noted(&heard, data, audit.as_ref());
             if let Ok(vouched) = &vouched {
-                noted["by"] = self.sampler.keys.pseudonyms.of(&vouched.signer.id).into();
-                let (signed, corrected) = vouched.evidence(index);
-                (noted["signed"], noted["correction_digest"]) = (signed, json!(corrected));
+                vouched.note(&mut noted, index, &self.sampler.keys.pseudonyms);
             }
             let applied = match (&vouched, &audit) {
                 (Err(complaint), _) => Err(complaint.clone()),
