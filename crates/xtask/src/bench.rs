@@ -19,7 +19,7 @@ use anyhow::{Context as _, ensure};
 use clap::Args;
 use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 use countersign_broker::{
-    lane::{self, LaneSettings},
+    lane,
     topology::{ACTIONS, approvals_queue, outcomes_queue},
 };
 use countersign_testkit::{isolation::TestEnv, services::Services, system::System, wait::eventually};
@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     ceiling::Ceiling,
-    load::{AGENTS, Approves, Client, Place},
+    load::{AGENTS, Approves, Client, Place, lane_of},
     usage::Usage,
 };
 use crate::build;
@@ -230,7 +230,7 @@ impl Bench {
         for (path, tool, queue) in PATHS {
             let bare = |agent| {
                 let (url, outcomes) = (ceiling.env.amqp_url.clone(), ceiling::outcomes(agent));
-                Ok(Place { url, agent, exchange: "", routing_key: queue, outcomes, tool })
+                Ok(Place { url, agent, exchange: ceiling::EXCHANGE, routing_key: queue, outcomes, tool })
             };
             let whole = |agent| {
                 let url = system.url(&format!("agent-{agent}"))?.to_owned();
@@ -368,13 +368,7 @@ async fn agents(
 fn reviewers(system: &System) -> anyhow::Result<CancellationToken> {
     let stop = CancellationToken::new();
     for index in 0..2 {
-        let settings = LaneSettings {
-            url: system.url("reviewer-sam")?.to_owned(),
-            queue: approvals_queue("approvers"),
-            batch_max: 256,
-            linger: Duration::ZERO,
-            handle_limit: Duration::from_secs(45),
-        };
+        let settings = lane_of(system.url("reviewer-sam")?, approvals_queue("approvers"));
         let name: Arc<str> = format!("reviewer.{index}").into();
         let approves = Approves(system.signer("sam", "sam")?);
         tokio::spawn(lane::run(name, settings, approves, stop.clone()));

@@ -7,16 +7,17 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use countersign_broker::{
+    declare::declare,
     lane::{self, Delivery, Failure, Handler, LaneSettings},
     publisher::Outgoing,
     session::Session,
+    topology::{Exchange, Queue, Topology},
 };
 use countersign_core::permit::PACK_MAX;
 use countersign_store::{Store, StoreError};
 use countersign_testkit::isolation::TestEnv;
-use lapin::{options::QueueDeclareOptions, types::AMQPValue};
 use serde::{Deserialize, Serialize};
-use serde_json::{json, value::RawValue};
+use serde_json::{Map, json, value::RawValue};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -64,6 +65,21 @@ pub(super) fn outcomes(agent: &str) -> String {
     format!("bench.outcomes.{agent}")
 }
 
+/// Where everything is published.
+pub(super) const EXCHANGE: &str = "bench";
+
+/// A quorum queue for each stage and for each agent's outcomes.
+fn topology() -> Topology {
+    let queues = STAGES.iter().map(|stage| stage.queue.to_owned()).chain(AGENTS.map(outcomes));
+    let arguments = Map::from_iter([("x-queue-type".to_owned(), json!("quorum"))]);
+    let queue =
+        |name: String| Queue { binding: (EXCHANGE.into(), name.clone()), arguments: arguments.clone(), name };
+    Topology {
+        exchanges: vec![Exchange { name: EXCHANGE.into(), kind: "direct", arguments: Map::new() }],
+        queues: queues.map(queue).collect(),
+    }
+}
+
 /// Running lanes, until it is dropped.
 pub(super) struct Ceiling {
     /// The broker with its own virtual host.
@@ -76,13 +92,7 @@ impl Ceiling {
     /// Starts `lanes` lanes on each stage, with batches of the system's size.
     pub(super) async fn start(env: TestEnv, lanes: u16, batch_max: u16) -> anyhow::Result<Self> {
         let session = Session::open(&env.amqp_url, "bench").await?;
-        let queues = STAGES.iter().map(|stage| stage.queue.to_owned());
-        for queue in queues.chain(AGENTS.map(outcomes)) {
-            let mut arguments = lapin::types::FieldTable::default();
-            arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
-            let options = QueueDeclareOptions { durable: true, ..Default::default() };
-            session.channel.queue_declare(queue.as_str().into(), options, arguments).await?;
-        }
+        declare(&session.channel, &topology()).await?;
         let store = Store::new(&env.database_url, "bench", 16)?;
         {
             let mut client = store.client().await?;
@@ -169,7 +179,7 @@ impl Bare {
 
     fn follows(&self, items: &[Item]) -> Vec<Outgoing> {
         let message = |queue: String, id: String, body: Vec<u8>| Outgoing {
-            exchange: "",
+            exchange: EXCHANGE,
             routing_key: queue,
             message_id: id,
             body,

@@ -1,30 +1,26 @@
 //! The programs of others in a measurement: four agents, and a reviewer who approves at once.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, ensure};
 use async_trait::async_trait;
 use countersign_broker::{
-    lane::{Delivery, Failure, Handler},
+    lane::{self, Delivery, Failure, Handler, LaneSettings},
     publisher::{Outgoing, Publisher},
-    session::Session,
 };
 use countersign_core::{
     message::{ApprovalRequest, CloudEvent, Decision},
     signed::Signer,
 };
 use countersign_testkit::clients::{decision, proposal, signed};
-use futures_util::{StreamExt as _, future::try_join_all};
-use lapin::{
-    Consumer,
-    options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
-    types::FieldTable,
-};
-use serde::Deserialize;
+use futures_util::future::try_join_all;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// The agents of the measured directory.
 pub(super) const AGENTS: [&str; 4] = ["one", "two", "three", "four"];
@@ -47,15 +43,15 @@ pub(super) struct Place {
     pub(super) tool: &'static str,
 }
 
-/// An agent at work.
+/// An agent at work. Dropped, it reads no more.
 pub(super) struct Client {
     place: Place,
     publisher: Publisher,
-    outcomes: Consumer,
-    _session: Session,
+    heard: UnboundedReceiver<(String, Instant)>,
+    _reading: DropGuard,
 }
 
-/// What is read of an outcome where it must be told whose it is.
+/// What is read of an outcome: whose it is.
 #[derive(Deserialize)]
 struct Outcome {
     data: About,
@@ -71,20 +67,47 @@ struct Id {
     id: String,
 }
 
+/// Hands on whose outcomes have come, and when.
+struct Hears(UnboundedSender<(String, Instant)>);
+
+#[async_trait]
+impl Handler for Hears {
+    async fn ready(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure> {
+        let now = Instant::now();
+        for delivery in batch {
+            let outcome: Outcome = read(delivery)?;
+            // Nobody listens any more once the agent is gone.
+            let _ = self.0.send((outcome.data.action.id, now));
+        }
+        Ok(vec![])
+    }
+
+    async fn quarantine(&mut self, _: &Delivery, code: &str, reason: &str) -> Result<(), Failure> {
+        Err(Failure::Reset(format!("{code}: {reason}")))
+    }
+}
+
+fn read<T: DeserializeOwned>(delivery: &Delivery) -> Result<T, Failure> {
+    serde_json::from_slice(&delivery.body).map_err(|error| Failure::Reset(error.to_string()))
+}
+
+/// A lane of somebody else's program.
+pub(super) fn lane_of(url: &str, queue: String) -> LaneSettings {
+    let handle_limit = Duration::from_secs(45);
+    LaneSettings { url: url.into(), queue, batch_max: 256, linger: Duration::ZERO, handle_limit }
+}
+
 impl Client {
     pub(super) async fn connect(place: Place) -> anyhow::Result<Self> {
-        let session = Session::open(&place.url, "bench").await?;
-        session.channel.basic_qos(1_024, BasicQosOptions::default()).await?;
-        let options = BasicConsumeOptions::default();
-        let queue = place.outcomes.as_str().into();
-        let outcomes =
-            session.channel.basic_consume(queue, "".into(), options, FieldTable::default()).await?;
-        Ok(Self {
-            publisher: Publisher::connect(&place.url, "bench").await?,
-            outcomes,
-            place,
-            _session: session,
-        })
+        let publisher = Publisher::connect(&place.url, "bench").await?;
+        let (hears, heard) = mpsc::unbounded_channel();
+        let (stop, settings) = (CancellationToken::new(), lane_of(&place.url, place.outcomes.clone()));
+        tokio::spawn(lane::run("bench".into(), settings, Hears(hears), stop.clone()));
+        Ok(Self { place, publisher, heard, _reading: stop.drop_guard() })
     }
 
     fn body(&self, id: &str, n: usize) -> Vec<u8> {
@@ -97,77 +120,65 @@ impl Client {
         of(&"x".repeat(filler)).into_bytes()
     }
 
-    fn message(&self, id: String, n: usize) -> Outgoing {
-        let body = self.body(&id, n);
-        let Place { exchange, routing_key, .. } = self.place;
-        Outgoing { exchange, routing_key: routing_key.into(), message_id: id, body }
+    fn messages(&self, prefix: &str, count: usize) -> Vec<Outgoing> {
+        let message = |n: usize| {
+            let id = format!("{prefix}-{}-{n}", self.place.agent);
+            let Place { exchange, routing_key, .. } = self.place;
+            let body = self.body(&id, n);
+            Outgoing { exchange, routing_key: routing_key.into(), message_id: id, body }
+        };
+        (0..count).map(message).collect()
     }
 
     /// Proposes all at once, in windows of 256, and waits for every outcome.
     async fn burst(&mut self, prefix: &str, count: usize) -> anyhow::Result<()> {
-        let messages: Vec<Outgoing> =
-            (0..count).map(|n| self.message(format!("{prefix}-{}-{n}", self.place.agent), n)).collect();
-        let Self { publisher, outcomes, .. } = self;
+        let messages = self.messages(prefix, count);
+        let Self { publisher, heard, .. } = self;
         let publish = async {
             for window in messages.chunks(256) {
                 publisher.publish(window).await?;
             }
             anyhow::Ok(())
         };
-        tokio::try_join!(publish, drain(outcomes, count))?;
+        tokio::try_join!(publish, answers(heard, prefix, count))?;
         Ok(())
     }
 
     /// Proposes at a steady rate. Returns the seconds between each proposal and its outcome.
     async fn steady(&mut self, prefix: &str, count: usize, every: Duration) -> anyhow::Result<Vec<f64>> {
-        let messages: Vec<Outgoing> =
-            (0..count).map(|n| self.message(format!("{prefix}-{}-{n}", self.place.agent), n)).collect();
-        let (sent, mut told) = tokio::sync::mpsc::unbounded_channel();
-        let Self { publisher, outcomes, .. } = self;
+        let messages = self.messages(prefix, count);
+        let Self { publisher, heard, .. } = self;
         let publish = async {
-            let mut ticks = tokio::time::interval(every);
+            let (mut ticks, mut sent) = (tokio::time::interval(every), Vec::with_capacity(count));
             for message in messages {
                 ticks.tick().await;
-                let _ = sent.send((message.message_id.clone(), Instant::now()));
+                sent.push((message.message_id.clone(), Instant::now()));
                 publisher.publish(&[message]).await?;
             }
-            anyhow::Ok(())
+            anyhow::Ok(sent)
         };
-        let listen = async {
-            let (mut times, mut started) = (Vec::with_capacity(count), HashMap::new());
-            while times.len() < count {
-                let delivery = tokio::time::timeout(PATIENCE, outcomes.next()).await?;
-                let delivery = delivery.context("the consumer ended")??;
-                let now = Instant::now();
-                delivery.ack(BasicAckOptions::default()).await?;
-                let outcome: Outcome = serde_json::from_slice(&delivery.data)?;
-                while let Ok((id, at)) = told.try_recv() {
-                    started.insert(id, at);
-                }
-                times.extend(
-                    started.remove(&outcome.data.action.id).map(|at: Instant| (now - at).as_secs_f64()),
-                );
-            }
-            anyhow::Ok(times)
-        };
-        Ok(tokio::try_join!(publish, listen)?.1)
+        let (sent, came) = tokio::try_join!(publish, answers(heard, prefix, count))?;
+        let waited = |(id, at): &(String, Instant)| Some((*came.get(id)? - *at).as_secs_f64());
+        Ok(sent.iter().filter_map(waited).collect())
     }
 }
 
-/// Takes outcomes until so many different ones have come.
-async fn drain(outcomes: &mut Consumer, count: usize) -> anyhow::Result<()> {
-    let mut seen = HashSet::with_capacity(count);
-    while seen.len() < count {
-        let delivery = tokio::time::timeout(PATIENCE, outcomes.next()).await;
-        let delivery = delivery.with_context(|| format!("{} of {count} answered", seen.len()))?;
-        let delivery = delivery.context("the consumer ended")??;
-        let id = delivery.properties.message_id().as_ref().map(|id| id.as_str().to_owned());
-        seen.insert(id.context("an outcome has no id")?);
-        if seen.len() % 256 == 0 || seen.len() == count {
-            delivery.ack(BasicAckOptions { multiple: true }).await?;
+/// Waits until so many different actions with this prefix are answered. When each first was.
+async fn answers(
+    heard: &mut UnboundedReceiver<(String, Instant)>,
+    prefix: &str,
+    count: usize,
+) -> anyhow::Result<HashMap<String, Instant>> {
+    let mut came = HashMap::with_capacity(count);
+    while came.len() < count {
+        let next = tokio::time::timeout(PATIENCE, heard.recv()).await;
+        let next = next.with_context(|| format!("{} of {count} answered", came.len()))?;
+        let (id, at) = next.context("the lane that reads outcomes has ended")?;
+        if id.starts_with(prefix) {
+            came.entry(id).or_insert(at);
         }
     }
-    Ok(())
+    Ok(came)
 }
 
 /// Actions per second from the first publish to the last outcome, over all agents.
@@ -206,8 +217,7 @@ impl Handler for Approves {
 
     async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure> {
         let decide = |delivery: &Delivery| {
-            let request: CloudEvent<ApprovalRequest> =
-                serde_json::from_slice(&delivery.body).map_err(|error| Failure::Reset(error.to_string()))?;
+            let request: CloudEvent<ApprovalRequest> = read(delivery)?;
             Ok(signed(&self.0, &[decision(&request.data, Decision::Approve, None)]))
         };
         batch.iter().map(decide).collect()
