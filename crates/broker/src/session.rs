@@ -15,6 +15,10 @@ pub const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 /// Seconds between heartbeats: the default takes two minutes to notice a dead peer.
 const HEARTBEAT: u16 = 10;
 
+/// The largest frame, in bytes. lapin keeps 64 of them ready for each connection: with the server's 128 KiB a process with a
+/// dozen connections would hold 100 MiB of buffers. Bodies that are longer take several.
+const FRAME_MAX: u32 = 16 * 1024;
+
 /// A connection with one channel. Dropping it closes both.
 pub struct Session {
     /// Owned by one task alone.
@@ -29,6 +33,7 @@ impl Session {
         let mut uri: lapin::uri::AMQPUri =
             url.parse().map_err(|reason: String| BrokerError::Url { url: without_password(url), reason })?;
         uri.query.heartbeat.get_or_insert(HEARTBEAT);
+        uri.query.frame_max.get_or_insert(FRAME_MAX);
         let properties = ConnectionProperties::default().with_connection_name(name.into());
         let doing = || format!("connecting to {} as {name:?}", without_password(url));
         let connection = within(REQUEST_LIMIT, doing, Connection::connect_uri(uri, properties)).await?;

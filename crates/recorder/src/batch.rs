@@ -1,21 +1,31 @@
 //! Batches: evidence that has become visible, in one transaction into the ledger, under a signed checkpoint.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use countersign_broker::crash;
-use countersign_core::ledger::{
-    entry::{self, Context, Row},
-    note::Checkpoint,
-    tree::{Node, Tail, leaf_hash},
+use countersign_core::{
+    ids::ActionId,
+    ledger::{
+        entry::{self, Context, Row},
+        note::Checkpoint,
+        tree::{Node, Tail, leaf_hash},
+    },
 };
 use countersign_store::{
     StoreError, Transaction,
-    ledger::{self, Head, NewEntry, Pending, Signed, read},
+    ledger::{self, Head, NewEntry, Pending, Signed, Subject, read},
 };
+use lru::LruCache;
 use tokio::sync::watch;
-use uuid::Uuid;
 
 use crate::{Recorder, error::RecorderError, governing::Governed};
+
+/// Most actions that are remembered between batches: an action's entries come soon after each other, or long after.
+const KNOWN: usize = 32_768;
+
+fn unknown(row: &Pending, action: ActionId) -> StoreError {
+    StoreError::Corrupt(format!("evidence {}: there is no action {action}", row.evidence))
+}
 
 /// The appending side of a recorder's life.
 pub(crate) struct Batches<'r> {
@@ -23,6 +33,8 @@ pub(crate) struct Batches<'r> {
     fence: i64,
     tail: Tail,
     governed: Governed,
+    /// The actions of late.
+    subjects: LruCache<ActionId, Subject>,
     /// Tells the others how far the ledger has come.
     sizes: watch::Sender<u64>,
 }
@@ -35,7 +47,8 @@ impl<'r> Batches<'r> {
         sizes: watch::Sender<u64>,
     ) -> Result<Self, RecorderError> {
         let tail = recorder.reading(async |tx| read::tail(tx, head.size).await).await?;
-        Ok(Self { recorder, fence: head.fence, tail, governed: Governed::default(), sizes })
+        let (fence, governed, subjects) = (head.fence, Governed::default(), LruCache::unbounded());
+        Ok(Self { recorder, fence, tail, governed, subjects, sizes })
     }
 
     /// Appends batch after batch, until one fails: then nothing of it is known, and everything is read again.
@@ -98,29 +111,54 @@ impl<'r> Batches<'r> {
         head: &Head,
         rows: &[Pending],
     ) -> Result<Vec<NewEntry>, RecorderError> {
+        self.look_up(tx, rows).await?;
         let settings = &self.recorder.process.settings.ledger;
-        let mut last: HashMap<Uuid, Uuid> = HashMap::new();
         let mut entries = Vec::with_capacity(rows.len());
         for row in rows {
-            let governing = self.governed.of(tx, row).await?;
-            let action = row.action.as_ref().map(|facts| facts.id);
-            let before = action.and_then(|action| last.insert(action.0, row.event));
+            let mut subject = match row.action {
+                Some(action) => Some(self.subjects.get_mut(&action).ok_or_else(|| unknown(row, action))?),
+                None => None,
+            };
+            let facts = subject.as_ref().map(|subject| &subject.facts);
+            let governing = self.governed.of(tx, row, facts).await?;
             let written =
                 Row { event: row.event, kind: &row.kind, body: &row.body, occurred_at: row.occurred_at };
             let context = Context {
                 recorded_at: head.now,
                 system: &settings.system,
                 purpose: &settings.purpose,
-                action: row.action.as_ref(),
+                action: facts,
                 governing: governing.as_ref(),
-                previous: before.or(row.previous),
+                previous: subject.as_ref().and_then(|subject| subject.last),
             };
             let entry = entry::entry(&written, &context)?;
-            let leaf = leaf_hash(&entry);
-            let kind = row.kind.clone();
-            entries.push(NewEntry { evidence: row.evidence, event: row.event, action, kind, entry, leaf });
+            if let Some(subject) = &mut subject {
+                subject.last = Some(row.event);
+            }
+            let (leaf, kind) = (leaf_hash(&entry), row.kind.clone());
+            let (evidence, event, action) = (row.evidence, row.event, row.action);
+            entries.push(NewEntry { evidence, event, action, kind, entry, leaf });
+        }
+        while self.subjects.len() > KNOWN {
+            self.subjects.pop_lru();
         }
         Ok(entries)
+    }
+
+    /// Reads the actions of these rows, where they are not known yet. What is known stays true: nobody else appends, and
+    /// after a failure everything is forgotten.
+    async fn look_up(&mut self, tx: &Transaction<'_>, rows: &[Pending]) -> Result<(), StoreError> {
+        let actions: HashSet<ActionId> = rows.iter().filter_map(|row| row.action).collect();
+        let (known, new): (Vec<_>, Vec<_>) =
+            actions.into_iter().partition(|action| self.subjects.contains(action));
+        // Those of this batch are the last to be forgotten.
+        for action in &known {
+            self.subjects.promote(action);
+        }
+        for (action, subject) in ledger::subjects(tx, &new).await? {
+            self.subjects.put(action, subject);
+        }
+        Ok(())
     }
 
     fn sign(&self, head: &Head, tail: &Tail) -> Result<Signed, RecorderError> {

@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use countersign_core::{config::Configuration, ledger::entry::Governing};
+use countersign_core::{
+    config::Configuration,
+    ledger::entry::{ActionFacts, Governing},
+};
 use countersign_store::{
     StoreError, Transaction, generation,
     ledger::{self, Pending},
@@ -37,8 +40,9 @@ impl Governed {
         &mut self,
         tx: &Transaction<'_>,
         row: &Pending,
+        action: Option<&ActionFacts>,
     ) -> Result<Option<Governing>, StoreError> {
-        let (true, Some(action)) = (row.kind == "action.judged", &row.action) else { return Ok(None) };
+        let (true, Some(action)) = (row.kind == "action.judged", action) else { return Ok(None) };
         let Ok(Judged { generation }) = serde_json::from_str(&row.body) else { return Ok(None) };
         if generation > self.read_for {
             // Its configuration was applied before it was judged, so it is there to be read.

@@ -66,12 +66,13 @@ pub async fn claim(tx: &Transaction<'_>, generation: i64, rows: &[Wanted]) -> Re
                     started_at = coalesce(a.started_at, clock_timestamp()),
                     lease_until = clock_timestamp() + make_interval(secs => u.lease)
              FROM UNNEST($1::uuid[], $2::uuid[], $3::float8[], $5::bool[]) AS u (action, permit, lease, repeatable)
-             JOIN payloads p ON p.action = u.action AND p.action = ANY($1)
-             WHERE a.id = u.action AND a.id = ANY($1) AND a.permit = u.permit AND a.generation = $4
-               AND (a.state = 'authorised'
-                    OR (u.repeatable AND a.state = 'executing' AND a.lease_until < clock_timestamp()
-                        AND EXISTS (SELECT FROM permits q WHERE q.id = a.permit AND q.issued_at >= a.lease_until)))
-               AND (a.expires_at IS NULL OR a.expires_at > clock_timestamp())
+             CROSS JOIN LATERAL (SELECT ctid, * FROM actions WHERE id = u.action LIMIT 1) here
+             CROSS JOIN LATERAL (SELECT * FROM payloads WHERE action = u.action LIMIT 1) p
+             WHERE a.ctid = here.ctid AND here.permit = u.permit AND here.generation = $4
+               AND (here.state = 'authorised'
+                    OR (u.repeatable AND here.state = 'executing' AND here.lease_until < clock_timestamp()
+                        AND EXISTS (SELECT FROM permits q WHERE q.id = here.permit AND q.issued_at >= here.lease_until)))
+               AND (here.expires_at IS NULL OR here.expires_at > clock_timestamp())
              RETURNING a.id, a.fence, a.source, a.event_id, a.tool, p.content, COALESCE(p.content_salt, p.salt), a.traceparent, false",
         )
         .await?;

@@ -69,7 +69,8 @@ pub async fn complete(
             "UPDATE actions a SET state = u.state, lease_until = NULL,
                     ended_at = clock_timestamp(), state_at = clock_timestamp()
              FROM UNNEST($1::uuid[], $2::int[], $3::text[]) AS u (id, fence, state)
-             WHERE a.id = u.id AND a.id = ANY($1) AND a.fence = u.fence AND a.state = 'executing'
+             CROSS JOIN LATERAL (SELECT ctid, fence, state FROM actions WHERE id = u.id LIMIT 1) here
+             WHERE a.ctid = here.ctid AND here.fence = u.fence AND here.state = 'executing'
              RETURNING a.id",
         )
         .await?;

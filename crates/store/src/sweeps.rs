@@ -46,19 +46,26 @@ pub async fn to_recover(tx: &Transaction<'_>, seconds: f64) -> Result<Vec<Action
 /// not flood the agents.
 ///
 /// Looks only at what ended after a mark, and moves the mark up behind itself. Ten minutes stay before the
-/// mark: no transaction that sets `ended_at` can be open for longer than the session's limits allow.
-pub async fn to_answer(tx: &Transaction<'_>, seconds: f64) -> Result<Vec<ActionId>, StoreError> {
+/// mark: no transaction that sets `ended_at` can be open for longer than the session's limits allow. Where `recent`
+/// seconds are given, they are all that is looked at.
+pub async fn to_answer(
+    tx: &Transaction<'_>,
+    seconds: f64,
+    recent: Option<f64>,
+) -> Result<Vec<ActionId>, StoreError> {
     let sql = "UPDATE outcomes o SET told_again_at = now()
                FROM (SELECT a.id FROM actions a JOIN outcomes u ON u.action = a.id AND u.seq = 1
                WHERE a.started_at IS NOT NULL AND a.ended_at IS NOT NULL
-                 AND a.ended_at BETWEEN (SELECT at FROM sweep_marks WHERE name = 'answered')
+                 AND a.ended_at BETWEEN coalesce(now() - make_interval(secs => $1 + $3),
+                                                 (SELECT at FROM sweep_marks WHERE name = 'answered'))
                                     AND now() - make_interval(secs => $1)
                  AND (u.told_again_at IS NULL OR u.told_again_at < now() - 10 * make_interval(secs => $1))
                  AND NOT EXISTS (SELECT 1 FROM sampling s WHERE s.action = a.id)
                ORDER BY a.ended_at LIMIT $2 FOR UPDATE OF u SKIP LOCKED) due
                WHERE o.action = due.id AND o.seq = 1 RETURNING o.action";
-    let found = actions(tx, sql, seconds).await?;
-    if found.is_empty() {
+    let rows = tx.query(&tx.prepare_cached(sql).await?, &[&seconds, &SWEEP_MAX, &recent]).await?;
+    let found: Vec<ActionId> = rows.iter().map(|row| ActionId(row.get(0))).collect();
+    if found.is_empty() && recent.is_none() {
         // Not past what is still unanswered, only waiting to be told again.
         let sql = "UPDATE sweep_marks SET at = coalesce(
                      (SELECT min(a.ended_at) FROM actions a

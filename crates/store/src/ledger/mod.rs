@@ -81,10 +81,8 @@ pub struct Pending {
     pub body: String,
     /// When.
     pub occurred_at: DateTime<Utc>,
-    /// What never changes about its action.
-    pub action: Option<ActionFacts>,
-    /// The event of the action's last entry so far.
-    pub previous: Option<Uuid>,
+    /// Whose, if it is about an action.
+    pub action: Option<ActionId>,
 }
 
 /// Takes up to `limit` visible rows that are not in the ledger yet, the lowest ids first: of one action these come in
@@ -96,32 +94,55 @@ pub async fn take(tx: &Transaction<'_>, limit: i64) -> Result<Vec<Pending>, Stor
 
 fn pending(row: &Row) -> Result<Pending, StoreError> {
     let evidence: i64 = row.get(0);
-    let gone = || StoreError::Corrupt(format!("the evidence row {evidence} is gone before it was recorded"));
     let event: Option<Uuid> = row.get(1);
-    let action: Option<Uuid> = row.get(5);
-    let action = match (action, row.get::<_, Option<String>>(6)) {
-        (Some(id), Some(source)) => Some(ActionFacts {
-            id: ActionId(id),
-            reference: ActionRef { source, id: row.get(7) },
-            agent: row.get(8),
-            tool: row.get(9),
-            traceparent: row.get(10),
-            compensates: row.get::<_, Option<Uuid>>(12).map(ActionId),
-        }),
-        (Some(id), None) => {
-            return Err(StoreError::Corrupt(format!("evidence {evidence}: there is no action {id}")));
-        }
-        (None, _) => None,
-    };
+    let gone = || StoreError::Corrupt(format!("the evidence row {evidence} is gone before it was recorded"));
     Ok(Pending {
         evidence,
         event: event.ok_or_else(gone)?,
         kind: row.get(2),
         body: row.get(3),
         occurred_at: row.get(4),
-        action,
-        previous: row.get(11),
+        action: row.get::<_, Option<Uuid>>(5).map(ActionId),
     })
+}
+
+/// What entries say of their action.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// What never changes.
+    pub facts: ActionFacts,
+    /// The event of its last entry so far.
+    pub last: Option<Uuid>,
+}
+
+/// The actions that entries are about. Unknown ones are left out.
+pub async fn subjects(
+    tx: &Transaction<'_>,
+    actions: &[ActionId],
+) -> Result<Vec<(ActionId, Subject)>, StoreError> {
+    if actions.is_empty() {
+        return Ok(vec![]);
+    }
+    let sql = "SELECT a.id, a.source, a.event_id, a.agent, a.tool, a.traceparent, a.compensates, before.event
+               FROM UNNEST($1::uuid[]) AS wanted (id)
+               CROSS JOIN LATERAL (SELECT * FROM actions WHERE id = wanted.id LIMIT 1) a
+               LEFT JOIN LATERAL (SELECT event FROM ledger WHERE action = wanted.id
+                                  ORDER BY index DESC LIMIT 1) before ON true";
+    let ids: Vec<Uuid> = actions.iter().map(|id| id.0).collect();
+    let rows = tx.query(&tx.prepare_cached(sql).await?, &[&ids]).await?;
+    let subject = |row: &Row| {
+        let id = ActionId(row.get(0));
+        let facts = ActionFacts {
+            id,
+            reference: ActionRef { source: row.get(1), id: row.get(2) },
+            agent: row.get(3),
+            tool: row.get(4),
+            traceparent: row.get(5),
+            compensates: row.get::<_, Option<Uuid>>(6).map(ActionId),
+        };
+        (id, Subject { facts, last: row.get(7) })
+    };
+    Ok(rows.iter().map(subject).collect())
 }
 
 /// An entry to be appended.

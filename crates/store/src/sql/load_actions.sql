@@ -14,12 +14,12 @@ SELECT a.id, a.source, a.event_id, a.agent, a.tool, a.state, a.verdict, a.rule, 
        a.state = 'executing' AND a.lease_until < clock_timestamp() AS interrupted,
        $2 AND EXISTS (SELECT FROM cancellations c WHERE c.source = a.source AND c.event_id = a.event_id) AS cancelled,
        clock_timestamp() AS now
-FROM actions a
-JOIN payloads p ON p.action = a.id AND p.action = ANY($1)
-LEFT JOIN approvals ap ON ap.action = a.id AND ap.action = ANY($1)
+FROM (SELECT DISTINCT unnest($1::uuid[]) AS id) wanted
+CROSS JOIN LATERAL (SELECT * FROM actions WHERE id = wanted.id LIMIT 1) a
+CROSS JOIN LATERAL (SELECT * FROM payloads WHERE action = wanted.id LIMIT 1) p
+LEFT JOIN LATERAL (SELECT * FROM approvals WHERE action = wanted.id LIMIT 1) ap ON true
 LEFT JOIN LATERAL (SELECT seq, event, result, error_code, error_message FROM outcomes
-                   WHERE action = a.id ORDER BY seq DESC LIMIT 1) o ON true
+                   WHERE action = wanted.id ORDER BY seq DESC LIMIT 1) o ON true
 LEFT JOIN LATERAL (SELECT bytes, issued_at FROM permits WHERE id = a.permit LIMIT 1) pm
   ON (a.state = 'authorised' OR (a.state = 'executing' AND pm.issued_at >= a.lease_until))
-WHERE a.id = ANY($1)
 ORDER BY a.id

@@ -9,4 +9,5 @@ FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::te
             $9::bool[], $10::text[], $11::uuid[], $12::bool[], $13::bool[], $14::text[], $15::text[])
   AS u (id, state, verdict, rule, generation, policy_version, audit_rate, audit_group, approved, approvers,
         permit, decided, ended, stratum, stage)
-WHERE a.id = u.id AND a.id = ANY($1)
+CROSS JOIN LATERAL (SELECT ctid FROM actions WHERE id = u.id LIMIT 1) here
+WHERE a.ctid = here.ctid
