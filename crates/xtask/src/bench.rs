@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: how fast the whole system is, and how near it comes to bare lanes over the same hops.
 
 mod ceiling;
+mod figures;
 mod ledger;
 mod load;
 mod past;
@@ -17,20 +18,24 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
-use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 use countersign_broker::{
     lane,
     topology::{ACTIONS, approvals_queue, outcomes_queue},
 };
-use countersign_testkit::{isolation::TestEnv, services::Services, system::System, wait::eventually};
-use serde::Serialize;
-use serde_json::json;
+use countersign_testkit::{
+    isolation::TestEnv,
+    services::Services,
+    system::{ROLES, System},
+    tools::ToolService,
+    wait::eventually,
+};
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use self::{
     ceiling::Ceiling,
-    load::{AGENTS, Approves, Client, Place, lane_of},
-    usage::Usage,
+    figures::Figures,
+    load::{AGENTS, Approves, Client, Place, Way, lane_of},
 };
 use crate::build;
 
@@ -55,15 +60,18 @@ pub(crate) struct BenchArgs {
     /// Runs; the median counts
     #[arg(long, default_value_t = 3)]
     runs: usize,
-    /// Past actions that the database has before anything is measured
-    #[arg(long, default_value_t = 0)]
-    past: u64,
+    /// Then measure again with so many past actions in the database, one number after the other: 1000000,5000000
+    #[arg(long, value_name = "ACTIONS", value_delimiter = ',')]
+    past: Vec<u64>,
+    /// Then measure with 1, 2 and 4 lanes and with 1 and 2 processes
+    #[arg(long)]
+    scale: bool,
     /// Lanes per process, of the system and of the ceiling
     #[arg(long, default_value_t = 2)]
     lanes: u16,
     /// Processes per role
-    #[arg(long, default_value_t = 1)]
-    processes: usize,
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=8))]
+    processes: u64,
     /// Then fill the ledger up to so many entries, and time what is done with it
     #[arg(long, value_name = "ENTRIES")]
     ledger: Option<u64>,
@@ -78,6 +86,7 @@ const BINARY: &str = "COUNTERSIGN_MEASURED";
 pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
     let Some(binary) = std::env::var_os(BINARY).map(PathBuf::from) else { return again() };
     ensure!(args.runs > 0 && args.actions >= AGENTS.len(), "measure something");
+    ensure!(args.past.is_sorted(), "past actions are added, never removed: give the numbers in order");
     let measured = build::with_services(async |services| {
         let mut bench = Bench::start(services, binary, &args).await?;
         let measured = bench.measure(&args).await;
@@ -124,82 +133,33 @@ fn again() -> anyhow::Result<ExitCode> {
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// One figure of several runs.
-#[derive(Serialize)]
-struct Figure {
-    what: String,
-    unit: &'static str,
-    system: Vec<f64>,
-    ceiling: Vec<f64>,
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-/// Everything that was measured, and on what.
-#[derive(Serialize)]
-struct Figures {
-    machine: serde_json::Value,
-    settings: serde_json::Value,
-    figures: Vec<Figure>,
-    /// CPU seconds per 1,000 actions of the audit path, by process.
-    cpu: BTreeMap<String, f64>,
-    /// After everything, by process.
-    usage: BTreeMap<String, Usage>,
-    /// The oldest evidence that was not recorded when the last outcome had come, in seconds.
-    lag: Vec<f64>,
-}
-
-impl Figures {
-    fn table(&self) -> String {
-        let mut table = Table::new();
-        table.load_preset(UTF8_HORIZONTAL_ONLY).set_header(["", "system", "min", "max", "ceiling", "ratio"]);
-        let show = |value: f64| if value < 100.0 { format!("{value:.1}") } else { format!("{value:.0}") };
-        for figure in &self.figures {
-            let (system, ceiling) = (median(&figure.system), median(&figure.ceiling));
-            let edge =
-                |pick: fn(f64, f64) -> f64| figure.system.iter().copied().reduce(pick).unwrap_or(f64::NAN);
-            table.add_row([
-                format!("{}, {}", figure.what, figure.unit),
-                show(system),
-                show(edge(f64::min)),
-                show(edge(f64::max)),
-                show(ceiling),
-                format!("{:.2}", system / ceiling),
-            ]);
-        }
-        let mut processes = Table::new();
-        let header = ["process", "CPU s per 1,000 actions", "resident MiB", "peak MiB"];
-        processes.load_preset(UTF8_HORIZONTAL_ONLY).set_header(header);
-        for (name, usage) in &self.usage {
-            let cpu = self.cpu.get(name).copied().unwrap_or_default();
-            processes.add_row([
-                name.clone(),
-                format!("{cpu:.3}"),
-                format!("{:.0}", usage.resident),
-                format!("{:.0}", usage.peak),
-            ]);
-        }
-        let lag = self.lag.iter().copied().fold(0.0, f64::max);
-        format!("{table}\n{processes}\nthe ledger's lag when the last outcome had come, at worst: {lag:.2} s")
-    }
-}
-
 /// The system and its ceiling, both at work on the same services.
 struct Bench {
     system: System,
     ceiling: Ceiling,
     reviewers: CancellationToken,
-    /// By path and side.
-    clients: BTreeMap<(&'static str, &'static str), Vec<Client>>,
+    agents: BTreeMap<&'static str, Vec<Client>>,
+    /// What one of the tools calls.
+    _tools: ToolService,
 }
 
-/// The paths, with the tool, and the ceiling's queue.
-const PATHS: [(&str, &str, &str); 2] =
-    [("audit path", "direct", ceiling::DIRECT), ("approval path", "gated", ceiling::GATED)];
+const SYSTEM: &str = "system";
+const CEILING: &str = "ceiling";
+
+/// A path that actions take.
+struct Path {
+    name: &'static str,
+    tool: &'static str,
+    /// The ceiling's queue.
+    queue: &'static str,
+}
+
+const AUDIT: Path = Path { name: "audit path", tool: "direct", queue: ceiling::DIRECT };
+const APPROVAL: Path = Path { name: "approval path", tool: "gated", queue: ceiling::GATED };
+const HTTP: Path = Path { name: "audit path over http", tool: "called", queue: ceiling::CALLED };
+
+/// Proposals of a run before those that count.
+const WARM: usize = 2_000;
 
 impl Bench {
     async fn start(services: &Services, binary: PathBuf, args: &BenchArgs) -> anyhow::Result<Self> {
@@ -210,103 +170,157 @@ impl Bench {
             let from = build::workspace().join("crates/xtask/fixtures/bench").join(name);
             fs::copy(from, config.join(name))?;
         }
-        let settings = format!("[lanes]\nper_process = {}\n", args.lanes);
-        fs::write(config.join("countersign.toml"), settings)?;
-        let mut system = System::set_up(place, &config, "olga", |_| None).await?;
-        if args.past > 0 {
-            eprintln!("writing {} past actions ...", args.past);
-            past::write(&system, args.past).await?;
+        fs::write(config.join("countersign.toml"), "")?;
+        let tools = ToolService::start(|_: &str, _: &Value| Ok(json!("done"))).await?;
+        let url = tools.url().to_owned();
+        let variables = |name: &str| (name == "BENCH_TOOLS_URL").then(|| url.clone());
+        let system = System::set_up(place, &config, "olga", variables).await?;
+        let called = format!("{url}/tools/called");
+        let ceiling = Ceiling::start(TestEnv::of(services).await?, args.lanes, 256, &called).await?;
+        let reviewers = reviewers(&system)?;
+        let (mut bare, mut whole) = (Vec::new(), Vec::new());
+        for agent in AGENTS {
+            let (url, outcomes) = (ceiling.env.amqp_url.clone(), ceiling::outcomes(agent));
+            bare.push(Client::connect(Place { url, agent, exchange: ceiling::EXCHANGE, outcomes }).await?);
+            let url = system.url(&format!("agent-{agent}"))?.to_owned();
+            let outcomes = outcomes_queue(agent);
+            whole.push(Client::connect(Place { url, agent, exchange: ACTIONS, outcomes }).await?);
         }
-        for role in countersign_testkit::system::ROLES {
-            for index in 0..args.processes.max(1) {
+        let agents = BTreeMap::from([(CEILING, bare), (SYSTEM, whole)]);
+        let mut bench = Self { system, ceiling, reviewers, agents, _tools: tools };
+        bench.run_with(args.lanes, args.processes as usize).await?;
+        Ok(bench)
+    }
+
+    /// Lets so many processes of each role run, with so many lanes each, instead of those that do.
+    async fn run_with(&mut self, lanes: u16, processes: usize) -> anyhow::Result<()> {
+        self.system.stop().await?;
+        let settings = format!("[lanes]\nper_process = {lanes}\n");
+        fs::write(self.system.config.join("countersign.toml"), settings)?;
+        for role in ROLES {
+            for index in 0..processes {
                 let name = if index == 0 { role.to_owned() } else { format!("{role}-{index}") };
-                system.start(role, &name)?;
+                self.system.start(role, &name)?;
             }
         }
-        let lanes = args.lanes.saturating_mul(args.processes.max(1) as u16);
-        let ceiling = Ceiling::start(TestEnv::of(services).await?, lanes, 256).await?;
-        let reviewers = reviewers(&system)?;
-        let mut clients = BTreeMap::new();
-        for (path, tool, queue) in PATHS {
-            let bare = |agent| {
-                let (url, outcomes) = (ceiling.env.amqp_url.clone(), ceiling::outcomes(agent));
-                Ok(Place { url, agent, exchange: ceiling::EXCHANGE, routing_key: queue, outcomes, tool })
-            };
-            let whole = |agent| {
-                let url = system.url(&format!("agent-{agent}"))?.to_owned();
-                let outcomes = outcomes_queue(agent);
-                Ok(Place { url, agent, exchange: ACTIONS, routing_key: "tool", outcomes, tool })
-            };
-            clients.insert((path, "ceiling"), agents(tool, bare).await?);
-            clients.insert((path, "system"), agents(tool, whole).await?);
-        }
-        Ok(Self { system, ceiling, reviewers, clients })
+        Ok(())
     }
 
     async fn measure(&mut self, args: &BenchArgs) -> anyhow::Result<Figures> {
-        let mut figures: Vec<Figure> = Vec::new();
-        let (mut cpu, mut lag) = (BTreeMap::new(), Vec::new());
-        for side in ["ceiling", "system"] {
-            for (path, ..) in PATHS {
-                self.burst(path, side, "warm", 2_000.min(args.actions)).await?;
+        let mut figures = Figures::on_this_machine(
+            json!({"actions": args.actions, "lanes": args.lanes, "processes": args.processes, "past": args.past,
+                   "scale": args.scale, "seconds": args.seconds, "runs": args.runs}),
+        );
+        for side in [CEILING, SYSTEM] {
+            for path in [&AUDIT, &APPROVAL, &HTTP] {
+                self.burst(path, side, "warm", WARM.min(args.actions)).await?;
             }
         }
-        for run in 0..args.runs {
-            for (path, ..) in PATHS {
-                for side in ["ceiling", "system"] {
-                    let before = usage::snapshot(&self.system.place.scratch);
-                    let rate = self.burst(path, side, &format!("burst{run}"), args.actions).await?;
-                    eprintln!("run {}: {path}, {side}: {rate:.0} actions/s", run + 1);
-                    if side == "system" {
-                        lag.push(ledger::lag(&self.system).await?);
-                        self.settled().await?;
-                        let after = usage::snapshot(&self.system.place.scratch);
-                        if path == PATHS[0].0 {
-                            cpu = spent(&before, &after, args.actions);
-                        }
-                    }
-                    note(&mut figures, format!("{path} at full rate"), "actions/s", side, rate);
-                }
+        for run in 1..=args.runs {
+            for path in [&AUDIT, &APPROVAL, &HTTP] {
+                let what = format!("{} at full rate", path.name);
+                self.rates(&mut figures, path, &what, run, args.actions).await?;
             }
             for rate in &args.rates {
-                for (path, ..) in PATHS {
-                    for side in ["ceiling", "system"] {
-                        let Some(clients) = self.clients.get_mut(&(path, side)) else { continue };
-                        let prefix = format!("steady{run}-{rate}-{path}");
-                        let times =
-                            load::steady(clients, &prefix.replace(' ', "-"), *rate, args.seconds).await?;
-                        for share in [0.5, 0.99, 0.999] {
-                            let at = times[((times.len() - 1) as f64 * share).round() as usize] * 1_000.0;
-                            let what = format!("{path} at {rate}/s, p{}", share * 100.0);
-                            note(&mut figures, what, "ms", side, at);
-                        }
-                    }
+                for path in [&AUDIT, &APPROVAL] {
+                    self.latencies(&mut figures, path, "", run, *rate, args.seconds).await?;
                 }
             }
         }
-        if let Some(entries) = args.ledger {
-            ledger::measure(&self.system, entries).await?;
+        figures.usage = usage::snapshot(&self.system.place.scratch);
+        if args.scale {
+            self.scale(&mut figures, args).await?;
         }
-        Ok(Figures {
-            machine: machine(),
-            settings: json!({"actions": args.actions, "lanes": args.lanes, "processes": args.processes, "past": args.past,
-                             "seconds": args.seconds, "runs": args.runs}),
-            figures,
-            cpu,
-            usage: usage::snapshot(&self.system.place.scratch),
-            lag,
-        })
+        // Before there is a past: that is in the tables, and in no ledger.
+        if let Some(entries) = args.ledger {
+            figures.ledger = ledger::measure(&self.system, entries).await?;
+        }
+        let mut had = 0;
+        for past in &args.past {
+            eprintln!("writing {past} past actions ...");
+            past::write(&self.system, had, *past).await?;
+            had = *past;
+            let behind = format!(", {past} past actions");
+            for run in 1..=args.runs {
+                let what = format!("audit path at full rate{behind}");
+                self.rates(&mut figures, &AUDIT, &what, run, args.actions).await?;
+                let rate = args.rates.first().copied().unwrap_or(20.0);
+                self.latencies(&mut figures, &AUDIT, &behind, run, rate, args.seconds).await?;
+            }
+        }
+        Ok(figures)
+    }
+
+    /// The rates of both sides, and what is looked at when the system has stood at full rate.
+    async fn rates(
+        &mut self,
+        figures: &mut Figures,
+        path: &Path,
+        what: &str,
+        run: usize,
+        actions: usize,
+    ) -> anyhow::Result<()> {
+        for side in [CEILING, SYSTEM] {
+            let before = usage::snapshot(&self.system.place.scratch);
+            let rate = self.burst(path, side, &format!("{what}-{run}"), actions).await?;
+            eprintln!("run {run}: {what}, {side}: {rate:.0} actions/s");
+            figures.note(what.to_owned(), "actions/s", side, rate);
+            if side == SYSTEM {
+                figures.lag.push(ledger::lag(&self.system).await?);
+                self.settled().await?;
+                if what == "audit path at full rate" {
+                    let after = usage::snapshot(&self.system.place.scratch);
+                    figures.cpu = figures::spent(&before, &after, actions);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn latencies(
+        &mut self,
+        figures: &mut Figures,
+        path: &Path,
+        behind: &str,
+        run: usize,
+        rate: f64,
+        seconds: f64,
+    ) -> anyhow::Result<()> {
+        for side in [CEILING, SYSTEM] {
+            let Some(agents) = self.agents.get_mut(side) else { continue };
+            let what = format!("{} at {rate}/s{behind}", path.name);
+            let prefix = id(&format!("{what}-{run}"));
+            let times = load::steady(agents, path.on(side), &prefix, rate, seconds).await?;
+            for share in [0.5, 0.99, 0.999] {
+                let at = times[((times.len() - 1) as f64 * share).round() as usize] * 1_000.0;
+                figures.note(format!("{what}, p{}", share * 100.0), "ms", side, at);
+            }
+        }
+        Ok(())
+    }
+
+    /// Rates with fewer and more lanes and processes than usual.
+    async fn scale(&mut self, figures: &mut Figures, args: &BenchArgs) -> anyhow::Result<()> {
+        for (lanes, processes) in [(1, 1), (4, 1), (1, 2), (2, 2)] {
+            self.run_with(lanes, processes).await?;
+            let what = format!("audit path at full rate, {processes} x {lanes} lanes");
+            self.burst(&AUDIT, SYSTEM, &format!("warm {what}"), WARM.min(args.actions)).await?;
+            for run in 1..=args.runs {
+                self.rates(figures, &AUDIT, &what, run, args.actions).await?;
+            }
+        }
+        self.run_with(args.lanes, args.processes as usize).await
     }
 
     async fn burst(
         &mut self,
-        path: &'static str,
+        path: &Path,
         side: &'static str,
         prefix: &str,
         count: usize,
     ) -> anyhow::Result<f64> {
-        let clients = self.clients.get_mut(&(path, side)).context("no such clients")?;
-        load::burst(clients, &format!("{prefix}-{}", path.replace(' ', "-")), count).await
+        let agents = self.agents.get_mut(side).context("no such side")?;
+        load::burst(agents, path.on(side), &id(&format!("{prefix} {}", path.name)), count).await
     }
 
     /// Waits until everything is sampled and recorded: what one side leaves behind must not slow the other.
@@ -324,44 +338,22 @@ impl Bench {
     }
 
     async fn stop(mut self) -> anyhow::Result<()> {
-        self.clients.clear();
+        self.agents.clear();
         self.reviewers.cancel();
         self.ceiling.stop().await?;
         self.system.stop().await
     }
 }
 
-fn note(figures: &mut Vec<Figure>, what: String, unit: &'static str, side: &str, value: f64) {
-    let at = figures.iter().position(|figure| figure.what == what).unwrap_or_else(|| {
-        figures.push(Figure { what, unit, system: vec![], ceiling: vec![] });
-        figures.len() - 1
-    });
-    let figure = &mut figures[at];
-    if side == "system" { figure.system.push(value) } else { figure.ceiling.push(value) }
-}
-
-fn spent(
-    before: &BTreeMap<String, Usage>,
-    after: &BTreeMap<String, Usage>,
-    actions: usize,
-) -> BTreeMap<String, f64> {
-    let spent = |(name, after): (&String, &Usage)| {
-        let before = before.get(name).map_or(0.0, |before| before.cpu);
-        (name.clone(), (after.cpu - before) * 1_000.0 / actions as f64)
-    };
-    after.iter().map(spent).collect()
-}
-
-/// The two agents of a path: an outcome goes to whoever reads the agent's queue, so each path has its own.
-async fn agents(
-    tool: &'static str,
-    place: impl Fn(&'static str) -> anyhow::Result<Place>,
-) -> anyhow::Result<Vec<Client>> {
-    let mut clients = Vec::new();
-    for agent in AGENTS.into_iter().skip(if tool == "direct" { 0 } else { 2 }).take(2) {
-        clients.push(Client::connect(place(agent)?).await?);
+impl Path {
+    fn on(&self, side: &str) -> Way {
+        Way { tool: self.tool, routing_key: if side == CEILING { self.queue } else { "tool" } }
     }
-    Ok(clients)
+}
+
+/// What can stand at the beginning of an action's id.
+fn id(words: &str) -> String {
+    words.replace(|one: char| !one.is_ascii_alphanumeric(), "-")
 }
 
 /// A reviewer's program with two lanes, until it is cancelled.
@@ -374,17 +366,4 @@ fn reviewers(system: &System) -> anyhow::Result<CancellationToken> {
         tokio::spawn(lane::run(name, settings, approves, stop.clone()));
     }
     Ok(stop)
-}
-
-/// What the figures were measured on.
-fn machine() -> serde_json::Value {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let cpus = read("/proc/cpuinfo");
-    let model =
-        cpus.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split(": ").nth(1));
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    json!({
-        "cores": cores, "cpu": model, "kernel": read("/proc/sys/kernel/osrelease").trim(),
-        "memory": read("/proc/meminfo").lines().next(), "version": env!("CARGO_PKG_VERSION"), "at": chrono::Utc::now(),
-    })
 }

@@ -16,6 +16,7 @@ use countersign_broker::{
 use countersign_core::permit::PACK_MAX;
 use countersign_store::{Store, StoreError};
 use countersign_testkit::isolation::TestEnv;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, json, value::RawValue};
 use tokio::task::JoinSet;
@@ -41,22 +42,34 @@ struct Stage {
     queue: &'static str,
     packed: bool,
     stores: bool,
+    /// Whether a tool is called over HTTP for each action.
+    calls: bool,
     then: Then,
 }
 
-/// Actions that are executed at once; then those that somebody approves.
-const STAGES: [Stage; 6] = [
-    Stage { queue: DIRECT, packed: false, stores: true, then: Then::Packed("bench.execution") },
-    Stage { queue: "bench.execution", packed: true, stores: true, then: Then::Answer("bench.settled") },
-    Stage { queue: "bench.settled", packed: true, stores: true, then: Then::Nothing },
-    Stage { queue: GATED, packed: false, stores: true, then: Then::Each("bench.approvals") },
+impl Stage {
+    const fn new(queue: &'static str, packed: bool, then: Then) -> Self {
+        Self { queue, packed, stores: true, calls: false, then }
+    }
+}
+
+/// Actions that are executed at once; those whose tool is called over HTTP; those that somebody approves.
+const STAGES: [Stage; 8] = [
+    Stage::new(DIRECT, false, Then::Packed("bench.execution")),
+    Stage::new("bench.execution", true, Then::Answer("bench.settled")),
+    Stage::new("bench.settled", true, Then::Nothing),
+    Stage::new(CALLED, false, Then::Packed("bench.calls")),
+    Stage { calls: true, ..Stage::new("bench.calls", true, Then::Answer("bench.settled")) },
+    Stage::new(GATED, false, Then::Each("bench.approvals")),
     // The reviewer, who has no rows of ours.
-    Stage { queue: "bench.approvals", packed: false, stores: false, then: Then::Each("bench.decisions") },
-    Stage { queue: "bench.decisions", packed: false, stores: true, then: Then::Packed("bench.execution") },
+    Stage { stores: false, ..Stage::new("bench.approvals", false, Then::Each("bench.decisions")) },
+    Stage::new("bench.decisions", false, Then::Packed("bench.execution")),
 ];
 
 /// Where agents publish what is executed at once.
 pub(super) const DIRECT: &str = "bench.direct";
+/// Where they publish what calls a tool over HTTP.
+pub(super) const CALLED: &str = "bench.called";
 /// Where they publish what is approved first.
 pub(super) const GATED: &str = "bench.gated";
 
@@ -89,8 +102,8 @@ pub(super) struct Ceiling {
 }
 
 impl Ceiling {
-    /// Starts `lanes` lanes on each stage, with batches of the system's size.
-    pub(super) async fn start(env: TestEnv, lanes: u16, batch_max: u16) -> anyhow::Result<Self> {
+    /// Starts `lanes` lanes on each stage, with batches of the system's size, which call the tool at `url`.
+    pub(super) async fn start(env: TestEnv, lanes: u16, batch_max: u16, url: &str) -> anyhow::Result<Self> {
         let session = Session::open(&env.amqp_url, "bench").await?;
         declare(&session.channel, &topology()).await?;
         let store = Store::new(&env.database_url, "bench", 16)?;
@@ -102,6 +115,7 @@ impl Ceiling {
             tx.commit().await?;
         }
         let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
+        let (http, url): (_, Arc<str>) = (reqwest::Client::builder().no_proxy().build()?, url.into());
         for stage in &STAGES {
             for index in 0..lanes {
                 let settings = LaneSettings {
@@ -112,7 +126,8 @@ impl Ceiling {
                     handle_limit: std::time::Duration::from_secs(45),
                 };
                 let name: Arc<str> = format!("{}.{index}", stage.queue).into();
-                tasks.spawn(lane::run(name, settings, Bare { stage, store: store.clone() }, stop.clone()));
+                let bare = Bare { stage, store: store.clone(), http: http.clone(), url: url.clone() };
+                tasks.spawn(lane::run(name, settings, bare, stop.clone()));
             }
         }
         Ok(Self { env, stop, tasks })
@@ -147,9 +162,14 @@ struct Event<'a> {
     data: &'a RawValue,
 }
 
+/// Calls of a lane at the same time: an executor's limit, shared between its lanes.
+const CALLS: usize = 256;
+
 struct Bare {
     stage: &'static Stage,
     store: Store,
+    http: reqwest::Client,
+    url: Arc<str>,
 }
 
 impl Bare {
@@ -175,6 +195,17 @@ impl Bare {
         let bodies: Vec<Vec<u8>> = items.iter().map(body).collect();
         tx.execute(&statement, &[&ids, &self.stage.queue, &bodies]).await?;
         Ok(tx.commit().await?)
+    }
+
+    async fn call(&self, items: &[Item]) -> Result<(), reqwest::Error> {
+        let one = |item: &Item| {
+            let body = json!({"n": 1, "filler": "x".repeat(300)}).to_string();
+            let request = self.http.post(&*self.url).header("content-type", "application/json").body(body);
+            let request = request.header("idempotency-key", item.id.to_string());
+            async { request.send().await?.error_for_status()?.bytes().await }
+        };
+        let calls: Vec<_> = items.iter().map(one).collect();
+        stream::iter(calls).buffer_unordered(CALLS).try_for_each(|_| async { Ok(()) }).await
     }
 
     fn follows(&self, items: &[Item]) -> Vec<Outgoing> {
@@ -225,6 +256,9 @@ impl Handler for Bare {
             read.map_err(|error| Failure::Reset(error.to_string()))?.into_iter().flatten().collect();
         if self.stage.stores {
             self.store(&items).await.map_err(|error| Failure::Reset(error.to_string()))?;
+        }
+        if self.stage.calls {
+            self.call(&items).await.map_err(|error| Failure::Reset(error.to_string()))?;
         }
         Ok(self.follows(&items))
     }

@@ -9,6 +9,9 @@ use std::{
 
 use anyhow::ensure;
 use countersign_testkit::{system::System, wait::eventually};
+use serde::Serialize;
+
+use super::usage;
 
 /// The age, in seconds, of the oldest evidence that is not recorded yet.
 pub(super) async fn lag(system: &System) -> anyhow::Result<f64> {
@@ -35,7 +38,15 @@ async fn size(system: &System) -> anyhow::Result<i64> {
     Ok(tx.query_one("SELECT size FROM recorder", &[]).await?.get(0))
 }
 
-pub(super) async fn measure(system: &System, entries: u64) -> anyhow::Result<()> {
+/// What was done with a large ledger: how many seconds it took, and its peak of resident memory in MiB.
+#[derive(Serialize)]
+pub(super) struct Timed {
+    pub(super) what: String,
+    pub(super) seconds: f64,
+    pub(super) peak: f64,
+}
+
+pub(super) async fn measure(system: &System, entries: u64) -> anyhow::Result<Vec<Timed>> {
     let (wanted, before) = (i64::try_from(entries)?, size(system).await?);
     let mut left = wanted - before;
     while left > 0 {
@@ -54,28 +65,44 @@ pub(super) async fn measure(system: &System, entries: u64) -> anyhow::Result<()>
     })
     .await?;
     let seconds = started.elapsed().as_secs_f64();
-    println!(
-        "ledger of {wanted} entries: recorded at {:.0} entries/s, tiles and checkpoints included",
-        (wanted - from) as f64 / seconds
-    );
+    let recorded = wanted - from;
+    let what = format!("record {recorded} of {wanted} entries, tiles and checkpoints included");
+    let mut all = vec![Timed { what, seconds, peak: memory_of(system, "recorder") }];
     let key = system.ledger_key().display().to_string();
     let scratch = system.place.scratch.join("bench");
     fs::create_dir_all(&scratch)?;
     let file = |name: &str| scratch.join(name).display().to_string();
     let (bundle, events, table) = (scratch.join("bundle"), file("events"), file("table"));
     let null = Path::new("/dev/null");
-    timed(system, "verify", &["ledger", "verify", "--key", &key], null)?;
-    timed(system, "prove", &["ledger", "prove", "burst0-audit-path-one-0"], &bundle)?;
-    timed(system, "check", &["ledger", "check", &bundle.display().to_string(), "--key", &key], null)?;
+    let mut run = |name: &str, arguments: &[&str], out: &Path| {
+        all.push(timed(system, name, arguments, out)?);
+        anyhow::Ok(())
+    };
+    run("verify", &["ledger", "verify", "--key", &key], null)?;
+    run("prove", &["ledger", "prove", &an_action(system).await?], &bundle)?;
+    run("check", &["ledger", "check", &bundle.display().to_string(), "--key", &key], null)?;
     for (format, out) in [("cloudevents", &events), ("csv", &table)] {
         let export = ["export", "evidence", "--from", "7days", "--format", format, "--out", out];
-        timed(system, &format!("export {format}"), &export, null)?;
+        run(&format!("export {format}"), &export, null)?;
     }
-    Ok(())
+    Ok(all)
 }
 
-/// Runs the command line to its end; prints how long it took and its peak of resident memory.
-fn timed(system: &System, name: &str, arguments: &[&str], out: &Path) -> anyhow::Result<()> {
+/// One that has entries.
+async fn an_action(system: &System) -> anyhow::Result<String> {
+    let mut client = system.store()?.client().await?;
+    let tx = client.transaction().await?;
+    let sql = "SELECT action::text FROM ledger WHERE action IS NOT NULL ORDER BY index LIMIT 1";
+    Ok(tx.query_one(sql, &[]).await?.get(0))
+}
+
+fn memory_of(system: &System, role: &str) -> f64 {
+    usage::snapshot(&system.place.scratch).get(role).map_or(f64::NAN, |usage| usage.peak)
+}
+
+/// Runs the command line to its end.
+fn timed(system: &System, name: &str, arguments: &[&str], out: &Path) -> anyhow::Result<Timed> {
+    eprintln!("ledger: {name} ...");
     let mut command: Command = system.command();
     let out = fs::OpenOptions::new().write(true).create(true).truncate(true).open(out)?;
     let started = Instant::now();
@@ -93,7 +120,6 @@ fn timed(system: &System, name: &str, arguments: &[&str], out: &Path) -> anyhow:
         std::thread::sleep(Duration::from_millis(5));
     };
     ensure!(ended.success(), "countersign {} failed", arguments.join(" "));
-    let seconds = started.elapsed().as_secs_f64();
-    println!("  {name}: {seconds:.2} s, at most {:.0} MB", peak as f64 / 1_024.0);
-    Ok(())
+    let (seconds, peak) = (started.elapsed().as_secs_f64(), peak as f64 / 1_024.0);
+    Ok(Timed { what: name.into(), seconds, peak })
 }

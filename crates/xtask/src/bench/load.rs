@@ -32,15 +32,19 @@ const BYTES: usize = 600;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Where an agent publishes, and where it is answered.
-#[derive(Clone)]
 pub(super) struct Place {
     /// The agent's own URL.
     pub(super) url: String,
     pub(super) agent: &'static str,
     pub(super) exchange: &'static str,
-    pub(super) routing_key: &'static str,
     pub(super) outcomes: String,
+}
+
+/// What is proposed, and how it is addressed.
+#[derive(Clone, Copy)]
+pub(super) struct Way {
     pub(super) tool: &'static str,
+    pub(super) routing_key: &'static str,
 }
 
 /// An agent at work. Dropped, it reads no more.
@@ -110,29 +114,29 @@ impl Client {
         Ok(Self { place, publisher, heard, _reading: stop.drop_guard() })
     }
 
-    fn body(&self, id: &str, n: usize) -> Vec<u8> {
+    fn body(&self, tool: &str, id: &str, n: usize) -> Vec<u8> {
         let of = |filler: &str| {
             let arguments = json!({"n": n, "filler": filler});
-            let event: Value = proposal(self.place.agent, id, self.place.tool, arguments);
+            let event: Value = proposal(self.place.agent, id, tool, arguments);
             event.to_string()
         };
         let filler = BYTES.saturating_sub(of("").len());
         of(&"x".repeat(filler)).into_bytes()
     }
 
-    fn messages(&self, prefix: &str, count: usize) -> Vec<Outgoing> {
+    fn messages(&self, way: Way, prefix: &str, count: usize) -> Vec<Outgoing> {
         let message = |n: usize| {
             let id = format!("{prefix}-{}-{n}", self.place.agent);
-            let Place { exchange, routing_key, .. } = self.place;
-            let body = self.body(&id, n);
-            Outgoing { exchange, routing_key: routing_key.into(), message_id: id, body }
+            let body = self.body(way.tool, &id, n);
+            let routing_key = way.routing_key.into();
+            Outgoing { exchange: self.place.exchange, routing_key, message_id: id, body }
         };
         (0..count).map(message).collect()
     }
 
     /// Proposes all at once, in windows of 256, and waits for every outcome.
-    async fn burst(&mut self, prefix: &str, count: usize) -> anyhow::Result<()> {
-        let messages = self.messages(prefix, count);
+    async fn burst(&mut self, way: Way, prefix: &str, count: usize) -> anyhow::Result<()> {
+        let messages = self.messages(way, prefix, count);
         let Self { publisher, heard, .. } = self;
         let publish = async {
             for window in messages.chunks(256) {
@@ -145,8 +149,14 @@ impl Client {
     }
 
     /// Proposes at a steady rate. Returns the seconds between each proposal and its outcome.
-    async fn steady(&mut self, prefix: &str, count: usize, every: Duration) -> anyhow::Result<Vec<f64>> {
-        let messages = self.messages(prefix, count);
+    async fn steady(
+        &mut self,
+        way: Way,
+        prefix: &str,
+        count: usize,
+        every: Duration,
+    ) -> anyhow::Result<Vec<f64>> {
+        let messages = self.messages(way, prefix, count);
         let Self { publisher, heard, .. } = self;
         let publish = async {
             let (mut ticks, mut sent) = (tokio::time::interval(every), Vec::with_capacity(count));
@@ -182,25 +192,32 @@ async fn answers(
 }
 
 /// Actions per second from the first publish to the last outcome, over all agents.
-pub(super) async fn burst(clients: &mut [Client], prefix: &str, count: usize) -> anyhow::Result<f64> {
+pub(super) async fn burst(
+    clients: &mut [Client],
+    way: Way,
+    prefix: &str,
+    count: usize,
+) -> anyhow::Result<f64> {
     let each = count / clients.len().max(1);
     ensure!(each > 0, "give each agent at least one action");
     let started = Instant::now();
     let sum = each * clients.len();
-    try_join_all(clients.iter_mut().map(|client| client.burst(prefix, each))).await?;
+    try_join_all(clients.iter_mut().map(|client| client.burst(way, prefix, each))).await?;
     Ok(sum as f64 / started.elapsed().as_secs_f64())
 }
 
 /// Sorted seconds from proposal to outcome at `rate` actions a second over all agents, for about `seconds`.
 pub(super) async fn steady(
     clients: &mut [Client],
+    way: Way,
     prefix: &str,
     rate: f64,
     seconds: f64,
 ) -> anyhow::Result<Vec<f64>> {
     let each = (rate * seconds / clients.len() as f64).ceil() as usize;
     let every = Duration::from_secs_f64(clients.len() as f64 / rate);
-    let times = try_join_all(clients.iter_mut().map(|client| client.steady(prefix, each, every))).await?;
+    let times =
+        try_join_all(clients.iter_mut().map(|client| client.steady(way, prefix, each, every))).await?;
     let mut times: Vec<f64> = times.into_iter().flatten().collect();
     times.sort_by(f64::total_cmp);
     Ok(times)

@@ -33,10 +33,10 @@ INSERT INTO evidence (event, action, kind, body, occurred_at)
 SELECT gen_random_uuid(), id, kind, json_build_object('state', 'succeeded', 'filler', repeat('x', 300)), at
 FROM ids, UNNEST(ARRAY['action.judged', 'action.claimed', 'action.completed', 'action.sampled']) kind";
 
-/// Writes so many, and lets the database take stock of them.
-pub(super) async fn write(system: &System, count: u64) -> anyhow::Result<()> {
+/// Writes those up to number `count` behind the first `had`, and lets the database take stock of them.
+pub(super) async fn write(system: &System, had: u64, count: u64) -> anyhow::Result<()> {
     let store = system.store()?;
-    let mut from = 1;
+    let mut from = had + 1;
     while from <= count {
         let to = count.min(from + STEP - 1);
         let mut client = store.client().await?;
@@ -44,6 +44,9 @@ pub(super) async fn write(system: &System, count: u64) -> anyhow::Result<()> {
         tx.execute("SET LOCAL synchronous_commit = off", &[]).await?;
         tx.execute(WRITE, &[&i64::try_from(from)?, &i64::try_from(to)?]).await?;
         tx.commit().await?;
+        if to % (10 * STEP) == 0 {
+            eprintln!("  {to} of {count} past actions");
+        }
         from = to + 1;
     }
     let client = store.client().await?;

@@ -1,0 +1,124 @@
+//! What was measured, as a table and as JSON.
+
+use std::{collections::BTreeMap, fs};
+
+use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
+use serde::Serialize;
+use serde_json::json;
+
+use super::{SYSTEM, ledger::Timed, usage::Usage};
+
+/// One figure of several runs.
+#[derive(Serialize)]
+pub(super) struct Figure {
+    what: String,
+    unit: &'static str,
+    system: Vec<f64>,
+    ceiling: Vec<f64>,
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Everything that was measured, and on what.
+#[derive(Default, Serialize)]
+pub(super) struct Figures {
+    machine: serde_json::Value,
+    pub(super) settings: serde_json::Value,
+    figures: Vec<Figure>,
+    /// CPU seconds per 1,000 actions of the audit path, by process.
+    pub(super) cpu: BTreeMap<String, f64>,
+    /// After everything, by process.
+    pub(super) usage: BTreeMap<String, Usage>,
+    /// The oldest evidence that was not recorded when the last outcome had come, in seconds.
+    pub(super) lag: Vec<f64>,
+    /// With a large ledger.
+    pub(super) ledger: Vec<Timed>,
+}
+
+impl Figures {
+    /// Without a figure yet.
+    pub(super) fn on_this_machine(settings: serde_json::Value) -> Self {
+        Self { machine: machine(), settings, ..Self::default() }
+    }
+
+    /// Keeps one run's value of one side.
+    pub(super) fn note(&mut self, what: String, unit: &'static str, side: &str, value: f64) {
+        let at = self.figures.iter().position(|figure| figure.what == what).unwrap_or_else(|| {
+            self.figures.push(Figure { what, unit, system: vec![], ceiling: vec![] });
+            self.figures.len() - 1
+        });
+        let figure = &mut self.figures[at];
+        if side == SYSTEM { figure.system.push(value) } else { figure.ceiling.push(value) }
+    }
+
+    pub(super) fn table(&self) -> String {
+        let mut table = Table::new();
+        table.load_preset(UTF8_HORIZONTAL_ONLY).set_header(["", "system", "min", "max", "ceiling", "ratio"]);
+        let show = |value: f64| if value < 100.0 { format!("{value:.1}") } else { format!("{value:.0}") };
+        for figure in &self.figures {
+            let (system, ceiling) = (median(&figure.system), median(&figure.ceiling));
+            let edge =
+                |pick: fn(f64, f64) -> f64| figure.system.iter().copied().reduce(pick).unwrap_or(f64::NAN);
+            table.add_row([
+                format!("{}, {}", figure.what, figure.unit),
+                show(system),
+                show(edge(f64::min)),
+                show(edge(f64::max)),
+                show(ceiling),
+                format!("{:.2}", system / ceiling),
+            ]);
+        }
+        let mut processes = Table::new();
+        let header = ["process", "CPU s per 1,000 actions", "resident MiB", "peak MiB"];
+        processes.load_preset(UTF8_HORIZONTAL_ONLY).set_header(header);
+        for (name, usage) in &self.usage {
+            let cpu = self.cpu.get(name).copied().unwrap_or_default();
+            processes.add_row([
+                name.clone(),
+                format!("{cpu:.3}"),
+                format!("{:.0}", usage.resident),
+                format!("{:.0}", usage.peak),
+            ]);
+        }
+        let lag = self.lag.iter().copied().fold(0.0, f64::max);
+        let mut ledger = Table::new();
+        ledger.load_preset(UTF8_HORIZONTAL_ONLY).set_header(["with a large ledger", "seconds", "peak MiB"]);
+        for Timed { what, seconds, peak } in &self.ledger {
+            ledger.add_row([what.clone(), format!("{seconds:.2}"), format!("{peak:.0}")]);
+        }
+        let ledger = if self.ledger.is_empty() { String::new() } else { format!("{ledger}\n") };
+        format!(
+            "{table}\n{processes}\n{ledger}the ledger's lag when the last outcome had come, at worst: {lag:.2} s"
+        )
+    }
+}
+
+/// CPU seconds per 1,000 actions, by process.
+pub(super) fn spent(
+    before: &BTreeMap<String, Usage>,
+    after: &BTreeMap<String, Usage>,
+    actions: usize,
+) -> BTreeMap<String, f64> {
+    let spent = |(name, after): (&String, &Usage)| {
+        let before = before.get(name).map_or(0.0, |before| before.cpu);
+        (name.clone(), (after.cpu - before) * 1_000.0 / actions as f64)
+    };
+    after.iter().map(spent).collect()
+}
+
+/// What the figures were measured on.
+fn machine() -> serde_json::Value {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let cpus = read("/proc/cpuinfo");
+    let model =
+        cpus.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split(": ").nth(1));
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    json!({
+        "cores": cores, "cpu": model, "kernel": read("/proc/sys/kernel/osrelease").trim(),
+        "memory": read("/proc/meminfo").lines().next(), "version": env!("CARGO_PKG_VERSION"), "at": chrono::Utc::now(),
+    })
+}
