@@ -1,6 +1,7 @@
 //! Private RabbitMQ and PostgreSQL, fault injection and builders. For development only.
 
 pub mod clients;
+pub mod clock;
 pub mod isolation;
 pub mod process;
 pub mod proxy;

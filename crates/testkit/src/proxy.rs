@@ -34,10 +34,15 @@ pub struct Proxy {
 impl Proxy {
     /// Listens on a free loopback port and passes to `target` (`host:port`).
     pub async fn start(target: String) -> anyhow::Result<Self> {
+        Self::among(vec![target]).await
+    }
+
+    /// The same in front of several servers: each connection goes to one that takes it, in turns.
+    pub async fn among(targets: Vec<String>) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
         let mode = Arc::new(watch::channel(Mode::Pass).0);
-        let task = tokio::spawn(accept(listener, target, mode.clone()));
+        let task = tokio::spawn(accept(listener, targets.into(), mode.clone()));
         Ok(Self { port, mode, task })
     }
 
@@ -78,14 +83,30 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, target: String, mode: Arc<watch::Sender<Mode>>) {
+/// How long a server may take to accept a connection before the next one is tried.
+const CONNECT_LIMIT: Duration = Duration::from_secs(3);
+
+/// A connection to the first of `targets` from number `first` on that takes it.
+async fn connect(targets: &[String], first: usize) -> Option<TcpStream> {
+    for index in 0..targets.len() {
+        let target = &targets[(first + index) % targets.len()];
+        if let Ok(Ok(server)) = tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(target)).await {
+            return Some(server);
+        }
+    }
+    None
+}
+
+async fn accept(listener: TcpListener, targets: Arc<[String]>, mode: Arc<watch::Sender<Mode>>) {
+    let mut turn = 0;
     while let Ok((client, _)) = listener.accept().await {
         if *mode.borrow() == Mode::Cut {
             continue;
         }
-        let (target, mode) = (target.clone(), mode.clone());
+        let (targets, mode) = (targets.clone(), mode.clone());
+        turn += 1;
         tokio::spawn(async move {
-            let Ok(server) = TcpStream::connect(&target).await else { return };
+            let Some(server) = connect(&targets, turn).await else { return };
             let (client_read, client_write) = client.into_split();
             let (server_read, server_write) = server.into_split();
             tokio::select! {

@@ -1,6 +1,8 @@
 //! RabbitMQ and PostgreSQL: from the environment where it names them, else private instances on free
 //! loopback ports in a scratch folder, stopped at the end.
 
+mod cluster;
+mod disk;
 mod install;
 mod ports;
 mod postgres;
@@ -13,6 +15,8 @@ use anyhow::Context as _;
 use tempfile::TempDir;
 use url::Url;
 
+pub use cluster::{Cluster, NODES};
+pub use disk::SmallDisk;
 pub use install::packages;
 pub use postgres::Postgres;
 pub use rabbitmq::RabbitMq;
@@ -34,8 +38,12 @@ pub struct Services {
     pub database_url: String,
     /// The private broker, if it is one.
     pub rabbitmq: Option<RabbitMq>,
+    /// The private cluster, if it is one.
+    pub cluster: Option<Cluster>,
     /// The private database, if it is one.
     pub postgres: Option<Postgres>,
+    /// The disk that only the database is on, if it has one.
+    pub disk: Option<SmallDisk>,
     scratch: TempDir,
 }
 
@@ -71,12 +79,50 @@ impl Services {
             (None, None) => default_management(&amqp_url)?,
         };
         roles(&database_url).await.context("making the database roles")?;
-        Ok(Self { amqp_url, management_url, database_url, rabbitmq, postgres, scratch })
+        Ok(Self {
+            amqp_url,
+            management_url,
+            database_url,
+            rabbitmq,
+            cluster: None,
+            postgres,
+            disk: None,
+            scratch,
+        })
     }
 
     /// Private instances whatever the environment says: for tests that hurt them.
     pub async fn private() -> anyhow::Result<Self> {
+        Self::private_in(scratch()?, None).await
+    }
+
+    /// The same, with the database on a disk of its own that can be filled, where this machine lets us make one.
+    pub async fn private_on_small_disk() -> anyhow::Result<Self> {
         let scratch = scratch()?;
+        let disk = SmallDisk::mount(&Postgres::folder(scratch.path()))?;
+        Self::private_in(scratch, disk).await
+    }
+
+    /// The same with three RabbitMQ 4 nodes instead of one, installed into `cache` where they are missing.
+    pub async fn private_cluster(cache: &Path) -> anyhow::Result<Self> {
+        let scratch = scratch()?;
+        let disk = SmallDisk::mount(&Postgres::folder(scratch.path()))?;
+        install::everything(false, true)?;
+        let (cluster, postgres) = tokio::try_join!(Cluster::start(cache), Postgres::start(scratch.path()))?;
+        roles(&postgres.database_url("postgres")).await.context("making the database roles")?;
+        Ok(Self {
+            amqp_url: cluster.amqp_url(),
+            management_url: cluster.management_url(),
+            database_url: postgres.database_url("postgres"),
+            rabbitmq: None,
+            cluster: Some(cluster),
+            postgres: Some(postgres),
+            disk,
+            scratch,
+        })
+    }
+
+    async fn private_in(scratch: TempDir, disk: Option<SmallDisk>) -> anyhow::Result<Self> {
         install::everything(true, true)?;
         let (rabbitmq, postgres) =
             tokio::try_join!(RabbitMq::start(scratch.path()), Postgres::start(scratch.path()))?;
@@ -86,7 +132,9 @@ impl Services {
             management_url: rabbitmq.management_url(),
             database_url: postgres.database_url("postgres"),
             rabbitmq: Some(rabbitmq),
+            cluster: None,
             postgres: Some(postgres),
+            disk,
             scratch,
         })
     }
@@ -101,9 +149,13 @@ impl Services {
         if let Some(rabbitmq) = self.rabbitmq {
             rabbitmq.stop().await?;
         }
+        if let Some(cluster) = self.cluster {
+            cluster.stop().await?;
+        }
         if let Some(postgres) = self.postgres {
             postgres.stop().await?;
         }
+        drop(self.disk);
         self.scratch.close().context("removing the scratch folder")
     }
 }

@@ -49,9 +49,14 @@ fn program(name: &str, user: Option<&User>) -> anyhow::Result<Command> {
 }
 
 impl Postgres {
+    /// Where in `scratch` everything of a server is.
+    pub(super) fn folder(scratch: &Path) -> PathBuf {
+        scratch.join("postgres")
+    }
+
     /// Initialises and starts a server in a folder of `scratch` and waits until it takes connections.
     pub async fn start(scratch: &Path) -> anyhow::Result<Self> {
-        let dir = scratch.join("postgres");
+        let dir = Self::folder(scratch);
         fs::create_dir_all(&dir)?;
         let user = somebody_else()?;
         let password = format!("{:032x}", rand::random::<u128>());
@@ -142,6 +147,15 @@ impl Postgres {
     pub async fn restart(&mut self) -> anyhow::Result<()> {
         self.kill().await?;
         self.boot().await
+    }
+
+    /// Starts it again if it has ended by itself.
+    pub async fn revive(&mut self) -> anyhow::Result<()> {
+        let log = self.dir.join("server.log");
+        match self.server.as_mut().map(|server| server.check(&log)) {
+            Some(Ok(())) => Ok(()),
+            _ => self.restart().await,
+        }
     }
 
     /// Stops it in its tracks, with the processes that serve its clients: the system still accepts bytes.

@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use countersign_testkit::services::NODES;
 use nix::sys::signal::Signal;
 
 use super::world::World;
@@ -59,6 +60,16 @@ pub(crate) enum Fault {
     /// One of our own queues is deleted under its consumers, and declared again when the fault is healed. What is in it,
     /// or is sent meanwhile, is gone: the state in the database is what counts.
     NoQueue(&'static str),
+    /// kill -9 of the node of the cluster that leads a queue.
+    KillLeader(&'static str),
+    /// kill -9 of all nodes of the cluster at once.
+    KillNodes,
+    /// Nothing passes between a node of the cluster, counted from 0, and the others.
+    Part(usize),
+    /// The disk that only PostgreSQL is on is full.
+    FullDisk,
+    /// A worker's wall clock is so many seconds ahead, or behind.
+    Clock { process: String, seconds: i64 },
     /// The wire between one worker and one server.
     Link { process: String, server: Server, wire: Wire },
 }
@@ -74,8 +85,13 @@ impl Fault {
             | Fault::MemoryAlarm
             | Fault::DiskAlarm
             | Fault::FullQueue(_)
-            | Fault::NoQueue(_) => "broker".into(),
-            Fault::KillDatabase | Fault::PauseDatabase => "database".into(),
+            | Fault::NoQueue(_)
+            | Fault::KillLeader(_)
+            | Fault::KillNodes
+            | Fault::Part(_) => "broker".into(),
+            Fault::KillDatabase | Fault::PauseDatabase | Fault::FullDisk => "database".into(),
+            // Of its own: a worker whose clock is wrong may be killed as well.
+            Fault::Clock { process, .. } => format!("{process}'s clock"),
             Fault::Link { process, server, .. } => format!("{process} to {}", server.name()),
         }
     }
@@ -94,6 +110,11 @@ impl Fault {
             Fault::DiskAlarm => "disk alarm".into(),
             Fault::FullQueue(_) => "full queue".into(),
             Fault::NoQueue(_) => "deleted queue".into(),
+            Fault::KillLeader(_) => "kill a leader".into(),
+            Fault::KillNodes => "kill all nodes".into(),
+            Fault::Part(_) => "partition".into(),
+            Fault::FullDisk => "full disk".into(),
+            Fault::Clock { .. } => "clock jumps".into(),
             Fault::Link { server, wire, .. } => {
                 let how = match wire {
                     Wire::Delay(_) => "delay",
@@ -103,6 +124,15 @@ impl Fault {
                 };
                 format!("{how} wire to {}", server.name())
             }
+        }
+    }
+
+    /// Whether this machine lets us: a seed has the same faults everywhere, without those that cannot be.
+    pub(crate) fn possible(&self, world: &World) -> anyhow::Result<()> {
+        match self {
+            Fault::FullDisk => world.disk().map(drop),
+            Fault::Clock { process, .. } => world.clock(process).map(drop),
+            _ => Ok(()),
         }
     }
 
@@ -126,6 +156,20 @@ impl Fault {
                 world.broker()?.control(&set).await
             }
             Fault::NoQueue(queue) => world.broker()?.control(&["delete_queue", queue]).await,
+            Fault::KillLeader(queue) => {
+                let cluster = world.cluster()?;
+                let leader = cluster.leader(queue).await?;
+                cluster.kill(leader).await
+            }
+            Fault::KillNodes => {
+                for node in 0..NODES {
+                    world.cluster()?.kill(node).await?;
+                }
+                Ok(())
+            }
+            Fault::Part(node) => world.cluster()?.part(*node, true),
+            Fault::FullDisk => world.disk()?.fill(),
+            Fault::Clock { process, seconds } => world.clock(process)?.set(*seconds),
             Fault::Link { process, server, wire } => {
                 let proxy = world.proxy(process, *server)?;
                 match wire {
@@ -152,6 +196,14 @@ impl Fault {
             Fault::DiskAlarm => world.broker()?.control(&["set_disk_free_limit", "50MB"]).await,
             Fault::FullQueue(_) => world.broker()?.control(&["clear_policy", "full"]).await,
             Fault::NoQueue(_) => world.declare().await,
+            Fault::KillLeader(_) | Fault::KillNodes => world.cluster()?.restart().await,
+            Fault::Part(node) => world.cluster()?.part(*node, false),
+            Fault::FullDisk => {
+                world.disk()?.free()?;
+                // Where it could not write its log, it has ended itself.
+                world.database()?.revive().await
+            }
+            Fault::Clock { process, .. } => world.clock(process)?.set(0),
             Fault::Link { process, server, .. } => {
                 world.proxy(process, *server)?.pass();
                 Ok(())
@@ -166,7 +218,11 @@ impl fmt::Display for Fault {
             Fault::Link { wire: Wire::Delay(milliseconds), .. } => {
                 write!(f, "{} by {milliseconds} ms ({})", self.kind(), self.target())
             }
-            Fault::FullQueue(queue) | Fault::NoQueue(queue) => write!(f, "{} ({queue})", self.kind()),
+            Fault::Clock { process, seconds } => write!(f, "{} by {seconds:+} s ({process})", self.kind()),
+            Fault::Part(node) => write!(f, "{} (node {})", self.kind(), node + 1),
+            Fault::KillLeader(queue) | Fault::FullQueue(queue) | Fault::NoQueue(queue) => {
+                write!(f, "{} ({queue})", self.kind())
+            }
             _ => write!(f, "{} ({})", self.kind(), self.target()),
         }
     }

@@ -49,6 +49,9 @@ pub(crate) struct TortureArgs {
     /// publish, confirm, ack and effect
     #[arg(long, conflicts_with_all = ["broken", "minutes"])]
     crash_points: bool,
+    /// On three RabbitMQ 4 nodes, which are parted and killed: installs a Debian 13 with them under target/, once. Needs root
+    #[arg(long, conflicts_with = "crash_points")]
+    cluster: bool,
 }
 
 /// The feature of the build that breaks the rule.
@@ -70,6 +73,7 @@ pub(crate) async fn run(args: TortureArgs) -> anyhow::Result<ExitCode> {
         rate: args.rate.clamp(0.1, 1_000.0),
         settle: Duration::from_secs(if args.broken { 45 } else { 150 }),
         crash_points: args.crash_points,
+        cluster: args.cluster,
     };
     let violations = interruptible(&torture).await?;
     if args.broken {
@@ -83,7 +87,7 @@ pub(crate) async fn run(args: TortureArgs) -> anyhow::Result<ExitCode> {
 /// A minute of it, as a part of all tests.
 pub(crate) async fn briefly(binary: PathBuf) -> anyhow::Result<ExitCode> {
     let (length, settle) = (Duration::from_secs(60), Duration::from_secs(90));
-    let torture = Torture { binary, seed: 1, length, rate: 8.0, settle, crash_points: false };
+    let torture = Torture { binary, seed: 1, length, rate: 8.0, settle, crash_points: false, cluster: false };
     let violations = interruptible(&torture).await?;
     Ok(if violations == Some(0) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

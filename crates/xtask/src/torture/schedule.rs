@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use countersign_broker::topology::{EXECUTION, SETTLED};
-use countersign_testkit::system::ROLES;
+use countersign_testkit::{services::NODES, system::ROLES};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
 
 use super::faults::{Fault, Server, Wire};
@@ -27,20 +27,37 @@ pub(crate) fn process(role: &str, number: u32) -> String {
     format!("{role}-{number}")
 }
 
-/// One fault of every kind, each with a target of its own.
-fn deck(rng: &mut StdRng) -> Vec<Fault> {
-    let mut faults = vec![
+fn of_a_broker(rng: &mut StdRng) -> Vec<Fault> {
+    let queues = ["countersign.actions", EXECUTION, SETTLED, "countersign.findings"];
+    vec![
         Fault::KillBroker,
         Fault::PauseBroker,
-        Fault::KillDatabase,
-        Fault::PauseDatabase,
         Fault::MemoryAlarm,
         Fault::DiskAlarm,
-        Fault::FullQueue(
-            ["countersign.actions", EXECUTION, SETTLED, "countersign.findings"][rng.random_range(0..4)],
-        ),
+        Fault::FullQueue(queues[rng.random_range(0..queues.len())]),
         Fault::NoQueue([EXECUTION, SETTLED, "countersign.commands.router"][rng.random_range(0..3)]),
-    ];
+    ]
+}
+
+fn of_a_cluster(rng: &mut StdRng) -> Vec<Fault> {
+    let queues = ["countersign.actions", EXECUTION, SETTLED, "countersign.outcomes.one"];
+    let mut faults = vec![Fault::KillNodes];
+    for queue in queues {
+        faults.push(Fault::KillLeader(queue));
+    }
+    faults.extend((0..NODES).map(Fault::Part));
+    faults.shuffle(rng);
+    faults
+}
+
+/// One fault of every kind, each with a target of its own.
+fn deck(rng: &mut StdRng, cluster: bool) -> Vec<Fault> {
+    let mut faults = if cluster { of_a_cluster(rng) } else { of_a_broker(rng) };
+    faults.extend([Fault::KillDatabase, Fault::PauseDatabase, Fault::FullDisk]);
+    for seconds in [rng.random_range(1..172_800), -rng.random_range(1..172_800)] {
+        let role = ROLES[rng.random_range(0..ROLES.len())];
+        faults.push(Fault::Clock { process: process(role, rng.random_range(1..=PER_ROLE)), seconds });
+    }
     for role in ROLES {
         faults.push(Fault::Kill(process(role, rng.random_range(1..=PER_ROLE))));
         faults.push(Fault::Pause(process(role, rng.random_range(1..=PER_ROLE))));
@@ -63,7 +80,7 @@ fn longest(run: Duration) -> Duration {
 
 /// The faults of a run, ordered by when they begin: one to three at a time, no two on the same target at once, and
 /// a pause behind each group. Every kind comes before any comes again.
-pub(crate) fn plan(seed: u64, run: Duration) -> Vec<Planned> {
+pub(crate) fn plan(seed: u64, run: Duration, cluster: bool) -> Vec<Planned> {
     let mut rng = StdRng::seed_from_u64(seed);
     let (mut planned, mut at) = (Vec::new(), Duration::from_secs(3));
     let mut cards = VecDeque::new();
@@ -72,7 +89,7 @@ pub(crate) fn plan(seed: u64, run: Duration) -> Vec<Planned> {
         let mut group: Vec<Planned> = Vec::new();
         for _ in 0..together {
             if cards.len() < 3 {
-                cards.extend(deck(&mut rng));
+                cards.extend(deck(&mut rng, cluster));
             }
             let free = |fault: &Fault| group.iter().all(|other| other.fault.target() != fault.target());
             let Some(fault) = cards.iter().position(free).and_then(|index| cards.remove(index)) else {
@@ -100,14 +117,14 @@ mod tests {
     #[test]
     fn a_seed_gives_the_same_faults_again() {
         let run = Duration::from_secs(600);
-        assert_eq!(plan(7, run), plan(7, run));
-        assert_ne!(plan(7, run), plan(8, run));
+        assert_eq!(plan(7, run, false), plan(7, run, false));
+        assert_ne!(plan(7, run, false), plan(8, run, false));
     }
 
     #[test]
     fn no_target_has_two_faults_at_once() {
         for seed in 0..50 {
-            let planned = plan(seed, Duration::from_secs(600));
+            let planned = plan(seed, Duration::from_secs(600), seed % 2 == 0);
             for (index, one) in planned.iter().enumerate() {
                 let during = |other: &&Planned| other.at < one.at + one.lasts;
                 for other in planned[index + 1..].iter().take_while(during) {
@@ -120,8 +137,8 @@ mod tests {
     #[test]
     fn a_long_run_has_every_kind_of_fault() {
         let mut rng = StdRng::seed_from_u64(1);
-        let all: std::collections::BTreeSet<String> = deck(&mut rng).iter().map(Fault::kind).collect();
-        let planned = plan(3, Duration::from_secs(1_200));
+        let all: std::collections::BTreeSet<String> = deck(&mut rng, false).iter().map(Fault::kind).collect();
+        let planned = plan(3, Duration::from_secs(1_200), false);
         let had: std::collections::BTreeSet<String> = planned.iter().map(|one| one.fault.kind()).collect();
         let kinds = |names: &std::collections::BTreeSet<String>| names.len();
         assert!(kinds(&had) >= kinds(&all), "{had:?}");

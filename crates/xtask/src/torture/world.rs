@@ -4,17 +4,19 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    str::FromStr as _,
 };
 
 use anyhow::Context as _;
 use countersign_broker::{
     declare::declare,
-    session::Session,
+    session::{Session, Uri},
     topology::{Limits, Topology},
 };
 use countersign_testkit::{
+    clock::Clock,
     proxy::Proxy,
-    services::{Postgres, RabbitMq, Services},
+    services::{Cluster, Postgres, RabbitMq, Services, SmallDisk},
     system::{Link, ROLES, System},
 };
 
@@ -26,6 +28,8 @@ pub(crate) struct World {
     pub(crate) services: Services,
     pub(crate) system: System,
     links: BTreeMap<String, (Proxy, Proxy)>,
+    /// By process; none where the library is missing and cannot be installed.
+    clocks: BTreeMap<String, Clock>,
 }
 
 /// What the suites' folder says, and what it says here: more audits, more than one owner's reviewers, and leases that
@@ -62,11 +66,16 @@ impl World {
         let tools = tools.to_owned();
         let variables = move |name: &str| (name == "TEST_TOOLS_URL").then(|| tools.clone());
         let system = System::set_up(place, &config, "olga", variables).await?;
-        let mut world = Self { services, system, links: BTreeMap::new() };
+        let mut world = Self { services, system, links: BTreeMap::new(), clocks: BTreeMap::new() };
+        let broker = Uri::from_str(&world.services.amqp_url).map_err(anyhow::Error::msg)?.authority.port;
         for role in ROLES {
             for number in 1..=schedule::PER_ROLE {
                 let name = schedule::process(role, number);
-                let amqp = Proxy::start(format!("127.0.0.1:{}", world.broker()?.port())).await?;
+                let clock = Clock::new(world.services.scratch(), &name)?;
+                if clock.variables().is_ok() {
+                    world.clocks.insert(name.clone(), clock);
+                }
+                let amqp = Proxy::start(format!("127.0.0.1:{broker}")).await?;
                 let database = Proxy::start(format!("127.0.0.1:{}", world.database()?.port())).await?;
                 world.links.insert(name.clone(), (amqp, database));
                 world.start(&name)?;
@@ -88,7 +97,14 @@ impl World {
     }
 
     /// The same with further environment variables.
-    pub(crate) fn start_with(&mut self, name: &str, variables: Vec<(String, String)>) -> anyhow::Result<()> {
+    pub(crate) fn start_with(
+        &mut self,
+        name: &str,
+        mut variables: Vec<(String, String)>,
+    ) -> anyhow::Result<()> {
+        if let Some(clock) = self.clocks.get(name) {
+            variables.extend(clock.variables()?);
+        }
         let (amqp, database) = self.links.get(name).with_context(|| format!("no process {name:?}"))?;
         let (amqp, database) = (Some(amqp.port()), Some(database.port()));
         let role = name.split('-').next().unwrap_or_default();
@@ -108,8 +124,20 @@ impl World {
         self.services.rabbitmq.as_mut().context("a private broker")
     }
 
+    pub(crate) fn cluster(&mut self) -> anyhow::Result<&mut Cluster> {
+        self.services.cluster.as_mut().context("a private cluster")
+    }
+
     pub(crate) fn database(&mut self) -> anyhow::Result<&mut Postgres> {
         self.services.postgres.as_mut().context("a private database")
+    }
+
+    pub(crate) fn disk(&self) -> anyhow::Result<&SmallDisk> {
+        self.services.disk.as_ref().context("the database has no disk of its own: that needs root")
+    }
+
+    pub(crate) fn clock(&self, process: &str) -> anyhow::Result<&Clock> {
+        self.clocks.get(process).context("libfaketime is missing")
     }
 
     pub(crate) fn proxy(&self, process: &str, server: Server) -> anyhow::Result<&Proxy> {
