@@ -44,7 +44,7 @@ pub(super) async fn write(system: &System, had: u64, count: u64) -> anyhow::Resu
         tx.execute("SET LOCAL synchronous_commit = off", &[]).await?;
         tx.execute(WRITE, &[&i64::try_from(from)?, &i64::try_from(to)?]).await?;
         tx.commit().await?;
-        if to % (10 * STEP) == 0 {
+        if to.is_multiple_of(10 * STEP) {
             eprintln!("  {to} of {count} past actions");
         }
         from = to + 1;
