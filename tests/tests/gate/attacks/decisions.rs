@@ -34,7 +34,7 @@ fn headers(name: &str) -> FieldTable {
 #[tokio::test]
 async fn nothing_that_hides_its_author_or_is_copied_is_heard_at_any_door() -> anyhow::Result<()> {
     let gate = Gate::start().await?;
-    let mut agent = gate.agent("one").await?;
+    let agent = gate.agent("one").await?;
     let mut requests = gate.requests("sam", "approvers").await?;
     agent.propose("big", "move_money", json!({"amount": "500"})).await?;
     let asked = requests.next().await?;
