@@ -136,6 +136,24 @@ fn no_file_is_long() -> anyhow::Result<()> {
     Ok(())
 }
 
+#[test]
+fn every_test_that_is_said_to_stand_against_an_attack_exists() -> anyhow::Result<()> {
+    let mut files = Vec::new();
+    for dir in ["crates", "tests"] {
+        sources(&root().join(dir), &mut files)?;
+    }
+    let code = files.iter().map(fs::read_to_string).collect::<Result<String, _>>()?;
+    let page = fs::read_to_string(root().join("docs/attacks.md"))?;
+    // What stands between backticks and has the length of a sentence is a test.
+    let quoted = page.split('`').skip(1).step_by(2).filter(|name| name.matches('_').count() >= 4);
+    let names: BTreeSet<&str> = quoted.filter_map(|name| name.rsplit("::").next()).collect();
+    ensure!(names.len() > 40, "{} tests", names.len());
+    for name in names {
+        ensure!(code.contains(&format!("fn {name}(")), "docs/attacks.md: there is no test {name}");
+    }
+    Ok(())
+}
+
 fn airline() -> anyhow::Result<Folder> {
     let tools = |name: &str| (name == "AIRLINE_TOOLS_URL").then(|| "http://127.0.0.1:1".to_owned());
     Folder::read_with(&root().join("examples/airline"), tools)

@@ -2,7 +2,8 @@
 //!
 //! What a human approves is bound by a digest over the RFC 8785 canonical form. That form rounds
 //! integers beyond 2^53 and a lenient parser keeps one of two equal keys, so two different payloads
-//! could share a digest. Both are refused here, before anything else looks at a message.
+//! could share a digest. Both are refused here, before anything else looks at a message. What is accepted
+//! reads as its canonical form does, so that policy judges what a human is shown and a tool is sent.
 
 use std::cell::Cell;
 use std::fmt;
@@ -17,6 +18,11 @@ pub const MAX_DEPTH: usize = 64;
 
 /// The largest integer that JSON carries exactly: 2^53 - 1.
 pub const MAX_INTEGER: u64 = (1 << 53) - 1;
+
+/// An object that has such a key as its first is not an object to serde_json: what stands under
+/// `$serde_json::private::RawValue` is read as JSON of its own. Read again, content with such a key would not be
+/// what was approved.
+const RESERVED: &str = "$serde_json::private::";
 
 /// Why a message's JSON is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +39,9 @@ pub enum JsonRefusal {
         /// The repeated key, shortened.
         key: String,
     },
+    /// A key that a JSON library keeps for itself.
+    #[error("keys that begin with {RESERVED:?} are not accepted; name it otherwise")]
+    ReservedKey,
     /// A number that not every reader reads as the same value.
     #[error("the number {number} is beyond ±(2^53-1), where JSON loses digits; send it as a string")]
     IntegerOutOfRange {
@@ -50,6 +59,7 @@ impl JsonRefusal {
         match self {
             Self::NotJson { .. } => Code::NotJson,
             Self::DuplicateKey { .. } => Code::DuplicateKey,
+            Self::ReservedKey => Code::ReservedKey,
             Self::IntegerOutOfRange { .. } => Code::IntegerOutOfRange,
             Self::NestedTooDeeply => Code::NestedTooDeeply,
         }
@@ -59,8 +69,8 @@ impl JsonRefusal {
 /// Parses exactly one JSON value.
 ///
 /// # Errors
-/// [`JsonRefusal`] for anything that is not JSON, repeats a key, holds a number of 2^53 or more in
-/// magnitude, or is nested deeper than [`MAX_DEPTH`].
+/// [`JsonRefusal`] for anything that is not JSON, repeats a key, has one that serde_json keeps for itself, holds
+/// a number of 2^53 or more in magnitude, or is nested deeper than [`MAX_DEPTH`].
 pub fn parse_strict(bytes: &[u8]) -> Result<Value, JsonRefusal> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| JsonRefusal::NotJson { message: format!("not UTF-8: {error}") })?;
@@ -166,6 +176,10 @@ impl<'de> Visitor<'de> for Strict<'_> {
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
         // From 2^53 on, every double is a whole number and has neighbours it stands for as well.
         match Number::from_f64(value) {
+            // As the canonical form has it: 5.0 is 5, and -0.0 is 0. Divided by 2, they would differ.
+            Some(_) if value.fract() == 0.0 && value.abs() <= MAX_INTEGER as f64 => {
+                Ok(Value::Number((value as i64).into()))
+            }
             Some(number) if value.abs() <= MAX_INTEGER as f64 => Ok(Value::Number(number)),
             _ => Err(self.refuse(JsonRefusal::IntegerOutOfRange { number: value.to_string() })),
         }
@@ -184,6 +198,9 @@ impl<'de> Visitor<'de> for Strict<'_> {
         let inner = self.deeper()?;
         let mut object = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
+            if key.starts_with(RESERVED) {
+                return Err(self.refuse(JsonRefusal::ReservedKey));
+            }
             if object.contains_key(&key) {
                 return Err(self.refuse(JsonRefusal::DuplicateKey { key: key.chars().take(64).collect() }));
             }

@@ -30,6 +30,29 @@ fn a_number_that_json_does_not_carry_exactly_is_refused() {
 }
 
 #[test]
+fn a_key_that_serde_json_keeps_for_itself_is_refused() {
+    for key in
+        ["$serde_json::private::RawValue", "$serde_json::private::Number", "$serde_json\\u003a:private::x"]
+    {
+        assert_eq!(code(&format!(r#"{{"a":[{{"{key}":"1"}}]}}"#)), "reserved_key", "{key}");
+    }
+    // Why: whoever reads it again reads something else.
+    let again: Value = serde_json::from_str(r#"{"$serde_json::private::RawValue":"[1,2]"}"#).unwrap();
+    assert_eq!(again, json!([1, 2]));
+    assert!(parse_strict(br#"{"$serde_json":1,"a$serde_json::private::":2}"#).is_ok());
+}
+
+#[test]
+fn a_whole_number_is_an_integer_however_it_is_written() {
+    for (text, integer) in
+        [("5.0", 5), ("50e-1", 5), ("-0", 0), ("-0.0", 0), ("0e5", 0), ("1e-400", 0), ("-2e3", -2000)]
+    {
+        assert_eq!(parse_strict(text.as_bytes()).unwrap(), json!(integer), "{text}");
+    }
+    assert_eq!(parse_strict(b"0.5").unwrap(), json!(0.5));
+}
+
+#[test]
 fn nesting_beyond_the_limit_is_refused_without_a_stack_overflow() {
     assert!(parse_strict(nested(64).as_bytes()).is_ok());
     for levels in [65, 1_000, 1_000_000] {
@@ -96,10 +119,10 @@ fn any_json() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn accepted_values_read_as_serde_json_reads_them(value in any_json()) {
-        let text = value.to_string();
-        let strict = parse_strict(text.as_bytes()).unwrap();
-        prop_assert_eq!(&strict, &serde_json::from_str::<Value>(&text).unwrap());
+    fn accepted_values_read_as_their_canonical_form_does(value in any_json()) {
+        let strict = parse_strict(value.to_string().as_bytes()).unwrap();
+        prop_assert_eq!(&strict, &serde_json::from_slice::<Value>(&canonical(&value).unwrap()).unwrap());
+        prop_assert_eq!(canonical(&strict).unwrap(), canonical(&value).unwrap());
     }
 
     #[test]

@@ -57,6 +57,41 @@ fn a_permit_taken_out_swapped_added_or_changed_opens_nothing() {
 }
 
 #[test]
+fn a_pack_cut_short_or_changed_anywhere_opens_nothing() {
+    let keys = [key().verifying_key()];
+    let whole = serde_json::to_vec(&pack(2)).unwrap();
+    let opens =
+        |bytes: &[u8]| serde_json::from_slice::<PermitPack>(bytes).is_ok_and(|pack| pack.open(&keys).is_ok());
+    assert!(opens(&whole));
+    for at in 0..whole.len() {
+        assert!(!opens(&whole[..at]), "cut at {at}");
+        let mut changed = whole.clone();
+        changed[at] = if changed[at] == b'0' { b'1' } else { b'0' };
+        assert!(!opens(&changed), "changed at {at}");
+    }
+    // Between one permit and the next, where both are still JSON.
+    let (one, two) = (pack(1), pack(2));
+    for (signature, permits) in [(&two, &one), (&one, &two)] {
+        let mixed = PermitPack { permits: permits.permits.clone(), ..signature.clone() };
+        assert_eq!(mixed.open(&keys).unwrap_err(), PermitRefusal::BadSignature);
+    }
+}
+
+#[test]
+fn a_signature_over_anything_else_signs_no_permit() {
+    let keys = [key().verifying_key()];
+    let permits = vec![raw(1)];
+    let context = signed_bytes(permits.iter().map(|permit| permit.get()));
+    for other in
+        [permits[0].get().as_bytes(), &context[CONTEXT.len()..], b"countersign/permit-pack/v1\0".as_slice()]
+    {
+        let signature = BASE64.encode(key().sign(other).to_bytes());
+        let pack = PermitPack { key: key_id(&key().verifying_key()), signature, permits: permits.clone() };
+        assert_eq!(pack.open(&keys).unwrap_err(), PermitRefusal::BadSignature);
+    }
+}
+
+#[test]
 fn another_key_or_an_impossible_size_opens_nothing() {
     let other = SigningKey::from_bytes(&[6; 32]).verifying_key();
     assert!(matches!(pack(1).open(&[other]).unwrap_err(), PermitRefusal::UnknownKey(_)));

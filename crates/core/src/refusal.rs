@@ -66,6 +66,8 @@ codes! {
     MessageTooLarge "message_too_large" of Proposal | Cancellation | Decision | Finding: "The message is over the size limit.";
     NotJson "not_json" of Proposal | Cancellation | Decision | Finding: "The message is not one JSON value in UTF-8.";
     DuplicateKey "duplicate_key" of Proposal | Cancellation | Decision | Finding: "An object has the same key twice.";
+    ReservedKey "reserved_key" of Proposal | Cancellation | Decision | Finding:
+        "An object has a key that begins with $serde_json::private::, which readers may take for something else.";
     IntegerOutOfRange "integer_out_of_range" of Proposal | Cancellation | Decision | Finding:
         "A number is of magnitude 2^53 or more, where JSON loses digits.";
     NestedTooDeeply "nested_too_deeply" of Proposal | Cancellation | Decision | Finding: "Arrays and objects are nested too deeply.";

@@ -10,11 +10,14 @@ use anyhow::{Context as _, ensure};
 use clap::Args;
 use countersign_testkit::services::{self, Services, packages};
 
-use crate::{build, torture};
+use crate::{build, fuzz, torture};
 
 /// Every test, and a minute of torture where no further arguments are given.
 #[derive(Args)]
 pub(crate) struct TestArgs {
+    /// Afterwards fuzz every decoder for a minute; must come before arguments for the test runner
+    #[arg(long)]
+    extended: bool,
     /// For the test runner, such as a filter
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
@@ -35,14 +38,15 @@ pub(crate) async fn run(args: TestArgs) -> anyhow::Result<ExitCode> {
     if passed != Some(true) {
         return Ok(ExitCode::FAILURE);
     }
-    if args.arguments.is_empty() {
-        // With services of its own, when nothing else needs the machine.
-        return torture::briefly(binary).await;
+    // With services of its own, when nothing else needs the machine.
+    let mut passed = !args.arguments.is_empty() || torture::briefly(binary).await?;
+    if args.extended {
+        passed &= fuzz::every_target().await?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn has(program: &str, arguments: &[&str]) -> bool {
+pub(crate) fn has(program: &str, arguments: &[&str]) -> bool {
     Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success())
 }
 
@@ -112,7 +116,7 @@ fn node() -> anyhow::Result<PathBuf> {
 }
 
 /// Waits for a runner, which has its own way with Ctrl-C: it is in our process group.
-async fn finish(command: Command) -> anyhow::Result<bool> {
+pub(crate) async fn finish(command: Command) -> anyhow::Result<bool> {
     let mut child =
         tokio::process::Command::from(command).kill_on_drop(true).spawn().context("running cargo")?;
     loop {

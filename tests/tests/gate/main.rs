@@ -1,6 +1,7 @@
 //! The gate, end to end, on real RabbitMQ and PostgreSQL.
 
 mod approvals;
+mod attacks;
 mod audits;
 mod bad_input;
 mod bundles;

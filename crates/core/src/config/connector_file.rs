@@ -73,6 +73,12 @@ pub(super) fn connector(
                 problems.add(line(raw), message, help);
             }
             let routing_key = amqp.routing_key.value.clone();
+            // By the default exchange a key is the name of a queue: arguments are no messages of ours.
+            if amqp.exchange.is_empty() && routing_key.starts_with("countersign.") {
+                let message = format!("the queue {routing_key:?} is not a tool service's");
+                let help = "use a queue that does not begin with countersign.";
+                problems.add(line(&amqp.routing_key), message, help);
+            }
             if routing_key.is_empty() || routing_key.len() > 255 || amqp.exchange.len() > 255 {
                 let message = "the exchange or the routing key is empty or too long";
                 problems.add(line(&amqp.routing_key), message, "keep each within 255 bytes");

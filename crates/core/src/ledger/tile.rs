@@ -15,6 +15,9 @@ pub struct TileId {
     pub width: u16,
 }
 
+/// The highest level that a path names, as C2SP has it.
+const LEVEL_MAX: u8 = 63;
+
 /// `1234067` as `x001/x234/067`.
 fn number(index: u64) -> String {
     let mut text = format!("{:03}", index % 1_000);
@@ -63,8 +66,11 @@ impl FromStr for TileId {
         };
         let index = digits.replace(['x', '/'], "").parse().map_err(|_| wrong())?;
         let tile = Self { level: level.parse().map_err(|_| wrong())?, index, width };
+        let possible = index <= SIZE_MAX
+            && tile.level <= LEVEL_MAX
+            && (1..=TILE_WIDTH).contains(&usize::from(tile.width));
         // Only the one right way to write it.
-        if index > SIZE_MAX || tile.path() != path { Err(wrong()) } else { Ok(tile) }
+        if possible && tile.path() == path { Ok(tile) } else { Err(wrong()) }
     }
 }
 

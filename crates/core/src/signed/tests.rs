@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
-    ids::ApprovalId,
-    message::{Decision, DecisionData},
+    ids::{ApprovalId, AuditId},
+    message::{Decision, DecisionData, Finding, FindingData},
 };
 
 const NOW: DateTime<Utc> = DateTime::from_timestamp(1_790_000_000, 0).unwrap();
@@ -100,6 +100,72 @@ fn no_byte_of_a_signed_statement_can_be_changed() {
             Received::<DecisionData>::read(&changed).is_ok_and(|received| received.verify(&public));
         assert!(!verifies, "byte {index}");
     }
+}
+
+#[test]
+fn a_statement_cut_short_or_put_together_from_two_verifies_nothing() {
+    let verifies = |jws: String| {
+        let signed = SignedStatement { jws, disclosures: vec![] };
+        Received::<DecisionData>::read(&signed).is_ok_and(|read| read.verify(&key(1).verifying_key()))
+    };
+    let one = signed().jws;
+    assert!(verifies(one.clone()));
+    for at in 0..one.len() {
+        assert!(!verifies(one[..at].to_owned()), "cut at {at}");
+    }
+    let other = [decision(Decision::Approve, None, None)];
+    let other = Signer::new("sam", key(1)).sign(&other, Uuid::from_u128(10), NOW, || [9; 16]).unwrap().jws;
+    assert!(verifies(other.clone()));
+    let part = |jws: &str, index: usize| jws.split('.').nth(index).unwrap().to_owned();
+    for [header, payload, signature] in [[&one, &other, &one], [&one, &one, &other], [&other, &one, &other]] {
+        assert!(!verifies(format!("{}.{}.{}", part(header, 0), part(payload, 1), part(signature, 2))));
+    }
+    for appended in [".", "=", " ", "\n", ".AAAA", "A"] {
+        assert!(!verifies(format!("{one}{appended}")), "{appended:?}");
+    }
+}
+
+#[test]
+fn a_key_that_the_header_brings_along_is_not_believed() {
+    eddsa::install();
+    let thief = key(66);
+    let x = BASE64.encode(thief.verifying_key().as_bytes());
+    let header = json!({
+        "alg": "EdDSA", "typ": DecisionData::TYP, "kid": thumbprint(&key(1).verifying_key()),
+        "jwk": {"kty": "OKP", "crv": "Ed25519", "x": x}, "jku": "https://example.com/keys", "x5u": "https://example.com/x",
+    });
+    let payload = json!({"reviewer": "sam", "jti": "1", "iat": NOW.timestamp(), "decisions": []});
+    let signing = format!("{}.{}", BASE64.encode(header.to_string()), BASE64.encode(payload.to_string()));
+    let signature =
+        jsonwebtoken::crypto::sign(signing.as_bytes(), &eddsa::encoding_key(&thief), Algorithm::EdDSA);
+    let jws = format!("{signing}.{}", signature.unwrap());
+    let read = Received::<DecisionData>::read(&SignedStatement { jws, disclosures: vec![] });
+    assert!(!read.is_ok_and(|read| read.verify(&key(1).verifying_key())));
+}
+
+#[test]
+fn a_finding_is_no_decision_and_a_decision_no_finding() {
+    let decision = signed();
+    assert!(Received::<FindingData>::read(&decision).is_err());
+    let finding = FindingData::new(AuditId(Uuid::from_u128(7)), "sha256:00", Finding::Correct);
+    let finding = Signer::new("sam", key(1)).sign(&[finding], Uuid::from_u128(9), NOW, || [1; 16]).unwrap();
+    assert!(Received::<FindingData>::read(&finding).unwrap().verify(&key(1).verifying_key()));
+    assert!(Received::<DecisionData>::read(&finding).is_err());
+}
+
+#[test]
+fn a_key_of_small_order_verifies_nothing() {
+    // The neutral element: with it, some signatures hold over any message unless the check is strict.
+    let mut neutral = [0; 32];
+    neutral[0] = 1;
+    let Ok(weak) = VerifyingKey::from_bytes(&neutral) else { return };
+    let mut signature = [0; 64];
+    signature[0] = 1;
+    let jws = signed().jws;
+    let (signing, _) = jws.rsplit_once('.').unwrap();
+    let forged =
+        SignedStatement { jws: format!("{signing}.{}", BASE64.encode(signature)), disclosures: vec![] };
+    assert!(!Received::<DecisionData>::read(&forged).unwrap().verify(&weak));
 }
 
 #[test]

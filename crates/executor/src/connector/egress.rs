@@ -75,6 +75,7 @@ fn is_private_v4(address: Ipv4Addr) -> bool {
         || (a == 100 && b & 0xc0 == 64) // 100.64.0.0/10: carrier-grade NAT
         || (a == 198 && b & 0xfe == 18) // 198.18.0.0/15: benchmarks
         || (a == 192 && b == 0 && c == 0) // 192.0.0.0/24: protocol assignments
+        || (a == 192 && b == 88 && c == 99) // 192.88.99.0/24: 6to4 relays
 }
 
 fn is_private_v6(address: Ipv6Addr) -> bool {
@@ -86,10 +87,13 @@ fn is_private_v6(address: Ipv6Addr) -> bool {
     match (a, b) {
         // ::/96 and ::ffff:0:0/96 embed an IPv4 address; :: and ::1 are among them.
         (0, 0) if [c, d, e] == [0; 3] && (f == 0 || f == 0xffff) => embedded(g, h),
-        (0x64, 0xff9b) => embedded(g, h),    // NAT64
+        // NAT64; 64:ff9b:1::/48 beside it is for local use.
+        (0x64, 0xff9b) if [c, d, e, f] == [0; 4] => embedded(g, h),
         (0x2002, high) => embedded(high, c), // 6to4
-        (0x2001, 0) => true,                 // Teredo
         (0x2001, 0xdb8) => true,             // documentation
+        (0x3fff, b) if b < 0x1000 => true,   // 3fff::/20: documentation
+        // 2001::/23, protocol assignments: Teredo, benchmarks, ORCHID and others that are no servers'.
+        (0x2001, b) if b < 0x200 => true,
         // Global unicast is 2000::/3; all else is local, multicast or unassigned.
         _ => a & 0xe000 != 0x2000,
     }

@@ -151,6 +151,19 @@ async fn private_addresses_are_refused_in_every_spelling_unless_allowed_by_name(
         "http://[::1]/",
         "http://169.254.169.254/",
         "http://[::ffff:127.0.0.1]/",
+        "http://[::ffff:7f00:1]/",
+        "http://[0:0:0:0:0:ffff:a9fe:a9fe]/",
+        "http://[fe80::1]/",
+        "http://[fd00:ec2::254]/",
+        "http://0177.0.0.1/",
+        "http://127.1/",
+        "http://0/",
+        "http://%31%32%37.0.0.1/",
+        "http://127.0.0.1./",
+        "http://１２７.0.0.1/",
+        "http://localhost./",
+        "http://localhost@169.254.169.254/",
+        "http://169.254.169.254#@localhost/",
         "http://other.example.com/",
         "file:///etc/passwd",
     ] {
@@ -163,6 +176,20 @@ async fn private_addresses_are_refused_in_every_spelling_unless_allowed_by_name(
     assert!(seen.lock().unwrap().is_empty());
 }
 
+#[tokio::test]
+async fn a_name_is_checked_again_by_what_it_resolves_to_at_each_call() {
+    use reqwest::dns::Resolve as _;
+    // What a rebinding name answers the second time is looked at like the first: nothing is remembered.
+    let resolve = |private: &[&str]| {
+        let name = "localhost".parse().unwrap();
+        super::egress::PublicOnly::new(&egress(private)).resolve(name)
+    };
+    assert!(resolve(&[]).await.is_err());
+    assert!(resolve(&["127.0.0.1", "::1"]).await.is_err(), "an address is not the name that leads to it");
+    let found: Vec<_> = resolve(&["localhost"]).await.unwrap().collect();
+    assert!(found.iter().all(|address| is_private(address.ip())), "{found:?}");
+}
+
 #[test]
 fn addresses_that_embed_a_private_one_are_private() {
     for address in [
@@ -173,9 +200,22 @@ fn addresses_that_embed_a_private_one_are_private() {
         "0.0.0.0",
         "255.255.255.255",
         "224.0.0.1",
+        "169.254.169.254",
+        "192.88.99.1",
         "::",
         "::1",
         "::ffff:10.0.0.1",
+        "::ffff:169.254.169.254",
+        "64:ff9b::169.254.169.254",
+        "64:ff9b:1::1.1.1.1",
+        "2002:a9fe:a9fe::1",
+        "2001:0:4136:e378::",
+        "2001:2::1",
+        "2001:10::1",
+        "2001:db8::1",
+        "3fff::1",
+        "5f00::1",
+        "100::1",
         "::7f00:1",
         "64:ff9b::7f00:1",
         "2002:7f00:1::",
@@ -185,7 +225,7 @@ fn addresses_that_embed_a_private_one_are_private() {
     ] {
         assert!(is_private(address.parse::<IpAddr>().unwrap()), "{address}");
     }
-    for address in ["1.1.1.1", "2606:4700::1111", "64:ff9b::101:101"] {
+    for address in ["1.1.1.1", "2606:4700::1111", "2001:4860::8888", "3fff:1000::1", "64:ff9b::101:101"] {
         assert!(!is_private(address.parse::<IpAddr>().unwrap()), "{address}");
     }
 }

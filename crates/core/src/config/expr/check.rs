@@ -7,6 +7,7 @@ use cel::common::ast::{CallExpr, ComprehensionExpr, Expr, LiteralValue, SelectEx
 
 use super::functions::{self, Known};
 use super::known::{is_whole_object, known, path};
+use super::objects::MAX_ITEMS;
 use super::{Complaint, Scope};
 
 const MAX_NODES: usize = 2_000;
@@ -14,6 +15,10 @@ const MAX_NODES: usize = 2_000;
 const MAX_DEPTH: usize = 20;
 /// `all`, `exists`, `map` and the like inside one another.
 const MAX_LOOPS: usize = 2;
+/// Steps of the interpreter in the worst case, where every list is as long as it may be: about two seconds.
+const MAX_COST: u64 = 2_000_000;
+/// A pattern is compiled whenever it is used.
+const PATTERN_COST: u64 = 500;
 const MAX_PATTERN_CHARS: usize = 256;
 const MAX_PATTERN_BYTES: usize = 1 << 18;
 
@@ -31,11 +36,13 @@ pub(super) fn check(expression: &IdedExpr, scope: &'static Scope) -> Result<Chec
         variables: Vec::new(),
         nodes: 0,
         loops: 0,
+        cost: 0,
         roots: BTreeSet::new(),
         tools: Vec::new(),
         complaints: Vec::new(),
     };
     walk.value(expression, 0);
+    walk.within_cost();
     if !walk.complaints.is_empty() {
         return Err(walk.complaints);
     }
@@ -47,6 +54,7 @@ struct Walk<'e> {
     variables: Vec<&'e str>,
     nodes: usize,
     loops: usize,
+    cost: u64,
     roots: BTreeSet<&'static str>,
     tools: Vec<String>,
     complaints: Vec<Complaint>,
@@ -57,6 +65,21 @@ impl<'e> Walk<'e> {
         let complaint = Complaint::new(message, help);
         if !self.complaints.contains(&complaint) {
             self.complaints.push(complaint);
+        }
+    }
+
+    /// Counts what is done once per round of the loops around it.
+    fn costs(&mut self, steps: u64) {
+        let rounds = (0..self.loops).fold(1_u64, |rounds, _| rounds.saturating_mul(MAX_ITEMS as u64));
+        self.cost = self.cost.saturating_add(steps.saturating_mul(rounds));
+    }
+
+    fn within_cost(&mut self) {
+        if self.cost > MAX_COST {
+            self.complain(
+                format!("the expression can cost {} steps", self.cost),
+                format!("keep it within {MAX_COST}: say less, and match no patterns, in loops inside loops"),
+            );
         }
     }
 
@@ -74,6 +97,7 @@ impl<'e> Walk<'e> {
     /// An expression of which only a part is used: a field, an item, the size.
     fn part(&mut self, node: &'e IdedExpr, depth: usize) {
         self.nodes += 1;
+        self.costs(1);
         if self.nodes > MAX_NODES || depth > MAX_DEPTH {
             return self.complain(
                 format!("the expression is larger than {MAX_NODES} parts or {MAX_DEPTH} levels"),
@@ -218,6 +242,7 @@ impl<'e> Walk<'e> {
 
     /// Patterns come from the policy alone, and compile to a bounded size.
     fn pattern(&mut self, pattern: Option<&IdedExpr>) {
+        self.costs(PATTERN_COST);
         let Some(Expr::Literal(LiteralValue::String(pattern))) = pattern.map(|pattern| &pattern.expr) else {
             return self.complain("the pattern of matches() is computed", "write it as a quoted text");
         };

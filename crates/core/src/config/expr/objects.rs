@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 
 /// The longest list or object that an expression may look into. Conditions may go through one list
 /// inside another, so this bounds the work that one message can cause.
-const MAX_ITEMS: usize = 256;
+pub(super) const MAX_ITEMS: usize = 256;
 
 /// Levels below a root that stay unconverted: `action.arguments` is one below.
 const LAZY_LEVELS: u8 = 1;

@@ -163,6 +163,33 @@ fn bombs_do_not_check_and_do_not_overflow_the_stack() {
 }
 
 #[test]
+fn what_can_take_long_with_the_longest_lists_does_not_check() {
+    let twice = |inner: &str| format!("action.arguments.l.all(a, action.arguments.l.all(b, {inner}))");
+    for inner in [vec!["a == b"; 40].join(" && "), r#"a.matches("x")"#.to_owned()] {
+        assert!(refused(&twice(&inner)).contains("steps"), "{inner}");
+    }
+    assert!(
+        refused(&vec![r#"action.arguments.l.all(a, a.matches("x"))"#; 17].join(" && ")).contains("steps")
+    );
+    compile(&twice("a == b || b == a || a == 1")).unwrap();
+    compile(r#"action.arguments.l.all(a, a.matches("^[A-Z]{3}$") && a != "XXX")"#).unwrap();
+}
+
+#[test]
+fn a_pattern_is_matched_in_time_that_grows_with_the_text_alone() {
+    // By backtracking each of these would take longer than the universe has been there.
+    let text = format!("{}!", "a".repeat(200_000));
+    for pattern in ["^(a+)+$", "^(a|aa)+$", "^(a|a)*$", "^(.*a){8}$"] {
+        let condition = format!(r#"action.arguments.s.matches("{pattern}")"#);
+        assert_eq!(holds(&condition, json!({"s": text})), Ok(false), "{pattern}");
+    }
+    for pattern in ["(a)\\\\1", "(?=a)a", "(?<!a)b"] {
+        let condition = format!(r#"action.arguments.s.matches("{pattern}")"#);
+        assert!(refused(&condition).contains("is not accepted"), "{pattern}");
+    }
+}
+
+#[test]
 fn expressions_within_the_limits_are_compiled_and_evaluated_on_a_small_stack() {
     let chain = |sign: &str, count| vec!["1"; count].join(sign);
     let evaluated = [

@@ -64,6 +64,30 @@ fn the_first_rule_that_matches_decides_and_else_the_default() {
 }
 
 #[test]
+fn nobody_gets_around_a_limit_or_a_rule_by_spelling_a_number_otherwise() {
+    let limit = "    limit: {sum: action.arguments.amount, by: [action.arguments.account], within: 1h, max: '10', exceeded: deny}\n";
+    let counted = policy_with(&format!("{}{limit}", rule("action.arguments.amount / 2 == 3")));
+    let configuration = parse(&counted);
+    let tool = configuration.tools.get("think").unwrap();
+    let judged = |text: &str| {
+        let arguments = crate::json::parse_strict(text.as_bytes()).unwrap();
+        let action = json!({"tool": "think", "arguments": arguments});
+        let facts = Facts { action: &action, agent: &json!({}), tool, now: chrono::DateTime::UNIX_EPOCH };
+        let judgement = configuration.policy.judge(&facts);
+        (judgement.rule.to_owned(), judgement.limit.map(|limit| (limit.key, limit.amount)))
+    };
+    let plain = judged(r#"{"account": 5, "amount": 7}"#);
+    assert_eq!(plain, ("only".to_owned(), Some(("[\"5\"]".to_owned(), 7.into()))));
+    for other in [
+        r#"{"account": 5.0, "amount": 7.0}"#,
+        r#"{"account": 0.5e1, "amount": 70e-1}"#,
+        r#"{"account": 5e0, "amount": 0.7E+1}"#,
+    ] {
+        assert_eq!(judged(other), plain, "{other}");
+    }
+}
+
+#[test]
 fn an_explanation_tells_every_rule_that_was_looked_at() {
     let configuration = parse(&airline());
     let action = json!({"tool": "send_certificate", "arguments": {"user_id": "a_b_5501", "amount": "250"}});

@@ -187,6 +187,49 @@ fn a_bad_tool_is_refused_with_line_and_help() {
 }
 
 #[test]
+fn a_tools_queue_is_none_of_ours() {
+    let queue =
+        |connector: &str| tool(&ONE.replacen("{http: {url: \"http://127.0.0.1:1/one\"}}", connector, 1));
+    assert_eq!(queue("{amqp: {routing_key: tools}}"), "");
+    for connector in [
+        "{amqp: {exchange: countersign.commands, routing_key: router}}",
+        "{amqp: {exchange: amq.topic, routing_key: x}}",
+        "{amqp: {routing_key: countersign.commands.router}}",
+        "{amqp: {exchange: '', routing_key: countersign.execution}}",
+    ] {
+        assert!(queue(connector).contains("is not a tool service's"), "{connector}: {}", queue(connector));
+    }
+}
+
+#[test]
+fn arguments_cannot_make_their_check_take_long() {
+    let schema = "{type: object, properties: {s: {pattern: \"^(a+)+$\"}, t: {type: string, format: email},
+                   l: {type: array, uniqueItems: true, items: {type: [integer, object]}, contains: {const: 7}}}}";
+    let tools = format!(
+        "egress: {{allow_hosts: [127.0.0.1]}}\ntools:\n{}",
+        ONE.replacen("{type: object}", schema, 1)
+    );
+    let parsed =
+        super::super::tools_file::parse(&tools).unwrap_or_else(|problems| panic!("{}", lines(&problems)));
+    let one = parsed.get("one").unwrap();
+    let begun = std::time::Instant::now();
+    let text = format!("{}!", "a".repeat(200_000));
+    assert!(one.check_arguments(&json!({"s": text, "t": text})).is_err());
+    let numbers: Vec<u32> = (0..60_000).collect();
+    assert!(one.check_arguments(&json!({"l": numbers})).is_ok());
+    let objects: Vec<_> = (0..20_000).map(|n| json!({"a": n})).collect();
+    assert!(one.check_arguments(&json!({"l": objects})).is_err());
+    let all_wrong = vec!["x"; 60_000];
+    assert!(one.check_arguments(&json!({"l": all_wrong})).unwrap_err().len() < 1_500);
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    for pattern in ["(a)\\\\1", "(?=a)a", "(?<!a)b"] {
+        let schema = format!("{{type: object, properties: {{a: {{pattern: \"{pattern}\"}}}}}}");
+        let problems = tool(&ONE.replacen("{type: object}", &schema, 1));
+        assert!(problems.contains("the schema is not valid"), "{pattern}: {problems}");
+    }
+}
+
+#[test]
 fn schema_bombs_and_foreign_references_are_refused() {
     let schema = |schema: &str| tool(&ONE.replacen("{type: object}", schema, 1));
     let mut growing = String::from("{type: object, $ref: \"#/$defs/d0\", $defs: {d9: {type: object}");

@@ -185,9 +185,17 @@ fn a_path_that_is_not_written_as_it_must_be_is_no_path_of_a_tile() {
     let tile = TileId { level: 1, index: 1_234_067, width: 13 };
     assert_eq!(tile.path(), "tile/1/x001/x234/067.p/13");
     assert_eq!(tile.path().parse(), Ok(tile));
-    for path in
-        ["tile/1/1234067", "tile/0/x001/067.p/256", "tile/0/67", "tile/entries/000", "tile/0/x000/067"]
-    {
+    for path in [
+        "tile/1/1234067",
+        "tile/0/x001/067.p/256",
+        "tile/0/67",
+        "tile/entries/000",
+        "tile/0/x000/067",
+        "tile/0/000.p/0",
+        "tile/0/000.p/257",
+        "tile/64/000",
+        "tile/0/x009/x007/x199/x254/x740/993",
+    ] {
         assert!(path.parse::<TileId>().is_err(), "{path}");
     }
 }

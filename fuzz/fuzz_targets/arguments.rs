@@ -1,0 +1,27 @@
+//! An agent's arguments against the schema of a tool with something of everything.
+#![no_main]
+
+use std::sync::LazyLock;
+
+use countersign_core::{
+    config::{Configuration, Sources},
+    json::parse_strict,
+};
+use countersign_fuzz::{canonical_of, configuration, sources};
+use libfuzzer_sys::fuzz_target;
+
+static CONFIGURATION: LazyLock<Configuration> = LazyLock::new(|| {
+    let tools = include_str!("../seeds/tools/schema.yaml").into();
+    configuration(&Sources { tools, ..sources() }).expect("the seeds are valid")
+});
+
+fuzz_target!(|data: &[u8]| {
+    let Ok(arguments) = parse_strict(data) else { return };
+    for tool in CONFIGURATION.tools.iter() {
+        let checked = tool.check_arguments(&arguments);
+        assert!(checked.as_ref().err().is_none_or(|why| why.len() < 8_000), "{checked:?}");
+        // What is checked is what is sent.
+        let sent = parse_strict(&canonical_of(&arguments)).expect("it can be read");
+        assert_eq!(tool.check_arguments(&sent), checked);
+    }
+});

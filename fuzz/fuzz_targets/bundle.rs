@@ -1,0 +1,21 @@
+//! Bundles of evidence, checked offline.
+#![no_main]
+
+use countersign_core::ledger::{
+    bundle::Bundle,
+    note::{Checkpoint, LogKey},
+};
+use countersign_fuzz::key;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let Ok(mut bundle) = Bundle::read(data) else { return };
+    let written = serde_json::to_vec(&bundle).expect("it can be written");
+    assert_eq!(Bundle::read(&written), Ok(bundle.clone()));
+    let Ok(ours) = LogKey::new("log", key().verifying_key()) else { return };
+    assert!(bundle.check(&ours).is_err(), "our log has signed nothing");
+    // Even under a checkpoint of ours nothing is in the tree that was not put there.
+    let empty = Checkpoint { origin: "log".into(), size: 1 << 20, root: [9; 32] };
+    bundle.checkpoint = empty.sign(&key()).expect("its origin is a name");
+    assert!(bundle.check(&ours).is_err());
+});

@@ -1,0 +1,21 @@
+//! Signed notes of checkpoints.
+#![no_main]
+
+use countersign_core::ledger::note::{Checkpoint, LogKey, cosigned};
+use countersign_fuzz::{key, text};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let Some(note) = text(data) else { return };
+    let Ok(checkpoint) = Checkpoint::read(note) else { return };
+    let Ok(ours) = LogKey::new(&checkpoint.origin, key().verifying_key()) else { return };
+    assert!(Checkpoint::open(note, &ours).is_err(), "nothing that was found is signed by us");
+    let signed = checkpoint.sign(&key()).expect("its origin is a name");
+    assert_eq!(Checkpoint::open(&signed, &ours), Ok(checkpoint.clone()));
+    assert_eq!(Checkpoint::read(&signed), Ok(checkpoint.clone()));
+    // Another's signature beside ours takes nothing away.
+    let line = note.lines().last().unwrap_or_default();
+    if let Ok(both) = cosigned(&signed, line) {
+        assert_eq!(Checkpoint::open(&both, &ours), Ok(checkpoint));
+    }
+});

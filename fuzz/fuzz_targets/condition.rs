@@ -1,0 +1,17 @@
+//! One condition of a policy: refused, or evaluated in good time over whatever agents may send.
+#![no_main]
+
+use countersign_core::config::Sources;
+use countersign_fuzz::{configuration, judge, sources, text};
+use libfuzzer_sys::fuzz_target;
+use serde_json::json;
+
+fuzz_target!(|data: &[u8]| {
+    let Some(condition) = text(data) else { return };
+    let before = sources();
+    let policy = before.policy.replace("'tool.name == \"t\"'", &json!(condition).to_string());
+    assert_ne!(policy, before.policy);
+    if let Some(configuration) = configuration(&Sources { policy, ..before }) {
+        judge(&configuration);
+    }
+});

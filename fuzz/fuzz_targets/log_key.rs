@@ -1,0 +1,14 @@
+//! A log's public key as a text.
+#![no_main]
+
+use countersign_core::ledger::note::LogKey;
+use countersign_fuzz::text;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let Some(text) = text(data) else { return };
+    if let Ok(key) = LogKey::parse(text) {
+        assert_eq!(key.to_string(), text.trim());
+        assert_eq!(LogKey::parse(&key.to_string()), Ok(key));
+    }
+});

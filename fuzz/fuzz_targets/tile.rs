@@ -1,0 +1,21 @@
+//! The ledger's files: the first line is a path, the rest the file.
+#![no_main]
+
+use countersign_core::ledger::tile::{TileId, decode_entries, decode_hashes, encode_entries, encode_hashes};
+use countersign_fuzz::text;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let at = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
+    let (path, file) = data.split_at(at);
+    let Some(Ok(tile)) = text(path).map(str::parse::<TileId>) else { return };
+    assert_eq!(Some(tile.path().as_str()), text(path));
+    assert!((1..=256).contains(&tile.width), "{tile:?}");
+    let file = file.get(1..).unwrap_or_default();
+    if let Ok(hashes) = decode_hashes(&tile, file) {
+        assert_eq!(encode_hashes(&hashes), file);
+    }
+    if let Ok(entries) = decode_entries(&tile, file) {
+        assert_eq!(encode_entries(&entries).expect("they fit"), file);
+    }
+});
