@@ -56,7 +56,7 @@ pub async fn to_answer(
     let sql = "UPDATE outcomes o SET told_again_at = now()
                FROM (SELECT a.id FROM actions a JOIN outcomes u ON u.action = a.id AND u.seq = 1
                WHERE a.started_at IS NOT NULL AND a.ended_at IS NOT NULL
-                 AND a.ended_at BETWEEN coalesce(now() - make_interval(secs => $1 + $3),
+                 AND a.ended_at BETWEEN coalesce(now() - make_interval(secs => $1::float8 + $3::float8),
                                                  (SELECT at FROM sweep_marks WHERE name = 'answered'))
                                     AND now() - make_interval(secs => $1)
                  AND (u.told_again_at IS NULL OR u.told_again_at < now() - 10 * make_interval(secs => $1))

@@ -104,7 +104,9 @@ async fn sql_in_any_field_is_text_and_stays_text() -> anyhow::Result<()> {
     );
     agent.send(&[hostile("tool", SQL, json!({}))]).await?;
     expect(&mut agent, "tool", Outcome::Denied).await?;
-    agent.send(&[withdrawal("one", MORE), hostile(MORE, "send_letter", json!({}))]).await?;
+    agent.send(&[withdrawal("one", MORE)]).await?;
+    gate.reaches("SELECT count(*) FROM cancellations", 1).await?;
+    agent.send(&[hostile(MORE, "send_letter", json!({}))]).await?;
     expect(&mut agent, MORE, Outcome::Cancelled).await?;
 
     let mut requests = gate.requests("sam", "approvers").await?;
