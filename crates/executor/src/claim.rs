@@ -56,12 +56,16 @@ struct Claimed {
 #[async_trait]
 impl Handler for Claims {
     async fn ready(&mut self) -> Result<(), Failure> {
+        // Those of a batch that has failed.
+        self.places = None;
         self.executor.process.ready().await
     }
 
     async fn admit(&mut self, batch: &[Delivery]) {
         let most = batch.len().saturating_mul(PACK_MAX) as u32;
         let limit = self.executor.process.settings.limits.calls;
+        // Never waited for more with some in hand: together they may be more than there are.
+        self.places = None;
         self.places = self.executor.calls.reserve(most.min(limit)).await;
     }
 

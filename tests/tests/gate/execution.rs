@@ -9,8 +9,11 @@ use countersign_core::{
     config::Verdict,
     message::{AuditReason, AuditRequest, Finding, FindingData, Resolution},
 };
-use countersign_testkit::clients::{finding, found, proposal};
-use countersign_tests::{Gate, LIMIT, answer, expect};
+use countersign_testkit::{
+    clients::{finding, found, proposal},
+    wait::eventually,
+};
+use countersign_tests::{Gate, LIMIT, all_succeed, answer, expect};
 use futures_util::StreamExt as _;
 use lapin::{
     BasicProperties,
@@ -62,6 +65,29 @@ async fn every_executed_action_has_one_throw_and_every_selected_one_an_audit() -
     let selected = gate.count("SELECT count(*) FROM sampling WHERE selected").await?;
     // 30 expected; outside of this less than once in a million runs.
     ensure!((8..=60).contains(&selected), "{selected} selected");
+    gate.close().await
+}
+
+#[tokio::test]
+async fn an_executor_whose_claims_are_refused_for_a_while_takes_them_up_again() -> anyhow::Result<()> {
+    let mut gate = Gate::start().await?;
+    gate.system.kill("executor")?;
+    let client = gate.system.store()?.client().await?;
+    client.batch_execute("REVOKE INSERT ON evidence FROM countersign_executor").await?;
+    let mut agent = gate.agent("one").await?;
+    // More at once than the executor makes calls at the same time: it waits for all of its places, again and again.
+    let count = 700;
+    let events: Vec<Value> =
+        (0..count).map(|n| proposal("one", &format!("n-{n}"), "write_record", json!({"n": n}))).collect();
+    agent.send(&events).await?;
+    gate.reaches("SELECT count(*) FROM actions WHERE state = 'authorised'", count).await?;
+    gate.system.start("executor", "executor")?;
+    eventually("claims have been refused several times", LIMIT, async || {
+        (gate.system.log("executor").matches("lane starts again").count() >= 6).then_some(())
+    })
+    .await?;
+    client.batch_execute("GRANT INSERT ON evidence TO countersign_executor").await?;
+    all_succeed(&mut agent, usize::try_from(count)?).await?;
     gate.close().await
 }
 
