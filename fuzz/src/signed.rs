@@ -3,10 +3,7 @@
 use std::collections::BTreeSet;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
-use countersign_core::{
-    message::CloudEvent,
-    signed::{Received, Signable, SignedStatement, Signer, thumbprint},
-};
+use countersign_core::signed::{Received, Signable, SignedStatement, Signer, thumbprint};
 use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
