@@ -15,9 +15,10 @@ pub const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 /// Seconds between heartbeats: the default takes two minutes to notice a dead peer.
 const HEARTBEAT: u16 = 10;
 
-/// The largest frame, in bytes. lapin keeps 64 of them ready for each connection: with the server's 128 KiB a process with a
-/// dozen connections would hold 100 MiB of buffers. Bodies that are longer take several.
-const FRAME_MAX: u32 = 16 * 1024;
+/// The largest frame of a connection that only publishes, in bytes. lapin keeps 64 of them ready: 8 MiB with the server's 128
+/// KiB, 1 MiB with these; bodies that are longer take several. Not where messages of others come in: their headers are one
+/// frame, as large as the server lets them be, and lapin closes a connection on which a larger one comes than was agreed.
+const PUBLISHING_FRAME_MAX: u32 = 16 * 1024;
 
 /// A connection with one channel. Dropping it closes both.
 pub struct Session {
@@ -30,10 +31,14 @@ pub struct Session {
 impl Session {
     /// Opens a connection called `name` and a channel on it.
     pub async fn open(url: &str, name: &str) -> Result<Self, BrokerError> {
+        Self::connect(url, name, None).await
+    }
+
+    async fn connect(url: &str, name: &str, frame_max: Option<u32>) -> Result<Self, BrokerError> {
         let mut uri: lapin::uri::AMQPUri =
             url.parse().map_err(|reason: String| BrokerError::Url { url: without_password(url), reason })?;
         uri.query.heartbeat.get_or_insert(HEARTBEAT);
-        uri.query.frame_max.get_or_insert(FRAME_MAX);
+        uri.query.frame_max = uri.query.frame_max.or(frame_max);
         let properties = ConnectionProperties::default().with_connection_name(name.into());
         let doing = || format!("connecting to {} as {name:?}", without_password(url));
         let connection = within(REQUEST_LIMIT, doing, Connection::connect_uri(uri, properties)).await?;
@@ -42,9 +47,9 @@ impl Session {
         Ok(Self { channel, _connection: connection })
     }
 
-    /// The same, with publisher confirms switched on.
+    /// For publishing alone, with confirms switched on.
     pub async fn open_confirming(url: &str, name: &str) -> Result<Self, BrokerError> {
-        let session = Self::open(url, name).await?;
+        let session = Self::connect(url, name, Some(PUBLISHING_FRAME_MAX)).await?;
         let select = session.channel.confirm_select(ConfirmSelectOptions::default());
         within(REQUEST_LIMIT, || "asking for publisher confirms".into(), select).await?;
         Ok(session)
