@@ -69,7 +69,7 @@ pub struct Publisher {
 impl Publisher {
     /// Connects. Every message will carry the URL's user as its `user_id`, validated by the broker.
     pub async fn connect(url: &str, name: &str) -> Result<Self, BrokerError> {
-        Ok(Self { session: Session::open_confirming(url, name).await?, user: user_of(url) })
+        Ok(Self { session: Session::open_publishing(url, name).await?, user: user_of(url) })
     }
 
     /// Publishes all, pipelined, and returns when the broker has confirmed each. Any other answer fails the

@@ -47,12 +47,20 @@ impl Session {
         Ok(Self { channel, _connection: connection })
     }
 
-    /// For publishing alone, with confirms switched on.
+    /// The same, with publisher confirms switched on.
     pub async fn open_confirming(url: &str, name: &str) -> Result<Self, BrokerError> {
-        let session = Self::connect(url, name, Some(PUBLISHING_FRAME_MAX)).await?;
-        let select = session.channel.confirm_select(ConfirmSelectOptions::default());
+        Self::connect(url, name, None).await?.confirming().await
+    }
+
+    /// The same, for publishing alone.
+    pub async fn open_publishing(url: &str, name: &str) -> Result<Self, BrokerError> {
+        Self::connect(url, name, Some(PUBLISHING_FRAME_MAX)).await?.confirming().await
+    }
+
+    async fn confirming(self) -> Result<Self, BrokerError> {
+        let select = self.channel.confirm_select(ConfirmSelectOptions::default());
         within(REQUEST_LIMIT, || "asking for publisher confirms".into(), select).await?;
-        Ok(session)
+        Ok(self)
     }
 }
 

@@ -13,10 +13,33 @@ use countersign_core::{
 };
 use countersign_testkit::clients::{decided, decision, finding, found, proposal, statement, withdrawal};
 use countersign_tests::{Gate, LIMIT, expect, folder, willing};
-use lapin::BasicProperties;
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable},
+};
 use serde_json::{Value, json};
 
 use super::{connect, publish};
+
+#[tokio::test]
+async fn a_message_with_the_largest_header_stops_nobody() -> anyhow::Result<()> {
+    let gate = Gate::start().await?;
+    for (exchange, user) in [(ACTIONS, "agent-one"), (DECISIONS, "reviewer-sam"), (FINDINGS, "auditor-ada")] {
+        let connection = connect(gate.system.url(user)?).await?;
+        let channel = connection.create_channel().await?;
+        let mut headers = FieldTable::default();
+        // One frame, nearly as large as the broker lets it be: whoever had agreed on less would be cut off by it, each time.
+        headers.insert("x-large".into(), AMQPValue::LongString("x".repeat(120 << 10).into()));
+        let properties = BasicProperties::default().with_user_id(user.into()).with_headers(headers);
+        publish(&channel, (exchange, "x"), properties, b"{}").await?;
+        let kept = format!("SELECT count(*) FROM quarantine WHERE exchange = '{exchange}'");
+        gate.reaches(&kept, 1).await?;
+    }
+    let mut agent = gate.agent("one").await?;
+    agent.propose("good", "write_record", json!({"n": 1})).await?;
+    expect(&mut agent, "good", Outcome::Succeeded).await?;
+    gate.close().await
+}
 
 #[tokio::test]
 async fn what_one_door_refuses_to_read_no_other_reads() -> anyhow::Result<()> {
