@@ -59,6 +59,8 @@ pub struct Wanted {
 /// Claims every action whose permit is still the one that is out, under the active generation and in time: an
 /// authorised one, or one whose attempt was interrupted, if its permit was issued after that. Lock them first: a
 /// decision that comes late locks them too.
+///
+/// A `ctid` names one version of a row: what is updated is what the conditions were looked at on, or nothing.
 pub async fn claim(tx: &Transaction<'_>, generation: i64, rows: &[Wanted]) -> Result<Vec<Claim>, StoreError> {
     let statement = tx
         .prepare_cached(
