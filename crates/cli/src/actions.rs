@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Subcommand;
 use countersign_store::{
     Transaction,
-    actions::{self, ActionRecord},
+    actions::{self, ActionRecord, Parts},
     compensations, evidence, listing,
     listing::{ActionSummary, Filter},
 };
@@ -87,7 +87,8 @@ pub(crate) fn content(record: &ActionRecord) -> Value {
 
 /// One action with everything that is stored of it, in order.
 pub async fn timeline(tx: &Transaction<'_>, action: &ActionSummary) -> anyhow::Result<Value> {
-    let record = actions::load(tx, &[action.id], false).await?.pop().context("the action is gone")?;
+    let record =
+        actions::load(tx, &[action.id], Parts::Request).await?.pop().context("the action is gone")?;
     let entries = evidence::timeline(tx, action.id).await?;
     Ok(json!({
         "action": action,

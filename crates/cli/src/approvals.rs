@@ -20,7 +20,9 @@ use countersign_core::{
     signed::{Signer, thumbprint},
 };
 use countersign_store::{
-    Store, actions, approvals, evidence,
+    Store,
+    actions::{self, Parts},
+    approvals, evidence,
     listing::{self, ApprovalSummary},
     statements,
 };
@@ -192,7 +194,7 @@ async fn shown(store: &Store, id: ApprovalId) -> anyhow::Result<Value> {
     let action = action_of(store, id).await?;
     let mut client = store.client().await?;
     let tx = client.transaction().await?;
-    let record = actions::load(&tx, &[action], true).await?.pop().context("the action is gone")?;
+    let record = actions::load(&tx, &[action], Parts::Bodies).await?.pop().context("the action is gone")?;
     let approval = record.approval.as_ref().context("the request is gone")?;
     Ok(json!({
         "approval": id, "action": record.reference, "state": record.ruling.state,

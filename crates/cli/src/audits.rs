@@ -8,7 +8,10 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Subcommand;
 use countersign_core::{digest::tagged, ids::AuditId};
-use countersign_store::{actions, audits, listing};
+use countersign_store::{
+    actions::{self, Parts},
+    audits, listing,
+};
 use countersign_worker::messages;
 use serde_json::{Value, json};
 
@@ -97,7 +100,7 @@ async fn shown(to: &Connections, id: AuditId) -> anyhow::Result<Value> {
     let tx = client.transaction().await?;
     let found = audits::actions_of(&tx, &[id]).await?;
     let action = *found.first().with_context(|| format!("there is no audit {id}"))?;
-    let record = actions::load(&tx, &[action], true).await?.pop().context("the action is gone")?;
+    let record = actions::load(&tx, &[action], Parts::Bodies).await?.pop().context("the action is gone")?;
     let outcome = record.outcome.as_ref();
     let offer = messages::offer(&configuration.tools, &record);
     Ok(json!({

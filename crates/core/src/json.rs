@@ -87,8 +87,25 @@ pub fn parse_strict(bytes: &[u8]) -> Result<Value, JsonRefusal> {
 /// # Errors
 /// [`JsonRefusal::NotJson`] if the value cannot be written (values from [`parse_strict`] can).
 pub fn canonical(value: &Value) -> Result<Vec<u8>, JsonRefusal> {
-    serde_json_canonicalizer::to_vec(value)
-        .map_err(|error| JsonRefusal::NotJson { message: error.to_string() })
+    let write = if plain(value) { serde_json::to_vec } else { serde_json_canonicalizer::to_vec };
+    write(value).map_err(|error| JsonRefusal::NotJson { message: error.to_string() })
+}
+
+/// Whether what serde_json writes is canonical as it is, for a small part of the time: the keys are in order, also by
+/// UTF-16, and the numbers such that ECMAScript writes them in the same way.
+fn plain(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(_) | Value::String(_) => true,
+        Value::Number(number) if number.is_f64() => {
+            let plain = |number: f64| number.fract() != 0.0 && (1e-5..1e15).contains(&number.abs());
+            number.as_f64().is_some_and(plain)
+        }
+        Value::Number(number) => number.as_i64().is_some_and(|it| it.unsigned_abs() <= MAX_INTEGER),
+        Value::Array(items) => items.iter().all(plain),
+        Value::Object(members) => {
+            members.keys().is_sorted() && members.iter().all(|(key, value)| key.is_ascii() && plain(value))
+        }
+    }
 }
 
 /// The top-level strings `source` and `id` of a message that may otherwise be unacceptable, so that

@@ -117,7 +117,22 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
+/// What stands on the edge of what serde_json writes as ECMAScript does.
+fn any_number() -> impl Strategy<Value = f64> {
+    let scaled = |(digits, exponent): (i64, i32)| digits as f64 * 10_f64.powi(exponent);
+    prop_oneof![any::<f64>(), (-99_999_i64..99_999, -24..24).prop_map(scaled)]
+        .prop_filter("JSON has finite numbers", |number| number.is_finite())
+}
+
 proptest! {
+    #[test]
+    fn the_short_way_to_the_canonical_form_ends_where_the_long_one_does(
+        value in any_json(), number in any_number(), key in "\\PC{0,3}", text in any::<String>(),
+    ) {
+        let value = json!({"x": value, key: [number, text]});
+        prop_assert_eq!(canonical(&value).unwrap(), serde_json_canonicalizer::to_vec(&value).unwrap());
+    }
+
     #[test]
     fn accepted_values_read_as_their_canonical_form_does(value in any_json()) {
         let strict = parse_strict(value.to_string().as_bytes()).unwrap();

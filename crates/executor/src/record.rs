@@ -14,7 +14,7 @@ use countersign_core::{
 };
 use countersign_store::{
     StoreError, Transaction,
-    actions::{self, ActionRecord},
+    actions::{self, ActionRecord, Parts},
     evidence::{self, Evidence},
     outcomes::{self, LateResult, NewOutcome},
     payloads,
@@ -120,7 +120,7 @@ async fn commit(
         write(&tx, done).await?;
         crash::point("results", "written");
     }
-    let records = match actions::load(&tx, told, false).await {
+    let records = match actions::load(&tx, told, Parts::Outcome).await {
         // A row that nobody can read must not keep the others' results from being stored: the sweep comes back to it.
         Err(StoreError::Corrupt(why)) => {
             tracing::error!(why, actions = told.len(), "stored, and not told");

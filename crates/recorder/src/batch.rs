@@ -18,7 +18,7 @@ use countersign_store::{
 use lru::LruCache;
 use tokio::sync::watch;
 
-use crate::{Recorder, error::RecorderError, governing::Governed};
+use crate::{Recorder, error::RecorderError, governing::Governed, recent::Recent};
 
 /// Most actions that are remembered between batches: an action's entries come soon after each other, or long after.
 const KNOWN: usize = 32_768;
@@ -35,6 +35,8 @@ pub(crate) struct Batches<'r> {
     governed: Governed,
     /// The actions of late.
     subjects: LruCache<ActionId, Subject>,
+    /// The entries of late.
+    recent: Recent,
     /// Tells the others how far the ledger has come.
     sizes: watch::Sender<u64>,
 }
@@ -44,35 +46,35 @@ impl<'r> Batches<'r> {
     pub(crate) async fn start(
         recorder: &'r Recorder,
         head: Head,
+        recent: Recent,
         sizes: watch::Sender<u64>,
     ) -> Result<Self, RecorderError> {
         let tail = recorder.reading(async |tx| read::tail(tx, head.size).await).await?;
         let (fence, governed, subjects) = (head.fence, Governed::default(), LruCache::unbounded());
-        Ok(Self { recorder, fence, tail, governed, subjects, sizes })
+        Ok(Self { recorder, fence, tail, governed, subjects, recent, sizes })
     }
 
     /// Appends batch after batch, until one fails: then nothing of it is known, and everything is read again.
     pub(crate) async fn run(&mut self) -> RecorderError {
         let settings = self.recorder.process.settings.clone();
-        let full = usize::from(settings.ledger.batch_max);
         loop {
             let limit = settings.limits.transaction;
-            let taken = match tokio::time::timeout(limit, self.batch()).await {
-                Ok(Ok(taken)) => taken,
+            let more = match tokio::time::timeout(limit, self.batch()).await {
+                Ok(Ok(more)) => more,
                 Ok(Err(error)) => return error,
                 Err(_) => {
                     return StoreError::Unavailable(format!("a batch took longer than {limit:?}")).into();
                 }
             };
             self.sizes.send_replace(self.tail.size());
-            if taken < full {
+            if !more {
                 tokio::time::sleep(settings.ledger.every).await;
             }
         }
     }
 
-    /// One batch. Renews the lease also where there is nothing to record.
-    async fn batch(&mut self) -> Result<usize, RecorderError> {
+    /// One batch. Renews the lease also where there is nothing to record. Whether more waits.
+    async fn batch(&mut self) -> Result<bool, RecorderError> {
         let settings = self.recorder.process.settings.clone();
         let mut client = self.recorder.process.store.client().await?;
         let tx = client.transaction().await.map_err(StoreError::from)?;
@@ -85,7 +87,7 @@ impl<'r> Batches<'r> {
                 self.tail.size()
             )));
         }
-        let rows = ledger::take(&tx, settings.ledger.batch_max.into()).await?;
+        let (rows, more) = ledger::take(&tx, settings.ledger.batch_max.into()).await?;
         if !rows.is_empty() {
             let entries = self.entries(&tx, &head, &rows).await?;
             // Only when it is committed does the tree have these leaves.
@@ -99,10 +101,11 @@ impl<'r> Batches<'r> {
             tx.commit().await.map_err(StoreError::from)?;
             crash::point("ledger", "committed");
             self.tail = tail;
+            self.recent.push(head.size, entries.into_iter().map(|entry| entry.entry));
         } else {
             tx.commit().await.map_err(StoreError::from)?;
         }
-        Ok(rows.len())
+        Ok(more)
     }
 
     async fn entries(

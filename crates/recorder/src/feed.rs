@@ -5,10 +5,10 @@ use countersign_core::ledger::entry::cloud_event;
 use countersign_store::ledger::read;
 use tokio::sync::watch;
 
-use crate::{Recorder, error::RecorderError, pause};
+use crate::{Recorder, error::RecorderError, pause, recent::Recent};
 
 /// Most entries that are read at once.
-const PAGE: i64 = 1_024;
+const PAGE: usize = 1_024;
 
 /// Most entries in one message.
 const BATCH: usize = 256;
@@ -21,18 +21,18 @@ const BATCH_BYTES: usize = 1 << 20;
 /// Each life of the connection begins with what the stream has, and each message is confirmed before the next is sent, so
 /// nothing follows a message that is not there. Two recorders that feed at the same time, one of them too late, repeat
 /// each other and skip nothing.
-pub(crate) async fn follow(recorder: &Recorder, known: watch::Receiver<u64>) -> RecorderError {
+pub(crate) async fn follow(recorder: Recorder, recent: Recent, known: watch::Receiver<u64>) -> RecorderError {
     loop {
-        match feed(recorder, known.clone()).await {
+        match feed(&recorder, &recent, known.clone()).await {
             forked @ RecorderError::Forked(_) => return forked,
             RecorderError::Lost => return RecorderError::Lost,
             error => tracing::warn!(%error, "the audit stream waits"),
         }
-        pause(recorder).await;
+        pause(&recorder).await;
     }
 }
 
-async fn feed(recorder: &Recorder, mut known: watch::Receiver<u64>) -> RecorderError {
+async fn feed(recorder: &Recorder, recent: &Recent, mut known: watch::Receiver<u64>) -> RecorderError {
     let connected = async {
         let feed = Feed::connect(&recorder.process.amqp_url, "countersign-recorder:stream").await?;
         let next = resume(recorder, &feed).await?;
@@ -46,7 +46,7 @@ async fn feed(recorder: &Recorder, mut known: watch::Receiver<u64>) -> RecorderE
     loop {
         let size = *known.borrow_and_update();
         while next < size {
-            match page(recorder, &feed, next).await {
+            match page(recorder, recent, &feed, next).await {
                 Ok(after) => next = after,
                 Err(error) => return error,
             }
@@ -70,14 +70,14 @@ async fn resume(recorder: &Recorder, feed: &Feed) -> Result<u64, RecorderError> 
 }
 
 /// Publishes a page of entries from `from` on. Returns the index of the one after.
-async fn page(recorder: &Recorder, feed: &Feed, from: u64) -> Result<u64, RecorderError> {
-    let entries = recorder.reading(async |tx| read::entries(tx, from, PAGE).await).await?;
+async fn page(recorder: &Recorder, recent: &Recent, feed: &Feed, from: u64) -> Result<u64, RecorderError> {
+    let mut entries = recent.get(from, PAGE);
+    if entries.is_empty() {
+        entries = recorder.entries(from, PAGE).await?;
+    }
     let (mut next, mut events, mut bytes) = (from, Vec::new(), 0);
     for entry in entries {
-        if entry.index != next {
-            return Err(RecorderError::Forked(format!("the ledger has no entry {next}")));
-        }
-        let event = cloud_event(entry.index, &entry.entry)?;
+        let event = cloud_event(next, &entry)?;
         if !events.is_empty() && (events.len() == BATCH || bytes + event.len() > BATCH_BYTES) {
             feed.publish(&events).await?;
             (events, bytes) = (Vec::new(), 0);

@@ -8,32 +8,34 @@ use std::{
 
 use countersign_broker::crash;
 use countersign_core::ledger::{
+    Hash,
     note::Checkpoint,
     tile::{TileId, encode_entries, encode_hashes},
-    tree::{TILE_WIDTH, levels},
+    tree::{TILE_WIDTH, leaf_hash, levels},
 };
 use countersign_store::ledger::{Signed, read};
 use tokio::sync::watch;
 
-use crate::{Recorder, error::RecorderError, pause};
+use crate::{Recorder, error::RecorderError, pause, recent::Recent};
 
 /// The file of the newest checkpoint.
 const CHECKPOINT: &str = "checkpoint";
 
 /// A log's folder.
-pub(crate) struct Folder<'r> {
-    recorder: &'r Recorder,
+pub(crate) struct Folder {
+    recorder: Recorder,
+    recent: Recent,
     path: PathBuf,
     /// Tiles of so many entries are there.
     written: u64,
 }
 
-impl<'r> Folder<'r> {
+impl Folder {
     /// Looks at what the folder holds.
     ///
     /// # Errors
     /// [`RecorderError::Forked`] where its checkpoint is not one that the database continues.
-    pub(crate) async fn open(recorder: &'r Recorder) -> Result<Self, RecorderError> {
+    pub(crate) async fn open(recorder: &Recorder, recent: Recent) -> Result<Self, RecorderError> {
         let path = recorder.process.settings.ledger.folder.clone();
         let file = path.join(CHECKPOINT);
         let written = match fs::read_to_string(&file) {
@@ -51,7 +53,7 @@ impl<'r> Folder<'r> {
             Err(error) if error.kind() == ErrorKind::NotFound => 0,
             Err(source) => return Err(RecorderError::File { path: file, source }),
         };
-        Ok(Self { recorder, path, written })
+        Ok(Self { recorder: recorder.clone(), recent, path, written })
     }
 
     /// Writes what the ledger gets, as it gets it. A folder that cannot be written is tried again: the ledger goes on.
@@ -62,7 +64,7 @@ impl<'r> Folder<'r> {
                 && let Err(error) = self.catch_up().await
             {
                 tracing::warn!(%error, folder = %self.path.display(), "tiles not written yet");
-                pause(self.recorder).await;
+                pause(&self.recorder).await;
                 continue;
             }
             if known.changed().await.is_err() {
@@ -95,13 +97,18 @@ impl<'r> Folder<'r> {
         if tile.width == 0 {
             return Ok(());
         }
-        let hashes = self.recorder.reading(async |tx| read::tile(tx, &tile).await).await?;
-        self.write(&tile.path(), &encode_hashes(&hashes))?;
         if tile.level == 0 {
-            let (from, count) = (tile.index * TILE_WIDTH as u64, i64::from(tile.width));
-            let entries = self.recorder.reading(async |tx| read::entries(tx, from, count).await).await?;
-            let entries: Vec<Vec<u8>> = entries.into_iter().map(|entry| entry.entry).collect();
+            let (from, count) = (tile.index * TILE_WIDTH as u64, usize::from(tile.width));
+            let mut entries = self.recent.get(from, count);
+            let mut hashes: Vec<Hash> = entries.iter().map(|entry| leaf_hash(entry)).collect();
+            if entries.len() < count {
+                entries = self.recorder.entries(from, count).await?;
+                hashes = self.hashes(&tile).await?;
+            }
+            self.write(&tile.path(), &encode_hashes(&hashes))?;
             self.write(&tile.entries_path(), &encode_entries(&entries)?)?;
+        } else {
+            self.write(&tile.path(), &encode_hashes(&self.hashes(&tile).await?))?;
         }
         if usize::from(tile.width) == TILE_WIDTH {
             for full in [tile.path(), tile.entries_path()] {
@@ -109,6 +116,10 @@ impl<'r> Folder<'r> {
             }
         }
         Ok(())
+    }
+
+    async fn hashes(&self, tile: &TileId) -> Result<Vec<Hash>, RecorderError> {
+        self.recorder.reading(async |tx| read::tile(tx, tile).await).await
     }
 
     /// Partial tiles are of no use beside the full one. One that stays harms nobody.
@@ -127,6 +138,7 @@ impl<'r> Folder<'r> {
             file.sync_data()?;
             fs::rename(&unfinished, path)
         };
-        work(&path).map_err(|source| RecorderError::File { path, source })
+        // The disk is waited for on this thread; other tasks go on elsewhere. It ends what it has begun.
+        tokio::task::block_in_place(|| work(&path)).map_err(|source| RecorderError::File { path, source })
     }
 }

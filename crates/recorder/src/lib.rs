@@ -9,8 +9,9 @@ mod error;
 mod feed;
 mod folder;
 mod governing;
+mod recent;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{panic::resume_unwind, path::Path, sync::Arc, time::Duration};
 
 use countersign_core::ledger::note::LogKey;
 use countersign_store::ledger::{self, Head, read};
@@ -19,10 +20,11 @@ use countersign_worker::{
     process::Process,
 };
 use ed25519_dalek::SigningKey;
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinSet};
 use uuid::Uuid;
 
 pub use self::error::RecorderError;
+use self::recent::{Entry, Recent};
 
 /// What the recorder knows that others don't.
 #[derive(Clone)]
@@ -94,15 +96,22 @@ async fn life(recorder: &Recorder) -> Result<(), RecorderError> {
 }
 
 async fn record(recorder: &Recorder, head: Head) -> Result<(), RecorderError> {
-    let folder = folder::Folder::open(recorder).await?;
+    let recent = Recent::default();
+    let folder = folder::Folder::open(recorder, recent.clone()).await?;
     let (sizes, known) = watch::channel(head.size);
-    let mut batches = batch::Batches::start(recorder, head, sizes).await?;
-    tokio::select! {
+    let mut batches = batch::Batches::start(recorder, head, recent.clone(), sizes).await?;
+    // Each at its own pace: what one waits for, or works on, keeps no other from its turn.
+    let mut followers = JoinSet::new();
+    followers.spawn(folder.follow(known.clone()));
+    followers.spawn(feed::follow(recorder.clone(), recent, known));
+    let lived = tokio::select! {
         error = batches.run() => Err(error),
-        error = folder.follow(known.clone()) => Err(error),
-        error = feed::follow(recorder, known) => Err(error),
+        Some(ended) = followers.join_next() => Err(ended.unwrap_or_else(|error| resume_unwind(error.into_panic()))),
         () = recorder.process.stop.cancelled() => Ok(()),
-    }
+    };
+    // The next life must not meet them at work.
+    followers.shutdown().await;
+    lived
 }
 
 /// Waits until nobody else holds the lease.
@@ -139,6 +148,20 @@ impl Recorder {
     pub(crate) fn log_key(&self) -> Result<LogKey, RecorderError> {
         let origin = &self.process.settings.ledger.origin;
         Ok(LogKey::new(origin, self.keys.ledger.verifying_key())?)
+    }
+
+    /// Up to `most` entries from index `from` on, out of the database.
+    ///
+    /// # Errors
+    /// [`RecorderError::Forked`] where one of them is missing, and there are later ones.
+    pub(crate) async fn entries(&self, from: u64, most: usize) -> Result<Vec<Entry>, RecorderError> {
+        let limit = i64::try_from(most).unwrap_or(i64::MAX);
+        let stored = self.reading(async |tx| read::entries(tx, from, limit).await).await?;
+        let in_place = |(index, stored): (u64, read::Entry)| match stored.index == index {
+            true => Ok(Entry::from(stored.entry)),
+            false => Err(RecorderError::Forked(format!("the ledger has no entry {index}"))),
+        };
+        (from..).zip(stored).map(in_place).collect()
     }
 
     /// Reads from the database under a limit.

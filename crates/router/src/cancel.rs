@@ -8,7 +8,9 @@ use countersign_core::{
     refusal::{Code, Complaint},
 };
 use countersign_store::{
-    StoreError, Transaction, actions, cancellations,
+    StoreError, Transaction,
+    actions::{self, Parts},
+    cancellations,
     evidence::{self, Evidence},
     quarantine,
 };
@@ -51,7 +53,7 @@ pub(crate) async fn withdraw(
     let ids: Vec<ActionId> = actions::find(tx, &references).await?.iter().map(|known| known.id).collect();
     actions::lock(tx, &ids).await?;
     let mut changes = Changes::default();
-    for mut record in actions::load(tx, &ids, true).await? {
+    for mut record in actions::load(tx, &ids, Parts::Bodies).await? {
         let court = Court { now: record.now, ..*court };
         let before = record.ruling.state;
         match again::judge(&court, &record) {

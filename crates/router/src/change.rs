@@ -181,6 +181,11 @@ impl Changes {
         self.evidence.extend(other.evidence);
     }
 
+    /// The permits, when they are written.
+    pub(crate) fn issued(self) -> Vec<IssuedPermit> {
+        self.permits
+    }
+
     /// Writes everything, pipelined where the order does not matter.
     pub(crate) async fn write(&self, tx: &Transaction<'_>) -> Result<(), StoreError> {
         for (action, (content, edited)) in &self.contents {

@@ -12,7 +12,11 @@ use countersign_core::{
     message::{CloudEvent, Command},
     refusal::Code,
 };
-use countersign_store::{StoreError, Transaction, actions, approvals, generation, quarantine};
+use countersign_store::{
+    StoreError, Transaction,
+    actions::{self, Parts},
+    approvals, generation, quarantine,
+};
 use countersign_worker::{failure, messages, process};
 
 use crate::{
@@ -105,7 +109,7 @@ async fn obey(
 /// Open requests of locked actions are published again, and to whom they have escalated meanwhile.
 async fn ask_again(tx: &Transaction<'_>, ids: &[ActionId]) -> Result<(), StoreError> {
     let mut changes = Changes::default();
-    for mut record in actions::load(tx, ids, false).await? {
+    for mut record in actions::load(tx, ids, Parts::Request).await? {
         let now = record.now;
         escalation::note(&mut changes, &mut record, now);
     }
@@ -122,7 +126,7 @@ async fn judge_again(
 ) -> Result<(), StoreError> {
     let active = generation::lock_shared(tx).await?;
     let governed = router.process.governed.under(tx, &active).await?;
-    let mut records = actions::load(tx, ids, true).await?;
+    let mut records = actions::load(tx, ids, Parts::Bodies).await?;
     let limits = &router.process.settings.limits;
     let court = Court { governed: &governed, limits, now: active.now, tally: None };
     let counted = records.iter().filter(|_| governed.configuration.policy.has_limits());
@@ -179,7 +183,7 @@ async fn replay(
         copied: entry.code == Code::Copied.as_str(),
     };
     let ids = match delivery.exchange.as_str() {
-        ACTIONS => intake::take_in(router, tx, &[delivery]).await?,
+        ACTIONS => intake::take_in(router, tx, &[delivery]).await?.all(),
         DECISIONS => {
             let decided = decide::decide(router, tx, &[delivery]).await?;
             also.extend(decided.answers);

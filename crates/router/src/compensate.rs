@@ -5,7 +5,11 @@ use countersign_core::{
     ids::ActionId,
     message::{CloudEvent, kind},
 };
-use countersign_store::{StoreError, Transaction, actions, actions::ActionRecord, compensations, generation};
+use countersign_store::{
+    StoreError, Transaction,
+    actions::{self, ActionRecord, Parts},
+    compensations, generation,
+};
 use countersign_worker::{messages::offer, remediation};
 use serde_json::{Value, json};
 
@@ -30,7 +34,7 @@ pub(crate) async fn compensate(
     let mut asked = compensations::asked(tx, ids).await?;
     asked.retain(|(action, _)| !known.iter().any(|(undone, _)| undone == action));
     let ids: Vec<ActionId> = asked.iter().map(|(action, _)| *action).collect();
-    let records = actions::load(tx, &ids, true).await?;
+    let records = actions::load(tx, &ids, Parts::Bodies).await?;
     let mut proposals = Vec::with_capacity(records.len());
     for record in &records {
         let auditor =

@@ -1,5 +1,6 @@
 //! What follows from stored states: the messages that a committed transaction owes to others.
 
+use chrono::{DateTime, Utc};
 use countersign_broker::{publisher::Outgoing, topology::EXECUTION};
 use countersign_core::ids::ActionId;
 use countersign_core::{
@@ -7,7 +8,11 @@ use countersign_core::{
     message::{CloudEvent, Lesson, kind},
     permit::{PACK_MAX, PermitPack},
 };
-use countersign_store::{StoreError, Transaction, actions, actions::ActionRecord};
+use countersign_store::{
+    StoreError, Transaction,
+    actions::{self, ActionRecord, Parts},
+    permits::IssuedPermit,
+};
 use countersign_worker::messages::{self, Thought};
 use ed25519_dalek::SigningKey;
 use serde_json::{Value, value::RawValue};
@@ -20,7 +25,7 @@ pub(crate) async fn stored(
     ids: &[ActionId],
     key: &SigningKey,
 ) -> Result<Vec<Outgoing>, StoreError> {
-    Ok(owed(&actions::load(tx, ids, false).await?, key))
+    Ok(owed(&actions::load(tx, ids, Parts::Request).await?, key))
 }
 
 /// The same after humans have decided, and what the agents are to learn from it.
@@ -29,7 +34,7 @@ pub(crate) async fn decided(
     ids: &[ActionId],
     key: &SigningKey,
 ) -> Result<Vec<Outgoing>, StoreError> {
-    let records = actions::load(tx, ids, false).await?;
+    let records = actions::load(tx, ids, Parts::Request).await?;
     let mut outgoing = owed(&records, key);
     outgoing.extend(records.iter().filter_map(lesson));
     Ok(outgoing)
@@ -60,17 +65,27 @@ fn owed(records: &[ActionRecord], key: &SigningKey) -> Vec<Outgoing> {
     let mut outgoing: Vec<Outgoing> = records.iter().flat_map(told).collect();
     let ended: Vec<ActionId> =
         records.iter().filter(|record| settled(record)).map(|record| record.id).collect();
-    let permits: Vec<Box<RawValue>> = records.iter().filter_map(permit).collect();
+    let permits = records.iter().filter_map(|record| raw(record.permit_bytes.clone()?)).collect();
     let now = records.first().map(|record| record.now);
     let now = now.unwrap_or_default();
     outgoing.extend(messages::settled("/countersign/router", &ended, now));
-    for pack in permits.chunks(PACK_MAX) {
+    outgoing.extend(packed(permits, key, now));
+    outgoing
+}
+
+/// Permits that this transaction has issued, for the executor.
+pub(crate) fn issued(permits: Vec<IssuedPermit>, key: &SigningKey, now: DateTime<Utc>) -> Vec<Outgoing> {
+    packed(permits.into_iter().filter_map(|permit| raw(permit.bytes)).collect(), key, now)
+}
+
+fn packed(permits: Vec<Box<RawValue>>, key: &SigningKey, now: DateTime<Utc>) -> Vec<Outgoing> {
+    let pack = |pack: &[Box<RawValue>]| {
         let pack = PermitPack::sign(pack.to_vec(), key);
         let event =
             CloudEvent::new(Outgoing::fresh_id(), "/countersign/router", kind::PERMIT_PACK, now, pack);
-        outgoing.push(Outgoing::event(EXECUTION, "permits", &event));
-    }
-    outgoing
+        Outgoing::event(EXECUTION, "permits", &event)
+    };
+    permits.chunks(PACK_MAX).map(pack).collect()
 }
 
 /// What ended without an effect is audited as well, and a compensation that came to nothing leaves something to do.
@@ -87,7 +102,6 @@ fn told(record: &ActionRecord) -> Vec<Outgoing> {
     }
 }
 
-fn permit(record: &ActionRecord) -> Option<Box<RawValue>> {
-    let bytes = record.permit_bytes.clone()?;
+fn raw(bytes: Vec<u8>) -> Option<Box<RawValue>> {
     RawValue::from_string(String::from_utf8(bytes).ok()?).ok()
 }

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use countersign_broker::{
     lane::{Delivery, Failure, Handler},
     publisher::Outgoing,
@@ -24,6 +25,7 @@ use countersign_store::{
     evidence::{self, Evidence},
     generation,
     payloads::{self, Payload},
+    permits::IssuedPermit,
     quarantine,
 };
 use countersign_worker::{author, failure, process};
@@ -64,8 +66,9 @@ impl Handler for Intake {
         let work = async {
             let mut client = router.process.store.client().await?;
             let tx = client.transaction().await?;
-            let ids = take_in(router, &tx, batch).await?;
-            let outgoing = follow::stored(&tx, &ids, &router.keys.permit).await?;
+            let Taken { now, permits, others } = take_in(router, &tx, batch).await?;
+            let mut outgoing = follow::stored(&tx, &others, &router.keys.permit).await?;
+            outgoing.extend(follow::issued(permits, &router.keys.permit, now));
             tx.commit().await?;
             Ok(outgoing)
         };
@@ -89,12 +92,30 @@ struct Candidate<'a> {
     changes: Changes,
 }
 
-/// Applies a batch of agents' messages. Returns the actions that they are about, new or known.
+/// The actions that messages are about, new or known.
+pub(crate) struct Taken {
+    /// The database's clock.
+    now: DateTime<Utc>,
+    /// New, and authorised: what is stored of them need not be read again.
+    permits: Vec<IssuedPermit>,
+    /// All others.
+    others: Vec<ActionId>,
+}
+
+impl Taken {
+    pub(crate) fn all(self) -> Vec<ActionId> {
+        let Self { permits, mut others, .. } = self;
+        others.extend(permits.into_iter().map(|permit| permit.action));
+        others
+    }
+}
+
+/// Applies a batch of agents' messages.
 pub(crate) async fn take_in(
     router: &Router,
     tx: &Transaction<'_>,
     batch: &[Delivery],
-) -> Result<Vec<ActionId>, StoreError> {
+) -> Result<Taken, StoreError> {
     let active = generation::lock_shared(tx).await?;
     let governed = router.process.governed.under(tx, &active).await?;
     let limits = &router.process.settings.limits;
@@ -103,9 +124,9 @@ pub(crate) async fn take_in(
     // First: a batch may hold a proposal and its cancellation, in any order; and everybody locks actions before limits.
     let ended = cancel::withdraw(tx, &court, &withdrawals).await?;
     let batch = batch.into_iter().map(|delivery| Arrival { delivery, undoes: None }).collect();
-    let mut ids = accept(router, tx, &court, batch).await?;
-    ids.extend(ended);
-    Ok(ids)
+    let mut taken = accept(router, tx, &court, batch).await?;
+    taken.others.extend(ended);
+    Ok(taken)
 }
 
 /// Applies what Countersign itself proposes: each undoes an action of an agent.
@@ -118,7 +139,7 @@ pub(crate) async fn propose(
     let arrivals = proposals
         .iter()
         .map(|(delivery, undone, agent)| Arrival { delivery, undoes: Some((*undone, agent)) });
-    accept(router, tx, court, arrivals.collect()).await
+    Ok(accept(router, tx, court, arrivals.collect()).await?.all())
 }
 
 async fn accept(
@@ -126,7 +147,7 @@ async fn accept(
     tx: &Transaction<'_>,
     court: &Court<'_>,
     arrivals: Vec<Arrival<'_>>,
-) -> Result<Vec<ActionId>, StoreError> {
+) -> Result<Taken, StoreError> {
     let batch: Vec<&Delivery> = arrivals.iter().map(|arrival| arrival.delivery).collect();
     let withdrawn = withdrawn(tx, court, &batch).await?;
     let (tally, mut counted) = tally(tx, court, &batch).await?;
@@ -149,7 +170,7 @@ async fn accept(
     // Everybody inserts in the same order, so nobody waits for each other in a ring.
     candidates.sort_by(|a, b| a.action.reference.cmp(&b.action.reference));
     let rows: Vec<NewAction> = candidates.iter().map(|candidate| candidate.action.clone()).collect();
-    let new: HashSet<ActionId> = actions::insert(tx, &rows).await?.into_iter().collect();
+    let mut new: HashSet<ActionId> = actions::insert(tx, &rows).await?.into_iter().collect();
     let (fresh, known): (Vec<_>, Vec<_>) =
         candidates.into_iter().partition(|candidate| new.contains(&candidate.action.id));
     let mut payloads = Vec::with_capacity(fresh.len());
@@ -169,9 +190,13 @@ async fn accept(
         }
     }
     tokio::try_join!(payloads::insert(tx, &payloads), changes.write(tx))?;
-    let mut ids: Vec<ActionId> = new.into_iter().collect();
-    ids.extend(repeated(tx, &known).await?);
-    Ok(ids)
+    let permits = changes.issued();
+    for permit in &permits {
+        new.remove(&permit.action);
+    }
+    let mut others: Vec<ActionId> = new.into_iter().collect();
+    others.extend(repeated(tx, &known).await?);
+    Ok(Taken { now: court.now, permits, others })
 }
 
 /// Which proposals of a batch have been withdrawn before they arrived.

@@ -18,7 +18,7 @@ use countersign_core::{
 };
 use countersign_store::{
     StoreError, Transaction,
-    actions::{self, ActionRecord},
+    actions::{self, ActionRecord, Parts},
     audits::{self, NewAudit},
     epochs,
     evidence::{self, Evidence},
@@ -101,7 +101,7 @@ async fn sample(
     configuration: &Configuration,
     ids: &[ActionId],
 ) -> Result<Vec<ActionId>, StoreError> {
-    let records = actions::load(tx, ids, false).await?;
+    let records = actions::load(tx, ids, Parts::Content).await?;
     put_right(tx, configuration, &records).await?;
     let policy = &configuration.policy;
     let ended: Vec<_> = records.iter().filter(|record| drawn(configuration, record)).collect();
@@ -185,7 +185,7 @@ pub(crate) async fn requests(
     }
     let open = audits::open_of(tx, ids).await?;
     let ids: Vec<ActionId> = open.iter().map(|audit| audit.action).collect();
-    let records = actions::load(tx, &ids, true).await?;
+    let records = actions::load(tx, &ids, Parts::Bodies).await?;
     Ok(open
         .iter()
         .filter_map(|audit| {

@@ -267,18 +267,30 @@ pub async fn lock(tx: &Transaction<'_>, ids: &[ActionId]) -> Result<(), StoreErr
     Ok(())
 }
 
-/// Reads actions with what belongs to them, in id order. `bodies` asks for every message as received;
-/// otherwise it comes only where a human is about to see it.
+/// How much is read of what belongs to an action: each has what those before it have. The rest is empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parts {
+    /// The action and its outcome.
+    Outcome = 0,
+    /// What was asked for: content, digests, edits.
+    Content = 1,
+    /// The approval request and the permit that is out; the message as received where a human is about to see it.
+    Request = 2,
+    /// Every message as received, and whether its agent has withdrawn it.
+    Bodies = 3,
+}
+
+/// Reads actions with these parts of what belongs to them, in id order.
 pub async fn load(
     tx: &Transaction<'_>,
     ids: &[ActionId],
-    bodies: bool,
+    parts: Parts,
 ) -> Result<Vec<ActionRecord>, StoreError> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
     let statement = tx.prepare_cached(include_str!("sql/load_actions.sql")).await?;
-    tx.query(&statement, &[&uuids(ids), &bodies]).await?.iter().map(record).collect()
+    tx.query(&statement, &[&uuids(ids), &(parts as i32)]).await?.iter().map(record).collect()
 }
 
 fn uuids(ids: &[ActionId]) -> Vec<Uuid> {
@@ -368,8 +380,8 @@ fn record(row: &Row) -> Result<ActionRecord, StoreError> {
         traceparent: row.get("traceparent"),
         body: row.get("body"),
         content: row.get("content"),
-        salt: row.get("salt"),
-        digest: row.get("digest"),
+        salt: row.get::<_, Option<_>>("salt").unwrap_or_default(),
+        digest: row.get::<_, Option<_>>("digest").unwrap_or_default(),
         edited: row.get("edited"),
         approval,
         outcome,

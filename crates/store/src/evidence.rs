@@ -31,11 +31,18 @@ impl Evidence {
     }
 }
 
-/// Writes evidence rows, and the note for the ledger that they are there.
+/// Most rows of evidence in one note for the ledger: a part of what the recorder takes at once.
+const NOTE_MAX: usize = 500;
+
+/// Writes evidence rows, and the notes for the ledger that they are there.
 pub async fn insert(tx: &Transaction<'_>, rows: &[Evidence]) -> Result<(), StoreError> {
-    if rows.is_empty() {
-        return Ok(());
+    for rows in rows.chunks(NOTE_MAX) {
+        insert_noted(tx, rows).await?;
     }
+    Ok(())
+}
+
+async fn insert_noted(tx: &Transaction<'_>, rows: &[Evidence]) -> Result<(), StoreError> {
     let statement = tx
         .prepare_cached(
             "WITH written AS (
@@ -43,7 +50,8 @@ pub async fn insert(tx: &Transaction<'_>, rows: &[Evidence]) -> Result<(), Store
                SELECT event, action, kind, body::json
                FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::text[]) AS u (event, action, kind, body)
                RETURNING id)
-             INSERT INTO evidence_pending (evidence) SELECT id FROM written",
+             INSERT INTO evidence_pending (first, evidence)
+             SELECT min(id), array_agg(id ORDER BY id) FROM written",
         )
         .await?;
     let events: Vec<Uuid> = rows.iter().map(|_| Uuid::now_v7()).collect();

@@ -41,7 +41,7 @@ async fn an_allowed_action_is_executed_once_and_the_same_again_is_answered_from_
                  ('action.judged', 'action.claimed', 'action.completed', 'action.sampled')";
     ensure!(gate.count(kinds).await? == 4);
     let forgotten = "SELECT count(*) FROM evidence e
-                     WHERE NOT EXISTS (SELECT FROM evidence_pending p WHERE p.evidence = e.id)
+                     WHERE NOT EXISTS (SELECT FROM evidence_pending p WHERE e.id = ANY (p.evidence))
                        AND NOT EXISTS (SELECT FROM ledger l WHERE l.evidence = e.id)";
     ensure!(gate.count(forgotten).await? == 0, "every row is in the ledger, or on its way");
     gate.close().await

@@ -21,7 +21,7 @@ use countersign_core::{
 };
 use countersign_store::{
     StoreError, Transaction,
-    actions::{self, ActionRecord},
+    actions::{self, ActionRecord, Parts},
     approvals,
     evidence::Evidence,
     generation, quarantine,
@@ -114,7 +114,7 @@ pub(crate) async fn decide(
     let ids: Vec<ActionId> = about.values().copied().collect();
     actions::lock(tx, &ids).await?;
     let records: HashMap<ActionId, ActionRecord> =
-        actions::load(tx, &ids, true).await?.into_iter().map(|record| (record.id, record)).collect();
+        actions::load(tx, &ids, Parts::Bodies).await?.into_iter().map(|record| (record.id, record)).collect();
     let said: Vec<&DecisionData> = heard.iter().flat_map(|one| &one.said).collect();
     let court = Court { governed: &governed, limits, now: active.now, tally: None };
     let tally = match governed.configuration.policy.has_limits() {

@@ -13,7 +13,7 @@ use countersign_core::{
 };
 use countersign_store::{
     StoreError, Transaction,
-    actions::{self, ActionRecord},
+    actions::{self, ActionRecord, Parts},
     audits::{self, AuditRecord, FoundRow},
     compensations,
     evidence::{self, Evidence},
@@ -56,7 +56,7 @@ pub(super) async fn apply(
     said: &Said<'_>,
 ) -> Result<Answer, StoreError> {
     let data = said.data;
-    let record = actions::load(tx, &[audit.action], true).await?.pop();
+    let record = actions::load(tx, &[audit.action], Parts::Bodies).await?.pop();
     let Some(record) = record else { return Ok(Err(unknown(data))) };
     let mut found = audits::findings(tx, audit.id).await?;
     if let Some(before) = found.iter().find(|before| before.auditor == said.auditor.id) {

@@ -10,7 +10,7 @@ use countersign_core::{
 };
 use countersign_store::{
     StoreError, Transaction,
-    actions::{self, ActionRecord},
+    actions::{self, ActionRecord, Parts},
     audits::{self, AuditRecord},
     compensations, listing,
 };
@@ -26,7 +26,7 @@ pub(super) async fn owed(
     repeated: &BTreeSet<ActionId>,
 ) -> Result<Vec<Outgoing>, StoreError> {
     let ids: Vec<ActionId> = concerned.iter().copied().collect();
-    let records = actions::load(tx, &ids, true).await?;
+    let records = actions::load(tx, &ids, Parts::Bodies).await?;
     let audits = audits::of(tx, &ids).await?;
     let mut outgoing = Vec::new();
     for record in &records {

@@ -86,10 +86,15 @@ pub struct Pending {
 }
 
 /// Takes up to `limit` visible rows that are not in the ledger yet, the lowest ids first: of one action these come in
-/// the order in which they were written. Never "ids above the last one", which commit out of order.
-pub async fn take(tx: &Transaction<'_>, limit: i64) -> Result<Vec<Pending>, StoreError> {
+/// the order in which they were written. Never "ids above the last one", which commit out of order. Rows that were
+/// written by one statement come together, even if they alone are more. Whether more waits.
+pub async fn take(tx: &Transaction<'_>, limit: i64) -> Result<(Vec<Pending>, bool), StoreError> {
     let statement = tx.prepare_cached(include_str!("../sql/take_pending.sql")).await?;
-    tx.query(&statement, &[&limit]).await?.iter().map(pending).collect()
+    let rows = tx.query(&statement, &[&limit]).await?;
+    let waiting: i64 = rows.first().map_or(0, |row| row.get(6));
+    let taken = rows.iter().map(pending).collect::<Result<Vec<_>, _>>()?;
+    let more = number(waiting) > taken.len() as u64;
+    Ok((taken, more))
 }
 
 fn pending(row: &Row) -> Result<Pending, StoreError> {

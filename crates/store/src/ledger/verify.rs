@@ -103,7 +103,7 @@ pub async fn counts(tx: &Transaction<'_>) -> Result<Vec<Count>, StoreError> {
         // Entries, and the evidence that waits to be recorded.
         let sql = format!(
             "WITH had AS ({rows}),
-                  known AS (SELECT evidence FROM ledger WHERE kind = $1 UNION ALL SELECT evidence FROM evidence_pending),
+                  known AS (SELECT evidence FROM ledger WHERE kind = $1 UNION ALL SELECT unnest(evidence) FROM evidence_pending),
                   said AS (SELECT e.action, {entries} AS n FROM known JOIN evidence e ON e.id = known.evidence
                            WHERE e.kind = $1 AND e.action IS NOT NULL GROUP BY e.action)
              SELECT coalesce(sum(had.n), 0)::bigint, coalesce(sum(said.n), 0)::bigint,

@@ -18,7 +18,7 @@ pub(super) async fn lag(system: &System) -> anyhow::Result<f64> {
     let mut client = system.store()?.client().await?;
     let tx = client.transaction().await?;
     let sql = "SELECT coalesce(extract(epoch FROM clock_timestamp() - min(e.occurred_at)), 0)::float8
-               FROM evidence_pending p JOIN evidence e ON e.id = p.evidence";
+               FROM evidence_pending p JOIN evidence e ON e.id = p.first";
     Ok(tx.query_one(sql, &[]).await?.get(0))
 }
 
@@ -30,7 +30,9 @@ const FILL: &str = "WITH filled AS (
       INSERT INTO evidence (event, kind, body)
       SELECT gen_random_uuid(), 'bench.filled', json_build_object('n', n, 'filler', repeat('x', 600))
       FROM generate_series(1, $1::bigint) n RETURNING id)
-    INSERT INTO evidence_pending SELECT id FROM filled";
+    INSERT INTO evidence_pending
+    SELECT min(id), array_agg(id ORDER BY id) FROM (SELECT id, (row_number() OVER (ORDER BY id) - 1) / 500 AS note FROM filled) notes
+    GROUP BY note";
 
 async fn size(system: &System) -> anyhow::Result<i64> {
     let mut client = system.store()?.client().await?;

@@ -87,11 +87,15 @@ impl Report {
     pub(crate) fn keep(&self, scratch: &Path, seed: u64) -> anyhow::Result<PathBuf> {
         let to = build::workspace().join(format!("target/torture/{seed}"));
         fs::create_dir_all(&to)?;
-        for entry in fs::read_dir(scratch)? {
-            let path = entry?.path();
-            let kept = path.extension().is_some_and(|is| is == "log" || is == "jsonl");
-            if let Some(name) = path.file_name().filter(|_| kept) {
-                fs::copy(&path, to.join(name))?;
+        // Those of the servers are in folders of theirs.
+        for folder in ["", "rabbitmq", "rabbitmq/log", "postgres"] {
+            let Ok(entries) = fs::read_dir(scratch.join(folder)) else { continue };
+            for entry in entries {
+                let path = entry?.path();
+                let kept = path.extension().is_some_and(|is| is == "log" || is == "jsonl");
+                if let Some(name) = path.file_name().filter(|_| kept && path.is_file()) {
+                    fs::copy(&path, to.join(name))?;
+                }
             }
         }
         Ok(to)

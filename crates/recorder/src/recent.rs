@@ -1,0 +1,76 @@
+//! The newest entries: folder and stream want them just after they are appended, and need not ask the database.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// Most entries that are kept: two batches of the largest size.
+const KEPT: usize = 4_096;
+
+/// An entry in canonical JSON.
+pub(crate) type Entry = Arc<[u8]>;
+
+/// Shared by those who append and those who read.
+#[derive(Clone, Default)]
+pub(crate) struct Recent(Arc<Mutex<Window>>);
+
+#[derive(Default)]
+struct Window {
+    /// The index of the first one that is kept.
+    first: u64,
+    entries: VecDeque<Entry>,
+}
+
+impl Recent {
+    /// Keeps entries that are in the ledger from index `first` on.
+    pub(crate) fn push(&self, first: u64, entries: impl Iterator<Item = Vec<u8>>) {
+        let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if window.first + window.entries.len() as u64 != first {
+            *window = Window { first, entries: VecDeque::new() };
+        }
+        window.entries.extend(entries.map(Entry::from));
+        let over = window.entries.len().saturating_sub(KEPT);
+        window.entries.drain(..over);
+        window.first += over as u64;
+    }
+
+    /// Up to `most` entries from index `from` on: none where the first of them is not kept.
+    pub(crate) fn get(&self, from: u64, most: usize) -> Vec<Entry> {
+        let window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(skip) = from.checked_sub(window.first).and_then(|skip| usize::try_from(skip).ok()) else {
+            return vec![];
+        };
+        window.entries.iter().skip(skip).take(most).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(entries: &[Entry]) -> Vec<u8> {
+        entries.iter().map(|entry| entry[0]).collect()
+    }
+
+    #[test]
+    fn what_was_appended_last_is_there_and_nothing_else() {
+        let recent = Recent::default();
+        recent.push(7, [vec![7], vec![8]].into_iter());
+        recent.push(9, [vec![9]].into_iter());
+        assert_eq!(numbers(&recent.get(8, 5)), [8, 9]);
+        assert_eq!(numbers(&recent.get(7, 2)), [7, 8]);
+        assert!(recent.get(6, 1).is_empty() && recent.get(10, 1).is_empty());
+    }
+
+    #[test]
+    fn the_oldest_are_forgotten_and_a_gap_forgets_all() {
+        let recent = Recent::default();
+        recent.push(0, (0..KEPT + 1).map(|n| vec![n as u8]));
+        assert!(recent.get(0, 1).is_empty());
+        assert_eq!(recent.get(1, KEPT + 1).len(), KEPT);
+        recent.push(10_000, [vec![1]].into_iter());
+        assert!(recent.get(1, 1).is_empty());
+        assert_eq!(numbers(&recent.get(10_000, 1)), [1]);
+    }
+}
