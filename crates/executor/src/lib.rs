@@ -18,7 +18,7 @@ use countersign_broker::topology::{EXECUTION, commands_queue};
 use countersign_core::permit::PACK_MAX;
 use countersign_worker::{
     keys::{self, KeyError, file},
-    process::{self, Process},
+    process::{self, Batches, Process},
 };
 use ed25519_dalek::VerifyingKey;
 use tokio::{sync::mpsc, task::JoinSet};
@@ -54,9 +54,10 @@ pub async fn run(process: Process, keys: Keys) {
     // A delivery holds up to a pack of permits; together a lane's batch must fit the calls that may run.
     let lanes = u32::from(settings.lanes.per_process);
     let packs = (settings.limits.calls / PACK_MAX as u32 / lanes).clamp(1, 16) as u16;
+    let batches = Batches { batch_max: packs, linger: settings.lanes.linger };
     let mut tasks = JoinSet::new();
     for index in 0..settings.lanes.per_process {
-        process.lane_of(&mut tasks, EXECUTION, index, packs, claim::Claims::new(executor.clone()));
+        process.lane_of(&mut tasks, EXECUTION, index, batches, claim::Claims::new(executor.clone()));
     }
     let commands = command::Commands { executor: executor.clone() };
     process.lane(&mut tasks, &commands_queue("executor"), 0, commands);

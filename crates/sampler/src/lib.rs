@@ -11,13 +11,13 @@ mod sample;
 mod sweep;
 mod switching;
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use countersign_broker::topology::{FINDINGS, SETTLED, commands_queue};
 use countersign_core::keyed::{Coin, Pseudonyms};
 use countersign_worker::{
     keys::{self, KeyError, file},
-    process::{self, Process},
+    process::{self, Batches, Process},
 };
 use tokio::task::JoinSet;
 
@@ -54,14 +54,18 @@ impl Sampler {
     }
 }
 
+/// Nobody waits for a throw: when little happens, a commit for several of them leaves the disk to those who are waited for.
+const LINGER: Duration = Duration::from_millis(200);
+
 /// Runs a sampler until its process is stopped and drained.
 pub async fn run(process: Process, keys: Keys) {
     let sampler = Sampler { process: process.clone(), keys: Arc::new(keys) };
     let mut tasks = JoinSet::new();
+    let lanes = &process.settings.lanes;
     // A delivery holds up to 64 actions, so a few make a batch.
-    let packs = process.settings.lanes.batch_max.div_ceil(32);
+    let batches = Batches { batch_max: lanes.batch_max.div_ceil(32), linger: lanes.linger.max(LINGER) };
     for index in 0..process.settings.lanes.per_process {
-        process.lane_of(&mut tasks, SETTLED, index, packs, sample::Samples { sampler: sampler.clone() });
+        process.lane_of(&mut tasks, SETTLED, index, batches, sample::Samples { sampler: sampler.clone() });
     }
     process.lane(&mut tasks, FINDINGS, 0, finding::Findings { sampler: sampler.clone() });
     let commands = command::Commands { sampler: sampler.clone() };

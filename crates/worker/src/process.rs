@@ -1,13 +1,17 @@
 //! One process of a role: its lanes and its sweep, from start to a drained stop.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use countersign_broker::lane::{self, Delivery, Failure, Handler, LaneSettings};
 use countersign_store::{Store, StoreError, quarantine};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::{failure, governed::GovernedCache, settings::Settings};
+use crate::{
+    failure,
+    governed::GovernedCache,
+    settings::{Lanes, Settings},
+};
 
 /// What the parts of a process share.
 #[derive(Clone)]
@@ -49,23 +53,24 @@ impl Process {
 
     /// Starts a lane on `queue` with the settings' batches.
     pub fn lane<H: Handler + 'static>(&self, tasks: &mut JoinSet<()>, queue: &str, index: u16, handler: H) {
-        self.lane_of(tasks, queue, index, self.settings.lanes.batch_max, handler);
+        let Lanes { batch_max, linger, .. } = self.settings.lanes;
+        self.lane_of(tasks, queue, index, Batches { batch_max, linger }, handler);
     }
 
-    /// Starts a lane on `queue` that takes at most `batch_max` deliveries at a time.
+    /// Starts a lane on `queue` with batches of its own.
     pub fn lane_of<H: Handler + 'static>(
         &self,
         tasks: &mut JoinSet<()>,
         queue: &str,
         index: u16,
-        batch_max: u16,
+        batches: Batches,
         handler: H,
     ) {
         let settings = LaneSettings {
             url: self.amqp_url.clone(),
             queue: queue.into(),
-            batch_max,
-            linger: self.settings.lanes.linger,
+            batch_max: batches.batch_max,
+            linger: batches.linger,
             handle_limit: self.settings.limits.transaction,
         };
         let name = format!("countersign-{}:{queue}#{index}", self.role);
@@ -89,6 +94,15 @@ impl Process {
         tracing::warn!(code, reason, exchange = delivery.exchange, "message quarantined");
         keep.await.map_err(failure)
     }
+}
+
+/// What a lane takes at a time.
+#[derive(Clone, Copy, Debug)]
+pub struct Batches {
+    /// Most deliveries.
+    pub batch_max: u16,
+    /// How long it waits for more after a first one.
+    pub linger: Duration,
 }
 
 /// A delivery as a row of the quarantine.

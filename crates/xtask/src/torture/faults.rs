@@ -155,7 +155,10 @@ impl Fault {
                 let set = ["set_policy", "full", &pattern, full, "--apply-to", "queues"];
                 world.broker()?.control(&set).await
             }
-            Fault::NoQueue(queue) => world.broker()?.control(&["delete_queue", queue]).await,
+            Fault::NoQueue(queue) => {
+                world.deleted.insert(queue);
+                world.broker()?.control(&["delete_queue", queue]).await
+            }
             Fault::KillLeader(queue) => {
                 let cluster = world.cluster()?;
                 let leader = cluster.leader(queue).await?;
@@ -188,7 +191,10 @@ impl Fault {
         match self {
             Fault::Kill(process) => world.start(process),
             Fault::Pause(process) => world.system.process(process)?.signal(Signal::SIGCONT),
-            Fault::KillBroker => world.broker()?.restart().await,
+            Fault::KillBroker => {
+                world.broker()?.restart().await?;
+                world.reopen().await
+            }
             Fault::PauseBroker => world.broker()?.resume(),
             Fault::KillDatabase => world.database()?.restart().await,
             Fault::PauseDatabase => world.database()?.resume(),

@@ -25,6 +25,8 @@ pub(crate) struct Report {
     pub(crate) ended: Vec<String>,
     /// Crash points that were not reached.
     pub(crate) missed: Vec<String>,
+    /// Queues that the broker lost.
+    pub(crate) reopened: Vec<&'static str>,
     /// Actions whose agents had to ask for an answer.
     pub(crate) asked_again: usize,
     /// How long everything took to end when it was healed.
@@ -73,6 +75,9 @@ impl Report {
         );
         if !self.ended.is_empty() {
             println!("ended by themselves: {}", self.ended.join(", "));
+        }
+        if !self.reopened.is_empty() {
+            println!("lost by the broker, and declared once more: {}", self.reopened.join(", "));
         }
         if !self.missed.is_empty() {
             println!("not reached: {}", self.missed.join(", "));

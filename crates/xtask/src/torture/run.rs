@@ -77,6 +77,7 @@ impl Torture {
         let mut world = World::set_up(services, self.binary.clone(), tools.url()).await?;
         let mut report = Report::default();
         self.hurt(&mut world, &history, &mut report).await?;
+        report.reopened = world.reopened.clone();
         let events = history.events();
         let stored = Stored::read(&world.system).await?;
         let violations = check(&events, &stored);

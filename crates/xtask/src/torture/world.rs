@@ -1,15 +1,17 @@
 //! The system under torture: services of its own, several processes of each role, and a proxy on every wire.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     str::FromStr as _,
+    time::Duration,
 };
 
 use anyhow::Context as _;
 use countersign_broker::{
     declare::declare,
+    reader::Reader,
     session::{Session, Uri},
     topology::{Limits, Topology},
 };
@@ -18,6 +20,7 @@ use countersign_testkit::{
     proxy::Proxy,
     services::{Cluster, Postgres, RabbitMq, Services, SmallDisk},
     system::{Link, ROLES, System},
+    wait::eventually,
 };
 
 use super::{faults::Server, schedule};
@@ -30,7 +33,14 @@ pub(crate) struct World {
     links: BTreeMap<String, (Proxy, Proxy)>,
     /// By process; none where the library is missing and cannot be installed.
     clocks: BTreeMap<String, Clock>,
+    /// Queues that were deleted and declared again.
+    pub(crate) deleted: BTreeSet<&'static str>,
+    /// Those of them that the broker lost in a crash, and that were deleted and declared once more.
+    pub(crate) reopened: Vec<&'static str>,
 }
+
+/// How long a broker that has just started may take to open a queue.
+const OPENS: Duration = Duration::from_secs(10);
 
 /// What the suites' folder says, and what it says here: more audits, more than one owner's reviewers, and leases that
 /// run out within a short run.
@@ -66,7 +76,14 @@ impl World {
         let tools = tools.to_owned();
         let variables = move |name: &str| (name == "TEST_TOOLS_URL").then(|| tools.clone());
         let system = System::set_up(place, &config, "olga", variables).await?;
-        let mut world = Self { services, system, links: BTreeMap::new(), clocks: BTreeMap::new() };
+        let mut world = Self {
+            services,
+            system,
+            links: BTreeMap::new(),
+            clocks: BTreeMap::new(),
+            deleted: BTreeSet::new(),
+            reopened: vec![],
+        };
         let broker = Uri::from_str(&world.services.amqp_url).map_err(anyhow::Error::msg)?.authority.port;
         for role in ROLES {
             for number in 1..=schedule::PER_ROLE {
@@ -89,6 +106,24 @@ impl World {
         let session = Session::open(&self.system.place.amqp_url, "torture").await?;
         let directory = &self.system.folder.configuration.directory;
         Ok(declare(&session.channel, &Topology::of(directory, &Limits::default())).await?)
+    }
+
+    /// Does what an operator has to do after a crash of a RabbitMQ of 3.10: of a queue that was deleted and declared again it
+    /// may find the folder of before, which is gone. Such a queue is in its lists and cannot be opened ("could not be
+    /// restarted {error,enoent}") until it is deleted and declared once more.
+    pub(crate) async fn reopen(&mut self) -> anyhow::Result<()> {
+        let url = self.system.place.amqp_url.clone();
+        for queue in self.deleted.clone() {
+            let opened =
+                eventually("it opens", OPENS, async || Reader::open(&url, "torture", queue).await.ok());
+            if opened.await.is_err() {
+                eprintln!("the broker has lost {queue}: it is deleted and declared once more");
+                self.broker()?.control(&["delete_queue", queue]).await?;
+                self.declare().await?;
+                self.reopened.push(queue);
+            }
+        }
+        Ok(())
     }
 
     /// Starts a process, behind its proxies.
