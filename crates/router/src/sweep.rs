@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use chrono::Utc;
-use countersign_broker::publisher::Outgoing;
+use countersign_broker::{publisher::Outgoing, topology::DECISIONS};
 use countersign_core::message::Command;
 use countersign_store::{StoreError, Transaction, sweeps};
 use countersign_worker::{messages, process::Process, sweep::Sweeper};
@@ -25,14 +25,19 @@ impl RouterSweep {
 
 #[async_trait]
 impl Sweeper for RouterSweep {
-    async fn due(&mut self, tx: &Transaction<'_>) -> Result<Vec<Outgoing>, StoreError> {
+    fn answers(&self) -> Option<&'static str> {
+        Some(DECISIONS)
+    }
+
+    async fn due(&mut self, tx: &Transaction<'_>, unheard: bool) -> Result<Vec<Outgoing>, StoreError> {
         // The time on a command says when it was sent; nothing is decided by it.
         let now = Utc::now();
         let mut due = Vec::new();
         for action in sweeps::to_judge(tx, self.unclaimed).await? {
             due.push(messages::judge_again(action, now));
         }
-        for action in sweeps::to_request(tx, self.republish).await? {
+        let requests = if unheard { vec![] } else { sweeps::to_request(tx, self.republish).await? };
+        for action in requests {
             due.push(messages::command("router", Command::RequestApproval { action }, now));
         }
         Ok(due)

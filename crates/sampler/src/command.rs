@@ -50,8 +50,9 @@ impl Handler for Commands {
                     }
                 }
             }
-            audits::published(&tx, &ids).await?;
-            let actions = audits::actions_of(&tx, &ids).await?;
+            // Looked at again: a command that comes twice must not ask twice.
+            let republish = self.sampler.process.settings.sweep.republish_after.as_secs_f64();
+            let actions = audits::published(&tx, &ids, republish).await?;
             let active = generation::read(&tx).await?;
             let governed = self.sampler.process.governed.under(&tx, &active).await?;
             let outgoing = requests(&tx, &governed.configuration, &actions).await?;

@@ -3,7 +3,7 @@
 
 use async_trait::async_trait;
 use chrono::Utc;
-use countersign_broker::publisher::Outgoing;
+use countersign_broker::{publisher::Outgoing, topology::FINDINGS};
 use countersign_core::message::Command;
 use countersign_store::{StoreError, Transaction, compensations, epochs, sweeps};
 use countersign_worker::{messages, process::Process, sweep::Sweeper};
@@ -30,9 +30,13 @@ impl SamplerSweep {
 
 #[async_trait]
 impl Sweeper for SamplerSweep {
-    async fn due(&mut self, tx: &Transaction<'_>) -> Result<Vec<Outgoing>, StoreError> {
+    fn answers(&self) -> Option<&'static str> {
+        Some(FINDINGS)
+    }
+
+    async fn due(&mut self, tx: &Transaction<'_>, unheard: bool) -> Result<Vec<Outgoing>, StoreError> {
         let now = Utc::now();
-        let audits = sweeps::to_audit(tx, self.republish).await?;
+        let audits = if unheard { vec![] } else { sweeps::to_audit(tx, self.republish).await? };
         let audits = audits.into_iter().map(|audit| Command::RequestAudit { audit });
         let closed = epochs::to_reveal(tx, self.closed).await?;
         let closed = closed.into_iter().map(|epoch| Command::RevealEpoch { epoch });

@@ -203,12 +203,18 @@ pub async fn ask_another(tx: &Transaction<'_>, id: AuditId) -> Result<(), StoreE
     Ok(())
 }
 
-/// Notes that open audits were published again.
-pub async fn published(tx: &Transaction<'_>, ids: &[AuditId]) -> Result<(), StoreError> {
+/// Notes that those of these audits are published again that are open and were last published so many seconds ago. Returns
+/// their actions.
+pub async fn published(
+    tx: &Transaction<'_>,
+    ids: &[AuditId],
+    seconds: f64,
+) -> Result<Vec<ActionId>, StoreError> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
-    tx.execute("UPDATE audits SET published_at = now() WHERE id = ANY($1) AND state = 'open'", &[&ids])
-        .await?;
-    Ok(())
+    let sql = "UPDATE audits SET published_at = now()
+               WHERE id = ANY($1) AND state = 'open' AND published_at < now() - make_interval(secs => $2)
+               RETURNING action";
+    Ok(tx.query(sql, &[&ids, &seconds]).await?.iter().map(|row| ActionId(row.get(0))).collect())
 }
 
 /// A page of the look-back: the last `count` actions of a stratum that were executed at once under `since` or a later

@@ -15,9 +15,18 @@ use crate::process::Process;
 /// What a role looks for. It changes nothing but notes of its own; the messages carry no authority.
 #[async_trait]
 pub trait Sweeper: Send {
-    /// The commands that are due now.
-    async fn due(&mut self, tx: &Transaction<'_>) -> Result<Vec<Outgoing>, StoreError>;
+    /// The queue in which people answer what they are asked here.
+    fn answers(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// The commands that are due now. Where answers are `unheard`, nobody is asked again: whoever is, answers again, and
+    /// that would have to be heard as well.
+    async fn due(&mut self, tx: &Transaction<'_>, unheard: bool) -> Result<Vec<Outgoing>, StoreError>;
 }
+
+/// So many answers may wait while people are asked again: about a batch.
+const UNHEARD: u32 = 256;
 
 #[derive(Debug, thiserror::Error)]
 enum SweepError {
@@ -62,8 +71,12 @@ async fn once<S: Sweeper>(
         tracing::warn!(sweep = name, waiting, "commands wait to be done; nothing is looked for");
         return Ok(());
     }
+    let unheard = match sweeper.answers() {
+        Some(queue) => publisher.depth(queue).await? > UNHEARD,
+        None => false,
+    };
     let limit = process.settings.limits.transaction;
-    let due = process.store.within(limit, due(&process.store, sweeper)).await?;
+    let due = process.store.within(limit, due(&process.store, sweeper, unheard)).await?;
     if due.is_empty() {
         return Ok(());
     }
@@ -74,10 +87,10 @@ async fn once<S: Sweeper>(
     Ok(())
 }
 
-async fn due<S: Sweeper>(store: &Store, sweeper: &mut S) -> Result<Vec<Outgoing>, StoreError> {
+async fn due<S: Sweeper>(store: &Store, sweeper: &mut S, unheard: bool) -> Result<Vec<Outgoing>, StoreError> {
     let mut client = store.client().await?;
     let tx = client.transaction().await?;
-    let due = sweeper.due(&tx).await?;
+    let due = sweeper.due(&tx, unheard).await?;
     tx.commit().await?;
     Ok(due)
 }
