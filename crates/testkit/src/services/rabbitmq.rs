@@ -144,18 +144,18 @@ impl RabbitMq {
         Ok(command)
     }
 
-    /// Runs `rabbitmqctl` on the node, in the virtual host `/`.
+    /// Runs `rabbitmqctl` on the node, in the virtual host `/`. Patient enough for a node that is paused meanwhile.
     pub async fn control(&self, arguments: &[&str]) -> anyhow::Result<()> {
         let script = install::rabbitmq_server().context("rabbitmq-server is not installed")?;
         let mut command = tokio::process::Command::new(script.with_file_name("rabbitmqctl"));
         command
-            .args(["--quiet", "--timeout", "30", "--node", &self.name()])
+            .args(["--quiet", "--timeout", "90", "--node", &self.name()])
             .args(arguments)
             .env("HOME", self.dir.join("home"))
             .env("ERL_EPMD_PORT", self.mapper.to_string())
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
             .kill_on_drop(true);
-        let output = tokio::time::timeout(Duration::from_secs(40), command.output()).await??;
+        let output = tokio::time::timeout(Duration::from_secs(100), command.output()).await??;
         let said = [output.stdout, output.stderr].concat();
         anyhow::ensure!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&said));
         Ok(())

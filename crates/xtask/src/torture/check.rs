@@ -179,7 +179,10 @@ impl Found {
             self.add("answers are stored", format!("{id}: told {told}, stored are {stored:?}"));
         }
         let idempotent = told.kind.is_some_and(Kind::idempotent);
-        if action.outcomes.contains(&State::InDoubt) && idempotent && action.fence < RECOVERIES {
+        // The tool's no to a repetition says nothing of the attempt before, and would be the same the next time.
+        let refused = !told.calls.is_empty() && told.effects.is_empty();
+        let in_doubt = action.outcomes.contains(&State::InDoubt);
+        if in_doubt && idempotent && !refused && action.fence < RECOVERIES {
             self.add(
                 "idempotent is repeated",
                 format!("{id} is in doubt after {} claims, though it may be repeated", action.fence),
