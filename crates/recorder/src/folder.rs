@@ -63,6 +63,9 @@ impl Folder {
             if size > self.written
                 && let Err(error) = self.catch_up().await
             {
+                if matches!(error, RecorderError::Forked(_)) {
+                    return error;
+                }
                 tracing::warn!(%error, folder = %self.path.display(), "tiles not written yet");
                 pause(&self.recorder).await;
                 continue;

@@ -5,8 +5,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// Most entries that are kept: two batches of the largest size.
+/// Most entries that are kept, and most bytes of them.
 const KEPT: usize = 4_096;
+const KEPT_BYTES: usize = 8 << 20;
 
 /// An entry in canonical JSON.
 pub(crate) type Entry = Arc<[u8]>;
@@ -20,6 +21,7 @@ struct Window {
     /// The index of the first one that is kept.
     first: u64,
     entries: VecDeque<Entry>,
+    bytes: usize,
 }
 
 impl Recent {
@@ -27,12 +29,17 @@ impl Recent {
     pub(crate) fn push(&self, first: u64, entries: impl Iterator<Item = Vec<u8>>) {
         let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if window.first + window.entries.len() as u64 != first {
-            *window = Window { first, entries: VecDeque::new() };
+            *window = Window { first, ..Window::default() };
         }
-        window.entries.extend(entries.map(Entry::from));
-        let over = window.entries.len().saturating_sub(KEPT);
-        window.entries.drain(..over);
-        window.first += over as u64;
+        for entry in entries {
+            window.bytes += entry.len();
+            window.entries.push_back(entry.into());
+            while window.entries.len() > KEPT || window.bytes > KEPT_BYTES {
+                let Some(oldest) = window.entries.pop_front() else { break };
+                window.bytes -= oldest.len();
+                window.first += 1;
+            }
+        }
     }
 
     /// Up to `most` entries from index `from` on: none where the first of them is not kept.
@@ -61,6 +68,14 @@ mod tests {
         assert_eq!(numbers(&recent.get(8, 5)), [8, 9]);
         assert_eq!(numbers(&recent.get(7, 2)), [7, 8]);
         assert!(recent.get(6, 1).is_empty() && recent.get(10, 1).is_empty());
+    }
+
+    #[test]
+    fn large_ones_are_forgotten_sooner() {
+        let recent = Recent::default();
+        recent.push(0, (0..3_u8).map(|n| vec![n; KEPT_BYTES / 2]));
+        assert!(recent.get(0, 1).is_empty());
+        assert_eq!(numbers(&recent.get(1, 5)), [1, 2]);
     }
 
     #[test]

@@ -191,11 +191,12 @@ async fn accept(
     }
     tokio::try_join!(payloads::insert(tx, &payloads), changes.write(tx))?;
     let permits = changes.issued();
+    // Among them what has come twice in one batch.
+    new.extend(repeated(tx, &known).await?);
     for permit in &permits {
         new.remove(&permit.action);
     }
-    let mut others: Vec<ActionId> = new.into_iter().collect();
-    others.extend(repeated(tx, &known).await?);
+    let others = new.into_iter().collect();
     Ok(Taken { now: court.now, permits, others })
 }
 

@@ -50,7 +50,8 @@ impl Handler for Commands {
                     }
                 }
             }
-            // Looked at again: a command that comes twice must not ask twice.
+            // Looked at again: a command that comes twice must not ask twice. One that was committed and not published comes
+            // to nothing, and the sweep comes back.
             let republish = self.sampler.process.settings.sweep.republish_after.as_secs_f64();
             let actions = audits::published(&tx, &ids, republish).await?;
             let active = generation::read(&tx).await?;

@@ -113,7 +113,7 @@ pub async fn of(tx: &Transaction<'_>, actions: &[ActionId]) -> Result<Vec<AuditR
 /// One audit, locked.
 pub async fn lock(tx: &Transaction<'_>, id: AuditId) -> Result<Option<AuditRecord>, StoreError> {
     let sql = format!("{COLUMNS} WHERE id = $1 FOR UPDATE");
-    Ok(tx.query_opt(&sql, &[&id.0]).await?.as_ref().map(record))
+    Ok(tx.query_opt(&tx.prepare_cached(&sql).await?, &[&id.0]).await?.as_ref().map(record))
 }
 
 /// What one auditor found, as stored.
@@ -192,14 +192,15 @@ pub async fn settle(tx: &Transaction<'_>, id: AuditId, settled: &Settled) -> Res
     let sql = "UPDATE audits SET state = 'judged', finding = $2, severity = $3, judged_at = clock_timestamp()
                WHERE id = $1 AND state = 'open'";
     let severity = settled.severity.map(|severity| severity.as_str());
-    tx.execute(sql, &[&id.0, &settled.finding.as_str(), &severity]).await?;
+    let statement = tx.prepare_cached(sql).await?;
+    tx.execute(&statement, &[&id.0, &settled.finding.as_str(), &severity]).await?;
     Ok(())
 }
 
 /// Asks another auditor about a locked, open audit.
 pub async fn ask_another(tx: &Transaction<'_>, id: AuditId) -> Result<(), StoreError> {
     let sql = "UPDATE audits SET round = round + 1, published_at = clock_timestamp() WHERE id = $1 AND state = 'open'";
-    tx.execute(sql, &[&id.0]).await?;
+    tx.execute(&tx.prepare_cached(sql).await?, &[&id.0]).await?;
     Ok(())
 }
 

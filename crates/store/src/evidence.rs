@@ -31,7 +31,7 @@ impl Evidence {
     }
 }
 
-/// Most rows of evidence in one note for the ledger: a part of what the recorder takes at once.
+/// Most rows of evidence in one note for the ledger. The recorder takes a note whole.
 const NOTE_MAX: usize = 500;
 
 /// Writes evidence rows, and the notes for the ledger that they are there.

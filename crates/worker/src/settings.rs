@@ -133,7 +133,7 @@ pub struct Ledger {
     pub system: String,
     /// A reference to the document that says what the system is for; may be empty.
     pub purpose: String,
-    /// Most rows in one batch.
+    /// Most rows in one batch, but that rows written by one statement, up to 500, come together.
     pub batch_max: u16,
     /// How long evidence waits for its batch at most.
     #[serde(with = "duration")]

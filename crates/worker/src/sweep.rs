@@ -20,13 +20,15 @@ pub trait Sweeper: Send {
         None
     }
 
-    /// The commands that are due now. Where answers are `unheard`, nobody is asked again: whoever is, answers again, and
-    /// that would have to be heard as well.
-    async fn due(&mut self, tx: &Transaction<'_>, unheard: bool) -> Result<Vec<Outgoing>, StoreError>;
+    /// The commands that are due now. People are asked again after `patience` times as long as usual.
+    async fn due(&mut self, tx: &Transaction<'_>, patience: f64) -> Result<Vec<Outgoing>, StoreError>;
 }
 
-/// So many answers may wait while people are asked again: about a batch.
+/// So many answers may wait while people are asked again as usual: about a batch.
 const UNHEARD: u32 = 256;
+
+/// The patience while more wait: whoever is asked again answers again, and that would have to be heard as well.
+const PATIENT: f64 = 10.0;
 
 #[derive(Debug, thiserror::Error)]
 enum SweepError {
@@ -71,12 +73,20 @@ async fn once<S: Sweeper>(
         tracing::warn!(sweep = name, waiting, "commands wait to be done; nothing is looked for");
         return Ok(());
     }
-    let unheard = match sweeper.answers() {
-        Some(queue) => publisher.depth(queue).await? > UNHEARD,
-        None => false,
-    };
+    let mut patience = 1.0;
+    if let Some(queue) = sweeper.answers() {
+        match publisher.depth(queue).await {
+            Ok(waiting) if waiting <= UNHEARD => {}
+            Ok(_) => patience = PATIENT,
+            // What can be done without this queue is done.
+            Err(error) => {
+                tracing::warn!(sweep = name, %error, "how much waits to be heard is unknown");
+                (patience, *publisher) = (PATIENT, Publisher::connect(&process.amqp_url, name).await?);
+            }
+        }
+    }
     let limit = process.settings.limits.transaction;
-    let due = process.store.within(limit, due(&process.store, sweeper, unheard)).await?;
+    let due = process.store.within(limit, due(&process.store, sweeper, patience)).await?;
     if due.is_empty() {
         return Ok(());
     }
@@ -87,10 +97,10 @@ async fn once<S: Sweeper>(
     Ok(())
 }
 
-async fn due<S: Sweeper>(store: &Store, sweeper: &mut S, unheard: bool) -> Result<Vec<Outgoing>, StoreError> {
+async fn due<S: Sweeper>(store: &Store, sweeper: &mut S, patience: f64) -> Result<Vec<Outgoing>, StoreError> {
     let mut client = store.client().await?;
     let tx = client.transaction().await?;
-    let due = sweeper.due(&tx, unheard).await?;
+    let due = sweeper.due(&tx, patience).await?;
     tx.commit().await?;
     Ok(due)
 }

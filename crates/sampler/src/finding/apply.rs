@@ -56,8 +56,6 @@ pub(super) async fn apply(
     said: &Said<'_>,
 ) -> Result<Answer, StoreError> {
     let data = said.data;
-    let record = actions::load(tx, &[audit.action], Parts::Bodies).await?.pop();
-    let Some(record) = record else { return Ok(Err(unknown(data))) };
     let mut found = audits::findings(tx, audit.id).await?;
     if let Some(before) = found.iter().find(|before| before.auditor == said.auditor.id) {
         let opinion = Opinion { finding: data.finding, severity: data.severity };
@@ -66,6 +64,12 @@ pub(super) async fn apply(
         }
         return Ok(Err((Code::AlreadyJudged, "you have found otherwise before".into())));
     }
+    // Most findings that count for nothing are about what others have judged meanwhile: no more is read for them.
+    if !audit.open {
+        return Ok(Err((Code::NotOpen, "the audit has been judged already".into())));
+    }
+    let record = actions::load(tx, &[audit.action], Parts::Bodies).await?.pop();
+    let Some(record) = record else { return Ok(Err(unknown(data))) };
     if let Err(complaint) = check(configuration, audit, &record, said) {
         return Ok(Err(complaint));
     }
@@ -151,9 +155,6 @@ fn check(
     said: &Said<'_>,
 ) -> Result<(), Complaint> {
     let (data, wrong) = (said.data, said.data.finding == Finding::Wrong);
-    if !audit.open {
-        return Err((Code::NotOpen, "the audit has been judged already".into()));
-    }
     if !said.auditor.groups.contains(&audit.group) {
         return Err((Code::NotInGroup, format!("only {:?} may judge this", audit.group)));
     }

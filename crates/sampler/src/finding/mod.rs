@@ -6,6 +6,7 @@ mod follow;
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use countersign_broker::{
     lane::{Delivery, Failure, Handler},
     publisher::Outgoing,
@@ -84,7 +85,15 @@ async fn find(
     let repeated: BTreeSet<ActionId> = again.into_iter().flat_map(|statement| statement.actions).collect();
     let named: Vec<_> = heard.iter().flat_map(|one| &one.said).map(|data| data.audit).collect();
     actions::lock(tx, &audits::actions_of(tx, &named).await?).await?;
-    let mut hearing = Hearing { sampler, tx, governed: &governed, concerned: repeated.clone(), news: vec![] };
+    let mut hearing = Hearing {
+        sampler,
+        tx,
+        governed: &governed,
+        // The clock is read after the locks: waiting for them counts.
+        now: generation::now(tx).await?,
+        concerned: repeated.clone(),
+        news: vec![],
+    };
     let mut rows = Vec::with_capacity(heard.len());
     for one in heard {
         rows.extend(hearing.message(one).await?);
@@ -100,6 +109,7 @@ struct Hearing<'a> {
     sampler: &'a Sampler,
     tx: &'a Transaction<'a>,
     governed: &'a Governed,
+    now: DateTime<Utc>,
     /// The actions of which there is something to tell.
     concerned: BTreeSet<ActionId>,
     /// What the findings say of classes that move.
@@ -110,9 +120,8 @@ impl Hearing<'_> {
     /// Applies one message: what is to be recorded of a statement that was signed.
     async fn message(&mut self, heard: Heard<'_>) -> Result<Option<Statement>, StoreError> {
         let oldest = self.sampler.process.settings.limits.decision_age;
-        let now = generation::now(self.tx).await?;
         let vouched = match &heard.vouched {
-            Ok(vouched) => vouched.in_time(now, oldest).map(|()| vouched),
+            Ok(vouched) => vouched.in_time(self.now, oldest).map(|()| vouched),
             Err(complaint) => Err(complaint.clone()),
         };
         let mut actions = Vec::with_capacity(heard.said.len());

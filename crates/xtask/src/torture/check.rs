@@ -180,7 +180,8 @@ impl Found {
         }
         let idempotent = told.kind.is_some_and(Kind::idempotent);
         // The tool's no to a repetition says nothing of the attempt before, and would be the same the next time.
-        let refused = !told.calls.is_empty() && told.effects.is_empty();
+        let repeated = told.calls.len() > 1 || action.fence > 1;
+        let refused = repeated && !told.calls.is_empty() && told.effects.is_empty();
         let in_doubt = action.outcomes.contains(&State::InDoubt);
         if in_doubt && idempotent && !refused && action.fence < RECOVERIES {
             self.add(

@@ -231,21 +231,21 @@ fn what_may_be_repeated_is_not_left_in_doubt() {
     };
     assert_eq!(doubt("letter"), BTreeSet::new());
     assert_eq!(doubt("record"), only("idempotent is repeated"));
-    let unanswered = |called: bool| {
+    let unanswered = |claims: i32| {
         broken(move |events, all| {
             events.retain(|event| match event {
-                Event::Called { id, .. } => called || id != "record",
                 Event::Acted { id, .. } | Event::Told { id, .. } => id != "record",
                 _ => true,
             });
             events.push(told("record", Outcome::InDoubt));
             let one = stored(all, "record");
+            one.fence = claims;
             (one.state, one.outcomes) = (State::Failed, vec![State::InDoubt, State::Failed]);
             one.walk = [&DONE[..2], &[State::InDoubt, State::Failed]].concat();
         })
     };
-    assert_eq!(unanswered(true), BTreeSet::new(), "the tool has refused it");
-    assert_eq!(unanswered(false), only("idempotent is repeated"));
+    assert_eq!(unanswered(2), BTreeSet::new(), "the tool has refused the repetition");
+    assert_eq!(unanswered(1), only("idempotent is repeated"));
 }
 
 #[test]
