@@ -1,7 +1,7 @@
 -- Whole notes, the first ones first, up to $1 rows of evidence; one note at least.
 WITH counted AS (
   SELECT first, sum(rows) OVER (ORDER BY first) AS rows, row_number() OVER (ORDER BY first) AS n
-  FROM (SELECT first, rows FROM evidence_pending ORDER BY first LIMIT $1 + 1) oldest),
+  FROM (SELECT first, rows FROM evidence_pending ORDER BY first LIMIT $1::bigint + 1) oldest),
 taken AS (
   DELETE FROM evidence_pending
   WHERE first = ANY (ARRAY (SELECT first FROM counted WHERE rows <= $1 OR n = 1))
