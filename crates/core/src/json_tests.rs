@@ -120,8 +120,14 @@ fn any_json() -> impl Strategy<Value = Value> {
 /// What stands on the edge of what serde_json writes as ECMAScript does.
 fn any_number() -> impl Strategy<Value = f64> {
     let scaled = |(digits, exponent): (i64, i32)| digits as f64 * 10_f64.powi(exponent);
-    prop_oneof![any::<f64>(), (-99_999_i64..99_999, -24..24).prop_map(scaled)]
-        .prop_filter("JSON has finite numbers", |number| number.is_finite())
+    // Halfway between two shortest forms: all 53 bits, and a few of them behind the point.
+    let halfway = |(bits, places): (u64, i32)| bits as f64 * 0.5_f64.powi(places);
+    prop_oneof![
+        any::<f64>(),
+        (-99_999_i64..99_999, -24..24).prop_map(scaled),
+        (1_u64 << 52..1 << 53, 1..12).prop_map(halfway),
+    ]
+    .prop_filter("JSON has finite numbers", |number| number.is_finite())
 }
 
 proptest! {

@@ -54,7 +54,8 @@ impl Sampler {
     }
 }
 
-/// The least that settled packs wait for company, whatever the settings say. Nobody waits for a throw: when little happens, a commit for several of them leaves the disk to those who are waited for.
+/// The least that settled packs wait for company. Nobody waits for a throw: when little happens, a commit for several of
+/// them leaves the disk to those who are waited for.
 const LINGER: Duration = Duration::from_millis(200);
 
 /// Runs a sampler until its process is stopped and drained.

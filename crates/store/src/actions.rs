@@ -109,7 +109,7 @@ pub struct OutcomeRecord {
     pub error: Option<Failure>,
 }
 
-/// An action with what belongs to it.
+/// An action with what belongs to it: what was not asked for ([`Parts`]) is empty.
 #[derive(Clone, Debug)]
 pub struct ActionRecord {
     /// Its id.

@@ -31,7 +31,7 @@ pub struct Lanes {
     pub per_process: u16,
     /// Most deliveries in one transaction.
     pub batch_max: u16,
-    /// How long to wait for more after a first delivery.
+    /// How long to wait for more after a first delivery; for throws of the coin 200 ms at least.
     #[serde(with = "duration")]
     pub linger: Duration,
 }

@@ -7,6 +7,7 @@ use countersign_testkit::{clients::proposal, wait::eventually};
 use countersign_tests::{
     Gate, LIMIT, answer,
     evidence::{recorded, verify, without_a_gap},
+    folder,
 };
 use serde_json::{Value, json};
 
@@ -197,5 +198,36 @@ async fn nobody_but_the_recorder_appends_and_nobody_changes_what_is_recorded() -
     refused("eraser", "UPDATE actions SET state = 'denied'").await?;
     refused("eraser", "UPDATE evidence SET body = '{}'").await?;
     refused("router", "UPDATE outcomes SET result = NULL").await?;
+    gate.close().await
+}
+
+/// What one statement has written comes together, even where it is more than a batch may have; of the rest as much as that,
+/// and at once as long as more waits.
+#[tokio::test]
+async fn a_batch_has_whole_notes_and_its_limit_of_rows() -> anyhow::Result<()> {
+    let config = folder("lease = \"2s\"", "lease = \"2s\"\nbatch_max = 100")?;
+    let gate = Gate::configured(config.path()).await?;
+    recorded(&gate).await?;
+    let before = gate.count("SELECT size FROM recorder").await?;
+    let notes = "WITH filled AS (
+                   INSERT INTO evidence (event, kind, body)
+                   SELECT gen_random_uuid(), 'test.filled', json_build_object('n', n) FROM generate_series(1, 400) n
+                   RETURNING id),
+                 numbered AS (SELECT id, row_number() OVER (ORDER BY id) AS n FROM filled),
+                 noted AS (
+                   INSERT INTO evidence_pending SELECT min(id), array_agg(id ORDER BY id) FROM numbered
+                   GROUP BY CASE WHEN n <= 250 THEN 0 ELSE n END RETURNING 1)
+                 SELECT count(*) FROM noted";
+    ensure!(gate.count(notes).await? == 151);
+    recorded(&gate).await?;
+    let sizes = [before + 250, before + 350, before + 400];
+    let found = format!("SELECT count(*) FROM checkpoints WHERE size > {before}");
+    ensure!(gate.count(&found).await? == 3);
+    for size in sizes {
+        let found = format!("SELECT count(*) FROM checkpoints WHERE size = {size}");
+        ensure!(gate.count(&found).await? == 1, "no batch ended with {size} entries");
+    }
+    let back = "SELECT count(*) FROM (SELECT evidence < lag(evidence) OVER (ORDER BY index) AS back FROM ledger) l WHERE back";
+    ensure!(gate.count(back).await? == 0, "the lowest ids come first");
     gate.close().await
 }
