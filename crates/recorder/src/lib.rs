@@ -5,6 +5,7 @@
 //! stream follow the ledger, each at its own pace: neither a full disk nor a broker that is away stops the recording.
 
 mod batch;
+mod draft;
 mod error;
 mod feed;
 mod folder;
@@ -20,7 +21,10 @@ use countersign_worker::{
     process::Process,
 };
 use ed25519_dalek::SigningKey;
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{
+    sync::watch,
+    task::{JoinError, JoinSet},
+};
 use uuid::Uuid;
 
 pub use self::error::RecorderError;
@@ -105,13 +109,18 @@ async fn record(recorder: &Recorder, head: Head) -> Result<(), RecorderError> {
     followers.spawn(folder.follow(known.clone()));
     followers.spawn(feed::follow(recorder.clone(), recent, known));
     let lived = tokio::select! {
-        error = batches.run() => Err(error),
-        Some(ended) = followers.join_next() => Err(ended.unwrap_or_else(|error| resume_unwind(error.into_panic()))),
+        ended = batches.run() => ended,
+        Some(ended) = followers.join_next() => Err(joined(ended)),
         () = recorder.process.stop.cancelled() => Ok(()),
     };
     // The next life must not meet them at work.
     followers.shutdown().await;
     lived
+}
+
+/// What a task ended with. Its panic is ours.
+pub(crate) fn joined<T>(ended: Result<T, JoinError>) -> T {
+    ended.unwrap_or_else(|error| resume_unwind(error.into_panic()))
 }
 
 /// Waits until nobody else holds the lease.

@@ -19,11 +19,24 @@ async fn change(gate: &Gate, statement: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Each entry of an action names the one before it, and the first one none.
+async fn chained(gate: &Gate) -> anyhow::Result<()> {
+    let torn = "SELECT count(*) FROM (
+                  SELECT convert_from(entry, 'UTF8')::jsonb ->> 'previous' AS said,
+                         lag(event) OVER (PARTITION BY action ORDER BY index)::text AS before
+                  FROM ledger WHERE action IS NOT NULL) named
+                WHERE said IS DISTINCT FROM before";
+    ensure!(gate.count(torn).await? == 0, "an entry does not name the one before it");
+    Ok(())
+}
+
 #[tokio::test]
 async fn two_recorders_either_killed_at_any_moment_keep_one_log_and_one_stream() -> anyhow::Result<()> {
     const ROUNDS: usize = 6;
     const ACTIONS: usize = 150;
-    let mut gate = Gate::start().await?;
+    // Small batches, so that one is drafted while another is appended.
+    let config = folder("lease = \"2s\"", "lease = \"2s\"\nbatch_max = 64")?;
+    let mut gate = Gate::configured(config.path()).await?;
     gate.system.start("recorder", "recorder-b")?;
     let mut agent = gate.agent("one").await?;
     for round in 0..ROUNDS {
@@ -56,6 +69,7 @@ async fn two_recorders_either_killed_at_any_moment_keep_one_log_and_one_stream()
     ensure!(size == gate.count("SELECT count(DISTINCT evidence) FROM ledger").await?);
     ensure!(size == gate.count("SELECT count(*) FROM evidence").await?);
     ensure!(size == gate.count("SELECT max(index) + 1 FROM ledger").await?);
+    chained(&gate).await?;
     let (said, done) = verify(&gate, &[]).await?;
     ensure!(done && said.contains("as it was recorded"), "{said}");
 

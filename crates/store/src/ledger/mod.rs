@@ -25,12 +25,10 @@ pub struct Head {
     pub fence: i64,
     /// How many entries there are.
     pub size: u64,
-    /// The database's clock.
-    pub now: DateTime<Utc>,
 }
 
 fn head(row: &Row) -> Head {
-    Head { fence: row.get(0), size: number(row.get(1)), now: row.get(2) }
+    Head { fence: row.get(0), size: number(row.get(1)) }
 }
 
 /// Indexes are never negative.
@@ -47,7 +45,7 @@ pub(crate) fn stored(number: u64) -> i64 {
 pub async fn claim(tx: &Transaction<'_>, holder: &str, seconds: f64) -> Result<Option<Head>, StoreError> {
     let sql = "UPDATE recorder SET fence = fence + 1, holder = $1,
                       until = clock_timestamp() + make_interval(secs => $2)
-               WHERE until < clock_timestamp() RETURNING fence, size, clock_timestamp()";
+               WHERE until < clock_timestamp() RETURNING fence, size";
     Ok(tx.query_opt(&tx.prepare_cached(sql).await?, &[&holder, &seconds]).await?.as_ref().map(head))
 }
 
@@ -56,7 +54,7 @@ pub async fn claim(tx: &Transaction<'_>, holder: &str, seconds: f64) -> Result<O
 pub async fn renew(tx: &Transaction<'_>, fence: i64, seconds: f64) -> Result<Option<Head>, StoreError> {
     // A recorder that is gone without its server knowing must not keep the row locked.
     let sql = "UPDATE recorder SET until = clock_timestamp() + make_interval(secs => $2)
-               WHERE fence = $1 RETURNING fence, size, clock_timestamp(),
+               WHERE fence = $1 RETURNING fence, size,
                  set_config('idle_in_transaction_session_timeout', '4000', true)";
     Ok(tx.query_opt(&tx.prepare_cached(sql).await?, &[&fence, &seconds]).await?.as_ref().map(head))
 }
@@ -85,16 +83,45 @@ pub struct Pending {
     pub action: Option<ActionId>,
 }
 
-/// Takes up to `limit` visible rows that are not in the ledger yet, the lowest ids first: of one action these come in
+/// What a batch is made of.
+#[derive(Clone, Debug)]
+pub struct Waiting {
+    /// The notes that name the rows, to be taken with [`take`].
+    pub notes: Vec<i64>,
+    /// The rows, by their ids.
+    pub rows: Vec<Pending>,
+    /// Whether more waits.
+    pub more: bool,
+    /// The database's clock, after they were written.
+    pub now: DateTime<Utc>,
+}
+
+/// Up to `limit` visible rows that are not in the ledger yet, the lowest ids first: of one action these come in
 /// the order in which they were written. Never "ids above the last one", which commit out of order. Rows that were
-/// written by one statement come together, even if they alone are more. Whether more waits.
-pub async fn take(tx: &Transaction<'_>, limit: i64) -> Result<(Vec<Pending>, bool), StoreError> {
-    let statement = tx.prepare_cached(include_str!("../sql/take_pending.sql")).await?;
-    let rows = tx.query(&statement, &[&limit]).await?;
-    let waiting: i64 = rows.first().map_or(0, |row| row.get(6));
-    let taken = rows.iter().map(pending).collect::<Result<Vec<_>, _>>()?;
-    let more = number(waiting) > taken.len() as u64;
-    Ok((taken, more))
+/// written by one statement come together, even if they alone are more. None of the notes in `but`. `None`: nothing waits.
+pub async fn waiting(tx: &Transaction<'_>, limit: i64, but: &[i64]) -> Result<Option<Waiting>, StoreError> {
+    let statement = tx.prepare_cached(include_str!("../sql/waiting_evidence.sql")).await?;
+    let rows = tx.query(&statement, &[&limit, &but]).await?;
+    let Some(first) = rows.first() else { return Ok(None) };
+    let (all, now): (i64, _) = (first.get(7), first.get(8));
+    let mut notes: Vec<i64> = rows.iter().map(|row| row.get(6)).collect();
+    notes.sort_unstable();
+    notes.dedup();
+    let rows = rows.iter().map(pending).collect::<Result<Vec<_>, _>>()?;
+    Ok(Some(Waiting { notes, more: number(all) > rows.len() as u64, rows, now }))
+}
+
+/// Takes notes whose rows become entries in this transaction.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] where one is not there any more: nobody but the recorder takes them.
+pub async fn take(tx: &Transaction<'_>, notes: &[i64]) -> Result<(), StoreError> {
+    let sql = "DELETE FROM evidence_pending WHERE first = ANY ($1)";
+    let taken = tx.execute(&tx.prepare_cached(sql).await?, &[&notes]).await?;
+    if taken == notes.len() as u64 {
+        return Ok(());
+    }
+    Err(StoreError::Corrupt(format!("of {} notes of evidence that waited {taken} are there", notes.len())))
 }
 
 fn pending(row: &Row) -> Result<Pending, StoreError> {
@@ -207,7 +234,7 @@ pub struct Signed {
     pub root: Hash,
     /// The signed note.
     pub note: String,
-    /// When it was signed: also when the batch's entries were recorded.
+    /// When the batch was drafted: also when its entries were recorded.
     pub signed_at: DateTime<Utc>,
 }
 

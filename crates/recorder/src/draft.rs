@@ -1,0 +1,136 @@
+//! Drafts: evidence that has become visible, as the entries that it is to be.
+//!
+//! The next batch is drafted while the one before it is appended. A draft reads and changes nothing: if it is not
+//! appended, nothing has happened.
+
+use std::collections::HashSet;
+
+use chrono::{DateTime, Utc};
+use countersign_core::{
+    ids::ActionId,
+    ledger::{
+        entry::{self, Context, Row},
+        tree::leaf_hash,
+    },
+};
+use countersign_store::{
+    StoreError, Transaction,
+    ledger::{self, NewEntry, Pending, Subject, read},
+};
+use lru::LruCache;
+
+use crate::{Recorder, error::RecorderError, governing::Governed};
+
+/// Most actions that are remembered between drafts: an action's entries come soon after each other, or long after. More
+/// than two batches can be about, because the database does not know yet what is being appended.
+const KNOWN: usize = 32_768;
+
+fn unknown(row: &Pending, action: ActionId) -> StoreError {
+    StoreError::Corrupt(format!("evidence {}: there is no action {action}", row.evidence))
+}
+
+/// A batch that is to be appended.
+#[derive(Default)]
+pub(crate) struct Draft {
+    /// The notes whose evidence it is.
+    pub(crate) notes: Vec<i64>,
+    pub(crate) entries: Vec<NewEntry>,
+    /// The database's clock: when its entries were recorded.
+    pub(crate) at: DateTime<Utc>,
+    /// Whether more waits.
+    pub(crate) more: bool,
+}
+
+/// The drafting side of a recorder's life.
+pub(crate) struct Drafts {
+    recorder: Recorder,
+    governed: Governed,
+    /// The actions of late.
+    subjects: LruCache<ActionId, Subject>,
+}
+
+impl Drafts {
+    pub(crate) fn new(recorder: Recorder) -> Self {
+        Self { recorder, governed: Governed::default(), subjects: LruCache::unbounded() }
+    }
+
+    /// The draft after the one with these notes. Itself it gives back for the draft after that, so that no more than one
+    /// is ahead.
+    pub(crate) async fn next(mut self, before: Vec<i64>) -> Result<(Self, Draft), RecorderError> {
+        let store = self.recorder.process.store.clone();
+        let limit = self.recorder.process.settings.limits.transaction;
+        let drafted = async {
+            let mut client = store.client().await?;
+            let tx = read::snapshot(&mut client).await?;
+            let draft = self.draft(&tx, &before).await?;
+            tx.commit().await.map_err(StoreError::from)?;
+            Ok::<_, RecorderError>(draft)
+        };
+        match tokio::time::timeout(limit, drafted).await {
+            Ok(draft) => Ok((self, draft?)),
+            Err(_) => Err(StoreError::Unavailable(format!("a draft took longer than {limit:?}")).into()),
+        }
+    }
+
+    async fn draft(&mut self, tx: &Transaction<'_>, before: &[i64]) -> Result<Draft, RecorderError> {
+        let limit = self.recorder.process.settings.ledger.batch_max.into();
+        let Some(waiting) = ledger::waiting(tx, limit, before).await? else { return Ok(Draft::default()) };
+        self.look_up(tx, &waiting.rows).await?;
+        let mut entries = Vec::with_capacity(waiting.rows.len());
+        for row in waiting.rows {
+            entries.push(self.entry(tx, waiting.now, row).await?);
+        }
+        while self.subjects.len() > KNOWN {
+            self.subjects.pop_lru();
+        }
+        Ok(Draft { notes: waiting.notes, entries, at: waiting.now, more: waiting.more })
+    }
+
+    async fn entry(
+        &mut self,
+        tx: &Transaction<'_>,
+        recorded_at: DateTime<Utc>,
+        row: Pending,
+    ) -> Result<NewEntry, RecorderError> {
+        let settings = &self.recorder.process.settings.ledger;
+        let mut subject = match row.action {
+            Some(action) => Some(self.subjects.get_mut(&action).ok_or_else(|| unknown(&row, action))?),
+            None => None,
+        };
+        let facts = subject.as_ref().map(|subject| &subject.facts);
+        let governing = self.governed.of(tx, &row, facts).await?;
+        let written =
+            Row { event: row.event, kind: &row.kind, body: &row.body, occurred_at: row.occurred_at };
+        let context = Context {
+            recorded_at,
+            system: &settings.system,
+            purpose: &settings.purpose,
+            action: facts,
+            governing: governing.as_ref(),
+            previous: subject.as_ref().and_then(|subject| subject.last),
+        };
+        let entry = entry::entry(&written, &context)?;
+        if let Some(subject) = &mut subject {
+            subject.last = Some(row.event);
+        }
+        let leaf = leaf_hash(&entry);
+        let Pending { evidence, event, action, kind, .. } = row;
+        Ok(NewEntry { evidence, event, action, kind, entry, leaf })
+    }
+
+    /// Reads the actions of these rows, where they are not known yet. What is known stays true: nobody else appends, and
+    /// after a failure everything is forgotten.
+    async fn look_up(&mut self, tx: &Transaction<'_>, rows: &[Pending]) -> Result<(), StoreError> {
+        let actions: HashSet<ActionId> = rows.iter().filter_map(|row| row.action).collect();
+        let (known, new): (Vec<_>, Vec<_>) =
+            actions.into_iter().partition(|action| self.subjects.contains(action));
+        // Those of this draft are the last to be forgotten.
+        for action in &known {
+            self.subjects.promote(action);
+        }
+        for (action, subject) in ledger::subjects(tx, &new).await? {
+            self.subjects.put(action, subject);
+        }
+        Ok(())
+    }
+}
