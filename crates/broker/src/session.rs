@@ -15,9 +15,12 @@ pub const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 /// Seconds between heartbeats: the default takes two minutes to notice a dead peer.
 const HEARTBEAT: u16 = 10;
 
-/// The largest frame of a connection that only publishes, in bytes. lapin keeps 64 of them ready: 8 MiB with the server's 128
-/// KiB, 1 MiB with these; bodies that are longer take several. Not where messages of others come in: their headers are one
-/// frame, as large as the server lets them be, and lapin closes a connection on which a larger one comes than was agreed.
+/// The largest frame, in bytes: the server's default. lapin keeps 64 of them ready. Asked for from the start they take memory
+/// when they are used; left to the server to say, all 8 MiB at once. A header of others is one frame, and lapin closes a
+/// connection on which a larger one comes than was agreed: where the server is given more, the URL must say so, too.
+const FRAME_MAX: u32 = 128 * 1024;
+
+/// The same of a connection that only publishes: all of it is used sooner or later, and long bodies take several.
 const PUBLISHING_FRAME_MAX: u32 = 16 * 1024;
 
 /// A connection with one channel. Dropping it closes both.
@@ -31,14 +34,14 @@ pub struct Session {
 impl Session {
     /// Opens a connection called `name` and a channel on it.
     pub async fn open(url: &str, name: &str) -> Result<Self, BrokerError> {
-        Self::connect(url, name, None).await
+        Self::connect(url, name, FRAME_MAX).await
     }
 
-    async fn connect(url: &str, name: &str, frame_max: Option<u32>) -> Result<Self, BrokerError> {
+    async fn connect(url: &str, name: &str, frame_max: u32) -> Result<Self, BrokerError> {
         let mut uri: lapin::uri::AMQPUri =
             url.parse().map_err(|reason: String| BrokerError::Url { url: without_password(url), reason })?;
         uri.query.heartbeat.get_or_insert(HEARTBEAT);
-        uri.query.frame_max = uri.query.frame_max.or(frame_max);
+        uri.query.frame_max.get_or_insert(frame_max);
         let properties = ConnectionProperties::default().with_connection_name(name.into());
         let doing = || format!("connecting to {} as {name:?}", without_password(url));
         let connection = within(REQUEST_LIMIT, doing, Connection::connect_uri(uri, properties)).await?;
@@ -49,12 +52,12 @@ impl Session {
 
     /// The same, with publisher confirms switched on.
     pub async fn open_confirming(url: &str, name: &str) -> Result<Self, BrokerError> {
-        Self::connect(url, name, None).await?.confirming().await
+        Self::connect(url, name, FRAME_MAX).await?.confirming().await
     }
 
     /// The same, for publishing alone.
     pub async fn open_publishing(url: &str, name: &str) -> Result<Self, BrokerError> {
-        Self::connect(url, name, Some(PUBLISHING_FRAME_MAX)).await?.confirming().await
+        Self::connect(url, name, PUBLISHING_FRAME_MAX).await?.confirming().await
     }
 
     async fn confirming(self) -> Result<Self, BrokerError> {

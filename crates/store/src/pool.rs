@@ -2,7 +2,9 @@
 
 use std::{str::FromStr as _, time::Duration};
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts};
+use deadpool_postgres::{
+    Manager, ManagerConfig, Object, Pool, QueueMode, RecyclingMethod, Runtime, Timeouts,
+};
 use tokio_postgres::NoTls;
 
 use crate::StoreError;
@@ -54,6 +56,8 @@ impl Store {
         let manager = ManagerConfig { recycling_method: RecyclingMethod::Verified };
         let pool = Pool::builder(Manager::from_config(config, NoTls, manager))
             .max_size(size)
+            // Few that are busy, not all of them a little: each keeps plans and buffers, here and in the server.
+            .queue_mode(QueueMode::Lifo)
             .runtime(Runtime::Tokio1)
             .timeouts(Timeouts { wait: Some(GET_LIMIT), create: Some(GET_LIMIT), recycle: Some(GET_LIMIT) })
             .build()

@@ -46,16 +46,29 @@ pub(crate) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
 }
 
+/// Where RabbitMQ 4 is installed.
+pub(crate) fn rabbitmq_4() -> PathBuf {
+    target().join("rabbitmq-4")
+}
+
 /// Starts services, runs `work` until it is done or interrupted, and stops them whatever happened.
 /// `None`: interrupted.
 pub(crate) async fn with_services<T>(
+    work: impl AsyncFnOnce(&Services) -> anyhow::Result<T>,
+) -> anyhow::Result<Option<T>> {
+    with(Services::start(), work).await
+}
+
+/// The same with these services.
+pub(crate) async fn with<T>(
+    services: impl Future<Output = anyhow::Result<Services>>,
     work: impl AsyncFnOnce(&Services) -> anyhow::Result<T>,
 ) -> anyhow::Result<Option<T>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     eprintln!("starting services ...");
     let services = tokio::select! {
-        services = Services::start() => services?,
+        services = services => services?,
         _ = interrupt.recv() => return Ok(None),
         _ = terminate.recv() => return Ok(None),
     };

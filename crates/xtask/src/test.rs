@@ -18,6 +18,10 @@ pub(crate) struct TestArgs {
     /// Afterwards fuzz every decoder for a minute; must come before arguments for the test runner
     #[arg(long)]
     extended: bool,
+    /// With RabbitMQ 4 in place of this machine's version, but where a test hurts its broker: installs a Debian 13
+    /// with it under target/, once. Needs root; must come before arguments for the test runner
+    #[arg(long)]
+    rabbitmq_4: bool,
     /// For the test runner, such as a filter
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
@@ -26,7 +30,13 @@ pub(crate) struct TestArgs {
 pub(crate) async fn run(args: TestArgs) -> anyhow::Result<ExitCode> {
     let binary = build::binary(false)?;
     let (python, node) = (python()?, node()?);
-    let passed = build::with_services(async |services| {
+    let services = async {
+        match args.rabbitmq_4 {
+            true => Services::private_rabbitmq_4(&build::rabbitmq_4()).await,
+            false => Services::start().await,
+        }
+    };
+    let passed = build::with(services, async |services| {
         let mut passed = true;
         for mut command in runners(&args.arguments) {
             environment(&mut command, services, &binary, &python, &node);

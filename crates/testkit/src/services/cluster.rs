@@ -1,4 +1,4 @@
-//! Three RabbitMQ 4 nodes as one cluster on this machine: each in a network namespace of its own, so that they can be parted.
+//! RabbitMQ 4 nodes as one cluster on this machine: each in a network namespace of its own, so that they can be parted.
 //! They run in a Debian 13 of their own, which is installed once and kept. All of it needs root.
 
 use std::{
@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use super::server::Server;
 use crate::{proxy::Proxy, wait::eventually};
 
-/// How many nodes there are.
+/// How many nodes a cluster has that is to live without one of them.
 pub const NODES: usize = 3;
 
 const BOOT_LIMIT: Duration = Duration::from_secs(180);
@@ -51,18 +51,55 @@ impl Drop for Network {
     }
 }
 
-/// A running cluster.
-pub struct Cluster {
-    /// The folder with the Debian.
+/// The Debian, with what Erlang needs of it. Unmounted, and the nodes' data removed, when it is dropped.
+struct Debian {
+    /// Its folder.
     root: PathBuf,
     /// The nodes' data, within that folder.
     home: PathBuf,
+}
+
+impl Debian {
+    fn mounted(root: PathBuf) -> anyhow::Result<Self> {
+        let debian = Self { root, home: PathBuf::from(format!("/cluster-{}", std::process::id())) };
+        debian.mounts("mountpoint -q \"$1\" || mount --bind \"$2\" \"$1\"")?;
+        Ok(debian)
+    }
+
+    /// `/proc` and `/dev`.
+    fn mounts(&self, script_of_one: &str) -> anyhow::Result<()> {
+        for folder in ["proc", "dev"] {
+            let at = self.root.join(folder).display().to_string();
+            script(script_of_one, &[&at, &format!("/{folder}")])?;
+        }
+        Ok(())
+    }
+
+    /// The nodes' data, seen from outside.
+    fn data(&self) -> PathBuf {
+        self.root.join(self.home.strip_prefix("/").unwrap_or(&self.home))
+    }
+}
+
+impl Drop for Debian {
+    fn drop(&mut self) {
+        let unmounted = self.mounts("umount -l \"$1\"");
+        if let Err(error) = unmounted.and_then(|()| Ok(fs::remove_dir_all(self.data())?)) {
+            eprintln!("the cluster's data is left in {}: {error}", self.data().display());
+        }
+    }
+}
+
+/// A running cluster.
+pub struct Cluster {
     /// RabbitMQ's programs, within that folder.
     programs: PathBuf,
     password: String,
     front: Proxy,
-    nodes: [Option<Server>; NODES],
+    nodes: Vec<Option<Server>>,
     mappers: Vec<Server>,
+    // After what runs in them.
+    debian: Debian,
     _network: Network,
 }
 
@@ -80,8 +117,8 @@ fn namespace(node: usize) -> String {
 }
 
 impl Cluster {
-    /// Installs what is missing into `cache`, starts the nodes and joins them.
-    pub async fn start(cache: &Path) -> anyhow::Result<Self> {
+    /// Installs what is missing into `cache`, starts up to [`NODES`] nodes and joins them.
+    pub async fn start(cache: &Path, nodes: usize) -> anyhow::Result<Self> {
         ensure!(geteuid().is_root(), "a cluster with partitions needs root: network namespaces and chroot");
         let root = cache.join("trixie");
         if programs(&root).is_none() {
@@ -90,28 +127,25 @@ impl Cluster {
             script(INSTALL, &[&root.display().to_string()]).context("installing RabbitMQ 4")?;
         }
         let programs = programs(&root).context("there is no RabbitMQ 4 in the Debian that was installed")?;
-        let home = PathBuf::from(format!("/cluster-{}", std::process::id()));
-        let front = Proxy::among((0..NODES).map(|node| format!("{}:5672", address(node))).collect()).await?;
+        let front = Proxy::among((0..nodes).map(|node| format!("{}:5672", address(node))).collect()).await?;
         let mut cluster = Self {
-            home,
             programs,
             password: format!("{:032x}", rand::random::<u128>()),
             front,
-            nodes: [const { None }; NODES],
+            nodes: (0..nodes).map(|_| None).collect(),
             mappers: vec![],
+            debian: Debian::mounted(root)?,
             _network: Network::up()?,
-            root,
         };
-        cluster.mounts("mountpoint -q \"$1\" || mount --bind \"$2\" \"$1\"")?;
         let cookie = format!("{:032x}", rand::random::<u128>());
-        for node in 0..NODES {
+        for node in 0..nodes {
             cluster.configure(node, &cookie)?;
             let log = cluster.folder(node).join("epmd.log");
             let epmd = cluster.inside(node, "/usr/bin/epmd", &[]);
             cluster.mappers.push(Server::spawn("epmd", epmd, &log)?);
         }
         cluster.restart().await?;
-        for node in 1..NODES {
+        for node in 1..nodes {
             cluster.control(node, &["stop_app"]).await?;
             cluster.control(node, &["join_cluster", &name(0)]).await?;
             cluster.control(node, &["start_app"]).await?;
@@ -130,19 +164,9 @@ impl Cluster {
         format!("http://admin:{}@{}:15672", self.password, address(0))
     }
 
-    /// `/proc` and `/dev`, which Erlang needs.
-    fn mounts(&self, script_of_one: &str) -> anyhow::Result<()> {
-        for folder in ["proc", "dev"] {
-            let at = self.root.join(folder).display().to_string();
-            script(script_of_one, &[&at, &format!("/{folder}")])?;
-        }
-        Ok(())
-    }
-
     /// A node's folder, seen from outside.
     fn folder(&self, node: usize) -> PathBuf {
-        let home = self.home.strip_prefix("/").unwrap_or(&self.home);
-        self.root.join(home).join(format!("r{}", node + 1))
+        self.debian.data().join(format!("r{}", node + 1))
     }
 
     fn configure(&self, node: usize, cookie: &str) -> anyhow::Result<()> {
@@ -166,9 +190,9 @@ impl Cluster {
 
     /// A program in the Debian, in a node's namespace.
     fn inside(&self, node: usize, program: &str, arguments: &[&str]) -> Command {
-        let home = self.home.join(format!("r{}", node + 1)).display().to_string();
+        let home = self.debian.home.join(format!("r{}", node + 1)).display().to_string();
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &namespace(node), "chroot"]).arg(&self.root);
+        command.args(["netns", "exec", &namespace(node), "chroot"]).arg(&self.debian.root);
         command.args(["/usr/bin/env", "-i", "LANG=C.UTF-8", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"]);
         for (variable, value) in [
             ("HOME", home.clone()),
@@ -181,7 +205,7 @@ impl Cluster {
             ("RABBITMQ_CONFIG_FILE", format!("{home}/rabbitmq.conf")),
             ("RABBITMQ_ENABLED_PLUGINS_FILE", format!("{home}/enabled_plugins")),
             ("RABBITMQ_PID_FILE", format!("{home}/pid")),
-            ("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none".into()),
+            ("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none".into()),
         ] {
             command.arg(format!("{variable}={value}"));
         }
@@ -203,7 +227,7 @@ impl Cluster {
 
     /// Starts every node that does not run, on the data that it had.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
-        let dead: Vec<usize> = (0..NODES).filter(|node| self.nodes[*node].is_none()).collect();
+        let dead: Vec<usize> = (0..self.nodes.len()).filter(|node| self.nodes[*node].is_none()).collect();
         // All before any is waited for: a node may wait for the others.
         for node in &dead {
             // One that was killed has not removed it.
@@ -233,7 +257,7 @@ impl Cluster {
     }
 
     async fn answers(&mut self) -> anyhow::Result<()> {
-        for node in 0..NODES {
+        for node in 0..self.nodes.len() {
             self.listens(node).await?;
         }
         Ok(())
@@ -249,13 +273,15 @@ impl Cluster {
 
     /// The node that leads a queue.
     pub async fn leader(&self, queue: &str) -> anyhow::Result<usize> {
-        for node in (0..NODES).filter(|node| self.nodes[*node].is_some()) {
+        for node in (0..self.nodes.len()).filter(|node| self.nodes[*node].is_some()) {
             let Ok(said) = self.control(node, &["list_queues", "--no-table-headers", "name", "leader"]).await
             else {
                 continue;
             };
             let leader = said.lines().find_map(|line| line.strip_prefix(queue)?.strip_prefix('\t'));
-            if let Some(at) = leader.and_then(|leader| (0..NODES).find(|node| name(*node) == leader.trim())) {
+            if let Some(at) =
+                leader.and_then(|leader| (0..self.nodes.len()).find(|node| name(*node) == leader.trim()))
+            {
                 return Ok(at);
             }
         }
@@ -265,7 +291,7 @@ impl Cluster {
     /// Lets nothing pass between a node and the two others, or everything again.
     pub fn part(&self, node: usize, parted: bool) -> anyhow::Result<()> {
         let verb = if parted { "add" } else { "del" };
-        for other in (0..NODES).filter(|other| *other != node) {
+        for other in (0..self.nodes.len()).filter(|other| *other != node) {
             for (from, to) in [(node, other), (other, node)] {
                 let rule = r#"ip -n "$1" route "$2" blackhole "$3""#;
                 script(rule, &[&namespace(from), verb, &address(to)])?;
@@ -274,17 +300,15 @@ impl Cluster {
         Ok(())
     }
 
-    /// Ends all nodes and removes their data.
+    /// Ends all nodes.
     pub async fn stop(mut self) -> anyhow::Result<()> {
-        for node in 0..NODES {
+        for node in 0..self.nodes.len() {
             self.kill(node).await?;
         }
         for mapper in self.mappers.drain(..) {
             mapper.end(Signal::SIGTERM, Duration::from_secs(5)).await?;
         }
-        self.mounts("umount -l \"$1\"")?;
-        let data = self.folder(0);
-        Ok(fs::remove_dir_all(data.parent().unwrap_or(&data))?)
+        Ok(())
     }
 }
 

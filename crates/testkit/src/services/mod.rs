@@ -103,12 +103,27 @@ impl Services {
         Self::private_in(scratch, disk).await
     }
 
-    /// The same with three RabbitMQ 4 nodes instead of one, installed into `cache` where they are missing.
-    pub async fn private_cluster(cache: &Path) -> anyhow::Result<Self> {
+    /// The same with [`NODES`] nodes of RabbitMQ 4, installed into `cache` where it is missing.
+    pub async fn private_cluster_on_small_disk(cache: &Path) -> anyhow::Result<Self> {
         let scratch = scratch()?;
         let disk = SmallDisk::mount(&Postgres::folder(scratch.path()))?;
+        Self::private_with(scratch, disk, cache, NODES).await
+    }
+
+    /// One node of RabbitMQ 4, installed into `cache` where it is missing, and a database.
+    pub async fn private_rabbitmq_4(cache: &Path) -> anyhow::Result<Self> {
+        Self::private_with(scratch()?, None, cache, 1).await
+    }
+
+    async fn private_with(
+        scratch: TempDir,
+        disk: Option<SmallDisk>,
+        cache: &Path,
+        nodes: usize,
+    ) -> anyhow::Result<Self> {
         install::everything(false, true)?;
-        let (cluster, postgres) = tokio::try_join!(Cluster::start(cache), Postgres::start(scratch.path()))?;
+        let (cluster, postgres) =
+            tokio::try_join!(Cluster::start(cache, nodes), Postgres::start(scratch.path()))?;
         roles(&postgres.database_url("postgres")).await.context("making the database roles")?;
         Ok(Self {
             amqp_url: cluster.amqp_url(),

@@ -68,7 +68,7 @@ impl Torture {
     pub(crate) async fn run(&self) -> anyhow::Result<usize> {
         eprintln!("torture with seed {} for {:?}: starting services ...", self.seed, self.length);
         let services = match self.cluster {
-            true => Services::private_cluster(&build::target().join("rabbitmq-4")).await?,
+            true => Services::private_cluster_on_small_disk(&build::rabbitmq_4()).await?,
             false => Services::private_on_small_disk().await?,
         };
         let path = services.scratch().join("history.jsonl");
