@@ -1,5 +1,7 @@
 //! Batches: a draft's entries, in one transaction into the ledger, under a signed checkpoint.
 
+use std::time::Duration;
+
 use countersign_broker::crash;
 use countersign_core::ledger::{
     note::Checkpoint,
@@ -44,22 +46,26 @@ impl<'r> Batches<'r> {
 
     /// Appends batch after batch, until one fails: then nothing of it is known, and everything is read again.
     pub(crate) async fn run(&mut self) -> Result<(), RecorderError> {
-        let settings = self.recorder.process.settings.clone();
+        let (every, lease) = {
+            let settings = &self.recorder.process.settings.ledger;
+            (settings.every, settings.lease)
+        };
         // A set, because what is in it ends with it.
         let mut ahead = JoinSet::new();
-        ahead.spawn(Drafts::new(self.recorder.clone()).next(vec![]));
-        while let Some(drafted) = ahead.join_next().await {
-            let (drafts, draft) = joined(drafted)?;
-            if draft.more {
-                ahead.spawn(drafts.next(draft.notes.clone()));
-                self.append(draft).await?;
-            } else {
-                self.append(draft).await?;
-                tokio::time::sleep(settings.ledger.every).await;
-                ahead.spawn(drafts.next(vec![]));
-            }
+        ahead.spawn(Drafts::new(self.recorder.clone()).next(vec![], Duration::ZERO));
+        loop {
+            let (drafts, draft) = tokio::select! {
+                Some(drafted) = ahead.join_next() => joined(drafted)?,
+                // However long a draft takes.
+                () = tokio::time::sleep(lease / 3) => {
+                    self.append(Draft::default()).await?;
+                    continue;
+                }
+            };
+            let pause = if draft.more { Duration::ZERO } else { every };
+            ahead.spawn(drafts.next(draft.notes.clone(), pause));
+            self.append(draft).await?;
         }
-        Ok(())
     }
 
     async fn append(&mut self, draft: Draft) -> Result<(), RecorderError> {

@@ -3,7 +3,7 @@
 //! The next batch is drafted while the one before it is appended. A draft reads and changes nothing: if it is not
 //! appended, nothing has happened.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use chrono::{DateTime, Utc};
 use countersign_core::{
@@ -22,7 +22,7 @@ use lru::LruCache;
 use crate::{Recorder, error::RecorderError, governing::Governed};
 
 /// Most actions that are remembered between drafts: an action's entries come soon after each other, or long after. More
-/// than two batches can be about, because the database does not know yet what is being appended.
+/// than a batch can be about, because the database does not know yet what is being appended.
 const KNOWN: usize = 16_384;
 
 fn unknown(row: &Pending, action: ActionId) -> StoreError {
@@ -54,9 +54,14 @@ impl Drafts {
         Self { recorder, governed: Governed::default(), subjects: LruCache::unbounded() }
     }
 
-    /// The draft after the one with these notes. Itself it gives back for the draft after that, so that no more than one
-    /// is ahead.
-    pub(crate) async fn next(mut self, before: Vec<i64>) -> Result<(Self, Draft), RecorderError> {
+    /// After a pause, the draft after the one with these notes. Itself it gives back for the draft after that, so that no
+    /// more than one is ahead.
+    pub(crate) async fn next(
+        mut self,
+        before: Vec<i64>,
+        pause: Duration,
+    ) -> Result<(Self, Draft), RecorderError> {
+        tokio::time::sleep(pause).await;
         let store = self.recorder.process.store.clone();
         let limit = self.recorder.process.settings.limits.transaction;
         let drafted = async {

@@ -26,6 +26,8 @@ pub(crate) struct Folder {
     recorder: Recorder,
     recent: Recent,
     path: PathBuf,
+    /// Its checkpoint as it was last seen.
+    note: Option<String>,
     /// Tiles of so many entries are there.
     written: u64,
 }
@@ -37,12 +39,35 @@ impl Folder {
     /// [`RecorderError::Forked`] where its checkpoint is not one that the database continues.
     pub(crate) async fn open(recorder: &Recorder, recent: Recent) -> Result<Self, RecorderError> {
         let path = recorder.process.settings.ledger.folder.clone();
-        let file = path.join(CHECKPOINT);
-        let written = match fs::read_to_string(&file) {
-            Ok(note) => {
-                let published = Checkpoint::open(&note, &recorder.log_key()?)?;
+        let mut folder = Self { recorder: recorder.clone(), recent, path, note: None, written: 0 };
+        match folder.look().await {
+            Err(forked @ RecorderError::Forked(_)) => return Err(forked),
+            // Looked at again when it is written to.
+            Err(error) => {
+                tracing::warn!(%error, folder = %folder.path.display(), "the folder cannot be read")
+            }
+            Ok(()) => {}
+        }
+        Ok(folder)
+    }
+
+    /// Looks at the checkpoint, where it is not the one that was there before. A recorder that lost its lease between tiles and
+    /// checkpoint may have turned it back.
+    async fn look(&mut self) -> Result<(), RecorderError> {
+        let file = self.path.join(CHECKPOINT);
+        let note = match fs::read_to_string(&file) {
+            Ok(note) => Some(note),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(source) => return Err(RecorderError::File { path: file, source }),
+        };
+        if note == self.note {
+            return Ok(());
+        }
+        self.written = match &note {
+            Some(note) => {
+                let published = Checkpoint::open(note, &self.recorder.log_key()?)?;
                 let size = published.size;
-                let stored = recorder.reading(async |tx| read::checkpoint(tx, size).await).await?;
+                let stored = self.recorder.reading(async |tx| read::checkpoint(tx, size).await).await?;
                 if stored.is_none_or(|stored| (stored.size, stored.root) != (size, published.root)) {
                     let why =
                         format!("{} is of {size} entries that the database does not have", file.display());
@@ -50,19 +75,17 @@ impl Folder {
                 }
                 size
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => 0,
-            Err(source) => return Err(RecorderError::File { path: file, source }),
+            None => 0,
         };
-        Ok(Self { recorder: recorder.clone(), recent, path, written })
+        self.note = note;
+        Ok(())
     }
 
     /// Writes what the ledger gets, as it gets it. A folder that cannot be written is tried again: the ledger goes on.
     pub(crate) async fn follow(mut self, mut known: watch::Receiver<u64>) -> RecorderError {
         loop {
             let size = *known.borrow_and_update();
-            if size > self.written
-                && let Err(error) = self.catch_up().await
-            {
+            if let Err(error) = self.follow_to(size).await {
                 if matches!(error, RecorderError::Forked(_)) {
                     return error;
                 }
@@ -74,6 +97,11 @@ impl Folder {
                 return RecorderError::Lost;
             }
         }
+    }
+
+    async fn follow_to(&mut self, size: u64) -> Result<(), RecorderError> {
+        self.look().await?;
+        if size > self.written { self.catch_up().await } else { Ok(()) }
     }
 
     /// Writes all tiles up to the newest checkpoint, then the checkpoint: who reads it finds every tile.
@@ -92,7 +120,7 @@ impl Folder {
         crash::point("folder", "tiles");
         self.write(CHECKPOINT, note.as_bytes())?;
         crash::point("folder", "checkpoint");
-        self.written = size;
+        (self.note, self.written) = (Some(note), size);
         Ok(())
     }
 
@@ -133,7 +161,8 @@ impl Folder {
     /// Written beside and renamed, so that nobody reads half of it.
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), RecorderError> {
         let path = self.path.join(name);
-        let unfinished = path.with_added_extension("unfinished");
+        // Of its own for each recorder: one that lost its lease may still be writing.
+        let unfinished = path.with_added_extension(&*self.recorder.holder);
         let work = |path: &Path| {
             path.parent().map(fs::create_dir_all).transpose()?;
             let mut file = fs::File::create(&unfinished)?;

@@ -9,7 +9,7 @@ use countersign_core::{
 };
 use deadpool_postgres::Transaction;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
@@ -48,7 +48,7 @@ pub async fn hold(
     Ok(id)
 }
 
-fn about(action: Option<ActionId>, kind: &'static str, noted: serde_json::Value) -> Evidence {
+fn about(action: Option<ActionId>, kind: &'static str, noted: Value) -> Evidence {
     match action {
         Some(action) => Evidence::of(action, kind, noted),
         None => Evidence::global(kind, noted),
@@ -101,19 +101,94 @@ pub async fn holds(tx: &Transaction<'_>) -> Result<Vec<LegalHold>, StoreError> {
     Ok(tx.query(sql, &[]).await?.iter().map(hold).collect())
 }
 
-/// Open holds that forbid to erase what is about a person, or these actions.
-async fn forbidding(tx: &Transaction<'_>, subject: &str, actions: &[Uuid]) -> Result<Vec<i64>, StoreError> {
+/// An open hold on a person, who is known by a salted digest alone.
+struct HeldPerson {
+    hold: i64,
+    salt: Salt,
+    digest: Vec<u8>,
+}
+
+impl HeldPerson {
+    fn is(&self, name: &str) -> bool {
+        salted(&self.salt, name.as_bytes()).as_slice() == self.digest
+    }
+}
+
+/// Open holds that forbid to erase what is about a person: on one of these actions, on the person, or on anybody else who is
+/// in what would go.
+async fn forbidding(
+    tx: &Transaction<'_>,
+    subject: &str,
+    actions: &[Uuid],
+) -> Result<BTreeSet<i64>, StoreError> {
     // Until the erasure is committed, nobody places another.
     tx.execute("LOCK TABLE legal_holds IN SHARE ROW EXCLUSIVE MODE", &[]).await?;
-    let sql = "SELECT id, salt, subject, action = ANY($1) FROM legal_holds WHERE released_at IS NULL";
-    let rows = tx.query(sql, &[&actions]).await?;
-    let forbids = |row: &&tokio_postgres::Row| {
-        let salt = row.get::<_, Option<Vec<u8>>>(1).and_then(|salt| Salt::try_from(salt).ok());
-        let digest = salt.map(|salt| salted(&salt, subject.as_bytes()));
-        row.get::<_, Option<bool>>(3) == Some(true)
-            || digest.is_some_and(|digest| row.get::<_, Option<Vec<u8>>>(2).as_deref() == Some(&digest))
+    let sql = "SELECT id FROM legal_holds WHERE released_at IS NULL AND action = ANY($1)";
+    let mut forbidding: BTreeSet<i64> =
+        tx.query(sql, &[&actions]).await?.iter().map(|row| row.get(0)).collect();
+    let sql = "SELECT id, salt, subject FROM legal_holds WHERE released_at IS NULL AND subject IS NOT NULL";
+    let mut people = Vec::new();
+    for row in tx.query(sql, &[]).await? {
+        let hold = row.get(0);
+        let salt = Salt::try_from(row.get::<_, Vec<u8>>(1));
+        let salt = salt.map_err(|_| StoreError::Corrupt(format!("the salt of the legal hold {hold}")))?;
+        people.push(HeldPerson { hold, salt, digest: row.get(2) });
+    }
+    let mut about = |name: &str| {
+        forbidding.extend(people.iter().filter(|person| person.is(name)).map(|person| person.hold));
     };
-    Ok(rows.iter().filter(forbids).map(|row| row.get(0)).collect())
+    about(subject);
+    if !people.is_empty() {
+        let quoted = Value::from(subject).to_string();
+        for row in tx
+            .query(
+                "SELECT body FROM quarantine WHERE position(convert_to($1, 'UTF8') IN body) > 0",
+                &[&quoted],
+            )
+            .await?
+        {
+            each_string(row.get(0), &mut about);
+        }
+        for action in actions {
+            for row in tx.query(&tx.prepare_cached(STORED_OF_ACTION).await?, &[action]).await? {
+                each_string(row.get(0), &mut about);
+            }
+        }
+    }
+    Ok(forbidding)
+}
+
+/// Everything that [`about_subject`] looks through, of one action.
+const STORED_OF_ACTION: &str = "
+    SELECT unnest(ARRAY[body, content, edited]) FROM payloads WHERE action = $1
+    UNION ALL SELECT result FROM outcomes WHERE action = $1
+    UNION ALL SELECT result FROM late_results WHERE action = $1
+    UNION ALL SELECT f.correction FROM findings f JOIN audits u ON u.id = f.audit WHERE u.action = $1";
+
+/// Calls with every string in what is stored, if it is JSON.
+fn each_string(stored: Option<&[u8]>, found: &mut impl FnMut(&str)) {
+    let mut rest: Vec<Value> =
+        stored.and_then(|stored| serde_json::from_slice(stored).ok()).into_iter().collect();
+    while let Some(value) = rest.pop() {
+        match value {
+            Value::String(text) => found(&text),
+            Value::Array(all) => rest.extend(all),
+            Value::Object(members) => {
+                for (name, value) in members {
+                    found(&name);
+                    rest.push(value);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// These actions, and all others of which a statement about one of them says something: it loses its free text for all.
+async fn affected(tx: &Transaction<'_>, actions: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {
+    let sql = "SELECT unnest($1::uuid[]) UNION
+               SELECT unnest(actions) FROM statements WHERE actions && $1 AND disclosures <> '{}'";
+    Ok(tx.query(sql, &[&actions]).await?.iter().map(|row| row.get(0)).collect())
 }
 
 /// What was erased.
@@ -171,16 +246,18 @@ const PARTS: &[(&str, &str)] = &[
 /// stands as a JSON string. Evidence of each action says which parts.
 ///
 /// # Errors
-/// [`StoreError::Refused`] where a legal hold forbids it, or one of the actions has not ended.
+/// [`StoreError::Refused`] where a legal hold forbids it, on whatever would lose something, or one of the actions has not ended.
 pub async fn erase(tx: &Transaction<'_>, subject: &str, by: &str) -> Result<Erased, StoreError> {
-    let quoted = serde_json::Value::from(subject).to_string();
+    let quoted = Value::from(subject).to_string();
     let actions = about_subject(tx, &quoted).await?;
-    let holds = forbidding(tx, subject, &actions).await?;
+    let affected = affected(tx, &actions).await?;
+    let holds = forbidding(tx, subject, &affected).await?;
     if !holds.is_empty() {
+        let holds = Vec::from_iter(holds);
         return Err(StoreError::Refused(format!("legal holds forbid it: {holds:?}; nothing was erased")));
     }
     let sql = "SELECT event_id FROM actions WHERE id = ANY($1) AND ended_at IS NULL LIMIT 1";
-    if let Some(open) = tx.query_opt(sql, &[&actions]).await? {
+    if let Some(open) = tx.query_opt(sql, &[&affected]).await? {
         let id: String = open.get(0);
         return Err(StoreError::Refused(format!("the action {id:?} has not ended yet; nothing was erased")));
     }

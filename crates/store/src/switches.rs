@@ -148,8 +148,10 @@ pub async fn change(
     let (executed, audited, wrong) = (count(seen.executed), count(seen.audited), count(seen.wrong));
     let (from, stage) = (was.stage.as_str(), to.stage.as_str());
     tx.execute(sql, &[&stratum, &from, &stage, &reason, &generation, &executed, &audited, &wrong]).await?;
+    // What an operator writes may name people, and stays out of the ledger; it is in `switched`.
+    let said = by.is_none().then_some(reason);
     let noted = json!({
-        "stratum": stratum, "from": was, "to": to, "reason": reason, "generation": generation, "seen": seen, "by": by,
+        "stratum": stratum, "from": was, "to": to, "reason": said, "generation": generation, "seen": seen, "by": by,
     });
     evidence::insert(tx, &[Evidence::global("switch.changed", noted)]).await?;
     Ok(seen)
@@ -165,7 +167,8 @@ pub async fn pin(
     let (by, reason) = pinned.unzip();
     tx.execute(sql, &[&stratum, &by, &reason]).await?;
     let kind = if by.is_some() { "switch.pinned" } else { "switch.unpinned" };
-    let noted = json!({"stratum": stratum, "by": by, "reason": reason});
+    // Without the reason, as above.
+    let noted = json!({"stratum": stratum, "by": by});
     evidence::insert(tx, &[Evidence::global(kind, noted)]).await
 }
 

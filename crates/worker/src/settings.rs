@@ -211,9 +211,6 @@ impl Settings {
         if !plain(&self.ledger.origin) {
             return Err("ledger.origin is the log's name: write one without spaces and +".into());
         }
-        if self.ledger.every >= self.ledger.lease {
-            return Err("ledger.every must be shorter than ledger.lease, which each batch renews".into());
-        }
         in_range("sampling.epoch (in seconds)", self.sampling.epoch.as_secs(), 1, 366 * 86_400)
     }
 }

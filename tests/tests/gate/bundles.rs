@@ -151,6 +151,17 @@ async fn what_is_erased_is_gone_the_proofs_hold_and_a_legal_hold_prevents_it() -
     ensure!(done, "{told}");
     let (told, done) = gate.cli(&erase).await?;
     ensure!(!done && told.contains("legal holds forbid it: [1]"), "{told}");
+    // Nor by way of anything else that is in her action; nor, for that matter, in spite of a hold on the action.
+    let by_amount = ["erase", "--subject", "500", "--operator", "olga", "--database-url", &url];
+    let (told, done) = gate.cli(&by_amount).await?;
+    ensure!(!done && told.contains("legal holds forbid it: [1]"), "{told}");
+    let hold = ["legal-hold", "place", "--action", "hers", "--reason", "case 8", "--operator", "omar"];
+    let (told, done) = gate.cli(&hold).await?;
+    ensure!(done, "{told}");
+    let (told, done) = gate.cli(&erase).await?;
+    ensure!(!done && told.contains("legal holds forbid it: [1, 2]"), "{told}");
+    let (told, done) = gate.cli(&["legal-hold", "release", "2", "--operator", "olga"]).await?;
+    ensure!(done, "{told}");
     let (told, done) = gate.cli(&["legal-hold", "release", "1", "--operator", "olga"]).await?;
     ensure!(done, "{told}");
     let (told, done) = gate.cli(&erase).await?;

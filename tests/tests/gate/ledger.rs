@@ -109,6 +109,25 @@ async fn an_entry_changed_by_hand_is_named_by_verify_whatever_else_is_changed_wi
         ensure!(!done && wrong["entry"] == entry && told, "{what} at {entry}: {said}");
         Ok(())
     };
+    // The static files: a hash, and a byte of the first entry.
+    for (file, at, entry, what) in
+        [("tile/0/000", 77 * 32, 77, "another hash"), ("tile/entries/000", 9, 0, "other bytes")]
+    {
+        let file = gate.system.ledger().join(file);
+        let bytes = std::fs::read(&file)?;
+        let mut changed = bytes.clone();
+        changed[at] ^= 1;
+        std::fs::write(&file, changed)?;
+        named(entry, what, &[]).await?;
+        std::fs::write(&file, bytes)?;
+    }
+    // More executions than entries about them.
+    change(&gate, "UPDATE actions SET fence = fence + 1 WHERE event_id = 'r-3'").await?;
+    let (said, done) = verify(&gate, &[]).await?;
+    ensure!(!done && said.contains("differ in the executions of action"), "{said}");
+    change(&gate, "UPDATE actions SET fence = fence - 1 WHERE event_id = 'r-3'").await?;
+    ensure!(verify(&gate, &[]).await?.1);
+
     // Its bytes.
     change(&gate, "UPDATE ledger SET entry = replace(convert_from(entry, 'UTF8'), '/agents/one', '/agents/two')::bytea WHERE index = 77").await?;
     named(77, "it was changed", &[]).await?;
@@ -243,5 +262,61 @@ async fn a_batch_has_whole_notes_and_its_limit_of_rows() -> anyhow::Result<()> {
     }
     let back = "SELECT count(*) FROM (SELECT evidence < lag(evidence) OVER (ORDER BY index) AS back FROM ledger) l WHERE back";
     ensure!(gate.count(back).await? == 0, "the lowest ids come first");
+    gate.close().await
+}
+
+/// A recorder that waits for its draft keeps its lease: two that take it from each other would record nothing.
+#[tokio::test]
+async fn a_draft_that_takes_long_does_not_cost_the_lease() -> anyhow::Result<()> {
+    let mut gate = Gate::start().await?;
+    recorded(&gate).await?;
+    let fence = gate.count("SELECT fence FROM recorder").await?;
+    gate.system.start("recorder", "recorder-b")?;
+    let mut client = gate.system.store()?.client().await?;
+    let slow = client.transaction().await?;
+    slow.batch_execute("LOCK TABLE evidence_pending IN ACCESS EXCLUSIVE MODE").await?;
+    // Three times the lease of the tests.
+    let until = "SELECT extract(epoch FROM until)::bigint FROM recorder";
+    gate.reaches(until, gate.count(until).await? + 6).await?;
+    slow.rollback().await?;
+    ensure!(gate.count("SELECT fence FROM recorder").await? == fence, "the lease changed hands");
+    let mut agent = gate.agent("one").await?;
+    agent.propose("a-1", "write_record", json!({"n": 1})).await?;
+    answer(&mut agent).await?;
+    recorded(&gate).await?;
+    gate.close().await
+}
+
+/// An export ends where nothing more can come, so that what is being appended is in the next one.
+#[tokio::test]
+async fn exports_one_after_the_other_leave_nothing_out() -> anyhow::Result<()> {
+    let gate = Gate::start().await?;
+    let mut agent = gate.agent("one").await?;
+    let dir = tempfile::tempdir()?;
+    let export = async |from: &str, name: &str| {
+        let file = dir.path().join(name).display().to_string();
+        let (told, done) = gate.cli(&["export", "evidence", "--from", from, "--out", &file]).await?;
+        ensure!(done, "{told}");
+        let manifest = std::fs::read_to_string(file + ".manifest.json")?;
+        Ok(serde_json::from_str::<Value>(&manifest)?)
+    };
+    agent.propose("a-1", "write_record", json!({"n": 1})).await?;
+    answer(&mut agent).await?;
+    gate.reaches("SELECT count(*) FROM sampling", 1).await?;
+    recorded(&gate).await?;
+    let mut client = gate.system.store()?.client().await?;
+    let slow = client.transaction().await?;
+    slow.batch_execute("LOCK TABLE ledger IN SHARE MODE").await?;
+    agent.propose("a-2", "write_record", json!({"n": 2})).await?;
+    answer(&mut agent).await?;
+    let appends = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                     AND application_name = 'countersign-recorder' AND wait_event_type = 'Lock'";
+    gate.reaches(appends, 1).await?;
+    let first = export("1h", "first").await?;
+    slow.rollback().await?;
+    recorded(&gate).await?;
+    let second = export(first["to"].as_str().context("where it ends")?, "second").await?;
+    let (last, next) = (first["last"].as_i64(), second["first"].as_i64());
+    ensure!(last.is_some() && next == last.map(|last| last + 1), "{first}, then {second}");
     gate.close().await
 }

@@ -25,7 +25,8 @@ const PAGE: i64 = 1_000;
 #[derive(Args)]
 #[command(
     after_help = "Times are RFC 3339, or how long ago: 30m, 24h, 7days; what counts is when an entry was recorded, so a range\n\
-    is one of indexes. Beside FILE comes FILE.manifest.json: range, count, checkpoint, and the SHA-256 of FILE."
+    is one of indexes. Beside FILE comes FILE.manifest.json: range, count, checkpoint, and the SHA-256 of FILE. Its `to` is\n\
+    where the range really ends, just after the newest entry at the latest: begin the next export there."
 )]
 pub(crate) struct EvidenceArgs {
     /// Entries recorded since then
@@ -54,6 +55,7 @@ enum Format {
 struct Manifest {
     format: Format,
     from: DateTime<Utc>,
+    /// Where the next export may begin: no later than just after the newest entry.
     to: DateTime<Utc>,
     /// The first entry.
     first: Option<u64>,
@@ -70,8 +72,10 @@ pub(super) async fn run(to: &Connections, args: EvidenceArgs) -> anyhow::Result<
     let store = to.store()?;
     let mut client = store.client().await?;
     let tx = read::snapshot(&mut client).await?;
+    // Not further than is certain: what is appended later must not have been passed over.
+    let until = read::complete_until(&tx).await?.unwrap_or(args.from).min(args.to);
     let (mut next, end) =
-        (read::recorded_before(&tx, args.from).await?, read::recorded_before(&tx, args.to).await?);
+        (read::recorded_before(&tx, args.from).await?, read::recorded_before(&tx, until).await?);
     let (first, mut out) = (next, Hashed::create(&args.out)?);
     if args.format == Format::Csv {
         out.line(&COLUMNS.map(|(name, _)| name.to_owned()).join(","))?;
@@ -92,7 +96,7 @@ pub(super) async fn run(to: &Connections, args: EvidenceArgs) -> anyhow::Result<
     let manifest = Manifest {
         format: args.format,
         from: args.from,
-        to: args.to,
+        to: until,
         first: some(first),
         last: some(end.saturating_sub(1)),
         count: end.saturating_sub(first),

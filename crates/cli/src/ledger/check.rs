@@ -52,6 +52,7 @@ fn text(checked: &Checked) -> String {
         "committed" => "  the coin's epoch is committed to; its key is not known yet".into(),
         _ => "  the coin was not thrown".into(),
     });
+    lines.push("  a bundle cannot show that these are all: what came later may have been left out".into());
     lines.extend(checked.erased.iter().map(|erased| format!("  erased: {erased}")));
     lines.join("\n")
 }

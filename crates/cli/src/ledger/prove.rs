@@ -1,6 +1,12 @@
 //! `countersign ledger prove`: puts a bundle together.
 
-use std::{collections::BTreeSet, fs, path::Path, process::ExitCode};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::Path,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use base64::{
@@ -40,24 +46,38 @@ async fn newest(tx: &Transaction<'_>) -> anyhow::Result<Signed> {
     read::checkpoint(tx, u64::MAX >> 1).await?.context("the ledger is empty: is a recorder running?")
 }
 
+/// How long what has just happened may take to be recorded.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 pub(super) async fn action(to: &Connections, name: &str) -> anyhow::Result<ExitCode> {
     let store = to.store()?;
     let mut client = store.client().await?;
-    let tx = read::snapshot(&mut client).await?;
-    let found = listing::find(&tx, name).await?;
-    let action = match found.as_slice() {
-        [one] => one.id,
-        [] => anyhow::bail!("there is no action {name:?}"),
-        _ => anyhow::bail!("{name:?} is ambiguous; write source#id or Countersign's own id"),
-    };
-    print(to, &bundle(&tx, action).await?)
+    let started = Instant::now();
+    loop {
+        let tx = read::snapshot(&mut client).await?;
+        let found = listing::find(&tx, name).await?;
+        let action = match found.as_slice() {
+            [one] => one.id,
+            [] => anyhow::bail!("there is no action {name:?}"),
+            _ => anyhow::bail!("{name:?} is ambiguous; write source#id or Countersign's own id"),
+        };
+        // What was erased or edited a moment ago lacks the entry that says so, and would be taken for tampered with.
+        if parts::is_recorded(&tx, action).await? {
+            return print(to, &bundle(&tx, action).await?);
+        }
+        anyhow::ensure!(
+            started.elapsed() < PATIENCE,
+            "not everything about it is in the ledger after {PATIENCE:?}: is a recorder running?"
+        );
+        drop(tx);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 /// The bundle of an action, under the newest checkpoint.
 async fn bundle(tx: &Transaction<'_>, action: ActionId) -> anyhow::Result<Bundle> {
     let checkpoint = newest(tx).await?;
     let entries = read::of_action(tx, action, checkpoint.size).await?;
-    anyhow::ensure!(!entries.is_empty(), "the ledger has no entry of it yet; try again in a second");
     let entries = proven(tx, checkpoint.size, &entries).await?;
     let epoch =
         entries.iter().find_map(|entry| entry.entry.pointer("/sampling/epoch").and_then(Value::as_i64));

@@ -30,6 +30,13 @@ pub async fn result(
     Ok(tx.query_opt(sql, &[&action.0]).await?.map(|row| (row.get(0), row.get(1))))
 }
 
+/// Whether all evidence of an action is in the ledger.
+pub async fn is_recorded(tx: &Transaction<'_>, action: ActionId) -> Result<bool, StoreError> {
+    let sql = "SELECT NOT EXISTS (SELECT FROM evidence e WHERE e.action = $1
+                                  AND NOT EXISTS (SELECT FROM ledger l WHERE l.evidence = e.id))";
+    Ok(tx.query_one(sql, &[&action.0]).await?.get(0))
+}
+
 /// A signed statement about an action.
 #[derive(Clone, Debug)]
 pub struct Stated {

@@ -130,6 +130,13 @@ pub async fn checkpoints(tx: &Transaction<'_>, size: u64, limit: i64) -> Result<
     tx.query(&tx.prepare_cached(sql).await?, &[&stored(size), &limit]).await?.iter().map(signed).collect()
 }
 
+/// The time before which nothing more will be recorded: just after the newest batch. A batch bears the time of its draft and
+/// is seen when it is appended, so that until now is not over yet. `None`: the ledger is empty.
+pub async fn complete_until(tx: &Transaction<'_>) -> Result<Option<DateTime<Utc>>, StoreError> {
+    let sql = "SELECT max(signed_at) + interval '1 microsecond' FROM checkpoints";
+    Ok(tx.query_one(sql, &[]).await?.get(0))
+}
+
 /// How many entries were recorded before a time.
 pub async fn recorded_before(tx: &Transaction<'_>, at: DateTime<Utc>) -> Result<u64, StoreError> {
     let sql = "SELECT coalesce(max(size), 0) FROM checkpoints WHERE signed_at < $1";
