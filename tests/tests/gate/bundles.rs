@@ -155,7 +155,10 @@ async fn what_is_erased_is_gone_the_proofs_hold_and_a_legal_hold_prevents_it() -
     let by_amount = ["erase", "--subject", "500", "--operator", "olga", "--database-url", &url];
     let (told, done) = gate.cli(&by_amount).await?;
     ensure!(!done && told.contains("legal holds forbid it: [1]"), "{told}");
-    let hold = ["legal-hold", "place", "--action", "hers", "--reason", "case 8", "--operator", "omar"];
+    let client = gate.system.store()?.client().await?;
+    let id: String =
+        client.query_one("SELECT id::text FROM actions WHERE event_id = 'hers'", &[]).await?.get(0);
+    let hold = ["legal-hold", "place", "--action", &id, "--reason", "case 8", "--operator", "omar"];
     let (told, done) = gate.cli(&hold).await?;
     ensure!(done, "{told}");
     let (told, done) = gate.cli(&erase).await?;

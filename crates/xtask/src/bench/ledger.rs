@@ -67,8 +67,9 @@ pub(super) async fn measure(system: &System, entries: u64) -> anyhow::Result<Vec
     })
     .await?;
     let seconds = started.elapsed().as_secs_f64();
-    let recorded = wanted - from;
-    let what = format!("record {recorded} of {wanted} entries, tiles and checkpoints included");
+    // There may be more of them than were wanted, before it begins.
+    let all = size(system).await?;
+    let what = format!("record {} of {all} entries, tiles and checkpoints included", all - from);
     let mut all = vec![Timed { what, seconds, peak: memory_of(system, "recorder") }];
     let key = system.ledger_key().display().to_string();
     let scratch = system.place.scratch.join("bench");
