@@ -169,6 +169,9 @@ async fn what_is_erased_is_gone_the_proofs_hold_and_a_legal_hold_prevents_it() -
     ensure!(done, "{told}");
     let (told, done) = gate.cli(&erase).await?;
     ensure!(done && told.contains("erased of 1 actions"), "{told}");
+    // At once: the entry that says so may not be there yet, and is waited for.
+    let dir = tempfile::tempdir()?;
+    let (bundle, checked) = proved(&gate, dir.path(), "hers").await?;
 
     recorded(&gate).await?;
     let (told, done) = verify(&gate, &[]).await?;
@@ -180,8 +183,6 @@ async fn what_is_erased_is_gone_the_proofs_hold_and_a_legal_hold_prevents_it() -
         );
         ensure!(gate.count(&sql).await? == 0, "{table} has it still");
     }
-    let dir = tempfile::tempdir()?;
-    let (bundle, checked) = proved(&gate, dir.path(), "hers").await?;
     ensure!(
         bundle["contents"] == json!([]) && bundle["statements"][0]["disclosures"] == json!([]),
         "{bundle}"

@@ -73,7 +73,7 @@ pub(super) async fn run(to: &Connections, args: EvidenceArgs) -> anyhow::Result<
     let mut client = store.client().await?;
     let tx = read::snapshot(&mut client).await?;
     // Not further than is certain: what is appended later must not have been passed over.
-    let until = read::complete_until(&tx).await?.unwrap_or(args.from).min(args.to);
+    let until = read::complete_until(&tx).await?.unwrap_or(args.from).max(args.from).min(args.to);
     let (mut next, end) =
         (read::recorded_before(&tx, args.from).await?, read::recorded_before(&tx, until).await?);
     let (first, mut out) = (next, Hashed::create(&args.out)?);

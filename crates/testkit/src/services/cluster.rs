@@ -83,8 +83,9 @@ impl Debian {
 
 impl Drop for Debian {
     fn drop(&mut self) {
+        let remove = || if self.data().exists() { fs::remove_dir_all(self.data()) } else { Ok(()) };
         let unmounted = self.mounts("umount -l \"$1\"");
-        if let Err(error) = unmounted.and_then(|()| Ok(fs::remove_dir_all(self.data())?)) {
+        if let Err(error) = unmounted.and_then(|()| Ok(remove()?)) {
             eprintln!("the cluster's data is left in {}: {error}", self.data().display());
         }
     }
