@@ -146,8 +146,8 @@ pub(crate) async fn write(tx: &Transaction<'_>, done: &[Done]) -> Result<(), Sto
     let mut rows: Vec<_> =
         done.iter().map(|call| (call.action, call.fence, state(call.completion))).collect();
     rows.sort_unstable_by_key(|row| row.0);
-    let held = outcomes::complete(tx, &rows).await?;
-    let salts = payloads::salts(tx, &rows.iter().map(|row| row.0).collect::<Vec<_>>()).await?;
+    let ids: Vec<ActionId> = rows.iter().map(|row| row.0).collect();
+    let (held, salts) = tokio::try_join!(outcomes::complete(tx, &rows), payloads::salts(tx, &ids))?;
     let mut late = Vec::new();
     let (mut new, mut evidence) = (Vec::with_capacity(held.len()), Vec::with_capacity(done.len()));
     for call in done {
@@ -173,9 +173,12 @@ pub(crate) async fn write(tx: &Transaction<'_>, done: &[Done]) -> Result<(), Sto
             late.push(row);
         }
     }
-    outcomes::late(tx, &late).await?;
-    outcomes::insert(tx, 1, &new).await?;
-    evidence::insert(tx, &evidence).await
+    tokio::try_join!(
+        outcomes::late(tx, &late),
+        outcomes::insert(tx, 1, &new),
+        evidence::insert(tx, &evidence),
+    )?;
+    Ok(())
 }
 
 /// Tells agents, and when the broker has confirmed that, the sampler. Tries a few times; what is then still

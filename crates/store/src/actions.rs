@@ -14,7 +14,7 @@ use countersign_core::{
 use deadpool_postgres::Transaction;
 use serde::Deserialize;
 use serde_json::Value;
-use tokio_postgres::Row;
+use tokio_postgres::{Row, Statement};
 use uuid::Uuid;
 
 use crate::StoreError;
@@ -261,10 +261,13 @@ pub async fn find(tx: &Transaction<'_>, references: &[&ActionRef]) -> Result<Vec
 /// Locks actions until the transaction ends, in id order. Read them afterwards: a join read together with
 /// the lock could be older than it.
 pub async fn lock(tx: &Transaction<'_>, ids: &[ActionId]) -> Result<(), StoreError> {
-    let statement =
-        tx.prepare_cached("SELECT 1 FROM actions WHERE id = ANY($1) ORDER BY id FOR UPDATE").await?;
-    tx.query(&statement, &[&uuids(ids)]).await?;
+    tx.query(&lock_statement(tx).await?, &[&uuids(ids)]).await?;
     Ok(())
+}
+
+/// What [`lock`] asks, of an array of ids: for those who send it together with what they do under the lock.
+pub(crate) async fn lock_statement(tx: &Transaction<'_>) -> Result<Statement, StoreError> {
+    Ok(tx.prepare_cached("SELECT 1 FROM actions WHERE id = ANY($1) ORDER BY id FOR UPDATE").await?)
 }
 
 /// How much is read of what belongs to an action: each has what those before it have. The rest is empty.

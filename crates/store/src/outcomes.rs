@@ -7,6 +7,7 @@ use countersign_core::{
     message::Failure,
 };
 use deadpool_postgres::Transaction;
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use crate::{StoreError, actions};
@@ -61,9 +62,6 @@ pub async fn complete(
     tx: &Transaction<'_>,
     rows: &[(ActionId, i32, State)],
 ) -> Result<Vec<ActionId>, StoreError> {
-    // In the order in which everybody locks: a decision that comes late locks them too.
-    let ids: Vec<ActionId> = rows.iter().map(|row| row.0).collect();
-    actions::lock(tx, &ids).await?;
     let statement = tx
         .prepare_cached(
             "UPDATE actions a SET state = u.state, lease_until = NULL,
@@ -77,7 +75,11 @@ pub async fn complete(
     let actions: Vec<Uuid> = rows.iter().map(|row| row.0.0).collect();
     let fences: Vec<i32> = rows.iter().map(|row| row.1).collect();
     let states: Vec<&str> = rows.iter().map(|row| row.2.as_str()).collect();
-    let done = tx.query(&statement, &[&actions, &fences, &states]).await?;
+    // First the locks, in the order in which everybody takes them: a decision that comes late takes them too.
+    let lock = actions::lock_statement(tx).await?;
+    let ids: [&(dyn ToSql + Sync); 1] = [&actions];
+    let parameters: [&(dyn ToSql + Sync); 3] = [&actions, &fences, &states];
+    let (_, done) = tokio::try_join!(biased; tx.query(&lock, &ids), tx.query(&statement, &parameters))?;
     Ok(done.iter().map(|row| ActionId(row.get(0))).collect())
 }
 

@@ -194,6 +194,38 @@ async fn what_is_erased_is_gone_the_proofs_hold_and_a_legal_hold_prevents_it() -
     gate.close().await
 }
 
+/// Both actions lose what a statement about them disclosed.
+#[tokio::test]
+async fn a_hold_on_a_person_covers_the_others_in_a_statement_about_her() -> anyhow::Result<()> {
+    let gate = Gate::start().await?;
+    let mut agent = gate.agent("one").await?;
+    let (mut requests, sam) = (gate.requests("sam", "approvers").await?, gate.reviewer("sam").await?);
+    for (id, to) in [("hers", "mia_li_3668"), ("his", "omar_rossi_1241")] {
+        agent.propose(id, "move_money", json!({"amount": "500", "to": to})).await?;
+    }
+    let asked = [requests.next().await?, requests.next().await?];
+    let both = asked.each_ref().map(|one| decision(one, Decision::Reject, Some("they know each other")));
+    sam.says(&both).await?;
+    for _ in &asked {
+        answer(&mut agent).await?;
+    }
+    let hold =
+        ["legal-hold", "place", "--subject", "omar_rossi_1241", "--reason", "case 7", "--operator", "omar"];
+    let (told, done) = gate.cli(&hold).await?;
+    ensure!(done, "{told}");
+    let url = gate.system.database_url("eraser")?;
+    let erase = ["erase", "--subject", "mia_li_3668", "--operator", "olga", "--database-url", &url];
+    let (told, done) = gate.cli(&erase).await?;
+    ensure!(!done && told.contains("legal holds forbid it: [1]"), "{told}");
+    let (told, done) = gate.cli(&["legal-hold", "release", "1", "--operator", "olga"]).await?;
+    ensure!(done, "{told}");
+    let (told, done) = gate.cli(&erase).await?;
+    ensure!(done && told.contains("erased of 2 actions"), "{told}");
+    // What is his alone has stayed.
+    ensure!(gate.count("SELECT count(*) FROM payloads WHERE content IS NOT NULL").await? == 1, "{told}");
+    gate.close().await
+}
+
 /// A reservation is cancelled, another is not, and bags that nobody asked for are taken back.
 #[tokio::test]
 async fn bundles_of_the_airlines_actions_check_offline_up_to_what_was_undone() -> anyhow::Result<()> {

@@ -6,7 +6,7 @@ use countersign_core::{
     message::{AuditRequest, Decision, Finding},
 };
 use countersign_testkit::clients::{Agent, finding, proposal};
-use countersign_tests::{Gate, answer, expect, folder, willing};
+use countersign_tests::{Gate, answer, evidence::recorded, expect, folder, willing};
 use serde_json::{Value, json};
 
 /// Every record is audited once it is executed at once, so one clean approval lets a class go; the third error in a row
@@ -145,6 +145,12 @@ async fn an_operator_pins_holds_and_resets_a_class() -> anyhow::Result<()> {
     ensure!(!done && said.contains("no class"), "{said}");
     let (said, done) = gate.cli(&["switching", "pin", CLASS, "--operator", "sam", "--reason", "x"]).await?;
     ensure!(!done && said.contains("no operator"), "{said}");
+
+    recorded(&gate).await?;
+    ensure!(gate.count("SELECT count(*) FROM ledger WHERE kind = 'switch.changed'").await? >= 2, "{now}");
+    let reason = "position('a new tariff'::bytea IN entry) > 0";
+    let free_text = gate.count(&format!("SELECT count(*) FROM ledger WHERE {reason}")).await?;
+    ensure!(free_text == 0, "{free_text} entries hold what an operator wrote freely");
     gate.close().await
 }
 
