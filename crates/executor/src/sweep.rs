@@ -25,7 +25,7 @@ impl ExecutorSweep {
         let sweep = &process.settings.sweep;
         Self {
             unanswered: sweep.unanswered_after.as_secs_f64(),
-            recent: sweep.every.as_secs_f64() * 2.0 + 10.0,
+            recent: sweep.every.as_secs_f64() + 10.0,
             whole: None,
         }
     }

@@ -1,16 +1,10 @@
-(SELECT id FROM actions
- WHERE ended_at IS NULL AND state <> 'executing' AND expires_at <= now()
- LIMIT $2)
+(SELECT a.id FROM actions a, active
+ WHERE a.ended_at IS NULL AND a.state <> 'executing'
+   AND (a.expires_at <= now() OR a.generation < active.generation
+        OR (a.state = 'authorised' AND a.state_at < now() - make_interval(secs => $1)))
+ ORDER BY a.proposed_at LIMIT $2)
 UNION
 (SELECT action FROM approvals WHERE state = 'open' AND expires_at <= now() ORDER BY expires_at LIMIT $2)
-UNION
-(SELECT id FROM actions
- WHERE ended_at IS NULL AND state = 'authorised' AND state_at < now() - make_interval(secs => $1)
- ORDER BY proposed_at LIMIT $2)
-UNION
-(SELECT a.id FROM actions a, active
- WHERE a.ended_at IS NULL AND a.state <> 'executing' AND a.generation < active.generation
- LIMIT $2)
 UNION
 -- Withdrawn while its proposal was being taken in.
 (SELECT a.id FROM cancellations c JOIN actions a ON a.source = c.source AND a.event_id = c.event_id
