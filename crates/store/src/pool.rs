@@ -23,7 +23,9 @@ const SESSION: &str =
 
 /// What workers ask for are few rows by their keys. While a table is new or has just grown, the planner knows too little
 /// of it, and a prepared statement keeps a plan that reads all of it; compiling such a plan takes longer than running it.
-const BY_KEY: &str = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off";
+/// The plan that is left does not depend on the parameters: it is made once, and not for every execution.
+const BY_KEY: &str = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off \
+                      -c plan_cache_mode=force_generic_plan";
 
 /// A database.
 #[derive(Clone)]
