@@ -42,7 +42,8 @@ pub(crate) struct TortureArgs {
     /// Actions per second and agent; there are two agents
     #[arg(long, default_value_t = 8.0)]
     rate: f64,
-    /// Torture a build that acks before it commits, and succeed only if the checker finds that
+    /// Torture a build that acks before it commits, and succeed only if the checker finds that. In less than two minutes too
+    /// little may be lost to be found
     #[arg(long)]
     broken: bool,
     /// Instead of following a schedule, have each worker die at every step of every lane: before and after commit,

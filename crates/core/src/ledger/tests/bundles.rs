@@ -234,4 +234,43 @@ proptest! {
             Err(_) => {}
         }
     }
+
+    #[test]
+    fn an_entry_with_a_bit_flipped_is_named(which in any::<usize>(), at in any::<usize>(), bit in 0..8_u8) {
+        thread_local!(static WHOLE: Bundle = bundle());
+        let whole = WHOLE.with(Clone::clone);
+        let which = which % whole.entries.len();
+        let entry = &whole.entries[which];
+        let text = serde_json::to_vec(entry).unwrap();
+        let mut bytes = serde_json::to_vec(&whole).unwrap();
+        let from = bytes.windows(text.len()).position(|window| window == text).unwrap();
+        bytes[from + at % text.len()] ^= 1 << bit;
+        match Bundle::read(&bytes) {
+            Ok(read) if read == whole => {}
+            // It calls itself another one.
+            Ok(read) if read.entries[which].index != entry.index => prop_assert!(read.check(&verifier()).is_err()),
+            Ok(read) => match read.check(&verifier()) {
+                Err(LedgerError::NotIncluded { index, .. }) => prop_assert_eq!(index, entry.index),
+                Err(LedgerError::Bundle { part, .. }) => prop_assert_eq!(part, format!("entry {}", entry.index)),
+                other => prop_assert!(false, "{other:?}"),
+            },
+            Err(LedgerError::Bundle { part, .. }) => prop_assert_eq!(part, "the bundle cannot be read"),
+            Err(other) => prop_assert!(false, "{other}"),
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_with_a_bit_flipped_is_named(at in any::<usize>(), bit in 0..7_u8) {
+        thread_local!(static WHOLE: Bundle = bundle());
+        let mut wrong = WHOLE.with(Clone::clone);
+        let mut note = wrong.checkpoint.clone().into_bytes();
+        let at = at % note.len();
+        note[at] ^= 1 << bit;
+        // What is not even text is no note.
+        let Ok(note) = String::from_utf8(note) else { return Ok(()) };
+        wrong.checkpoint = note;
+        let found = wrong.check(&verifier());
+        let named = matches!(&found, Err(LedgerError::Note(_) | LedgerError::Unsigned(_) | LedgerError::Forged(_)));
+        prop_assert!(named, "byte {}: {:?}", at, found);
+    }
 }
