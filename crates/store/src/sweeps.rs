@@ -37,7 +37,7 @@ pub async fn to_request(tx: &Transaction<'_>, seconds: f64) -> Result<Vec<Action
 pub async fn to_recover(tx: &Transaction<'_>, seconds: f64) -> Result<Vec<ActionId>, StoreError> {
     let sql = "SELECT id FROM actions
                WHERE ended_at IS NULL AND state = 'executing' AND lease_until < now() - make_interval(secs => $1)
-               ORDER BY proposed_at LIMIT $2";
+               ORDER BY state_at LIMIT $2";
     actions(tx, sql, seconds).await
 }
 

@@ -7,8 +7,10 @@ use countersign_broker::{publisher::Publisher, reader::Reader, session::Session}
 use countersign_core::{
     action::Outcome,
     config::Verdict,
+    ids::ActionId,
     message::{AuditReason, AuditRequest, Finding, FindingData, Resolution},
 };
+use countersign_store::sweeps::{self, SWEEP_MAX};
 use countersign_testkit::{
     clients::{finding, found, proposal},
     wait::eventually,
@@ -220,5 +222,30 @@ async fn an_action_past_its_own_deadline_is_not_executed() -> anyhow::Result<()>
     agent.send(&[asked]).await?;
     expect(&mut agent, "asked", Outcome::Expired).await?;
     ensure!(gate.tools.calls() == 0);
+    gate.close().await
+}
+
+/// More than one sweep finds wait for an executor that is away, all of them longer.
+#[tokio::test]
+async fn what_waits_for_an_executor_does_not_hide_a_deadline_from_the_sweep() -> anyhow::Result<()> {
+    let gate = Gate::start().await?;
+    let mut client = gate.system.store()?.client().await?;
+    // Never committed: only this transaction sees them.
+    let tx = client.transaction().await?;
+    let sql = "INSERT INTO actions (id, source, event_id, agent, tool, state, verdict, rule, generation, policy_version,
+                                    audit_rate, audit_group, permit, expires_at, proposed_at, state_at)
+               SELECT gen_random_uuid(), '/agents/one', 'waits-' || n, 'one', 'pay', 'authorised', 'allow', 'r', generation,
+                      '1', 0, 'auditors', gen_random_uuid(), CASE WHEN n = 0 THEN now() END,
+                      now() - n * interval '1 minute', now() - interval '1 hour'
+               FROM active, generate_series(0, $1) n";
+    tx.execute(sql, &[&i32::try_from(SWEEP_MAX + 100)?]).await?;
+    let late = tx.query_one("SELECT id FROM actions WHERE event_id = 'waits-0'", &[]).await?;
+    let found = sweeps::to_judge(&tx, 30.0).await?;
+    ensure!(
+        found.contains(&ActionId(late.get(0))),
+        "{} are found, and not the one that is late",
+        found.len()
+    );
+    ensure!(found.len() as i64 >= SWEEP_MAX, "{} are found", found.len());
     gate.close().await
 }

@@ -1,8 +1,12 @@
+-- Each with a limit of its own: however much waits for an executor, deadlines are kept.
 (SELECT a.id FROM actions a, active
  WHERE a.ended_at IS NULL AND a.state <> 'executing'
-   AND (a.expires_at <= now() OR a.generation < active.generation
-        OR (a.state = 'authorised' AND a.state_at < now() - make_interval(secs => $1)))
+   AND (a.expires_at <= now() OR a.generation < active.generation)
  ORDER BY a.proposed_at LIMIT $2)
+UNION
+(SELECT id FROM actions
+ WHERE ended_at IS NULL AND state = 'authorised' AND state_at < now() - make_interval(secs => $1)
+ ORDER BY state_at LIMIT $2)
 UNION
 (SELECT action FROM approvals WHERE state = 'open' AND expires_at <= now() ORDER BY expires_at LIMIT $2)
 UNION
