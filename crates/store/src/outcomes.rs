@@ -75,7 +75,8 @@ pub async fn complete(
     let actions: Vec<Uuid> = rows.iter().map(|row| row.0.0).collect();
     let fences: Vec<i32> = rows.iter().map(|row| row.1).collect();
     let states: Vec<&str> = rows.iter().map(|row| row.2.as_str()).collect();
-    // First the locks, in the order in which everybody takes them: a decision that comes late takes them too.
+    // First the locks, in the order in which everybody takes them: a decision that comes late takes them too. A statement that is
+    // prepared is sent when it is first polled, so the server has them in this order, each with a snapshot of its own.
     let lock = actions::lock_statement(tx).await?;
     let ids: [&(dyn ToSql + Sync); 1] = [&actions];
     let parameters: [&(dyn ToSql + Sync); 3] = [&actions, &fences, &states];
