@@ -18,7 +18,7 @@ use countersign_core::{
     transition::Completion,
 };
 use countersign_store::{
-    StoreError, Transaction, actions,
+    StoreError, Transaction,
     claims::{self, Claim, Wanted},
     evidence::{self, Evidence},
     generation::{self, Active},
@@ -105,14 +105,21 @@ impl Handler for Claims {
 }
 
 async fn claim(executor: &Executor, tx: &Transaction<'_>, batch: &[Delivery]) -> Result<Claimed, StoreError> {
-    let active = generation::lock_shared(tx).await?;
-    let governed = executor.process.governed.under(tx, &active).await?;
     let mut permits: HashMap<ActionId, Permit> = HashMap::new();
+    let mut refused = Vec::new();
     for delivery in batch {
         match open(executor, delivery) {
             Ok(pack) => permits.extend(pack.into_iter().map(|permit| (permit.action, permit))),
-            Err((code, why)) => refuse_pack(tx, delivery, code, &why).await?,
+            Err(complaint) => refused.push((delivery, complaint)),
         }
+    }
+    let named: Vec<ActionId> = permits.keys().copied().collect();
+    let active = generation::lock_shared_with(tx, &named).await?;
+    // The leases run from here: waiting for the locks does not shorten them.
+    let claimed_at = Instant::now();
+    let governed = executor.process.governed.under(tx, &active).await?;
+    for (delivery, (code, why)) in refused {
+        refuse_pack(tx, delivery, code, &why).await?;
     }
     let mut calls = HashMap::new();
     let mut good = Vec::with_capacity(permits.len());
@@ -135,11 +142,6 @@ async fn claim(executor: &Executor, tx: &Transaction<'_>, batch: &[Delivery]) ->
             }
         }
     }
-    good.sort_unstable_by_key(|wanted| wanted.action);
-    let wanted: Vec<ActionId> = good.iter().map(|wanted| wanted.action).collect();
-    actions::lock(tx, &wanted).await?;
-    // The leases run from here: waiting for the locks does not shorten them.
-    let claimed_at = Instant::now();
     let claims = claims::claim(tx, active.generation, &good).await?;
     let mut evidence = Vec::with_capacity(permits.len());
     let (mut work, mut tampered) = (Vec::with_capacity(claims.len()), Vec::new());

@@ -25,7 +25,8 @@ impl ExecutorSweep {
         let sweep = &process.settings.sweep;
         Self {
             unanswered: sweep.unanswered_after.as_secs_f64(),
-            recent: sweep.every.as_secs_f64() + 10.0,
+            // Sweeps are up to one and a half times as far apart as they should be.
+            recent: 1.5 * sweep.every.as_secs_f64() + 3.0,
             whole: None,
         }
     }

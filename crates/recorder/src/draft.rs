@@ -23,7 +23,7 @@ use crate::{Recorder, error::RecorderError, governing::Governed};
 
 /// Most actions that are remembered between drafts: an action's entries come soon after each other, or long after. More
 /// than a batch can be about, because the database does not know yet what is being appended.
-const KNOWN: usize = 16_384;
+const KNOWN: usize = 8_192;
 
 fn unknown(row: &Pending, action: ActionId) -> StoreError {
     StoreError::Corrupt(format!("evidence {}: there is no action {action}", row.evidence))

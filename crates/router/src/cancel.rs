@@ -51,9 +51,8 @@ pub(crate) async fn withdraw(
     let references: Vec<&ActionRef> = references.iter().collect();
     cancellations::insert(tx, &references).await?;
     let ids: Vec<ActionId> = actions::find(tx, &references).await?.iter().map(|known| known.id).collect();
-    actions::lock(tx, &ids).await?;
     let mut changes = Changes::default();
-    for mut record in actions::load(tx, &ids, Parts::Bodies).await? {
+    for mut record in actions::lock_and_load(tx, &ids, Parts::Bodies).await? {
         let court = Court { now: record.now, ..*court };
         let before = record.ruling.state;
         match again::judge(&court, &record) {

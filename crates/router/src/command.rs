@@ -186,8 +186,9 @@ async fn replay(
         ACTIONS => intake::take_in(router, tx, &[delivery]).await?.all(),
         DECISIONS => {
             let decided = decide::decide(router, tx, &[delivery]).await?;
+            let actions = decided.actions();
             also.extend(decided.answers);
-            decided.actions
+            actions
         }
         other => {
             tracing::warn!(quarantine = id, exchange = other, "only proposals and decisions can be replayed");

@@ -14,7 +14,7 @@ use countersign_core::{
 use deadpool_postgres::Transaction;
 use serde::Deserialize;
 use serde_json::Value;
-use tokio_postgres::{Row, Statement};
+use tokio_postgres::{Row, Statement, types::ToSql};
 use uuid::Uuid;
 
 use crate::StoreError;
@@ -270,6 +270,24 @@ pub(crate) async fn lock_statement(tx: &Transaction<'_>) -> Result<Statement, St
     Ok(tx.prepare_cached("SELECT 1 FROM actions WHERE id = ANY($1) ORDER BY id FOR UPDATE").await?)
 }
 
+/// Locks actions until the transaction ends, and reads them as they are under the lock, in one trip.
+pub async fn lock_and_load(
+    tx: &Transaction<'_>,
+    ids: &[ActionId],
+    parts: Parts,
+) -> Result<Vec<ActionRecord>, StoreError> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (lock, load) = (lock_statement(tx).await?, load_statement(tx).await?);
+    let (ids, parts) = (uuids(ids), parts as i32);
+    let locked: [&(dyn ToSql + Sync); 1] = [&ids];
+    let loaded: [&(dyn ToSql + Sync); 2] = [&ids, &parts];
+    // What is prepared is sent when it is first polled, so the server has them in this order, each with a snapshot of its own.
+    let (_, rows) = tokio::try_join!(biased; tx.query(&lock, &locked), tx.query(&load, &loaded))?;
+    rows.iter().map(record).collect()
+}
+
 /// How much is read of what belongs to an action: each has what those before it have. The rest is empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parts {
@@ -292,8 +310,12 @@ pub async fn load(
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let statement = tx.prepare_cached(include_str!("sql/load_actions.sql")).await?;
+    let statement = load_statement(tx).await?;
     tx.query(&statement, &[&uuids(ids), &(parts as i32)]).await?.iter().map(record).collect()
+}
+
+async fn load_statement(tx: &Transaction<'_>) -> Result<Statement, StoreError> {
+    Ok(tx.prepare_cached(include_str!("sql/load_actions.sql")).await?)
 }
 
 fn uuids(ids: &[ActionId]) -> Vec<Uuid> {

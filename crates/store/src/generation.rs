@@ -1,11 +1,16 @@
 //! The active generation: which configuration and holds are in force.
 
 use chrono::{DateTime, Utc};
-use countersign_core::config::{Configuration, Sources};
+use countersign_core::{
+    config::{Configuration, Sources},
+    ids::ActionId,
+};
 use deadpool_postgres::Transaction;
+use tokio_postgres::{Row, types::ToSql};
+use uuid::Uuid;
 
 use crate::{
-    StoreError,
+    StoreError, actions,
     evidence::{self, Evidence},
 };
 
@@ -24,8 +29,21 @@ pub struct Active {
 ///
 /// `now` is the statement's clock, not the transaction's start: time spent waiting for the lock has passed.
 pub async fn lock_shared(tx: &Transaction<'_>) -> Result<Active, StoreError> {
-    lock(tx, "SELECT generation, config, clock_timestamp() FROM active FOR SHARE").await
+    lock(tx, SHARED).await
 }
+
+/// The same, and then locks actions until the transaction ends ([`crate::actions::lock`]), in one trip. The clock may be of before
+/// the actions' locks.
+pub async fn lock_shared_with(tx: &Transaction<'_>, actions: &[ActionId]) -> Result<Active, StoreError> {
+    let (shared, lock) = (tx.prepare_cached(SHARED).await?, actions::lock_statement(tx).await?);
+    let ids: Vec<Uuid> = actions.iter().map(|action| action.0).collect();
+    let ids: [&(dyn ToSql + Sync); 1] = [&ids];
+    // What is prepared is sent when it is first polled, so the server has them in this order.
+    let (row, _) = tokio::try_join!(biased; tx.query_opt(&shared, &[]), tx.query(&lock, &ids))?;
+    row.as_ref().map(active).ok_or(StoreError::NoGeneration)
+}
+
+const SHARED: &str = "SELECT generation, config, clock_timestamp() FROM active FOR SHARE";
 
 /// Reads the active generation in order to change it: waits until no transaction works under it.
 pub async fn lock_exclusive(tx: &Transaction<'_>) -> Result<Active, StoreError> {
@@ -40,7 +58,11 @@ pub async fn read(tx: &Transaction<'_>) -> Result<Active, StoreError> {
 async fn lock(tx: &Transaction<'_>, sql: &str) -> Result<Active, StoreError> {
     let statement = tx.prepare_cached(sql).await?;
     let row = tx.query_opt(&statement, &[]).await?.ok_or(StoreError::NoGeneration)?;
-    Ok(Active { generation: row.get(0), config: row.get(1), now: row.get(2) })
+    Ok(active(&row))
+}
+
+fn active(row: &Row) -> Active {
+    Active { generation: row.get(0), config: row.get(1), now: row.get(2) }
 }
 
 /// The database's clock.

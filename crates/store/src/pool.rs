@@ -3,7 +3,8 @@
 use std::{str::FromStr as _, time::Duration};
 
 use deadpool_postgres::{
-    Manager, ManagerConfig, Object, Pool, QueueMode, RecyclingMethod, Runtime, Timeouts,
+    ClientWrapper, Hook, HookError, Manager, ManagerConfig, Metrics, Object, Pool, QueueMode,
+    RecyclingMethod, Runtime, Timeouts,
 };
 use tokio_postgres::NoTls;
 
@@ -15,6 +16,10 @@ mod embedded {
 
 /// How long a client may take to be had.
 const GET_LIMIT: Duration = Duration::from_secs(10);
+
+/// A connection that has been unused for this long is asked before it is used again: one whose server has stopped looks
+/// alive. One that was used just now would have told.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// Server-side limits for every session: a dropped future does not cancel its query, and a transaction that
 /// was forgotten must not hold its locks.
@@ -54,10 +59,10 @@ impl Store {
         if config.get_options().is_none() {
             config.options(options);
         }
-        // Asked before it is used again: a connection whose server has stopped looks alive.
-        let manager = ManagerConfig { recycling_method: RecyclingMethod::Verified };
+        let manager = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let pool = Pool::builder(Manager::from_config(config, NoTls, manager))
             .max_size(size)
+            .pre_recycle(Hook::async_fn(|client, metrics| Box::pin(alive(client, metrics))))
             // Few that are busy, not all of them a little: each keeps plans and buffers, here and in the server.
             .queue_mode(QueueMode::Lifo)
             .runtime(Runtime::Tokio1)
@@ -107,4 +112,13 @@ impl Store {
         tx.batch_execute(include_str!("../../../deploy/postgres/grants.sql")).await?;
         Ok(tx.commit().await?)
     }
+}
+
+/// Whether a connection's server is still there.
+async fn alive(client: &ClientWrapper, metrics: &Metrics) -> Result<(), HookError> {
+    if metrics.last_used() < IDLE {
+        return Ok(());
+    }
+    let asked = tokio::time::timeout(GET_LIMIT, client.simple_query("")).await;
+    asked.map_err(|_| HookError::message("no answer"))?.map(drop).map_err(HookError::Backend)
 }

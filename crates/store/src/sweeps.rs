@@ -53,14 +53,19 @@ pub async fn to_answer(
     seconds: f64,
     recent: Option<f64>,
 ) -> Result<Vec<ActionId>, StoreError> {
+    // All but a few have been thrown for: that is looked at first, and the rest only of what is left (`OFFSET 0` keeps the
+    // planner from turning it round).
     let sql = "UPDATE outcomes o SET told_again_at = now()
-               FROM (SELECT a.id FROM actions a JOIN outcomes u ON u.action = a.id AND u.seq = 1
-               WHERE a.started_at IS NOT NULL AND a.ended_at IS NOT NULL
-                 AND a.ended_at BETWEEN coalesce(now() - make_interval(secs => $1::float8 + $3::float8),
-                                                 (SELECT at FROM sweep_marks WHERE name = 'answered'))
-                                    AND now() - make_interval(secs => $1)
-                 AND (u.told_again_at IS NULL OR u.told_again_at < now() - 10 * make_interval(secs => $1))
-                 AND NOT EXISTS (SELECT 1 FROM sampling s WHERE s.action = a.id)
+               FROM (SELECT a.id FROM (
+                       SELECT a.id, a.ended_at FROM actions a
+                       WHERE a.started_at IS NOT NULL AND a.ended_at IS NOT NULL
+                         AND a.ended_at BETWEEN coalesce(now() - make_interval(secs => $1::float8 + $3::float8),
+                                                         (SELECT at FROM sweep_marks WHERE name = 'answered'))
+                                            AND now() - make_interval(secs => $1)
+                         AND NOT EXISTS (SELECT 1 FROM sampling s WHERE s.action = a.id)
+                       ORDER BY a.ended_at OFFSET 0) a
+               JOIN outcomes u ON u.action = a.id AND u.seq = 1
+               WHERE u.told_again_at IS NULL OR u.told_again_at < now() - 10 * make_interval(secs => $1)
                ORDER BY a.ended_at LIMIT $2 FOR UPDATE OF u SKIP LOCKED) due
                WHERE o.action = due.id AND o.seq = 1 RETURNING o.action";
     let rows = tx.query(&tx.prepare_cached(sql).await?, &[&seconds, &SWEEP_MAX, &recent]).await?;

@@ -7,6 +7,7 @@ mod edit;
 use std::collections::{BTreeSet, HashMap};
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use countersign_broker::{
     lane::{Delivery, Failure, Handler},
     publisher::Outgoing,
@@ -24,7 +25,9 @@ use countersign_store::{
     actions::{self, ActionRecord, Parts},
     approvals,
     evidence::Evidence,
-    generation, quarantine,
+    generation,
+    permits::IssuedPermit,
+    quarantine,
     statements::{self, Statement},
 };
 use countersign_worker::{
@@ -56,8 +59,9 @@ impl Handler for Decisions {
         let work = async {
             let mut client = router.process.store.client().await?;
             let tx = client.transaction().await?;
-            let Decided { actions, answers: mut outgoing } = decide(router, &tx, batch).await?;
-            outgoing.extend(follow::decided(&tx, &actions, &router.keys.permit).await?);
+            let Decided { now, permits, others, answers: mut outgoing } = decide(router, &tx, batch).await?;
+            outgoing.extend(follow::decided(&tx, &others, &router.keys.permit).await?);
+            outgoing.extend(follow::issued(permits, &router.keys.permit, now));
             tx.commit().await?;
             Ok(outgoing)
         };
@@ -70,12 +74,22 @@ impl Handler for Decisions {
 }
 
 /// What follows from a batch of decisions.
-#[derive(Default)]
 pub(crate) struct Decided {
-    /// The actions of which there is something to tell.
-    pub(crate) actions: Vec<ActionId>,
+    /// The database's clock.
+    now: DateTime<Utc>,
+    /// Of what is authorised now: what is stored of these actions need not be read again.
+    permits: Vec<IssuedPermit>,
+    /// The other actions of which there is something to tell.
+    others: Vec<ActionId>,
     /// What the senders are told.
     pub(crate) answers: Vec<Outgoing>,
+}
+
+impl Decided {
+    /// Every action of which there is something to tell.
+    pub(crate) fn actions(&self) -> Vec<ActionId> {
+        self.others.iter().copied().chain(self.permits.iter().map(|permit| permit.action)).collect()
+    }
 }
 
 /// Applies a batch of messages with decisions.
@@ -88,7 +102,7 @@ pub(crate) async fn decide(
     let governed = router.process.governed.under(tx, &active).await?;
     let directory = &governed.configuration.directory;
     let limits = &router.process.settings.limits;
-    let mut decided = Decided::default();
+    let mut decided = Decided { now: active.now, permits: vec![], others: vec![], answers: vec![] };
     let mut heard: Vec<Heard<'_>> = Vec::with_capacity(batch.len());
     for delivery in batch {
         match hear(delivery, directory, limits.message_bytes) {
@@ -107,14 +121,14 @@ pub(crate) async fn decide(
     let (heard, again) = sift(tx, heard).await?;
     for statement in again {
         decided.answers.extend(answer::messages(&statement.sender, &statement.answers, active.now));
-        decided.actions.extend(statement.actions);
+        decided.others.extend(statement.actions);
     }
     let named: Vec<_> = heard.iter().flat_map(|one| &one.said).map(|data| data.approval).collect();
     let about: HashMap<_, _> = approvals::actions_of(tx, &named).await?.into_iter().collect();
     let ids: Vec<ActionId> = about.values().copied().collect();
-    actions::lock(tx, &ids).await?;
+    let records = actions::lock_and_load(tx, &ids, Parts::Bodies).await?;
     let records: HashMap<ActionId, ActionRecord> =
-        actions::load(tx, &ids, Parts::Bodies).await?.into_iter().map(|record| (record.id, record)).collect();
+        records.into_iter().map(|record| (record.id, record)).collect();
     let said: Vec<&DecisionData> = heard.iter().flat_map(|one| &one.said).collect();
     let court = Court { governed: &governed, limits, now: active.now, tally: None };
     let tally = match governed.configuration.policy.has_limits() {
@@ -139,7 +153,15 @@ pub(crate) async fn decide(
         rows.extend(row.map(|row| Statement { answers, ..row }));
     }
     tokio::try_join!(hearing.changes.write(tx), statements::insert(tx, &rows))?;
-    decided.actions.extend(hearing.told);
+    let Hearing { records, changes, mut told, .. } = hearing;
+    decided.now = court.now;
+    decided.permits = changes.issued();
+    decided.permits.retain(|permit| {
+        let ruling = records.get(&permit.action).map(|record| &record.ruling);
+        let out = ruling.is_some_and(|now| now.state == State::Authorised && now.permit == Some(permit.id));
+        out && told.remove(&permit.action)
+    });
+    decided.others.extend(told);
     Ok(decided)
 }
 

@@ -19,7 +19,10 @@ use countersign_testkit::clients::{decision, proposal, signed};
 use futures_util::future::try_join_all;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::{
+    sync::mpsc::{self, UnboundedReceiver, UnboundedSender},
+    time::interval_at,
+};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// The agents of the measured directory.
@@ -148,18 +151,19 @@ impl Client {
         Ok(())
     }
 
-    /// Proposes at a steady rate. Returns the seconds between each proposal and its outcome.
+    /// Proposes at a steady rate from `first` on. Returns the seconds between each proposal and its outcome.
     async fn steady(
         &mut self,
         way: Way,
         prefix: &str,
         count: usize,
+        first: Instant,
         every: Duration,
     ) -> anyhow::Result<Vec<f64>> {
         let messages = self.messages(way, prefix, count);
         let Self { publisher, heard, .. } = self;
         let publish = async {
-            let (mut ticks, mut sent) = (tokio::time::interval(every), Vec::with_capacity(count));
+            let (mut ticks, mut sent) = (interval_at(first.into(), every), Vec::with_capacity(count));
             for message in messages {
                 ticks.tick().await;
                 sent.push((message.message_id.clone(), Instant::now()));
@@ -215,9 +219,12 @@ pub(super) async fn steady(
     seconds: f64,
 ) -> anyhow::Result<Vec<f64>> {
     let each = (rate * seconds / clients.len() as f64).ceil() as usize;
-    let every = Duration::from_secs_f64(clients.len() as f64 / rate);
-    let times =
-        try_join_all(clients.iter_mut().map(|client| client.steady(way, prefix, each, every))).await?;
+    let between = Duration::from_secs_f64(1.0 / rate);
+    let (now, every) = (Instant::now(), between * clients.len() as u32);
+    // One after the other: agents know nothing of each other, and don't propose in one moment.
+    let turns = clients.iter_mut().zip(0..);
+    let times = turns.map(|(client, turn)| client.steady(way, prefix, each, now + between * turn, every));
+    let times = try_join_all(times).await?;
     let mut times: Vec<f64> = times.into_iter().flatten().collect();
     times.sort_by(f64::total_cmp);
     Ok(times)
