@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 
 const ACTIONS: usize = 2_000;
 /// Answers take a while, so that there is always a call under way to be cut off.
-const TOOL: Duration = Duration::from_millis(300);
+const TOOL: Duration = Duration::from_millis(600);
 
 /// Of ten actions one may not be repeated, one waits for an approver, and eight may be repeated.
 fn action(n: usize) -> Value {

@@ -12,32 +12,31 @@ use countersign_worker::{messages, process::Process, sweep::Sweeper};
 /// How often all outcomes since the mark are looked at: at a high rate they are hundreds of thousands.
 const WHOLE: Duration = Duration::from_secs(60);
 
+/// A look in between goes back to the one before it, and this much further: to what was committed a little late.
+const LATE: Duration = Duration::from_secs(5);
+
 /// The executor's sweep.
 pub(crate) struct ExecutorSweep {
     unanswered: f64,
-    /// What the looks in between go back: what has come since the last one, and what was committed a little late.
-    recent: f64,
+    looked: Option<Instant>,
     whole: Option<Instant>,
 }
 
 impl ExecutorSweep {
     pub(crate) fn new(process: &Process) -> Self {
-        let sweep = &process.settings.sweep;
-        Self {
-            unanswered: sweep.unanswered_after.as_secs_f64(),
-            // Sweeps are up to one and a half times as far apart as they should be.
-            recent: 1.5 * sweep.every.as_secs_f64() + 3.0,
-            whole: None,
-        }
+        Self { unanswered: process.settings.sweep.unanswered_after.as_secs_f64(), looked: None, whole: None }
     }
 
-    /// How far back this look goes; `None`: as far as the mark.
+    /// How far back this look goes, in seconds; `None`: as far as the mark.
     fn reach(&mut self) -> Option<f64> {
-        if self.whole.is_some_and(|last| last.elapsed() < WHOLE) {
-            return Some(self.recent);
+        let now = Instant::now();
+        match (self.looked.replace(now), self.whole) {
+            (Some(before), Some(whole)) if now - whole < WHOLE => Some((now - before + LATE).as_secs_f64()),
+            _ => {
+                self.whole = Some(now);
+                None
+            }
         }
-        self.whole = Some(Instant::now());
-        None
     }
 }
 
