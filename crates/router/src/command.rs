@@ -186,9 +186,8 @@ async fn replay(
         ACTIONS => intake::take_in(router, tx, &[delivery]).await?.all(),
         DECISIONS => {
             let decided = decide::decide(router, tx, &[delivery]).await?;
-            let actions = decided.actions();
             also.extend(decided.answers);
-            actions
+            decided.owed.all()
         }
         other => {
             tracing::warn!(quarantine = id, exchange = other, "only proposals and decisions can be replayed");

@@ -17,6 +17,25 @@ use countersign_worker::messages::{self, Thought};
 use ed25519_dalek::SigningKey;
 use serde_json::{Value, value::RawValue};
 
+/// The actions of which something follows when a transaction is committed.
+#[derive(Default)]
+pub(crate) struct Owed {
+    /// The database's clock.
+    pub(crate) now: DateTime<Utc>,
+    /// Just issued, and out: what is stored of their actions need not be read again.
+    pub(crate) permits: Vec<IssuedPermit>,
+    /// All others.
+    pub(crate) others: Vec<ActionId>,
+}
+
+impl Owed {
+    pub(crate) fn all(self) -> Vec<ActionId> {
+        let Self { permits, mut others, .. } = self;
+        others.extend(permits.into_iter().map(|permit| permit.action));
+        others
+    }
+}
+
 /// Reads the states as this transaction leaves them and says what follows: a request for what is pending,
 /// a permit for what is authorised, the outcome of what has ended. The same again for a message that comes
 /// again.
@@ -25,7 +44,7 @@ pub(crate) async fn stored(
     ids: &[ActionId],
     key: &SigningKey,
 ) -> Result<Vec<Outgoing>, StoreError> {
-    Ok(owed(&actions::load(tx, ids, Parts::Request).await?, key))
+    Ok(of_records(&actions::load(tx, ids, Parts::Request).await?, key))
 }
 
 /// The same after humans have decided, and what the agents are to learn from it.
@@ -35,7 +54,7 @@ pub(crate) async fn decided(
     key: &SigningKey,
 ) -> Result<Vec<Outgoing>, StoreError> {
     let records = actions::load(tx, ids, Parts::Request).await?;
-    let mut outgoing = owed(&records, key);
+    let mut outgoing = of_records(&records, key);
     outgoing.extend(records.iter().filter_map(lesson));
     Ok(outgoing)
 }
@@ -61,7 +80,7 @@ fn lesson(record: &ActionRecord) -> Option<Outgoing> {
     }
 }
 
-fn owed(records: &[ActionRecord], key: &SigningKey) -> Vec<Outgoing> {
+fn of_records(records: &[ActionRecord], key: &SigningKey) -> Vec<Outgoing> {
     let mut outgoing: Vec<Outgoing> = records.iter().flat_map(told).collect();
     let ended: Vec<ActionId> =
         records.iter().filter(|record| settled(record)).map(|record| record.id).collect();

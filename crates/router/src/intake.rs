@@ -3,7 +3,6 @@
 use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
 use countersign_broker::{
     lane::{Delivery, Failure, Handler},
     publisher::Outgoing,
@@ -25,7 +24,6 @@ use countersign_store::{
     evidence::{self, Evidence},
     generation,
     payloads::{self, Payload},
-    permits::IssuedPermit,
     quarantine,
 };
 use countersign_worker::{author, failure, process};
@@ -35,7 +33,7 @@ use uuid::Uuid;
 use crate::{
     Router, cancel,
     change::{Changes, Subject},
-    follow,
+    follow::{self, Owed},
     judge::{Court, Judged},
     tally::Tally,
 };
@@ -66,7 +64,7 @@ impl Handler for Intake {
         let work = async {
             let mut client = router.process.store.client().await?;
             let tx = client.transaction().await?;
-            let Taken { now, permits, others } = take_in(router, &tx, batch).await?;
+            let Owed { now, permits, others } = take_in(router, &tx, batch).await?;
             let mut outgoing = follow::stored(&tx, &others, &router.keys.permit).await?;
             outgoing.extend(follow::issued(permits, &router.keys.permit, now));
             tx.commit().await?;
@@ -92,30 +90,12 @@ struct Candidate<'a> {
     changes: Changes,
 }
 
-/// The actions that messages are about, new or known.
-pub(crate) struct Taken {
-    /// The database's clock.
-    now: DateTime<Utc>,
-    /// New, and authorised: what is stored of them need not be read again.
-    permits: Vec<IssuedPermit>,
-    /// All others.
-    others: Vec<ActionId>,
-}
-
-impl Taken {
-    pub(crate) fn all(self) -> Vec<ActionId> {
-        let Self { permits, mut others, .. } = self;
-        others.extend(permits.into_iter().map(|permit| permit.action));
-        others
-    }
-}
-
 /// Applies a batch of agents' messages.
 pub(crate) async fn take_in(
     router: &Router,
     tx: &Transaction<'_>,
     batch: &[Delivery],
-) -> Result<Taken, StoreError> {
+) -> Result<Owed, StoreError> {
     let active = generation::lock_shared(tx).await?;
     let governed = router.process.governed.under(tx, &active).await?;
     let limits = &router.process.settings.limits;
@@ -147,7 +127,7 @@ async fn accept(
     tx: &Transaction<'_>,
     court: &Court<'_>,
     arrivals: Vec<Arrival<'_>>,
-) -> Result<Taken, StoreError> {
+) -> Result<Owed, StoreError> {
     let batch: Vec<&Delivery> = arrivals.iter().map(|arrival| arrival.delivery).collect();
     let withdrawn = withdrawn(tx, court, &batch).await?;
     let (tally, mut counted) = tally(tx, court, &batch).await?;
@@ -197,7 +177,7 @@ async fn accept(
         new.remove(&permit.action);
     }
     let others = new.into_iter().collect();
-    Ok(Taken { now: court.now, permits, others })
+    Ok(Owed { now: court.now, permits, others })
 }
 
 /// Which proposals of a batch have been withdrawn before they arrived.

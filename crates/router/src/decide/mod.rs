@@ -7,7 +7,6 @@ mod edit;
 use std::collections::{BTreeSet, HashMap};
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
 use countersign_broker::{
     lane::{Delivery, Failure, Handler},
     publisher::Outgoing,
@@ -25,9 +24,7 @@ use countersign_store::{
     actions::{self, ActionRecord, Parts},
     approvals,
     evidence::Evidence,
-    generation,
-    permits::IssuedPermit,
-    quarantine,
+    generation, quarantine,
     statements::{self, Statement},
 };
 use countersign_worker::{
@@ -38,7 +35,14 @@ use countersign_worker::{
 use serde_json::{Value, json};
 
 use self::apply::{Applied, Said, apply};
-use crate::{Router, change::Changes, escalation, follow, judge::Court, tally::Tally};
+use crate::{
+    Router,
+    change::Changes,
+    escalation,
+    follow::{self, Owed},
+    judge::Court,
+    tally::Tally,
+};
 
 /// A message with decisions.
 type Heard<'a> = hear::Heard<'a, DecisionData>;
@@ -59,9 +63,9 @@ impl Handler for Decisions {
         let work = async {
             let mut client = router.process.store.client().await?;
             let tx = client.transaction().await?;
-            let Decided { now, permits, others, answers: mut outgoing } = decide(router, &tx, batch).await?;
-            outgoing.extend(follow::decided(&tx, &others, &router.keys.permit).await?);
-            outgoing.extend(follow::issued(permits, &router.keys.permit, now));
+            let Decided { owed, answers: mut outgoing } = decide(router, &tx, batch).await?;
+            outgoing.extend(follow::decided(&tx, &owed.others, &router.keys.permit).await?);
+            outgoing.extend(follow::issued(owed.permits, &router.keys.permit, owed.now));
             tx.commit().await?;
             Ok(outgoing)
         };
@@ -74,22 +78,12 @@ impl Handler for Decisions {
 }
 
 /// What follows from a batch of decisions.
+#[derive(Default)]
 pub(crate) struct Decided {
-    /// The database's clock.
-    now: DateTime<Utc>,
-    /// Of what is authorised now: what is stored of these actions need not be read again.
-    permits: Vec<IssuedPermit>,
-    /// The other actions of which there is something to tell.
-    others: Vec<ActionId>,
+    /// The actions of which there is something to tell.
+    pub(crate) owed: Owed,
     /// What the senders are told.
     pub(crate) answers: Vec<Outgoing>,
-}
-
-impl Decided {
-    /// Every action of which there is something to tell.
-    pub(crate) fn actions(&self) -> Vec<ActionId> {
-        self.others.iter().copied().chain(self.permits.iter().map(|permit| permit.action)).collect()
-    }
 }
 
 /// Applies a batch of messages with decisions.
@@ -102,7 +96,7 @@ pub(crate) async fn decide(
     let governed = router.process.governed.under(tx, &active).await?;
     let directory = &governed.configuration.directory;
     let limits = &router.process.settings.limits;
-    let mut decided = Decided { now: active.now, permits: vec![], others: vec![], answers: vec![] };
+    let mut decided = Decided::default();
     let mut heard: Vec<Heard<'_>> = Vec::with_capacity(batch.len());
     for delivery in batch {
         match hear(delivery, directory, limits.message_bytes) {
@@ -121,7 +115,7 @@ pub(crate) async fn decide(
     let (heard, again) = sift(tx, heard).await?;
     for statement in again {
         decided.answers.extend(answer::messages(&statement.sender, &statement.answers, active.now));
-        decided.others.extend(statement.actions);
+        decided.owed.others.extend(statement.actions);
     }
     let named: Vec<_> = heard.iter().flat_map(|one| &one.said).map(|data| data.approval).collect();
     let about: HashMap<_, _> = approvals::actions_of(tx, &named).await?.into_iter().collect();
@@ -154,14 +148,14 @@ pub(crate) async fn decide(
     }
     tokio::try_join!(hearing.changes.write(tx), statements::insert(tx, &rows))?;
     let Hearing { records, changes, mut told, .. } = hearing;
-    decided.now = court.now;
-    decided.permits = changes.issued();
-    decided.permits.retain(|permit| {
+    let mut permits = changes.issued();
+    permits.retain(|permit| {
         let ruling = records.get(&permit.action).map(|record| &record.ruling);
         let out = ruling.is_some_and(|now| now.state == State::Authorised && now.permit == Some(permit.id));
         out && told.remove(&permit.action)
     });
-    decided.others.extend(told);
+    decided.owed.others.extend(told);
+    decided.owed = Owed { now: court.now, permits, ..decided.owed };
     Ok(decided)
 }
 
