@@ -27,16 +27,10 @@ impl ExecutorSweep {
         Self { unanswered: process.settings.sweep.unanswered_after.as_secs_f64(), looked: None, whole: None }
     }
 
-    /// How far back this look goes, in seconds; `None`: as far as the mark.
-    fn reach(&mut self) -> Option<f64> {
-        let now = Instant::now();
-        match (self.looked.replace(now), self.whole) {
-            (Some(before), Some(whole)) if now - whole < WHOLE => Some((now - before + LATE).as_secs_f64()),
-            _ => {
-                self.whole = Some(now);
-                None
-            }
-        }
+    /// How far back a look at `now` goes, in seconds; `None`: as far as the mark.
+    fn reach(&self, now: Instant) -> Option<f64> {
+        let (before, whole) = self.looked.zip(self.whole)?;
+        (now - whole < WHOLE).then(|| (now - before + LATE).as_secs_f64())
     }
 }
 
@@ -48,8 +42,15 @@ impl Sweeper for ExecutorSweep {
         for action in sweeps::to_recover(tx, 0.0).await? {
             due.push(messages::command("executor", Command::Recover { action }, now));
         }
-        for action in sweeps::to_answer(tx, self.unanswered, self.reach()).await? {
+        let look = Instant::now();
+        let reach = self.reach(look);
+        for action in sweeps::to_answer(tx, self.unanswered, reach).await? {
             due.push(messages::command("executor", Command::Answer { action }, now));
+        }
+        // Only now: a look that failed has seen nothing, and the next one goes back behind it.
+        self.looked = Some(look);
+        if reach.is_none() {
+            self.whole = self.looked;
         }
         Ok(due)
     }
