@@ -15,7 +15,9 @@ use countersign_core::{
 use countersign_store::{
     StoreError, Transaction,
     actions::{self, Parts},
-    approvals, generation, quarantine,
+    approvals,
+    generation::{self, Active},
+    quarantine,
 };
 use countersign_worker::{failure, messages, process};
 
@@ -90,16 +92,20 @@ async fn obey(
     }
     judge.sort_unstable();
     judge.dedup();
-    // All at once, in the order in which everybody locks.
-    actions::lock(tx, &[judge.as_slice(), request.as_slice(), undo.as_slice()].concat()).await?;
+    let named = [judge.as_slice(), request.as_slice(), undo.as_slice()].concat();
+    if named.is_empty() {
+        return Ok(ids);
+    }
+    // All at once, in the order in which everybody locks: the generation before actions.
+    let active = generation::lock_shared_with(tx, &named).await?;
     if !request.is_empty() {
         ask_again(tx, &request).await?;
     }
     if !judge.is_empty() {
-        judge_again(router, tx, &judge, also).await?;
+        judge_again(router, tx, &active, &judge, also).await?;
     }
     if !undo.is_empty() {
-        ids.extend(compensate(router, tx, &undo).await?);
+        ids.extend(compensate(router, tx, &active, &undo).await?);
     }
     ids.extend(judge);
     ids.extend(request);
@@ -121,11 +127,11 @@ async fn ask_again(tx: &Transaction<'_>, ids: &[ActionId]) -> Result<(), StoreEr
 async fn judge_again(
     router: &Router,
     tx: &Transaction<'_>,
+    active: &Active,
     ids: &[ActionId],
     also: &mut Vec<Outgoing>,
 ) -> Result<(), StoreError> {
-    let active = generation::lock_shared(tx).await?;
-    let governed = router.process.governed.under(tx, &active).await?;
+    let governed = router.process.governed.under(tx, active).await?;
     let mut records = actions::load(tx, ids, Parts::Bodies).await?;
     let limits = &router.process.settings.limits;
     let court = Court { governed: &governed, limits, now: active.now, tally: None };

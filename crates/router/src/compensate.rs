@@ -8,7 +8,8 @@ use countersign_core::{
 use countersign_store::{
     StoreError, Transaction,
     actions::{self, ActionRecord, Parts},
-    compensations, generation,
+    compensations,
+    generation::Active,
 };
 use countersign_worker::{messages::offer, remediation};
 use serde_json::{Value, json};
@@ -26,10 +27,10 @@ use crate::{
 pub(crate) async fn compensate(
     router: &Router,
     tx: &Transaction<'_>,
+    active: &Active,
     ids: &[ActionId],
 ) -> Result<Vec<ActionId>, StoreError> {
-    let active = generation::lock_shared(tx).await?;
-    let governed = router.process.governed.under(tx, &active).await?;
+    let governed = router.process.governed.under(tx, active).await?;
     let known = compensations::proposed(tx, ids).await?;
     let mut asked = compensations::asked(tx, ids).await?;
     asked.retain(|(action, _)| !known.iter().any(|(undone, _)| undone == action));
