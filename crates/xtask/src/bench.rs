@@ -89,13 +89,19 @@ pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
     ensure!(args.past.is_sorted(), "past actions are added, never removed: give the numbers in order");
     let measured = build::with_services(async |services| {
         let mut bench = Bench::start(services, binary, &args).await?;
-        let measured = bench.measure(&args).await;
+        let mut figures = Figures::on_this_machine(
+            json!({"actions": args.actions, "lanes": args.lanes, "processes": args.processes, "past": args.past,
+                   "scale": args.scale, "seconds": args.seconds, "runs": args.runs}),
+        );
+        let measured = bench.measure(&args, &mut figures).await;
         bench.stop().await?;
-        measured
+        Ok((figures, measured))
     })
     .await?;
-    let Some(figures) = measured else { return Ok(ExitCode::FAILURE) };
+    let Some((figures, measured)) = measured else { return Ok(ExitCode::FAILURE) };
+    // What there is of them, where the measurement has failed.
     println!("{}", figures.table());
+    measured?;
     if let Some(folder) = args.json.parent() {
         fs::create_dir_all(folder)?;
     }
@@ -206,11 +212,7 @@ impl Bench {
         Ok(())
     }
 
-    async fn measure(&mut self, args: &BenchArgs) -> anyhow::Result<Figures> {
-        let mut figures = Figures::on_this_machine(
-            json!({"actions": args.actions, "lanes": args.lanes, "processes": args.processes, "past": args.past,
-                   "scale": args.scale, "seconds": args.seconds, "runs": args.runs}),
-        );
+    async fn measure(&mut self, args: &BenchArgs, figures: &mut Figures) -> anyhow::Result<()> {
         for side in [CEILING, SYSTEM] {
             for path in [&AUDIT, &APPROVAL, &HTTP] {
                 self.burst(path, side, "warm", WARM.min(args.actions)).await?;
@@ -219,17 +221,17 @@ impl Bench {
         for run in 1..=args.runs {
             for path in [&AUDIT, &APPROVAL, &HTTP] {
                 let what = format!("{} at full rate", path.name);
-                self.rates(&mut figures, path, &what, run, args.actions).await?;
+                self.rates(figures, path, &what, run, args.actions).await?;
             }
             for rate in &args.rates {
                 for path in [&AUDIT, &APPROVAL] {
-                    self.latencies(&mut figures, path, "", run, *rate, args.seconds).await?;
+                    self.latencies(figures, path, "", run, *rate, args.seconds).await?;
                 }
             }
         }
         figures.usage = usage::snapshot(&self.system.place.scratch);
         if args.scale {
-            self.scale(&mut figures, args).await?;
+            self.scale(figures, args).await?;
         }
         // Before there is a past: that is in the tables, and in no ledger.
         if let Some(entries) = args.ledger {
@@ -243,12 +245,12 @@ impl Bench {
             let behind = format!(", {past} past actions");
             for run in 1..=args.runs {
                 let what = format!("audit path at full rate{behind}");
-                self.rates(&mut figures, &AUDIT, &what, run, args.actions).await?;
+                self.rates(figures, &AUDIT, &what, run, args.actions).await?;
                 let rate = args.rates.first().copied().unwrap_or(20.0);
-                self.latencies(&mut figures, &AUDIT, &behind, run, rate, args.seconds).await?;
+                self.latencies(figures, &AUDIT, &behind, run, rate, args.seconds).await?;
             }
         }
-        Ok(figures)
+        Ok(())
     }
 
     /// The rates of both sides, and what is looked at when the system has stood at full rate.
@@ -261,6 +263,7 @@ impl Bench {
         actions: usize,
     ) -> anyhow::Result<()> {
         for side in [CEILING, SYSTEM] {
+            self.flushed().await?;
             let before = usage::snapshot(&self.system.place.scratch);
             let rate = self.burst(path, side, &format!("{what}-{run}"), actions).await?;
             eprintln!("run {run}: {what}, {side}: {rate:.0} actions/s");
@@ -287,6 +290,7 @@ impl Bench {
         seconds: f64,
     ) -> anyhow::Result<()> {
         for side in [CEILING, SYSTEM] {
+            self.flushed().await?;
             let Some(agents) = self.agents.get_mut(side) else { continue };
             let what = format!("{} at {rate}/s{behind}", path.name);
             let prefix = id(&format!("{what}-{run}"));
@@ -335,6 +339,18 @@ impl Bench {
             tx.query_one(sql, &[]).await.ok()?.get::<_, bool>(0).then_some(())
         })
         .await
+    }
+
+    /// Lets the disk come to rest. The kernel writes back what a burst has left some half a minute later, all in one moment, and
+    /// every commit of whoever has its turn by then waits for that.
+    async fn flushed(&self) -> anyhow::Result<()> {
+        let client = self.system.store()?.client().await?;
+        for statement in ["SET statement_timeout = 0", "CHECKPOINT", "RESET statement_timeout"] {
+            client.batch_execute(statement).await?;
+        }
+        let status = tokio::process::Command::new("sync").status().await.context("running sync")?;
+        ensure!(status.success(), "sync failed");
+        Ok(())
     }
 
     async fn stop(mut self) -> anyhow::Result<()> {
