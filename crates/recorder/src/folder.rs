@@ -1,4 +1,6 @@
 //! The log as static files, in the layout of C2SP tlog-tiles: written after the ledger, and again where they are missing.
+//!
+//! The disk is waited for on the thread at hand (`block_in_place`); other tasks go on elsewhere.
 
 use std::{
     fs,
@@ -14,7 +16,7 @@ use countersign_core::ledger::{
     tree::{TILE_WIDTH, leaf_hash, levels},
 };
 use countersign_store::ledger::{Signed, read};
-use tokio::sync::watch;
+use tokio::{sync::watch, task::block_in_place};
 
 use crate::{Recorder, error::RecorderError, pause, recent::Recent};
 
@@ -55,7 +57,7 @@ impl Folder {
     /// checkpoint may have turned it back.
     async fn look(&mut self) -> Result<(), RecorderError> {
         let file = self.path.join(CHECKPOINT);
-        let note = match fs::read_to_string(&file) {
+        let note = match block_in_place(|| fs::read_to_string(&file)) {
             Ok(note) => Some(note),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(source) => return Err(RecorderError::File { path: file, source }),
@@ -155,7 +157,7 @@ impl Folder {
 
     /// Partial tiles are of no use beside the full one. One that stays harms nobody.
     fn forget_partial(&self, folder: &str) {
-        let _ = fs::remove_dir_all(self.path.join(folder));
+        let _ = block_in_place(|| fs::remove_dir_all(self.path.join(folder)));
     }
 
     /// Written beside and renamed, so that nobody reads half of it.
@@ -170,7 +172,7 @@ impl Folder {
             file.sync_data()?;
             fs::rename(&unfinished, path)
         };
-        // The disk is waited for on this thread; other tasks go on elsewhere. It ends what it has begun.
-        tokio::task::block_in_place(|| work(&path)).map_err(|source| RecorderError::File { path, source })
+        // It ends what it has begun, whatever happens to the task.
+        block_in_place(|| work(&path)).map_err(|source| RecorderError::File { path, source })
     }
 }
