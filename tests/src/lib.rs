@@ -160,8 +160,7 @@ impl Gate {
     /// One number from the test's database, as its owner. What the statement changes stays changed.
     pub async fn count(&self, sql: &str) -> anyhow::Result<i64> {
         let store = self.system.store()?;
-        let mut client = store.client().await?;
-        let tx = client.transaction().await?;
+        let tx = store.transaction().await?;
         let count = tx.query_one(sql, &[]).await.with_context(|| sql.to_owned())?.get(0);
         tx.commit().await?;
         Ok(count)

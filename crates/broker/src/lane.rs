@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use countersign_core::refusal::Code;
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use lapin::{
     Acker, Consumer,
     options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
@@ -29,7 +29,8 @@ pub struct LaneSettings {
     pub queue: String,
     /// Most deliveries in one transaction.
     pub batch_max: u16,
-    /// How long to wait for more after the first delivery; zero takes what has already arrived.
+    /// How long to wait for more after the first delivery; zero takes what has already arrived, and a lane that is behind waits a
+    /// millisecond at least.
     pub linger: Duration,
     /// How long a batch's transaction may take before its connections are dropped.
     pub handle_limit: Duration,
@@ -190,6 +191,9 @@ async fn consume(session: &Session, settings: &LaneSettings) -> Result<Consumer,
     within(REQUEST_LIMIT, || format!("consuming {:?}", settings.queue), consume).await
 }
 
+/// What a lane that finds deliveries waiting gives others to arrive: it is behind, and goes on faster with larger batches.
+const BEHIND: Duration = Duration::from_millis(1);
+
 /// Waits for a first delivery, then takes what comes within the linger, up to the most for a batch.
 async fn batch(
     consumer: &mut Consumer,
@@ -198,20 +202,27 @@ async fn batch(
     let ended = || BrokerError::ConsumerEnded(settings.queue.clone());
     let doing = || format!("consuming {:?}", settings.queue);
     let mut deliveries = Vec::new();
-    let mut deadline = None;
-    while deliveries.len() < usize::from(settings.batch_max) {
-        let next = match deadline {
-            None => consumer.next().await,
-            Some(deadline) => match timeout_at(deadline, consumer.next()).await {
-                Ok(next) => next,
-                Err(_) => break,
-            },
-        };
+    let (mut next, linger) = match consumer.next().now_or_never() {
+        Some(waiting) => (waiting, settings.linger.max(BEHIND)),
+        None => (consumer.next().await, settings.linger),
+    };
+    let deadline = Instant::now() + linger;
+    loop {
         let delivery = next.ok_or_else(ended)?;
         deliveries.push(delivery.map_err(|source| BrokerError::Amqp { doing: doing(), source })?);
-        deadline.get_or_insert_with(|| Instant::now() + settings.linger);
+        if deliveries.len() >= usize::from(settings.batch_max) {
+            return Ok(deliveries);
+        }
+        let more = match linger.is_zero() {
+            // A timer would wait for its next tick.
+            true => consumer.next().now_or_never(),
+            false => timeout_at(deadline, consumer.next()).await.ok(),
+        };
+        match more {
+            Some(more) => next = more,
+            None => return Ok(deliveries),
+        }
     }
-    Ok(deliveries)
 }
 
 fn convert(delivery: lapin::message::Delivery) -> Delivery {

@@ -43,8 +43,7 @@ pub(crate) enum ActionsCommand {
 }
 
 pub(crate) async fn run(to: &Connections, command: ActionsCommand) -> anyhow::Result<ExitCode> {
-    let mut client = to.store()?.client().await?;
-    let tx = client.transaction().await?;
+    let tx = to.store()?.transaction().await?;
     match command {
         ActionsCommand::List { state, agent, tool, limit } => {
             let list = listing::actions(&tx, &Filter { state, agent, tool, from: None, limit }).await?;
@@ -86,7 +85,7 @@ pub(crate) fn content(record: &ActionRecord) -> Value {
 }
 
 /// One action with everything that is stored of it, in order.
-pub async fn timeline(tx: &Transaction<'_>, action: &ActionSummary) -> anyhow::Result<Value> {
+pub async fn timeline(tx: &Transaction, action: &ActionSummary) -> anyhow::Result<Value> {
     let record =
         actions::load(tx, &[action.id], Parts::Request).await?.pop().context("the action is gone")?;
     let entries = evidence::timeline(tx, action.id).await?;

@@ -91,8 +91,7 @@ pub async fn apply(
     let session = Session::open(amqp_url, "countersign-cli:apply").await?;
     let topology = Topology::of(&folder.configuration.directory, &Limits::default());
     declare(&session.channel, &topology).await?;
-    let mut client = store.client().await?;
-    let tx = client.transaction().await?;
+    let tx = store.transaction().await?;
     let before = match generation::lock_exclusive(&tx).await {
         Ok(active) => generation::sources(&tx, active.config).await?.directory,
         Err(StoreError::NoGeneration) => String::new(),
@@ -107,7 +106,7 @@ pub async fn apply(
 }
 
 /// Remembers what is revoked, and refuses to bring back what ever was.
-async fn revoke(tx: &Transaction<'_>, directory: &Directory, operator: &str) -> anyhow::Result<()> {
+async fn revoke(tx: &Transaction, directory: &Directory, operator: &str) -> anyhow::Result<()> {
     let now = generation::now(tx).await?;
     let kids = |revoked: bool| {
         let keys = directory.keys().filter(move |key| key.is_revoked(now) == revoked);
@@ -144,9 +143,7 @@ async fn authorised(
 
 /// The active configuration.
 pub(crate) async fn active(store: &Store) -> anyhow::Result<Configuration> {
-    let mut client = store.client().await?;
-    let tx = client.transaction().await?;
-    let active = generation::lock_shared(&tx).await?;
+    let (tx, active) = generation::begin(store).await?;
     let sources = generation::sources(&tx, active.config).await?;
     Configuration::parse(&sources)
         .map_err(problems)

@@ -121,8 +121,7 @@ pub(crate) struct By {
 pub(crate) async fn run(to: &Connections, command: ApprovalsCommand) -> anyhow::Result<ExitCode> {
     match command {
         ApprovalsCommand::List { group, state, limit } => {
-            let mut client = to.store()?.client().await?;
-            let tx = client.transaction().await?;
+            let tx = to.store()?.transaction().await?;
             let state = (state != "all").then_some(state);
             let list = listing::approvals(&tx, group.as_deref(), state.as_deref(), limit).await?;
             show(to, &list, || render(&list))
@@ -183,8 +182,7 @@ fn so_far(decisions: Option<&Value>) -> String {
 }
 
 async fn action_of(store: &Store, id: ApprovalId) -> anyhow::Result<ActionId> {
-    let mut client = store.client().await?;
-    let tx = client.transaction().await?;
+    let tx = store.transaction().await?;
     let found = approvals::actions_of(&tx, &[id]).await?;
     let (_, action) = found.first().with_context(|| format!("there is no approval request {id}"))?;
     Ok(*action)
@@ -192,8 +190,7 @@ async fn action_of(store: &Store, id: ApprovalId) -> anyhow::Result<ActionId> {
 
 async fn shown(store: &Store, id: ApprovalId) -> anyhow::Result<Value> {
     let action = action_of(store, id).await?;
-    let mut client = store.client().await?;
-    let tx = client.transaction().await?;
+    let tx = store.transaction().await?;
     let record = actions::load(&tx, &[action], Parts::Bodies).await?.pop().context("the action is gone")?;
     let approval = record.approval.as_ref().context("the request is gone")?;
     Ok(json!({
@@ -257,8 +254,7 @@ async fn decide(
 
 /// Why a decision was refused: as it was answered, or what its code means. Evidence has no free text.
 async fn why(store: &Store, kid: &str, jti: &str, code: Option<&str>) -> anyhow::Result<String> {
-    let mut client = store.client().await?;
-    let tx = client.transaction().await?;
+    let tx = store.transaction().await?;
     let answers = statements::known(&tx, &[(kid, jti)]).await?.pop().map(|known| known.answers);
     let answered = answers.and_then(|mut answers| answers.pop()?.message);
     let meaning = || Code::ALL.iter().find(|known| Some(known.as_str()) == code).map(|known| known.meaning());
@@ -283,8 +279,7 @@ async fn reviewer_of(store: &Store, amqp_url: &str) -> anyhow::Result<String> {
 /// Waits for the evidence of what became of a decision or finding, by the id of its event.
 pub(crate) async fn heard(store: &Store, action: ActionId, event: &str) -> anyhow::Result<Value> {
     for _ in 0..100 {
-        let mut client = store.client().await?;
-        let tx = client.transaction().await?;
+        let tx = store.transaction().await?;
         let timeline = evidence::timeline(&tx, action).await?;
         if let Some(entry) = timeline.into_iter().rev().find(|entry| entry.body["event"] == event) {
             let mut body = entry.body;

@@ -59,8 +59,7 @@ pub(crate) enum AuditsCommand {
 pub(crate) async fn run(to: &Connections, command: AuditsCommand) -> anyhow::Result<ExitCode> {
     match command {
         AuditsCommand::List { group, state, limit } => {
-            let mut client = to.store()?.client().await?;
-            let tx = client.transaction().await?;
+            let tx = to.store()?.transaction().await?;
             let state = (state != "all").then_some(state);
             let list = listing::audits(&tx, group.as_deref(), state.as_deref(), limit).await?;
             show(to, &list, || {
@@ -96,8 +95,7 @@ pub(crate) async fn run(to: &Connections, command: AuditsCommand) -> anyhow::Res
 async fn shown(to: &Connections, id: AuditId) -> anyhow::Result<Value> {
     let store = to.store()?;
     let configuration = active(&store).await?;
-    let mut client = store.client().await?;
-    let tx = client.transaction().await?;
+    let tx = store.transaction().await?;
     let found = audits::actions_of(&tx, &[id]).await?;
     let action = *found.first().with_context(|| format!("there is no audit {id}"))?;
     let record = actions::load(&tx, &[action], Parts::Bodies).await?.pop().context("the action is gone")?;

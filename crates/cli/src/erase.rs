@@ -35,8 +35,7 @@ pub(crate) async fn run(to: &Connections, args: EraseArgs) -> anyhow::Result<Exi
     anyhow::ensure!(!args.subject.trim().is_empty(), "whom? --subject is empty");
     let store = to.store()?;
     operates(&store, &args.operator).await?;
-    let mut client = store.client().await?;
-    let tx = client.transaction().await?;
+    let tx = store.transaction().await?;
     let erased = erasure::erase(&tx, &args.subject, &args.operator).await?;
     tx.commit().await?;
     show(to, &erased, || {
@@ -84,8 +83,7 @@ pub(crate) async fn hold(to: &Connections, command: LegalHoldCommand) -> anyhow:
     if let LegalHoldCommand::Place { operator, .. } | LegalHoldCommand::Release { operator, .. } = &command {
         operates(&store, operator).await?;
     }
-    let mut client = store.client().await?;
-    let tx = client.transaction().await?;
+    let tx = store.transaction().await?;
     match command {
         LegalHoldCommand::Place { subject, action, reason, operator } => {
             let what = match (subject, action) {

@@ -122,8 +122,7 @@ pub(crate) async fn place(
 ) -> anyhow::Result<(i64, i64)> {
     for left in (0..TRIES).rev() {
         let placed = async {
-            let mut client = store.client().await?;
-            let tx = client.transaction().await?;
+            let tx = store.transaction().await?;
             let placed = holds::place(&tx, scope, name, reason, by).await?;
             tx.commit().await?;
             Ok::<_, StoreError>(placed)
@@ -139,17 +138,14 @@ pub(crate) async fn place(
 }
 
 async fn release(store: &Store, id: i64, by: &str) -> anyhow::Result<i64> {
-    let mut client = store.client().await?;
-    let tx = client.transaction().await?;
+    let tx = store.transaction().await?;
     let generation = holds::release(&tx, id, by).await?;
     tx.commit().await?;
     Ok(generation)
 }
 
 async fn list(to: &Connections, store: &Store) -> anyhow::Result<ExitCode> {
-    let mut client = store.client().await?;
-    let tx = client.transaction().await?;
-    generation::lock_shared(&tx).await?;
+    let (tx, _) = generation::begin(store).await?;
     let open = holds::open(&tx).await?;
     show(to, &open, || {
         if open.is_empty() {

@@ -42,8 +42,7 @@ pub(crate) enum QuarantineCommand {
 
 pub(crate) async fn run(to: &Connections, command: QuarantineCommand) -> anyhow::Result<ExitCode> {
     let store = to.store()?;
-    let mut client = store.client().await?;
-    let tx = client.transaction().await?;
+    let tx = store.transaction().await?;
     match command {
         QuarantineCommand::List { limit } => {
             let list = quarantine::list(&tx, limit).await?;
@@ -85,7 +84,7 @@ pub(crate) async fn run(to: &Connections, command: QuarantineCommand) -> anyhow:
             let command = messages::command("router", Command::Replay { quarantine: id }, Utc::now());
             publisher.publish(&[command]).await?;
             for _ in 0..100 {
-                let tx = client.transaction().await?;
+                let tx = store.transaction().await?;
                 let entry = quarantine::get(&tx, id).await?;
                 if entry.is_some_and(|entry| entry.replayed_at.is_some_and(|at| at >= sent)) {
                     return show(to, &json!({"replayed": id}), || format!("message {id} was taken in again"));

@@ -41,8 +41,7 @@ pub(crate) enum RemediationsCommand {
 
 pub(crate) async fn run(to: &Connections, command: RemediationsCommand) -> anyhow::Result<ExitCode> {
     let store = to.store()?;
-    let mut client = store.client().await?;
-    let tx = client.transaction().await?;
+    let tx = store.transaction().await?;
     match command {
         RemediationsCommand::List { all, limit } => {
             let list = remediations::list(&tx, all, limit).await?;

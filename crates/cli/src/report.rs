@@ -33,8 +33,7 @@ pub(crate) fn moment(text: &str) -> Result<DateTime<Utc>, String> {
 }
 
 pub(crate) async fn run(to: &Connections, args: ReportArgs) -> anyhow::Result<ExitCode> {
-    let mut client = to.store()?.client().await?;
-    let tx = client.transaction().await?;
+    let tx = to.store()?.transaction().await?;
     let report = report(&tx, args.from, args.to).await?;
     show(to, &report, || render(&report))
 }

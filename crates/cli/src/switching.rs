@@ -78,8 +78,7 @@ pub(crate) async fn run(to: &Connections, command: SwitchingCommand) -> anyhow::
         | SwitchingCommand::Reset { stratum, by } => (stratum.as_str(), by),
     };
     operates(&store, &by.operator).await?;
-    let mut client = store.client().await?;
-    let tx = client.transaction().await?;
+    let tx = store.transaction().await?;
     let record = switches::lock(&tx, &[stratum]).await?.pop();
     let record = record.with_context(|| format!("there is no class {stratum:?}; see `switching list`"))?;
     let done = match command {
@@ -106,7 +105,7 @@ pub(crate) async fn run(to: &Connections, command: SwitchingCommand) -> anyhow::
     show(to, &json!({"stratum": stratum, "done": done}), || done.clone())
 }
 
-async fn move_to(tx: &Transaction<'_>, record: &SwitchRecord, stage: Stage, by: &By) -> anyhow::Result<()> {
+async fn move_to(tx: &Transaction, record: &SwitchRecord, stage: Stage, by: &By) -> anyhow::Result<()> {
     let reason = format!("{}: {}", by.operator, by.reason);
     if record.switch.stage != stage {
         switches::change(tx, record, Switch::new(stage), &reason, Some(&by.operator)).await?;
@@ -116,8 +115,7 @@ async fn move_to(tx: &Transaction<'_>, record: &SwitchRecord, stage: Stage, by: 
 
 async fn list(to: &Connections, store: &Store) -> anyhow::Result<ExitCode> {
     let configuration = active(store).await?;
-    let mut client = store.client().await?;
-    let tx = client.transaction().await?;
+    let tx = store.transaction().await?;
     generation::read(&tx).await?;
     let all = switches::list(&tx).await?;
     let plan = |class: &SwitchSummary| configuration.policy.switching(&class.rule).map(|rule| rule.plan);

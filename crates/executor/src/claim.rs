@@ -18,7 +18,7 @@ use countersign_core::{
     transition::Completion,
 };
 use countersign_store::{
-    StoreError, Transaction,
+    Pipeline, StoreError, Transaction,
     claims::{self, Claim, Wanted},
     evidence::{self, Evidence},
     generation::{self, Active},
@@ -71,14 +71,7 @@ impl Handler for Claims {
 
     async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure> {
         let executor = &self.executor;
-        let work = async {
-            let mut client = executor.process.store.client().await?;
-            let tx = client.transaction().await?;
-            let claimed = claim(executor, &tx, batch).await?;
-            tx.commit().await?;
-            Ok(claimed)
-        };
-        let claimed = work.await.map_err(failure)?;
+        let claimed = claim(executor, batch).await.map_err(failure)?;
         let mut places = self.places.take();
         let mut place = || places.as_mut().and_then(|places| places.split(1));
         for work in claimed.work {
@@ -104,7 +97,7 @@ impl Handler for Claims {
     }
 }
 
-async fn claim(executor: &Executor, tx: &Transaction<'_>, batch: &[Delivery]) -> Result<Claimed, StoreError> {
+async fn claim(executor: &Executor, batch: &[Delivery]) -> Result<Claimed, StoreError> {
     let mut permits: HashMap<ActionId, Permit> = HashMap::new();
     let mut refused = Vec::new();
     for delivery in batch {
@@ -114,12 +107,12 @@ async fn claim(executor: &Executor, tx: &Transaction<'_>, batch: &[Delivery]) ->
         }
     }
     let named: Vec<ActionId> = permits.keys().copied().collect();
-    let active = generation::lock_shared_with(tx, &named).await?;
+    let (tx, active) = generation::begin_locked(&executor.process.store, &named).await?;
     // The leases run from here: waiting for the locks does not shorten them.
     let claimed_at = Instant::now();
-    let governed = executor.process.governed.under(tx, &active).await?;
+    let governed = executor.process.governed.under(&tx, &active).await?;
     for (delivery, (code, why)) in refused {
-        refuse_pack(tx, delivery, code, &why).await?;
+        refuse_pack(&tx, delivery, code, &why).await?;
     }
     let mut calls = HashMap::new();
     let mut good = Vec::with_capacity(permits.len());
@@ -142,7 +135,7 @@ async fn claim(executor: &Executor, tx: &Transaction<'_>, batch: &[Delivery]) ->
             }
         }
     }
-    let claims = claims::claim(tx, active.generation, &good).await?;
+    let claims = claims::claim(&tx, active.generation, &good).await?;
     let mut evidence = Vec::with_capacity(permits.len());
     let (mut work, mut tampered) = (Vec::with_capacity(claims.len()), Vec::new());
     for claim in claims {
@@ -155,11 +148,13 @@ async fn claim(executor: &Executor, tx: &Transaction<'_>, batch: &[Delivery]) ->
             _ => tampered.push((claim.action, claim.fence)),
         }
     }
-    let mut outgoing = explain(tx, &permits, &active, &mut evidence).await?;
+    let mut outgoing = explain(&tx, &permits, &active, &mut evidence).await?;
     // What cannot be called is not sent round in a circle: the router's sweep comes back to it.
     outgoing.retain(|(action, _)| !matches!(calls.get(action), Some(Err(()))));
     let outgoing = outgoing.into_iter().map(|(_, command)| command).collect();
-    evidence::insert(tx, &evidence).await?;
+    let mut writes = Pipeline::default();
+    evidence::write(&tx, &mut writes, &evidence).await?;
+    tx.commit_with(&writes).await?;
     Ok(Claimed { work, tampered, outgoing })
 }
 
@@ -185,12 +180,7 @@ fn open(executor: &Executor, delivery: &Delivery) -> Result<Vec<Permit>, Complai
 }
 
 /// Keeps a pack that authorises nothing, and the attempt as evidence.
-async fn refuse_pack(
-    tx: &Transaction<'_>,
-    delivery: &Delivery,
-    code: Code,
-    why: &str,
-) -> Result<(), StoreError> {
+async fn refuse_pack(tx: &Transaction, delivery: &Delivery, code: Code, why: &str) -> Result<(), StoreError> {
     tracing::error!(%code, why, "permits refused: nothing executed");
     let id = quarantine::insert(tx, &process::entry(delivery, code.as_str(), why)).await?;
     let body = json!({"code": code, "quarantine": id});
@@ -216,7 +206,7 @@ fn bound(claim: &Claim, permit: &Permit) -> Option<Vec<u8>> {
 
 /// Why the remaining permits claimed nothing. An action that is still authorised goes back to the router.
 async fn explain(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     permits: &HashMap<ActionId, Permit>,
     active: &Active,
     evidence: &mut Vec<Evidence>,

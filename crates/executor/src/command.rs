@@ -65,8 +65,7 @@ impl Commands {
             Ok(other) => format!("{other:?} is not for the executor"),
             Err(error) => error.to_string(),
         };
-        let mut client = self.executor.process.store.client().await?;
-        let tx = client.transaction().await?;
+        let tx = self.executor.process.store.transaction().await?;
         quarantine::insert(&tx, &process::entry(delivery, "unknown_command", &why)).await?;
         tx.commit().await?;
         Ok(None)
@@ -75,9 +74,7 @@ impl Commands {
     /// An interrupted attempt that may be repeated goes back to the router: the repetition needs a permit of its
     /// own. Any other is in doubt.
     async fn recover(&self, action: ActionId, repeat: bool) -> Result<Option<Outgoing>, StoreError> {
-        let mut client = self.executor.process.store.client().await?;
-        let tx = client.transaction().await?;
-        let active = generation::lock_shared(&tx).await?;
+        let (tx, active) = generation::begin(&self.executor.process.store).await?;
         let governed = self.executor.process.governed.under(&tx, &active).await?;
         let Some(claim) = claims::interrupted(&tx, action).await? else { return Ok(None) };
         let tool = governed.configuration.tools.get(&claim.tool);
@@ -91,7 +88,7 @@ impl Commands {
     }
 }
 
-async fn in_doubt(tx: &Transaction<'_>, claim: &Claim) -> Result<(), StoreError> {
+async fn in_doubt(tx: &Transaction, claim: &Claim) -> Result<(), StoreError> {
     let message = "the attempt was interrupted and may have had its effect; a human will find out".into();
     let done = Done {
         action: claim.action,

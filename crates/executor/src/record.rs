@@ -14,10 +14,9 @@ use countersign_core::{
 };
 use countersign_store::{
     StoreError, Transaction,
-    actions::{self, ActionRecord, Parts},
-    evidence::{self, Evidence},
-    outcomes::{self, LateResult, NewOutcome},
-    payloads,
+    actions::ActionRecord,
+    evidence::Evidence,
+    outcomes::{self, Held, LateResult, NewOutcome, Results},
 };
 use countersign_worker::{messages, process::Process};
 use serde_json::json;
@@ -70,19 +69,18 @@ async fn pause() {
 
 /// Stores results, however long it takes: they exist nowhere else. If this process dies first, the leases
 /// run out and the actions are retried with the same key, or put in doubt. Returns what is to be told: these, and `asked`.
-async fn store(process: &Process, done: &mut [Done], asked: Vec<ActionId>) -> Vec<ActionRecord> {
+async fn store(process: &Process, done: &mut [Done], mut asked: Vec<ActionId>) -> Vec<ActionRecord> {
     let mut stored = false;
     loop {
         let fresh = if stored { &[][..] } else { &*done };
-        let known = done.iter().filter(|call| call.fence != LATE).map(|call| call.action);
-        let ids: Vec<ActionId> = asked.iter().copied().chain(known).collect();
-        let commit = commit(process, fresh, &ids);
+        let commit = commit(process, fresh, &asked);
         match process.store.within(process.settings.limits.transaction, commit).await {
             Ok(records) => return records,
             Err(error) => {
                 tracing::warn!(%error, results = done.len(), "results not recorded yet");
                 if error.is_data() && !stored {
                     unstorable(process, done).await;
+                    asked.extend(done.iter().filter(|call| call.fence != LATE).map(|call| call.action));
                     stored = true;
                     continue;
                 }
@@ -108,27 +106,27 @@ async fn unstorable(process: &Process, done: &mut [Done]) {
     }
 }
 
-/// Stores results and reads, as the same transaction leaves them, the actions that are to be told.
+/// Stores results. Returns their actions, and those of `asked`, as the same transaction leaves them.
 async fn commit(
     process: &Process,
     done: &[Done],
-    told: &[ActionId],
+    asked: &[ActionId],
 ) -> Result<Vec<ActionRecord>, StoreError> {
-    let mut client = process.store.client().await?;
-    let tx = client.transaction().await?;
-    if !done.is_empty() {
-        write(&tx, done).await?;
-        crash::point("results", "written");
-    }
-    let records = match actions::load(&tx, told, Parts::Outcome).await {
+    let ids: Vec<ActionId> = done.iter().map(|call| call.action).collect();
+    let (tx, held) = outcomes::begin(&process.store, &ids).await?;
+    // One that has lost its claim may be one that is stored already: its agent is told what has become of it.
+    let lost = done.iter().filter(|call| call.fence != LATE && !holds(&held, call)).map(|call| call.action);
+    let others: Vec<ActionId> = asked.iter().copied().chain(lost).collect();
+    let results = results(done, held);
+    crash::point("results", "written");
+    let records = match results.commit(tx, &others).await {
         // A row that nobody can read must not keep the others' results from being stored: the sweep comes back to it.
         Err(StoreError::Corrupt(why)) => {
-            tracing::error!(why, actions = told.len(), "stored, and not told");
+            tracing::error!(why, actions = ids.len() + asked.len(), "stored, and not told");
             vec![]
         }
         records => records?,
     };
-    tx.commit().await?;
     crash::point("results", "committed");
     Ok(records)
 }
@@ -142,43 +140,40 @@ fn state(completion: Completion) -> State {
 }
 
 /// Records completions under their fences. Idempotent: after an unknown commit nothing is written twice.
-pub(crate) async fn write(tx: &Transaction<'_>, done: &[Done]) -> Result<(), StoreError> {
-    let mut rows: Vec<_> =
-        done.iter().map(|call| (call.action, call.fence, state(call.completion))).collect();
-    rows.sort_unstable_by_key(|row| row.0);
-    let ids: Vec<ActionId> = rows.iter().map(|row| row.0).collect();
-    let (held, salts) = tokio::try_join!(outcomes::complete(tx, &rows), payloads::salts(tx, &ids))?;
-    let mut late = Vec::new();
-    let (mut new, mut evidence) = (Vec::with_capacity(held.len()), Vec::with_capacity(done.len()));
+pub(crate) async fn write(tx: &Transaction, done: &[Done]) -> Result<(), StoreError> {
+    let ids: Vec<ActionId> = done.iter().map(|call| call.action).collect();
+    results(done, outcomes::hold(tx, &ids).await?).write(tx).await
+}
+
+fn holds(held: &Held, call: &Done) -> bool {
+    held.fences.get(&call.action) == Some(&call.fence)
+}
+
+fn results(done: &[Done], mut held: Held) -> Results {
+    let mut results = Results::default();
     for call in done {
+        let state = state(call.completion);
         let mut noted = json!({
-            "state": state(call.completion), "fence": call.fence, "attempts": call.attempts,
+            "state": state, "fence": call.fence, "attempts": call.attempts,
             "error_code": call.error.as_ref().map(|error| &error.code),
         });
-        if held.contains(&call.action) {
-            let digest = call.result.as_deref().zip(salts.get(&call.action));
+        if holds(&held, call) {
+            // Once.
+            held.fences.remove(&call.action);
+            let digest = call.result.as_deref().zip(held.salts.get(&call.action));
             let digest = digest.map(|(result, salt)| tagged(&salted(salt, result)));
             noted["result_digest"] = json!(digest);
-            evidence.push(Evidence::of(call.action, "action.completed", noted));
-            new.push(NewOutcome {
-                action: call.action,
-                state: state(call.completion),
-                result: call.result.clone(),
-                error: call.error.clone(),
-            });
+            results.evidence.push(Evidence::of(call.action, "action.completed", noted));
+            let outcome = NewOutcome::new(call.action, state, call.result.clone(), call.error.clone());
+            results.ended.push((call.fence, outcome));
         } else {
             // Somebody else has taken the action over, or this result is stored already: kept, never dropped.
             let row = LateResult::new(call.action, call.fence, call.result.clone(), rand::random());
-            evidence.push(Evidence::of(call.action, "result.late", row.noted(noted)));
-            late.push(row);
+            results.evidence.push(Evidence::of(call.action, "result.late", row.noted(noted)));
+            results.late.push(row);
         }
     }
-    tokio::try_join!(
-        outcomes::late(tx, &late),
-        outcomes::insert(tx, 1, &new),
-        evidence::insert(tx, &evidence),
-    )?;
-    Ok(())
+    results
 }
 
 /// Tells agents, and when the broker has confirmed that, the sampler. Tries a few times; what is then still

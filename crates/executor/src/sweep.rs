@@ -36,7 +36,7 @@ impl ExecutorSweep {
 
 #[async_trait]
 impl Sweeper for ExecutorSweep {
-    async fn due(&mut self, tx: &Transaction<'_>, _: f64) -> Result<Vec<Outgoing>, StoreError> {
+    async fn due(&mut self, tx: &Transaction, _: f64) -> Result<Vec<Outgoing>, StoreError> {
         let now = Utc::now();
         let mut due = Vec::new();
         for action in sweeps::to_recover(tx, 0.0).await? {

@@ -79,8 +79,7 @@ impl<'r> Batches<'r> {
     /// One batch. Renews the lease also where there is nothing to record.
     async fn batch(&mut self, draft: Draft) -> Result<(), RecorderError> {
         let settings = &self.recorder.process.settings;
-        let mut client = self.recorder.process.store.client().await?;
-        let tx = client.transaction().await.map_err(StoreError::from)?;
+        let tx = self.recorder.process.store.transaction().await?;
         let head = ledger::renew(&tx, self.fence, settings.ledger.lease.as_secs_f64()).await?;
         let head = head.ok_or(RecorderError::Lost)?;
         if head.size != self.tail.size() {
@@ -91,7 +90,7 @@ impl<'r> Batches<'r> {
             )));
         }
         if draft.entries.is_empty() {
-            return Ok(tx.commit().await.map_err(StoreError::from)?);
+            return Ok(tx.commit().await?);
         }
         ledger::take(&tx, &draft.notes).await?;
         // Only when it is committed does the tree have these leaves.
@@ -102,7 +101,7 @@ impl<'r> Batches<'r> {
         ledger::add_nodes(&tx, &nodes).await?;
         ledger::advance(&tx, self.fence, head.size, &checkpoint).await?;
         crash::point("ledger", "written");
-        tx.commit().await.map_err(StoreError::from)?;
+        tx.commit().await?;
         crash::point("ledger", "committed");
         self.tail = tail;
         self.recent.push(head.size, draft.entries.into_iter().map(|entry| entry.entry));

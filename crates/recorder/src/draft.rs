@@ -15,7 +15,7 @@ use countersign_core::{
 };
 use countersign_store::{
     StoreError, Transaction,
-    ledger::{self, NewEntry, Pending, Subject, read},
+    ledger::{self, NewEntry, Pending, Subject},
 };
 use lru::LruCache;
 
@@ -65,10 +65,9 @@ impl Drafts {
         let store = self.recorder.process.store.clone();
         let limit = self.recorder.process.settings.limits.transaction;
         let drafted = async {
-            let mut client = store.client().await?;
-            let tx = read::snapshot(&mut client).await?;
+            let tx = store.snapshot().await?;
             let draft = self.draft(&tx, &before).await?;
-            tx.commit().await.map_err(StoreError::from)?;
+            tx.commit().await?;
             Ok::<_, RecorderError>(draft)
         };
         match tokio::time::timeout(limit, drafted).await {
@@ -77,7 +76,7 @@ impl Drafts {
         }
     }
 
-    async fn draft(&mut self, tx: &Transaction<'_>, before: &[i64]) -> Result<Draft, RecorderError> {
+    async fn draft(&mut self, tx: &Transaction, before: &[i64]) -> Result<Draft, RecorderError> {
         let limit = self.recorder.process.settings.ledger.batch_max.into();
         let Some(waiting) = ledger::waiting(tx, limit, before).await? else { return Ok(Draft::default()) };
         self.look_up(tx, &waiting.rows).await?;
@@ -93,7 +92,7 @@ impl Drafts {
 
     async fn entry(
         &mut self,
-        tx: &Transaction<'_>,
+        tx: &Transaction,
         recorded_at: DateTime<Utc>,
         row: Pending,
     ) -> Result<NewEntry, RecorderError> {
@@ -125,7 +124,7 @@ impl Drafts {
 
     /// Reads the actions of these rows, where they are not known yet. What is known stays true: nobody else appends, and
     /// after a failure everything is forgotten.
-    async fn look_up(&mut self, tx: &Transaction<'_>, rows: &[Pending]) -> Result<(), StoreError> {
+    async fn look_up(&mut self, tx: &Transaction, rows: &[Pending]) -> Result<(), StoreError> {
         let actions: HashSet<ActionId> = rows.iter().filter_map(|row| row.action).collect();
         let (known, new): (Vec<_>, Vec<_>) =
             actions.into_iter().partition(|action| self.subjects.contains(action));

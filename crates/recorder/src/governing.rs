@@ -38,7 +38,7 @@ impl Governed {
     /// What governed this row, if it is a judgement.
     pub(crate) async fn of(
         &mut self,
-        tx: &Transaction<'_>,
+        tx: &Transaction,
         row: &Pending,
         action: Option<&ActionFacts>,
     ) -> Result<Option<Governing>, StoreError> {
@@ -66,7 +66,7 @@ impl Governed {
     }
 }
 
-async fn known(tx: &Transaction<'_>, config: i64) -> Result<Known, StoreError> {
+async fn known(tx: &Transaction, config: i64) -> Result<Known, StoreError> {
     let sources = generation::sources(tx, config).await?;
     let configuration = Configuration::parse(&sources).ok();
     if configuration.is_none() {

@@ -129,8 +129,7 @@ async fn lease(recorder: &Recorder) -> Result<Head, RecorderError> {
     let seconds = settings.ledger.lease.as_secs_f64();
     loop {
         let claim = async {
-            let mut client = recorder.process.store.client().await?;
-            let tx = client.transaction().await?;
+            let tx = recorder.process.store.transaction().await?;
             let head = ledger::claim(&tx, &recorder.holder, seconds).await?;
             tx.commit().await?;
             Ok(head)
@@ -144,10 +143,9 @@ async fn lease(recorder: &Recorder) -> Result<Head, RecorderError> {
 
 async fn release(recorder: &Recorder, fence: i64) -> Result<(), RecorderError> {
     let release = async {
-        let mut client = recorder.process.store.client().await?;
-        let tx = client.transaction().await?;
+        let tx = recorder.process.store.transaction().await?;
         ledger::release(&tx, fence).await?;
-        Ok(tx.commit().await?)
+        tx.commit().await
     };
     Ok(recorder.process.store.within(recorder.process.settings.ledger.lease, release).await?)
 }
@@ -176,11 +174,10 @@ impl Recorder {
     /// Reads from the database under a limit.
     pub(crate) async fn reading<T>(
         &self,
-        work: impl AsyncFnOnce(&countersign_store::Transaction<'_>) -> Result<T, countersign_store::StoreError>,
+        work: impl AsyncFnOnce(&countersign_store::Transaction) -> Result<T, countersign_store::StoreError>,
     ) -> Result<T, RecorderError> {
         let read = async {
-            let mut client = self.process.store.client().await?;
-            let tx = read::snapshot(&mut client).await?;
+            let tx = self.process.store.snapshot().await?;
             let value = work(&tx).await?;
             tx.commit().await?;
             Ok(value)

@@ -31,7 +31,7 @@ pub(crate) fn is_one(delivery: &Delivery) -> bool {
 
 /// Applies a batch of withdrawals. Returns the actions that they ended.
 pub(crate) async fn withdraw(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     court: &Court<'_>,
     batch: &[&Delivery],
 ) -> Result<Vec<ActionId>, StoreError> {

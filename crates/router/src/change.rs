@@ -12,7 +12,7 @@ use countersign_core::{
     transition::Effect,
 };
 use countersign_store::{
-    StoreError, Transaction, actions,
+    Pipeline, StoreError, Transaction, actions,
     actions::Ruling,
     approvals::{self, ApprovalRow, DecisionRow},
     evidence::{self, Evidence},
@@ -90,12 +90,12 @@ impl Changes {
             match effect {
                 Effect::OpenApproval => noted["approval"] = self.open(subject, judged),
                 Effect::IssuePermit => noted["permit"] = self.issue(subject, judged),
-                Effect::Answer => self.outcomes.push(NewOutcome {
-                    action: subject.action,
-                    state: judged.ruling.state,
-                    result: None,
-                    error: judged.failure.clone(),
-                }),
+                Effect::Answer => self.outcomes.push(NewOutcome::new(
+                    subject.action,
+                    judged.ruling.state,
+                    None,
+                    judged.failure.clone(),
+                )),
                 // The request is ended by whoever knows how: expired, rejected or no longer needed.
                 Effect::CloseApproval | Effect::CallTool | Effect::Sample => {}
             }
@@ -181,31 +181,37 @@ impl Changes {
         self.evidence.extend(other.evidence);
     }
 
-    /// The permits, when they are written.
-    pub(crate) fn issued(self) -> Vec<IssuedPermit> {
-        self.permits
+    /// The permits that it issues.
+    pub(crate) fn issued(&self) -> Vec<IssuedPermit> {
+        self.permits.clone()
     }
 
-    /// Writes everything, pipelined where the order does not matter.
-    pub(crate) async fn write(&self, tx: &Transaction<'_>) -> Result<(), StoreError> {
+    /// Writes everything.
+    pub(crate) async fn write(&self, tx: &Transaction) -> Result<(), StoreError> {
+        let writes = self.writes(tx).await?;
+        tx.run(&writes).await.map(drop)
+    }
+
+    /// What writes everything, in one trip.
+    pub(crate) async fn writes(&self, tx: &Transaction) -> Result<Pipeline<'_>, StoreError> {
+        let classes: Vec<_> = self.classes.iter().cloned().collect();
+        switches::open(tx, self.generation, &classes).await?;
+        let mut writes = Pipeline::default();
         for (action, (content, edited)) in &self.contents {
             let Content { bytes, salt, digest, .. } = content;
-            payloads::replace_content(tx, *action, bytes, salt, digest, edited.as_deref()).await?;
+            let edited = edited.as_deref();
+            payloads::replace_content(tx, &mut writes, *action, bytes, salt, digest, edited).await?;
         }
         let rulings: Vec<_> =
             self.rulings.iter().map(|(id, (ruling, decided))| (*id, ruling, *decided)).collect();
         let requests: Vec<_> = self.requests.values().collect();
-        let classes: Vec<_> = self.classes.iter().cloned().collect();
-        tokio::try_join!(
-            actions::rule(tx, &rulings),
-            approvals::save(tx, &requests),
-            approvals::decided(tx, &self.decisions),
-            permits::insert(tx, &self.permits),
-            outcomes::insert(tx, 1, &self.outcomes),
-            evidence::insert(tx, &self.evidence),
-            limits::add(tx, &self.uses),
-            switches::open(tx, self.generation, &classes),
-        )?;
-        Ok(())
+        actions::rule(tx, &mut writes, &rulings).await?;
+        approvals::save(tx, &mut writes, &requests).await?;
+        approvals::decided(tx, &mut writes, &self.decisions).await?;
+        permits::insert(tx, &mut writes, &self.permits).await?;
+        outcomes::insert(tx, &mut writes, 1, &self.outcomes).await?;
+        evidence::write(tx, &mut writes, &self.evidence).await?;
+        limits::add(tx, &mut writes, &self.uses).await?;
+        Ok(writes)
     }
 }

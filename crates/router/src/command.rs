@@ -13,7 +13,7 @@ use countersign_core::{
     refusal::Code,
 };
 use countersign_store::{
-    StoreError, Transaction,
+    Pipeline, StoreError, Transaction,
     actions::{self, Parts},
     approvals,
     generation::{self, Active},
@@ -45,12 +45,8 @@ impl Handler for Commands {
     async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure> {
         let router = &self.router;
         let work = async {
-            let mut client = router.process.store.client().await?;
-            let tx = client.transaction().await?;
-            let mut also = Vec::new();
-            let ids = obey(router, &tx, batch, &mut also).await?;
-            let mut outgoing = follow::stored(&tx, &ids, &router.keys.permit).await?;
-            tx.commit().await?;
+            let (tx, Obeyed { ids, also }) = obey(router, batch).await?;
+            let mut outgoing = follow::commit(tx, Pipeline::default(), &ids, &router.keys.permit).await?;
             outgoing.extend(also);
             Ok(outgoing)
         };
@@ -62,58 +58,56 @@ impl Handler for Commands {
     }
 }
 
-/// Returns the actions whose stored states are to be published. `also` takes commands about those whose interrupted
-/// call may not be repeated, and answers to decisions that are taken in again.
-async fn obey(
-    router: &Router,
-    tx: &Transaction<'_>,
-    batch: &[Delivery],
-    also: &mut Vec<Outgoing>,
-) -> Result<Vec<ActionId>, StoreError> {
-    let (mut judge, mut request, mut ids) = (Vec::new(), Vec::new(), Vec::new());
-    let mut undo = Vec::new();
+/// What follows from a batch of commands.
+#[derive(Default)]
+struct Obeyed {
+    /// The actions whose stored states are to be published.
+    ids: Vec<ActionId>,
+    /// Commands about those whose interrupted call may not be repeated, and answers to decisions that are taken in again.
+    also: Vec<Outgoing>,
+}
+
+async fn obey(router: &Router, batch: &[Delivery]) -> Result<(Transaction, Obeyed), StoreError> {
+    let (mut judge, mut request, mut undo, mut replays) = (vec![], vec![], vec![], vec![]);
+    let mut refused = Vec::new();
     for delivery in batch {
         match serde_json::from_slice::<CloudEvent<Command>>(&delivery.body).map(|event| event.data) {
             Ok(Command::Judge { action }) => judge.push(action),
             Ok(Command::RequestApproval { action }) => request.push(action),
             Ok(Command::Compensate { action }) => undo.push(action),
-            Ok(Command::Replay { quarantine }) => ids.extend(replay(router, tx, quarantine, also).await?),
-            Ok(other) => {
-                let why = format!("{other:?} is not for the router");
-                quarantine::insert(tx, &process::entry(delivery, Code::UnknownCommand.as_str(), &why))
-                    .await?;
-            }
-            Err(error) => {
-                let why = error.to_string();
-                quarantine::insert(tx, &process::entry(delivery, Code::UnknownCommand.as_str(), &why))
-                    .await?;
-            }
+            Ok(Command::Replay { quarantine }) => replays.push(quarantine),
+            Ok(other) => refused.push((delivery, format!("{other:?} is not for the router"))),
+            Err(error) => refused.push((delivery, error.to_string())),
         }
     }
     judge.sort_unstable();
     judge.dedup();
-    let named = [judge.as_slice(), request.as_slice(), undo.as_slice()].concat();
-    if named.is_empty() {
-        return Ok(ids);
-    }
     // All at once, in the order in which everybody locks: the generation before actions.
-    let active = generation::lock_shared_with(tx, &named).await?;
+    let named = [judge.as_slice(), request.as_slice(), undo.as_slice()].concat();
+    let (tx, active) = generation::begin_locked(&router.process.store, &named).await?;
+    let mut obeyed = Obeyed::default();
+    for (delivery, why) in refused {
+        quarantine::insert(&tx, &process::entry(delivery, Code::UnknownCommand.as_str(), &why)).await?;
+    }
+    for quarantine in replays {
+        obeyed.ids.extend(replay(router, &tx, &active, quarantine, &mut obeyed.also).await?);
+    }
     if !request.is_empty() {
-        ask_again(tx, &request).await?;
+        ask_again(&tx, &request).await?;
     }
     if !judge.is_empty() {
-        judge_again(router, tx, &active, &judge, also).await?;
+        judge_again(router, &tx, &active, &judge, &mut obeyed.also).await?;
     }
     if !undo.is_empty() {
-        ids.extend(compensate(router, tx, &active, &undo).await?);
+        obeyed.ids.extend(compensate(router, &tx, &active, &undo).await?);
     }
-    ids.extend(judge);
-    ids.extend(request);
-    Ok(ids)
+    obeyed.ids.extend(judge);
+    obeyed.ids.extend(request);
+    Ok((tx, obeyed))
 }
 
 /// Open requests of locked actions are published again, and to whom they have escalated meanwhile.
-async fn ask_again(tx: &Transaction<'_>, ids: &[ActionId]) -> Result<(), StoreError> {
+async fn ask_again(tx: &Transaction, ids: &[ActionId]) -> Result<(), StoreError> {
     let mut changes = Changes::default();
     for mut record in actions::load(tx, ids, Parts::Request).await? {
         let now = record.now;
@@ -126,7 +120,7 @@ async fn ask_again(tx: &Transaction<'_>, ids: &[ActionId]) -> Result<(), StoreEr
 /// Judges open, locked actions again. A permit that is still good is only sent again.
 async fn judge_again(
     router: &Router,
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     active: &Active,
     ids: &[ActionId],
     also: &mut Vec<Outgoing>,
@@ -173,7 +167,8 @@ async fn judge_again(
 /// Takes a quarantined message in again, as its author's.
 async fn replay(
     router: &Router,
-    tx: &Transaction<'_>,
+    tx: &Transaction,
+    active: &Active,
     id: i64,
     also: &mut Vec<Outgoing>,
 ) -> Result<Vec<ActionId>, StoreError> {
@@ -189,9 +184,15 @@ async fn replay(
         copied: entry.code == Code::Copied.as_str(),
     };
     let ids = match delivery.exchange.as_str() {
-        ACTIONS => intake::take_in(router, tx, &[delivery]).await?.all(),
+        ACTIONS => {
+            let withdrawn = intake::withdrawn(router, tx, &[&delivery]).await?;
+            let taken = intake::take_in(router, tx, active, &[delivery], withdrawn).await?;
+            tx.run(&taken.writes(tx).await?).await?;
+            taken.owed.all()
+        }
         DECISIONS => {
-            let decided = decide::decide(router, tx, &[delivery]).await?;
+            let decided = decide::decide(router, tx, active, &[delivery]).await?;
+            tx.run(&decided.writes(tx).await?).await?;
             also.extend(decided.answers);
             decided.owed.all()
         }

@@ -26,7 +26,7 @@ use crate::{
 /// Never twice: the proposal's id is that of the action which it undoes.
 pub(crate) async fn compensate(
     router: &Router,
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     active: &Active,
     ids: &[ActionId],
 ) -> Result<Vec<ActionId>, StoreError> {

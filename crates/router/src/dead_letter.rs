@@ -25,8 +25,7 @@ impl Handler for DeadLetters {
 
     async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure> {
         let keep = async {
-            let mut client = self.process.store.client().await?;
-            let tx = client.transaction().await?;
+            let tx = self.process.store.transaction().await?;
             for delivery in batch {
                 let why = "no queue took it, or a queue gave it up";
                 quarantine::insert(&tx, &process::entry(delivery, Code::Undeliverable.as_str(), why)).await?;

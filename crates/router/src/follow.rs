@@ -9,7 +9,7 @@ use countersign_core::{
     permit::{PACK_MAX, PermitPack},
 };
 use countersign_store::{
-    StoreError, Transaction,
+    Pipeline, StoreError, Transaction,
     actions::{self, ActionRecord, Parts},
     permits::IssuedPermit,
 };
@@ -36,24 +36,26 @@ impl Owed {
     }
 }
 
-/// Reads the states as this transaction leaves them and says what follows: a request for what is pending,
-/// a permit for what is authorised, the outcome of what has ended. The same again for a message that comes
+/// Executes the last statements of a transaction, commits, and says what follows from the states that it leaves: a request for
+/// what is pending, a permit for what is authorised, the outcome of what has ended. The same again for a message that comes
 /// again.
-pub(crate) async fn stored(
-    tx: &Transaction<'_>,
+pub(crate) async fn commit(
+    tx: Transaction,
+    writes: Pipeline<'_>,
     ids: &[ActionId],
     key: &SigningKey,
 ) -> Result<Vec<Outgoing>, StoreError> {
-    Ok(of_records(&actions::load(tx, ids, Parts::Request).await?, key))
+    Ok(of_records(&actions::commit(tx, writes, ids, Parts::Request).await?, key))
 }
 
 /// The same after humans have decided, and what the agents are to learn from it.
-pub(crate) async fn decided(
-    tx: &Transaction<'_>,
+pub(crate) async fn commit_decided(
+    tx: Transaction,
+    writes: Pipeline<'_>,
     ids: &[ActionId],
     key: &SigningKey,
 ) -> Result<Vec<Outgoing>, StoreError> {
-    let records = actions::load(tx, ids, Parts::Request).await?;
+    let records = actions::commit(tx, writes, ids, Parts::Request).await?;
     let mut outgoing = of_records(&records, key);
     outgoing.extend(records.iter().filter_map(lesson));
     Ok(outgoing)
@@ -93,8 +95,8 @@ fn of_records(records: &[ActionRecord], key: &SigningKey) -> Vec<Outgoing> {
 }
 
 /// Permits that this transaction has issued, for the executor.
-pub(crate) fn issued(permits: Vec<IssuedPermit>, key: &SigningKey, now: DateTime<Utc>) -> Vec<Outgoing> {
-    packed(permits.into_iter().filter_map(|permit| raw(permit.bytes)).collect(), key, now)
+pub(crate) fn issued(permits: &[IssuedPermit], key: &SigningKey, now: DateTime<Utc>) -> Vec<Outgoing> {
+    packed(permits.iter().filter_map(|permit| raw(permit.bytes.clone())).collect(), key, now)
 }
 
 fn packed(permits: Vec<Box<RawValue>>, key: &SigningKey, now: DateTime<Utc>) -> Vec<Outgoing> {

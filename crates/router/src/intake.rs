@@ -18,11 +18,11 @@ use countersign_core::{
     transition::Standing,
 };
 use countersign_store::{
-    StoreError, Transaction, actions,
+    Pipeline, StoreError, Transaction, actions,
     actions::NewAction,
     cancellations,
     evidence::{self, Evidence},
-    generation,
+    generation::Active,
     payloads::{self, Payload},
     quarantine,
 };
@@ -62,12 +62,14 @@ impl Handler for Intake {
     async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure> {
         let router = &self.router;
         let work = async {
-            let mut client = router.process.store.client().await?;
-            let tx = client.transaction().await?;
-            let Owed { now, permits, others } = take_in(router, &tx, batch).await?;
-            let mut outgoing = follow::stored(&tx, &others, &router.keys.permit).await?;
-            outgoing.extend(follow::issued(permits, &router.keys.permit, now));
-            tx.commit().await?;
+            let asked = references(router, batch);
+            let asked: Vec<&ActionRef> = asked.iter().collect();
+            let (tx, active, withdrawn) = cancellations::begin(&router.process.store, &asked).await?;
+            let taken = take_in(router, &tx, &active, batch, withdrawn).await?;
+            let Owed { now, permits, others } = &taken.owed;
+            let writes = taken.writes(&tx).await?;
+            let mut outgoing = follow::commit(tx, writes, others, &router.keys.permit).await?;
+            outgoing.extend(follow::issued(permits, &router.keys.permit, *now));
             Ok(outgoing)
         };
         work.await.map_err(failure)
@@ -90,46 +92,69 @@ struct Candidate<'a> {
     changes: Changes,
 }
 
-/// Applies a batch of agents' messages.
+/// What has been taken in, and is to be written.
+pub(crate) struct Taken {
+    payloads: Vec<Payload>,
+    changes: Changes,
+    pub(crate) owed: Owed,
+}
+
+impl Taken {
+    pub(crate) async fn writes(&self, tx: &Transaction) -> Result<Pipeline<'_>, StoreError> {
+        let mut writes = self.changes.writes(tx).await?;
+        payloads::insert(tx, &mut writes, &self.payloads).await?;
+        Ok(writes)
+    }
+}
+
+/// Applies a batch of agents' messages. `withdrawn` are those that were withdrawn before they arrived.
 pub(crate) async fn take_in(
     router: &Router,
-    tx: &Transaction<'_>,
+    tx: &Transaction,
+    active: &Active,
     batch: &[Delivery],
-) -> Result<Owed, StoreError> {
-    let active = generation::lock_shared(tx).await?;
-    let governed = router.process.governed.under(tx, &active).await?;
+    mut withdrawn: Vec<ActionRef>,
+) -> Result<Taken, StoreError> {
+    let governed = router.process.governed.under(tx, active).await?;
     let limits = &router.process.settings.limits;
     let court = Court { governed: &governed, limits, now: active.now, tally: None };
     let (withdrawals, batch): (Vec<_>, Vec<_>) = batch.iter().partition(|delivery| cancel::is_one(delivery));
     // First: a batch may hold a proposal and its cancellation, in any order; and everybody locks actions before limits.
     let ended = cancel::withdraw(tx, &court, &withdrawals).await?;
+    if !withdrawals.is_empty() {
+        withdrawn = self::withdrawn(router, tx, &batch).await?;
+    }
     let batch = batch.into_iter().map(|delivery| Arrival { delivery, undoes: None }).collect();
-    let mut taken = accept(router, tx, &court, batch).await?;
-    taken.others.extend(ended);
+    let mut taken = accept(router, tx, &court, batch, withdrawn.into_iter().collect()).await?;
+    taken.owed.others.extend(ended);
     Ok(taken)
 }
 
 /// Applies what Countersign itself proposes: each undoes an action of an agent.
 pub(crate) async fn propose(
     router: &Router,
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     court: &Court<'_>,
     proposals: &[(Delivery, ActionId, String)],
 ) -> Result<Vec<ActionId>, StoreError> {
+    let batch: Vec<&Delivery> = proposals.iter().map(|(delivery, ..)| delivery).collect();
+    let withdrawn = withdrawn(router, tx, &batch).await?;
     let arrivals = proposals
         .iter()
         .map(|(delivery, undone, agent)| Arrival { delivery, undoes: Some((*undone, agent)) });
-    Ok(accept(router, tx, court, arrivals.collect()).await?.all())
+    let taken = accept(router, tx, court, arrivals.collect(), withdrawn.into_iter().collect()).await?;
+    tx.run(&taken.writes(tx).await?).await?;
+    Ok(taken.owed.all())
 }
 
 async fn accept(
     router: &Router,
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     court: &Court<'_>,
     arrivals: Vec<Arrival<'_>>,
-) -> Result<Owed, StoreError> {
+    withdrawn: HashSet<ActionRef>,
+) -> Result<Taken, StoreError> {
     let batch: Vec<&Delivery> = arrivals.iter().map(|arrival| arrival.delivery).collect();
-    let withdrawn = withdrawn(tx, court, &batch).await?;
     let (tally, mut counted) = tally(tx, court, &batch).await?;
     let counting = Court { tally: Some(&tally), ..*court };
     let mut candidates = Vec::with_capacity(batch.len());
@@ -169,36 +194,45 @@ async fn accept(
             changes.evidence.push(Evidence::of(undone, "action.compensation_proposed", json!({"by": id})));
         }
     }
-    tokio::try_join!(payloads::insert(tx, &payloads), changes.write(tx))?;
-    let permits = changes.issued();
-    // Among them what has come twice in one batch.
-    new.extend(repeated(tx, &known).await?);
-    for permit in &permits {
+    let owed = Owed { now: court.now, permits: changes.issued(), others: vec![] };
+    let mut taken = Taken { payloads, changes, owed };
+    if !known.is_empty() {
+        // What has come twice in one batch is compared with what is stored of it.
+        tx.run(&taken.writes(tx).await?).await?;
+        (taken.payloads, taken.changes) = (vec![], Changes::default());
+        new.extend(repeated(tx, &known).await?);
+    }
+    for permit in &taken.owed.permits {
         new.remove(&permit.action);
     }
-    let others = new.into_iter().collect();
-    Ok(Owed { now: court.now, permits, others })
+    taken.owed.others.extend(new);
+    Ok(taken)
 }
 
 /// Which proposals of a batch have been withdrawn before they arrived.
-async fn withdrawn(
-    tx: &Transaction<'_>,
-    court: &Court<'_>,
+pub(crate) async fn withdrawn(
+    router: &Router,
+    tx: &Transaction,
     batch: &[&Delivery],
-) -> Result<HashSet<ActionRef>, StoreError> {
-    let small = |delivery: &&&Delivery| delivery.body.len() <= court.limits.message_bytes;
-    let references: Vec<ActionRef> = batch
-        .iter()
-        .filter(small)
+) -> Result<Vec<ActionRef>, StoreError> {
+    let references = references(router, batch.iter().copied());
+    cancellations::of(tx, &references.iter().collect::<Vec<_>>()).await
+}
+
+/// How the agents call the actions of a batch, as far as that can be read.
+fn references<'a>(router: &Router, batch: impl IntoIterator<Item = &'a Delivery>) -> Vec<ActionRef> {
+    let most = router.process.settings.limits.message_bytes;
+    batch
+        .into_iter()
+        .filter(|delivery| delivery.body.len() <= most)
         .filter_map(|delivery| envelope_ids(&delivery.body))
         .map(|(source, id)| ActionRef { source, id })
-        .collect();
-    Ok(cancellations::of(tx, &references.iter().collect::<Vec<_>>()).await?.into_iter().collect())
+        .collect()
 }
 
 /// The stored actions in whose place others come.
 async fn superseded(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     candidates: &[Candidate<'_>],
 ) -> Result<HashMap<ActionRef, ActionId>, StoreError> {
     let references: Vec<&ActionRef> =
@@ -210,7 +244,7 @@ async fn superseded(
 /// The sums that the new proposals of a batch add to, and which these are. One that is known has added already, and
 /// one that comes twice adds once.
 async fn tally(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     court: &Court<'_>,
     batch: &[&Delivery],
 ) -> Result<(Tally, HashSet<ActionRef>), StoreError> {
@@ -233,7 +267,7 @@ async fn tally(
 
 /// Proposals whose (source, id) is known: the same again is answered from what is stored, another body under
 /// the same id is quarantined and noted on the action.
-async fn repeated(tx: &Transaction<'_>, known: &[Candidate<'_>]) -> Result<Vec<ActionId>, StoreError> {
+async fn repeated(tx: &Transaction, known: &[Candidate<'_>]) -> Result<Vec<ActionId>, StoreError> {
     let references: Vec<&ActionRef> = known.iter().map(|candidate| &candidate.action.reference).collect();
     let stored: HashMap<ActionRef, _> = actions::find(tx, &references)
         .await?

@@ -29,7 +29,7 @@ impl Sweeper for RouterSweep {
         Some(DECISIONS)
     }
 
-    async fn due(&mut self, tx: &Transaction<'_>, patience: f64) -> Result<Vec<Outgoing>, StoreError> {
+    async fn due(&mut self, tx: &Transaction, patience: f64) -> Result<Vec<Outgoing>, StoreError> {
         // The time on a command says when it was sent; nothing is decided by it.
         let now = Utc::now();
         let mut due = Vec::new();

@@ -27,7 +27,7 @@ impl Tally {
     /// Locks and reads the sums that these proposals add to. `again` are stored actions that may be judged again: what
     /// they have added already does not count against them. Costs nothing where the policy has no limits.
     pub(crate) async fn of<'p>(
-        tx: &Transaction<'_>,
+        tx: &Transaction,
         court: &Court<'_>,
         proposals: impl Iterator<Item = &'p Proposal>,
         again: &[ActionId],

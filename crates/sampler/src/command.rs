@@ -33,8 +33,7 @@ impl Handler for Commands {
 
     async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure> {
         let work = async {
-            let mut client = self.sampler.process.store.client().await?;
-            let tx = client.transaction().await?;
+            let tx = self.sampler.process.store.transaction().await?;
             let mut ids = Vec::new();
             for delivery in batch {
                 match serde_json::from_slice::<CloudEvent<Command>>(&delivery.body).map(|event| event.data) {
@@ -69,7 +68,7 @@ impl Handler for Commands {
 }
 
 /// Reveals the key of an epoch that has closed: from now on anybody can throw its coin again.
-async fn reveal(sampler: &Sampler, tx: &Transaction<'_>, epoch: i64) -> Result<(), StoreError> {
+async fn reveal(sampler: &Sampler, tx: &Transaction, epoch: i64) -> Result<(), StoreError> {
     let key = sampler.keys.coin.epoch_key(epoch);
     if epochs::reveal(tx, epoch, &key, closed_after(&sampler.process)).await? {
         let noted = json!({"epoch": epoch, "key": hex(&key)});

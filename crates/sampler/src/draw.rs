@@ -24,7 +24,7 @@ type Forced = Option<(&'static str, Option<u32>)>;
 /// Throws the coin for actions that have ended. An action in doubt is always audited: somebody has to find out.
 pub(crate) async fn draw(
     sampler: &Sampler,
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     policy: &Policy,
     epoch: i64,
     records: &[&ActionRecord],
@@ -65,7 +65,7 @@ impl Rates {
     /// Costs nothing where the policy neither wants a number of audits nor limits what a group can judge.
     async fn of(
         sampler: &Sampler,
-        tx: &Transaction<'_>,
+        tx: &Transaction,
         policy: &Policy,
         epoch: i64,
         records: &[&ActionRecord],
@@ -104,7 +104,7 @@ impl Rates {
 /// Which actions must be audited: in doubt, among the first of something new, failed. Each reason but the first has a
 /// cap, and what is beyond it is drawn like everything else.
 async fn forced(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     policy: &Policy,
     epoch: i64,
     records: &[&ActionRecord],

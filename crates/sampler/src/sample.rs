@@ -49,8 +49,7 @@ impl Handler for Samples {
     async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure> {
         let sampler = &self.sampler;
         let work = async {
-            let mut client = sampler.process.store.client().await?;
-            let tx = client.transaction().await?;
+            let tx = sampler.process.store.transaction().await?;
             let mut ids = Vec::new();
             for delivery in batch {
                 match serde_json::from_slice::<CloudEvent<SettledPack>>(&delivery.body) {
@@ -78,7 +77,7 @@ impl Handler for Samples {
 }
 
 /// Commits to an epoch's key before the first of its throws is stored.
-async fn open_epoch(sampler: &Sampler, tx: &Transaction<'_>, epoch: i64) -> Result<(), StoreError> {
+async fn open_epoch(sampler: &Sampler, tx: &Transaction, epoch: i64) -> Result<(), StoreError> {
     let commitment = commitment(&sampler.keys.coin.epoch_key(epoch));
     let end = epoch.saturating_add(1).saturating_mul(sampler.epoch_seconds());
     let ends_at = DateTime::from_timestamp(end, 0).unwrap_or(DateTime::<Utc>::MAX_UTC);
@@ -97,7 +96,7 @@ fn drawn(configuration: &Configuration, record: &ActionRecord) -> bool {
 /// batch that may have an open audit.
 async fn sample(
     sampler: &Sampler,
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     configuration: &Configuration,
     ids: &[ActionId],
 ) -> Result<Vec<ActionId>, StoreError> {
@@ -158,7 +157,7 @@ fn describe(thrown: &NewThrow) -> serde_json::Value {
 
 /// A compensation that came to nothing leaves something to be put right.
 async fn put_right(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     configuration: &Configuration,
     records: &[ActionRecord],
 ) -> Result<(), StoreError> {
@@ -176,7 +175,7 @@ async fn put_right(
 
 /// The requests for the open audits of these actions.
 pub(crate) async fn requests(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     configuration: &Configuration,
     ids: &[ActionId],
 ) -> Result<Vec<Outgoing>, StoreError> {

@@ -34,7 +34,7 @@ impl Sweeper for SamplerSweep {
         Some(FINDINGS)
     }
 
-    async fn due(&mut self, tx: &Transaction<'_>, patience: f64) -> Result<Vec<Outgoing>, StoreError> {
+    async fn due(&mut self, tx: &Transaction, patience: f64) -> Result<Vec<Outgoing>, StoreError> {
         let now = Utc::now();
         let audits = sweeps::to_audit(tx, self.republish * patience).await?;
         let audits = audits.into_iter().map(|audit| Command::RequestAudit { audit });

@@ -50,7 +50,7 @@ impl News {
 
 /// Applies what happened, in order. Returns the actions that are looked back at.
 pub(crate) async fn happened(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     policy: &Policy,
     news: &[News],
 ) -> Result<Vec<ActionId>, StoreError> {
@@ -105,11 +105,7 @@ fn reason(plan: &Plan, record: &SwitchRecord, happened: Happened, to: Stage) -> 
 
 /// Opens audits of the last actions of a class, those that nobody has been asked about: a census of its own, which
 /// enters no estimate.
-async fn look_back(
-    tx: &Transaction<'_>,
-    record: &SwitchRecord,
-    count: u32,
-) -> Result<Vec<ActionId>, StoreError> {
+async fn look_back(tx: &Transaction, record: &SwitchRecord, count: u32) -> Result<Vec<ActionId>, StoreError> {
     if count == 0 {
         return Ok(vec![]);
     }

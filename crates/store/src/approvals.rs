@@ -6,10 +6,9 @@ use countersign_core::{
     ids::{ActionId, ApprovalId},
     message::Decision,
 };
-use deadpool_postgres::Transaction;
 use uuid::Uuid;
 
-use crate::StoreError;
+use crate::{Pipeline, StoreError, Transaction, transaction::parameters};
 
 /// A request as it is to be from now on.
 #[derive(Clone, Debug)]
@@ -35,11 +34,15 @@ pub struct ApprovalRow {
 }
 
 /// Saves requests of locked actions, one per action.
-pub async fn save(tx: &Transaction<'_>, rows: &[&ApprovalRow]) -> Result<(), StoreError> {
+pub async fn save<'a>(
+    tx: &Transaction,
+    writes: &mut Pipeline<'a>,
+    rows: &[&'a ApprovalRow],
+) -> Result<(), StoreError> {
     if rows.is_empty() {
         return Ok(());
     }
-    let statement = tx.prepare_cached(include_str!("sql/save_approvals.sql")).await?;
+    let sql = include_str!("sql/save_approvals.sql");
     let ids: Vec<Uuid> = rows.iter().map(|row| row.id.0).collect();
     let actions: Vec<Uuid> = rows.iter().map(|row| row.action.0).collect();
     let rules: Vec<&str> = rows.iter().map(|row| row.rule.as_str()).collect();
@@ -51,9 +54,9 @@ pub async fn save(tx: &Transaction<'_>, rows: &[&ApprovalRow]) -> Result<(), Sto
     let expires: Vec<DateTime<Utc>> = rows.iter().map(|row| row.expires_at).collect();
     // Names of groups hold no comma, and an array of arrays would have to be rectangular.
     let escalated: Vec<String> = rows.iter().map(|row| row.escalated.join(",")).collect();
-    tx.execute(&statement, &[&ids, &actions, &rules, &texts, &specs, &states, &opened, &expires, &escalated])
-        .await?;
-    Ok(())
+    writes
+        .add(tx, sql, parameters![ids, actions, rules, texts, specs, states, opened, expires, escalated])
+        .await
 }
 
 /// One person's decision on one content.
@@ -82,18 +85,18 @@ pub struct DecisionRow {
 }
 
 /// Records decisions. The first one of a person and a key on a content stands.
-pub async fn decided(tx: &Transaction<'_>, rows: &[DecisionRow]) -> Result<(), StoreError> {
+pub async fn decided<'a>(
+    tx: &Transaction,
+    writes: &mut Pipeline<'a>,
+    rows: &'a [DecisionRow],
+) -> Result<(), StoreError> {
     if rows.is_empty() {
         return Ok(());
     }
-    let statement = tx
-        .prepare_cached(
-            "INSERT INTO decisions (action, digest, reviewer, decision, kid, approval, event, reason_code, reason, decided_at)
+    let sql = "INSERT INTO decisions (action, digest, reviewer, decision, kid, approval, event, reason_code, reason, decided_at)
              SELECT * FROM UNNEST($1::uuid[], $2::bytea[], $3::text[], $4::text[], $5::text[], $6::uuid[],
                                   $7::text[], $8::text[], $9::text[], $10::timestamptz[])
-             ON CONFLICT DO NOTHING",
-        )
-        .await?;
+             ON CONFLICT DO NOTHING";
     let actions: Vec<Uuid> = rows.iter().map(|row| row.action.0).collect();
     let digests: Vec<&[u8]> = rows.iter().map(|row| row.digest.as_slice()).collect();
     let reviewers: Vec<&str> = rows.iter().map(|row| row.reviewer.as_str()).collect();
@@ -104,17 +107,20 @@ pub async fn decided(tx: &Transaction<'_>, rows: &[DecisionRow]) -> Result<(), S
     let codes: Vec<Option<&str>> = rows.iter().map(|row| row.reason_code.as_deref()).collect();
     let reasons: Vec<Option<&str>> = rows.iter().map(|row| row.reason.as_deref()).collect();
     let times: Vec<DateTime<Utc>> = rows.iter().map(|row| row.decided_at).collect();
-    tx.execute(
-        &statement,
-        &[&actions, &digests, &reviewers, &decisions, &kids, &approvals, &events, &codes, &reasons, &times],
-    )
-    .await?;
-    Ok(())
+    writes
+        .add(
+            tx,
+            sql,
+            parameters![
+                actions, digests, reviewers, decisions, kids, approvals, events, codes, reasons, times
+            ],
+        )
+        .await
 }
 
 /// Which actions these requests are, or were, about. Requests that never were are left out.
 pub async fn actions_of(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     ids: &[ApprovalId],
 ) -> Result<Vec<(ApprovalId, ActionId)>, StoreError> {
     let sql = "SELECT id, action FROM approvals WHERE id = ANY($1)
@@ -128,7 +134,7 @@ pub async fn actions_of(
 }
 
 /// Notes that open requests were published again.
-pub async fn published(tx: &Transaction<'_>, actions: &[ActionId]) -> Result<(), StoreError> {
+pub async fn published(tx: &Transaction, actions: &[ActionId]) -> Result<(), StoreError> {
     let actions: Vec<Uuid> = actions.iter().map(|id| id.0).collect();
     let sql = "UPDATE approvals SET published_at = now() WHERE action = ANY($1) AND state = 'open'";
     tx.execute(sql, &[&actions]).await?;

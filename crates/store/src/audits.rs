@@ -6,11 +6,10 @@ use countersign_core::{
     ids::{ActionId, AuditId},
     message::AuditReason,
 };
-use deadpool_postgres::Transaction;
 use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
-use crate::{StoreError, outcomes::storable};
+use crate::{StoreError, Transaction, outcomes::storable};
 
 /// An audit to be opened.
 #[derive(Clone, Debug)]
@@ -28,7 +27,7 @@ pub struct NewAudit {
 }
 
 /// Opens audits, one per action at most.
-pub async fn open(tx: &Transaction<'_>, rows: &[NewAudit]) -> Result<(), StoreError> {
+pub async fn open(tx: &Transaction, rows: &[NewAudit]) -> Result<(), StoreError> {
     if rows.is_empty() {
         return Ok(());
     }
@@ -96,7 +95,7 @@ const COLUMNS: &str =
     "SELECT id, action, group_name, reason, state, opened_at, twice, round, finding, severity FROM audits";
 
 /// The open audits of these actions.
-pub async fn open_of(tx: &Transaction<'_>, actions: &[ActionId]) -> Result<Vec<AuditRecord>, StoreError> {
+pub async fn open_of(tx: &Transaction, actions: &[ActionId]) -> Result<Vec<AuditRecord>, StoreError> {
     let sql = format!("{COLUMNS} WHERE action = ANY($1) AND state = 'open'");
     let statement = tx.prepare_cached(&sql).await?;
     let actions: Vec<Uuid> = actions.iter().map(|id| id.0).collect();
@@ -104,14 +103,14 @@ pub async fn open_of(tx: &Transaction<'_>, actions: &[ActionId]) -> Result<Vec<A
 }
 
 /// The audits of these actions, open or judged.
-pub async fn of(tx: &Transaction<'_>, actions: &[ActionId]) -> Result<Vec<AuditRecord>, StoreError> {
+pub async fn of(tx: &Transaction, actions: &[ActionId]) -> Result<Vec<AuditRecord>, StoreError> {
     let sql = format!("{COLUMNS} WHERE action = ANY($1) ORDER BY action");
     let actions: Vec<Uuid> = actions.iter().map(|id| id.0).collect();
     Ok(tx.query(&tx.prepare_cached(&sql).await?, &[&actions]).await?.iter().map(record).collect())
 }
 
 /// One audit, locked.
-pub async fn lock(tx: &Transaction<'_>, id: AuditId) -> Result<Option<AuditRecord>, StoreError> {
+pub async fn lock(tx: &Transaction, id: AuditId) -> Result<Option<AuditRecord>, StoreError> {
     let sql = format!("{COLUMNS} WHERE id = $1 FOR UPDATE");
     Ok(tx.query_opt(&tx.prepare_cached(&sql).await?, &[&id.0]).await?.as_ref().map(record))
 }
@@ -140,7 +139,7 @@ pub struct FoundRow {
 }
 
 /// What has been found in a locked audit so far, in the order in which it came.
-pub async fn findings(tx: &Transaction<'_>, audit: AuditId) -> Result<Vec<FoundRow>, StoreError> {
+pub async fn findings(tx: &Transaction, audit: AuditId) -> Result<Vec<FoundRow>, StoreError> {
     let sql =
         "SELECT audit, auditor, finding, severity, reason_code, reason, correction, patch, compensate, kid
                FROM findings WHERE audit = $1 ORDER BY found_at, auditor";
@@ -165,7 +164,7 @@ pub async fn findings(tx: &Transaction<'_>, audit: AuditId) -> Result<Vec<FoundR
 }
 
 /// Records what an auditor found in a locked, open audit.
-pub async fn found(tx: &Transaction<'_>, row: &FoundRow) -> Result<(), StoreError> {
+pub async fn found(tx: &Transaction, row: &FoundRow) -> Result<(), StoreError> {
     let sql =
         "INSERT INTO findings (audit, auditor, finding, severity, reason_code, reason, correction, patch,
                                      compensate, kid)
@@ -188,7 +187,7 @@ pub async fn found(tx: &Transaction<'_>, row: &FoundRow) -> Result<(), StoreErro
 }
 
 /// Records what holds of a locked, open audit.
-pub async fn settle(tx: &Transaction<'_>, id: AuditId, settled: &Settled) -> Result<(), StoreError> {
+pub async fn settle(tx: &Transaction, id: AuditId, settled: &Settled) -> Result<(), StoreError> {
     let sql = "UPDATE audits SET state = 'judged', finding = $2, severity = $3, judged_at = clock_timestamp()
                WHERE id = $1 AND state = 'open'";
     let severity = settled.severity.map(|severity| severity.as_str());
@@ -198,7 +197,7 @@ pub async fn settle(tx: &Transaction<'_>, id: AuditId, settled: &Settled) -> Res
 }
 
 /// Asks another auditor about a locked, open audit.
-pub async fn ask_another(tx: &Transaction<'_>, id: AuditId) -> Result<(), StoreError> {
+pub async fn ask_another(tx: &Transaction, id: AuditId) -> Result<(), StoreError> {
     let sql = "UPDATE audits SET round = round + 1, published_at = clock_timestamp() WHERE id = $1 AND state = 'open'";
     tx.execute(&tx.prepare_cached(sql).await?, &[&id.0]).await?;
     Ok(())
@@ -206,11 +205,7 @@ pub async fn ask_another(tx: &Transaction<'_>, id: AuditId) -> Result<(), StoreE
 
 /// Notes that those of these audits are published again that are open and were last published so many seconds ago. Returns
 /// their actions.
-pub async fn published(
-    tx: &Transaction<'_>,
-    ids: &[AuditId],
-    seconds: f64,
-) -> Result<Vec<ActionId>, StoreError> {
+pub async fn published(tx: &Transaction, ids: &[AuditId], seconds: f64) -> Result<Vec<ActionId>, StoreError> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
     let sql = "UPDATE audits SET published_at = now()
                WHERE id = ANY($1) AND state = 'open' AND published_at < now() - make_interval(secs => $2)
@@ -221,7 +216,7 @@ pub async fn published(
 /// A page of the look-back: the last `count` actions of a stratum that were executed at once under `since` or a later
 /// generation and that nobody has been asked about, with the group that audits them.
 pub async fn to_look_back(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     stratum: &str,
     since: i64,
     count: u32,
@@ -236,7 +231,7 @@ pub async fn to_look_back(
 }
 
 /// The actions of these audits.
-pub async fn actions_of(tx: &Transaction<'_>, ids: &[AuditId]) -> Result<Vec<ActionId>, StoreError> {
+pub async fn actions_of(tx: &Transaction, ids: &[AuditId]) -> Result<Vec<ActionId>, StoreError> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
     let rows = tx.query("SELECT action FROM audits WHERE id = ANY($1)", &[&ids]).await?;
     Ok(rows.iter().map(|row| ActionId(row.get(0))).collect())

@@ -1,10 +1,9 @@
 //! The claim: one conditional UPDATE that makes a permit single-use.
 
 use countersign_core::ids::{ActionId, PermitId};
-use deadpool_postgres::Transaction;
 use uuid::Uuid;
 
-use crate::StoreError;
+use crate::{StoreError, Transaction};
 
 /// An action that is ours to execute until the lease runs out.
 #[derive(Clone, Debug)]
@@ -61,7 +60,7 @@ pub struct Wanted {
 /// decision that comes late locks them too.
 ///
 /// A `ctid` names one version of a row: what is updated is what the conditions were looked at on, or nothing.
-pub async fn claim(tx: &Transaction<'_>, generation: i64, rows: &[Wanted]) -> Result<Vec<Claim>, StoreError> {
+pub async fn claim(tx: &Transaction, generation: i64, rows: &[Wanted]) -> Result<Vec<Claim>, StoreError> {
     let statement = tx
         .prepare_cached(
             "UPDATE actions a SET state = 'executing', fence = a.fence + 1, state_at = clock_timestamp(),
@@ -98,7 +97,7 @@ pub struct Unclaimed {
 }
 
 /// Finds out why claims found nothing. Unknown actions are left out.
-pub async fn explain(tx: &Transaction<'_>, actions: &[ActionId]) -> Result<Vec<Unclaimed>, StoreError> {
+pub async fn explain(tx: &Transaction, actions: &[ActionId]) -> Result<Vec<Unclaimed>, StoreError> {
     let statement = tx.prepare_cached("SELECT id, state, permit FROM actions WHERE id = ANY($1)").await?;
     let ids: Vec<Uuid> = actions.iter().map(|id| id.0).collect();
     let rows = tx.query(&statement, &[&ids]).await?;
@@ -113,7 +112,7 @@ pub async fn explain(tx: &Transaction<'_>, actions: &[ActionId]) -> Result<Vec<U
 }
 
 /// A claim whose lease ran out, locked.
-pub async fn interrupted(tx: &Transaction<'_>, action: ActionId) -> Result<Option<Claim>, StoreError> {
+pub async fn interrupted(tx: &Transaction, action: ActionId) -> Result<Option<Claim>, StoreError> {
     let sql = "SELECT a.id, a.fence, a.source, a.event_id, a.tool, p.content, COALESCE(p.content_salt, p.salt), a.traceparent,
                       coalesce(a.expires_at <= clock_timestamp(), false)
                FROM actions a JOIN payloads p ON p.action = a.id

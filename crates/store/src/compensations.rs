@@ -1,14 +1,13 @@
 //! Actions that auditors have asked to be undone.
 
 use countersign_core::ids::{ActionId, AuditId};
-use deadpool_postgres::Transaction;
 use uuid::Uuid;
 
-use crate::StoreError;
+use crate::{StoreError, Transaction};
 
 /// Records that an auditor asked. An action that was asked for keeps who was the first.
 pub async fn ask(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     action: ActionId,
     audit: AuditId,
     auditor: &str,
@@ -19,10 +18,7 @@ pub async fn ask(
 }
 
 /// Those of these actions that an auditor asked to be undone, with the auditor.
-pub async fn asked(
-    tx: &Transaction<'_>,
-    actions: &[ActionId],
-) -> Result<Vec<(ActionId, String)>, StoreError> {
+pub async fn asked(tx: &Transaction, actions: &[ActionId]) -> Result<Vec<(ActionId, String)>, StoreError> {
     let ids: Vec<Uuid> = actions.iter().map(|id| id.0).collect();
     let sql = "SELECT action, asked_by FROM compensations WHERE action = ANY($1) ORDER BY action";
     let rows = tx.query(&tx.prepare_cached(sql).await?, &[&ids]).await?;
@@ -31,7 +27,7 @@ pub async fn asked(
 
 /// Those of these actions that another one undoes, or was to undo, with the other one.
 pub async fn proposed(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     actions: &[ActionId],
 ) -> Result<Vec<(ActionId, ActionId)>, StoreError> {
     let ids: Vec<Uuid> = actions.iter().map(|id| id.0).collect();
@@ -41,7 +37,7 @@ pub async fn proposed(
 }
 
 /// Asked for so many seconds ago, and not proposed yet.
-pub async fn to_propose(tx: &Transaction<'_>, seconds: f64) -> Result<Vec<ActionId>, StoreError> {
+pub async fn to_propose(tx: &Transaction, seconds: f64) -> Result<Vec<ActionId>, StoreError> {
     let sql = "SELECT action FROM compensations c
                WHERE asked_at < now() - make_interval(secs => $1)
                  AND NOT EXISTS (SELECT FROM actions a WHERE a.compensates = c.action)

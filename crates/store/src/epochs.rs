@@ -1,17 +1,16 @@
 //! Epochs of the coin: committed to when they open, proved when they have closed.
 
 use chrono::{DateTime, Utc};
-use deadpool_postgres::Transaction;
 use tokio_postgres::types::ToSql;
 
 use crate::{
-    StoreError,
+    StoreError, Transaction,
     evidence::{self, Evidence},
 };
 
 /// Opens an epoch, once, with the commitment to its key, and writes the evidence.
 pub async fn open(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     epoch: i64,
     commitment: &[u8; 32],
     ends_at: DateTime<Utc>,
@@ -25,19 +24,14 @@ pub async fn open(
 }
 
 /// Epochs that ended so many seconds ago and whose keys have not been revealed.
-pub async fn to_reveal(tx: &Transaction<'_>, seconds: f64) -> Result<Vec<i64>, StoreError> {
+pub async fn to_reveal(tx: &Transaction, seconds: f64) -> Result<Vec<i64>, StoreError> {
     let sql = "SELECT epoch FROM epochs e WHERE ends_at < now() - make_interval(secs => $1)
                AND NOT EXISTS (SELECT FROM epoch_keys k WHERE k.epoch = e.epoch) ORDER BY epoch LIMIT 100";
     Ok(tx.query(&tx.prepare_cached(sql).await?, &[&seconds]).await?.iter().map(|row| row.get(0)).collect())
 }
 
 /// Reveals the key of an epoch that ended so many seconds ago, once. Returns whether it was revealed just now.
-pub async fn reveal(
-    tx: &Transaction<'_>,
-    epoch: i64,
-    key: &[u8; 32],
-    seconds: f64,
-) -> Result<bool, StoreError> {
+pub async fn reveal(tx: &Transaction, epoch: i64, key: &[u8; 32], seconds: f64) -> Result<bool, StoreError> {
     let sql = "INSERT INTO epoch_keys (epoch, key)
                SELECT epoch, $2 FROM epochs WHERE epoch = $1 AND ends_at < clock_timestamp() - make_interval(secs => $3)
                ON CONFLICT DO NOTHING";
@@ -56,7 +50,7 @@ pub struct Epoch {
 }
 
 /// All epochs, or one, in order.
-pub async fn list(tx: &Transaction<'_>, epoch: Option<i64>) -> Result<Vec<Epoch>, StoreError> {
+pub async fn list(tx: &Transaction, epoch: Option<i64>) -> Result<Vec<Epoch>, StoreError> {
     let sql = "SELECT epoch, commitment, key FROM epochs LEFT JOIN epoch_keys USING (epoch)
                WHERE $1::bigint IS NULL OR epoch = $1 ORDER BY epoch";
     let rows = tx.query(sql, &[&epoch as &(dyn ToSql + Sync)]).await?;

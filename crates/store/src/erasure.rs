@@ -7,13 +7,12 @@ use countersign_core::{
     digest::{Salt, salted},
     ids::ActionId,
 };
-use deadpool_postgres::Transaction;
 use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    StoreError,
+    StoreError, Transaction,
     evidence::{self, Evidence},
 };
 
@@ -28,7 +27,7 @@ pub enum Held {
 
 /// Places a legal hold. Returns its id.
 pub async fn hold(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     what: &Held,
     salt: &Salt,
     reason: &str,
@@ -59,7 +58,7 @@ fn about(action: Option<ActionId>, kind: &'static str, noted: Value) -> Evidence
 ///
 /// # Errors
 /// [`StoreError::Refused`] where there is no such hold, or it has been released.
-pub async fn release(tx: &Transaction<'_>, id: i64, by: &str) -> Result<(), StoreError> {
+pub async fn release(tx: &Transaction, id: i64, by: &str) -> Result<(), StoreError> {
     let sql = "UPDATE legal_holds SET released_by = $2, released_at = clock_timestamp()
                WHERE id = $1 AND released_at IS NULL RETURNING action";
     let row = tx.query_opt(sql, &[&id, &by]).await?;
@@ -87,7 +86,7 @@ pub struct LegalHold {
 }
 
 /// All legal holds, the newest first.
-pub async fn holds(tx: &Transaction<'_>) -> Result<Vec<LegalHold>, StoreError> {
+pub async fn holds(tx: &Transaction) -> Result<Vec<LegalHold>, StoreError> {
     let sql =
         "SELECT id, action, reason, placed_by, placed_at, released_at FROM legal_holds ORDER BY id DESC";
     let hold = |row: &tokio_postgres::Row| LegalHold {
@@ -116,11 +115,7 @@ impl HeldPerson {
 
 /// Open holds that forbid to erase what is about a person: on one of these actions, on the person, or on anybody else who is
 /// in what would go.
-async fn forbidding(
-    tx: &Transaction<'_>,
-    subject: &str,
-    actions: &[Uuid],
-) -> Result<BTreeSet<i64>, StoreError> {
+async fn forbidding(tx: &Transaction, subject: &str, actions: &[Uuid]) -> Result<BTreeSet<i64>, StoreError> {
     // Until the erasure is committed, nobody places another.
     tx.execute("LOCK TABLE legal_holds IN SHARE ROW EXCLUSIVE MODE", &[]).await?;
     let sql = "SELECT id FROM legal_holds WHERE released_at IS NULL AND action = ANY($1)";
@@ -185,7 +180,7 @@ fn each_string(stored: Option<&[u8]>, found: &mut impl FnMut(&str)) {
 }
 
 /// These actions, and all others of which a statement about one of them says something: it loses its free text for all.
-async fn affected(tx: &Transaction<'_>, actions: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {
+async fn affected(tx: &Transaction, actions: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {
     let sql = "SELECT unnest($1::uuid[]) UNION
                SELECT unnest(actions) FROM statements WHERE actions && $1 AND disclosures <> '{}'";
     Ok(tx.query(sql, &[&actions]).await?.iter().map(|row| row.get(0)).collect())
@@ -247,7 +242,7 @@ const PARTS: &[(&str, &str)] = &[
 ///
 /// # Errors
 /// [`StoreError::Refused`] where a legal hold forbids it, on whatever would lose something, or one of the actions has not ended.
-pub async fn erase(tx: &Transaction<'_>, subject: &str, by: &str) -> Result<Erased, StoreError> {
+pub async fn erase(tx: &Transaction, subject: &str, by: &str) -> Result<Erased, StoreError> {
     let quoted = Value::from(subject).to_string();
     let actions = about_subject(tx, &quoted).await?;
     let affected = affected(tx, &actions).await?;
@@ -286,7 +281,7 @@ pub async fn erase(tx: &Transaction<'_>, subject: &str, by: &str) -> Result<Eras
 }
 
 /// Actions of which something that is stored has this JSON string in it. Looks through everything: erasing is rare.
-async fn about_subject(tx: &Transaction<'_>, quoted: &str) -> Result<Vec<Uuid>, StoreError> {
+async fn about_subject(tx: &Transaction, quoted: &str) -> Result<Vec<Uuid>, StoreError> {
     let sql = "SELECT action FROM payloads
                WHERE position(convert_to($1, 'UTF8') IN body) > 0 OR position(convert_to($1, 'UTF8') IN content) > 0
                   OR position(convert_to($1, 'UTF8') IN edited) > 0

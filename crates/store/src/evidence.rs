@@ -2,11 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use countersign_core::ids::ActionId;
-use deadpool_postgres::Transaction;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::StoreError;
+use crate::{Pipeline, StoreError, Transaction, transaction::parameters};
 
 /// One transition, as evidence.
 #[derive(Clone, Debug)]
@@ -35,30 +34,28 @@ impl Evidence {
 const NOTE_MAX: usize = 500;
 
 /// Writes evidence rows, and the notes for the ledger that they are there.
-pub async fn insert(tx: &Transaction<'_>, rows: &[Evidence]) -> Result<(), StoreError> {
-    for rows in rows.chunks(NOTE_MAX) {
-        insert_noted(tx, rows).await?;
-    }
-    Ok(())
+pub async fn insert(tx: &Transaction, rows: &[Evidence]) -> Result<(), StoreError> {
+    let mut writes = Pipeline::default();
+    write(tx, &mut writes, rows).await?;
+    tx.run(&writes).await.map(drop)
 }
 
-async fn insert_noted(tx: &Transaction<'_>, rows: &[Evidence]) -> Result<(), StoreError> {
-    let statement = tx
-        .prepare_cached(
-            "WITH written AS (
-               INSERT INTO evidence (event, action, kind, body)
-               SELECT event, action, kind, body::json
-               FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::text[]) AS u (event, action, kind, body)
-               RETURNING id)
-             INSERT INTO evidence_pending (first, evidence)
-             SELECT min(id), array_agg(id ORDER BY id) FROM written",
-        )
-        .await?;
-    let events: Vec<Uuid> = rows.iter().map(|_| Uuid::now_v7()).collect();
-    let actions: Vec<Option<Uuid>> = rows.iter().map(|row| row.action.map(|id| id.0)).collect();
-    let kinds: Vec<&str> = rows.iter().map(|row| row.kind).collect();
-    let bodies: Vec<String> = rows.iter().map(|row| row.body.to_string()).collect();
-    tx.execute(&statement, &[&events, &actions, &kinds, &bodies]).await?;
+/// The same, together with other statements.
+pub async fn write(tx: &Transaction, writes: &mut Pipeline<'_>, rows: &[Evidence]) -> Result<(), StoreError> {
+    let sql = "WITH written AS (
+                 INSERT INTO evidence (event, action, kind, body)
+                 SELECT event, action, kind, body::json
+                 FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::text[]) AS u (event, action, kind, body)
+                 RETURNING id)
+               INSERT INTO evidence_pending (first, evidence)
+               SELECT min(id), array_agg(id ORDER BY id) FROM written";
+    for rows in rows.chunks(NOTE_MAX) {
+        let events: Vec<Uuid> = rows.iter().map(|_| Uuid::now_v7()).collect();
+        let actions: Vec<Option<Uuid>> = rows.iter().map(|row| row.action.map(|id| id.0)).collect();
+        let kinds: Vec<&str> = rows.iter().map(|row| row.kind).collect();
+        let bodies: Vec<String> = rows.iter().map(|row| row.body.to_string()).collect();
+        writes.add(tx, sql, parameters![events, actions, kinds, bodies]).await?;
+    }
     Ok(())
 }
 
@@ -74,7 +71,7 @@ pub struct TimelineEntry {
 }
 
 /// Everything that happened to an action, in order.
-pub async fn timeline(tx: &Transaction<'_>, action: ActionId) -> Result<Vec<TimelineEntry>, StoreError> {
+pub async fn timeline(tx: &Transaction, action: ActionId) -> Result<Vec<TimelineEntry>, StoreError> {
     let sql = "SELECT occurred_at, kind, body FROM evidence WHERE action = $1 ORDER BY id";
     let rows = tx.query(sql, &[&action.0]).await?;
     Ok(rows

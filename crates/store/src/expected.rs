@@ -2,17 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use deadpool_postgres::Transaction;
 use serde_json::json;
 
 use crate::{
-    StoreError,
+    StoreError, Transaction,
     evidence::{self, Evidence},
 };
 
 /// How many actions of each stratum are expected in an epoch: as many as the epoch before has seen.
 pub async fn of_strata(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     epoch: i64,
     strata: &BTreeSet<&str>,
 ) -> Result<HashMap<String, u64>, StoreError> {
@@ -33,7 +32,7 @@ pub async fn of_strata(
 /// What the capacity of a group leaves of its rates in an epoch: all, where it can judge as many audits as the epoch
 /// before would have asked for. `capacity` is in audits an epoch. Evidence says where it is not enough.
 pub async fn of_groups(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     epoch: i64,
     groups: &BTreeMap<&str, f64>,
 ) -> Result<HashMap<String, f64>, StoreError> {
@@ -63,10 +62,7 @@ pub async fn of_groups(
 }
 
 /// How many were taken of each of these names that are not full: of a new version, of an epoch's failures.
-pub async fn taken(
-    tx: &Transaction<'_>,
-    names: &BTreeSet<String>,
-) -> Result<HashMap<String, u64>, StoreError> {
+pub async fn taken(tx: &Transaction, names: &BTreeSet<String>) -> Result<HashMap<String, u64>, StoreError> {
     let names: Vec<&String> = names.iter().collect();
     // In the order in which everybody locks: the last places go to one transaction after the other.
     let sql = "INSERT INTO forced (name, taken) SELECT name, 0 FROM UNNEST($1::text[]) AS u (name)
@@ -80,10 +76,7 @@ pub async fn taken(
 }
 
 /// Those of these names of which as many were taken as their cap allows: there is nothing to lock.
-pub async fn full(
-    tx: &Transaction<'_>,
-    names: &BTreeMap<String, u32>,
-) -> Result<BTreeSet<String>, StoreError> {
+pub async fn full(tx: &Transaction, names: &BTreeMap<String, u32>) -> Result<BTreeSet<String>, StoreError> {
     let caps: Vec<i64> = names.values().map(|cap| i64::from(*cap)).collect();
     let names: Vec<&String> = names.keys().collect();
     let sql = "SELECT name FROM UNNEST($1::text[], $2::bigint[]) AS u (name, cap) JOIN forced USING (name)
@@ -93,7 +86,7 @@ pub async fn full(
 }
 
 /// Writes how many were taken of locked names.
-pub async fn take(tx: &Transaction<'_>, taken: &HashMap<String, u64>) -> Result<(), StoreError> {
+pub async fn take(tx: &Transaction, taken: &HashMap<String, u64>) -> Result<(), StoreError> {
     let names: Vec<&String> = taken.keys().collect();
     let counts: Vec<i64> = taken.values().map(|count| i64::try_from(*count).unwrap_or(i64::MAX)).collect();
     let sql = "UPDATE forced f SET taken = u.taken FROM UNNEST($1::text[], $2::bigint[]) AS u (name, taken)

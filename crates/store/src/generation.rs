@@ -5,12 +5,11 @@ use countersign_core::{
     config::{Configuration, Sources},
     ids::ActionId,
 };
-use deadpool_postgres::Transaction;
-use tokio_postgres::{Row, types::ToSql};
-use uuid::Uuid;
+use deadpool_postgres::ClientWrapper;
+use tokio_postgres::Row;
 
 use crate::{
-    StoreError, actions,
+    Pipeline, Store, StoreError, Transaction, actions,
     evidence::{self, Evidence},
 };
 
@@ -25,37 +24,48 @@ pub struct Active {
     pub now: DateTime<Utc>,
 }
 
-/// Reads the active generation and keeps it from changing until the transaction ends.
+/// Begins a transaction that reads the active generation and keeps it from changing until it ends.
 ///
 /// `now` is the statement's clock, not the transaction's start: time spent waiting for the lock has passed.
-pub async fn lock_shared(tx: &Transaction<'_>) -> Result<Active, StoreError> {
-    lock(tx, SHARED).await
+pub async fn begin(store: &Store) -> Result<(Transaction, Active), StoreError> {
+    let client = store.client().await?;
+    let mut reads = Pipeline::default();
+    share(&client, &mut reads).await?;
+    let (tx, rows) = Transaction::begin_with(client, &reads).await?;
+    Ok((tx, shared(&rows)?))
 }
 
-/// The same, and then locks actions until the transaction ends ([`crate::actions::lock`]), in one trip. The clock may be of before
-/// the actions' locks.
-pub async fn lock_shared_with(tx: &Transaction<'_>, actions: &[ActionId]) -> Result<Active, StoreError> {
-    let (shared, lock) = (tx.prepare_cached(SHARED).await?, actions::lock_statement(tx).await?);
-    let ids: Vec<Uuid> = actions.iter().map(|action| action.0).collect();
-    let ids: [&(dyn ToSql + Sync); 1] = [&ids];
-    // What is prepared is sent when it is first polled, so the server has them in this order.
-    let (row, _) = tokio::try_join!(biased; tx.query_opt(&shared, &[]), tx.query(&lock, &ids))?;
-    row.as_ref().map(active).ok_or(StoreError::NoGeneration)
+/// The same, and then locks actions until the transaction ends ([`actions::lock`]). The clock may be of before the actions' locks.
+pub async fn begin_locked(store: &Store, ids: &[ActionId]) -> Result<(Transaction, Active), StoreError> {
+    let client = store.client().await?;
+    let mut reads = Pipeline::default();
+    share(&client, &mut reads).await?;
+    actions::locking(&client, &mut reads, ids).await?;
+    let (tx, rows) = Transaction::begin_with(client, &reads).await?;
+    Ok((tx, shared(&rows)?))
 }
 
-const SHARED: &str = "SELECT generation, config, clock_timestamp() FROM active FOR SHARE";
+/// [`begin`]'s statement, as the first of several.
+pub(crate) async fn share(client: &ClientWrapper, reads: &mut Pipeline<'_>) -> Result<(), StoreError> {
+    reads.add(client, "SELECT generation, config, clock_timestamp() FROM active FOR SHARE", vec![]).await
+}
+
+/// What [`share`] has read.
+pub(crate) fn shared(rows: &[Vec<Row>]) -> Result<Active, StoreError> {
+    rows.first().and_then(|rows| rows.first()).map(active).ok_or(StoreError::NoGeneration)
+}
 
 /// Reads the active generation in order to change it: waits until no transaction works under it.
-pub async fn lock_exclusive(tx: &Transaction<'_>) -> Result<Active, StoreError> {
+pub async fn lock_exclusive(tx: &Transaction) -> Result<Active, StoreError> {
     lock(tx, "SELECT generation, config, clock_timestamp() FROM active FOR UPDATE").await
 }
 
 /// Reads the active generation without keeping it from changing: for what decides nothing about an execution.
-pub async fn read(tx: &Transaction<'_>) -> Result<Active, StoreError> {
+pub async fn read(tx: &Transaction) -> Result<Active, StoreError> {
     lock(tx, "SELECT generation, config, clock_timestamp() FROM active").await
 }
 
-async fn lock(tx: &Transaction<'_>, sql: &str) -> Result<Active, StoreError> {
+async fn lock(tx: &Transaction, sql: &str) -> Result<Active, StoreError> {
     let statement = tx.prepare_cached(sql).await?;
     let row = tx.query_opt(&statement, &[]).await?.ok_or(StoreError::NoGeneration)?;
     Ok(active(&row))
@@ -66,12 +76,12 @@ fn active(row: &Row) -> Active {
 }
 
 /// The database's clock.
-pub async fn now(tx: &Transaction<'_>) -> Result<DateTime<Utc>, StoreError> {
+pub async fn now(tx: &Transaction) -> Result<DateTime<Utc>, StoreError> {
     Ok(tx.query_one(&tx.prepare_cached("SELECT clock_timestamp()").await?, &[]).await?.get(0))
 }
 
 /// The texts of a configuration.
-pub async fn sources(tx: &Transaction<'_>, config: i64) -> Result<Sources, StoreError> {
+pub async fn sources(tx: &Transaction, config: i64) -> Result<Sources, StoreError> {
     let statement = tx.prepare_cached("SELECT policy, tools, directory FROM configs WHERE id = $1").await?;
     let row = tx.query_one(&statement, &[&config]).await?;
     Ok(Sources { policy: row.get(0), tools: row.get(1), directory: row.get(2) })
@@ -79,7 +89,7 @@ pub async fn sources(tx: &Transaction<'_>, config: i64) -> Result<Sources, Store
 
 /// Makes a checked configuration the active one. Returns the new generation.
 pub async fn activate(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     sources: &Sources,
     configuration: &Configuration,
     by: &str,
@@ -111,18 +121,18 @@ pub async fn activate(
 }
 
 /// Counts the generation up without changing the configuration, for holds.
-pub(crate) async fn advance(tx: &Transaction<'_>) -> Result<i64, StoreError> {
+pub(crate) async fn advance(tx: &Transaction) -> Result<i64, StoreError> {
     lock_exclusive(tx).await?;
     let row = tx.query_one("UPDATE active SET generation = generation + 1 RETURNING generation", &[]).await?;
     Ok(row.get(0))
 }
 
 /// The operator who made a configuration active.
-pub async fn applied_by(tx: &Transaction<'_>, config: i64) -> Result<String, StoreError> {
+pub async fn applied_by(tx: &Transaction, config: i64) -> Result<String, StoreError> {
     Ok(tx.query_one("SELECT applied_by FROM configs WHERE id = $1", &[&config]).await?.get(0))
 }
 
 /// The digest of a configuration's policy.
-pub async fn policy_digest(tx: &Transaction<'_>, config: i64) -> Result<String, StoreError> {
+pub async fn policy_digest(tx: &Transaction, config: i64) -> Result<String, StoreError> {
     Ok(tx.query_one("SELECT policy_digest FROM configs WHERE id = $1", &[&config]).await?.get(0))
 }

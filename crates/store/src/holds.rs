@@ -3,11 +3,10 @@
 use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
-use deadpool_postgres::Transaction;
 use serde::Serialize;
 
 use crate::{
-    StoreError,
+    StoreError, Transaction,
     evidence::{self, Evidence},
     generation,
 };
@@ -78,7 +77,7 @@ impl Hold {
 }
 
 /// The holds in force. Read after the generation is locked.
-pub async fn open(tx: &Transaction<'_>) -> Result<Vec<Hold>, StoreError> {
+pub async fn open(tx: &Transaction) -> Result<Vec<Hold>, StoreError> {
     let sql = "SELECT id, scope, name, reason, held_by, held_at FROM holds
                WHERE released_at IS NULL ORDER BY id";
     let rows = tx.query(sql, &[]).await?;
@@ -98,7 +97,7 @@ pub async fn open(tx: &Transaction<'_>) -> Result<Vec<Hold>, StoreError> {
 
 /// Places a hold. Once the transaction is committed, no permit is issued and no claim starts under it.
 pub async fn place(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     scope: Scope,
     name: &str,
     reason: &str,
@@ -114,7 +113,7 @@ pub async fn place(
 }
 
 /// Releases a hold that another operator placed. Returns the new generation.
-pub async fn release(tx: &Transaction<'_>, id: i64, by: &str) -> Result<i64, StoreError> {
+pub async fn release(tx: &Transaction, id: i64, by: &str) -> Result<i64, StoreError> {
     let generation = generation::advance(tx).await?;
     let held_by: Option<String> = tx
         .query_opt("SELECT held_by FROM holds WHERE id = $1 AND released_at IS NULL FOR UPDATE", &[&id])

@@ -8,13 +8,12 @@ use countersign_core::stats::{
     binomial::Interval,
     efficacy::{self, REFERENCE},
 };
-use deadpool_postgres::Transaction;
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
 
 pub use self::versions::Version;
 use crate::{
-    StoreError,
+    StoreError, Transaction,
     rates::Rate,
     switches::{self, Switched},
 };
@@ -138,7 +137,7 @@ fn agreement(row: &Row) -> Agreement {
 }
 
 async fn lowered(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     from: DateTime<Utc>,
     to: DateTime<Utc>,
 ) -> Result<Vec<Lowered>, StoreError> {
@@ -155,7 +154,7 @@ async fn lowered(
 
 /// What humans made of the actions accepted in `from..to`; `all` is the error rate of all that were executed.
 pub(crate) async fn learning(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     from: DateTime<Utc>,
     to: DateTime<Utc>,
     all: Option<&Rate>,

@@ -6,11 +6,10 @@ use countersign_core::{
     audit::Settled,
     ids::{ActionId, ActionRef},
 };
-use deadpool_postgres::Transaction;
 use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
-use crate::StoreError;
+use crate::{StoreError, Transaction};
 
 /// Why somebody decided so.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -113,7 +112,7 @@ fn heard(row: &Row) -> Result<Heard, StoreError> {
 /// # Errors
 /// [`StoreError::Corrupt`] where a row holds a word that is none of ours.
 pub async fn page(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     from: DateTime<Utc>,
     to: DateTime<Utc>,
     after: Option<ActionId>,

@@ -1,6 +1,6 @@
 //! All SQL of Countersign: migrations, one statement per function, row types.
 //!
-//! **Only `transaction()`**: no manual BEGIN, no session state, no statement outside this crate. Whatever
+//! **Only `transaction()`**: no BEGIN anywhere else, no session state, no statement outside this crate. Whatever
 //! writes a state writes its evidence in the same transaction.
 
 pub mod actions;
@@ -34,7 +34,8 @@ pub mod sampling;
 pub mod statements;
 pub mod sweeps;
 pub mod switches;
+mod transaction;
 
-pub use deadpool_postgres::Transaction;
 pub use error::StoreError;
 pub use pool::Store;
+pub use transaction::{Parameter, Pipeline, Transaction};

@@ -3,11 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use countersign_core::{config::LimitUse, ids::ActionId};
-use deadpool_postgres::Transaction;
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
-use crate::StoreError;
+use crate::{Pipeline, StoreError, Transaction, transaction::parameters};
 
 /// Whose sum it is: a rule's id and a key.
 pub type LimitKey = (String, String);
@@ -23,7 +22,7 @@ pub struct Sums {
 
 /// Locks these sums until the transaction ends, in key order, and reads them; those of `alone` also one by one.
 pub async fn sums(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     keys: &BTreeMap<LimitKey, Duration>,
     alone: &[ActionId],
 ) -> Result<Sums, StoreError> {
@@ -67,22 +66,21 @@ pub async fn sums(
 }
 
 /// Notes what actions add. One that is judged again keeps its time.
-pub async fn add(tx: &Transaction<'_>, rows: &[(ActionId, String, LimitUse)]) -> Result<(), StoreError> {
+pub async fn add<'a>(
+    tx: &Transaction,
+    writes: &mut Pipeline<'a>,
+    rows: &'a [(ActionId, String, LimitUse)],
+) -> Result<(), StoreError> {
     if rows.is_empty() {
         return Ok(());
     }
-    let statement = tx
-        .prepare_cached(
-            "INSERT INTO limit_uses (action, rule, key, amount)
+    let sql = "INSERT INTO limit_uses (action, rule, key, amount)
              SELECT action, rule, key, amount::numeric
              FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::text[]) u (action, rule, key, amount)
-             ON CONFLICT (action) DO UPDATE SET rule = EXCLUDED.rule, key = EXCLUDED.key, amount = EXCLUDED.amount",
-        )
-        .await?;
+             ON CONFLICT (action) DO UPDATE SET rule = EXCLUDED.rule, key = EXCLUDED.key, amount = EXCLUDED.amount";
     let actions: Vec<Uuid> = rows.iter().map(|row| row.0.0).collect();
     let rules: Vec<&str> = rows.iter().map(|row| row.1.as_str()).collect();
     let keys: Vec<&str> = rows.iter().map(|row| row.2.key.as_str()).collect();
     let amounts: Vec<String> = rows.iter().map(|row| row.2.amount.to_string()).collect();
-    tx.execute(&statement, &[&actions, &rules, &keys, &amounts]).await?;
-    Ok(())
+    writes.add(tx, sql, parameters![actions, rules, keys, amounts]).await
 }

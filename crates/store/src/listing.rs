@@ -2,13 +2,12 @@
 
 use chrono::{DateTime, Utc};
 use countersign_core::ids::ActionId;
-use deadpool_postgres::Transaction;
 use serde::Serialize;
 use serde_json::Value;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use crate::StoreError;
+use crate::{StoreError, Transaction};
 
 /// One action in a list.
 #[derive(Clone, Debug, Serialize)]
@@ -80,7 +79,7 @@ fn summary(row: &tokio_postgres::Row) -> ActionSummary {
 }
 
 /// Actions, the newest first.
-pub async fn actions(tx: &Transaction<'_>, filter: &Filter) -> Result<Vec<ActionSummary>, StoreError> {
+pub async fn actions(tx: &Transaction, filter: &Filter) -> Result<Vec<ActionSummary>, StoreError> {
     let sql = format!(
         "{ACTIONS} WHERE ($1::text IS NULL OR a.state = $1) AND ($2::text IS NULL OR a.agent = $2)
            AND ($3::text IS NULL OR a.tool = $3) AND ($4::timestamptz IS NULL OR a.proposed_at >= $4)
@@ -93,7 +92,7 @@ pub async fn actions(tx: &Transaction<'_>, filter: &Filter) -> Result<Vec<Action
 
 /// The actions that a person may mean by `name`: an action's uuid, its agent's id for it, or `source#id`. The uuid of an
 /// action is the id of what undoes it: alone, it means the action.
-pub async fn find(tx: &Transaction<'_>, name: &str) -> Result<Vec<ActionSummary>, StoreError> {
+pub async fn find(tx: &Transaction, name: &str) -> Result<Vec<ActionSummary>, StoreError> {
     let id = name.parse::<Uuid>().ok();
     let (source, event) = match name.split_once('#') {
         Some((source, event)) => (Some(source), event),
@@ -135,7 +134,7 @@ pub struct ApprovalSummary {
 
 /// Approval requests; those that run out first come first.
 pub async fn approvals(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     group: Option<&str>,
     state: Option<&str>,
     limit: i64,
@@ -204,7 +203,7 @@ pub struct AuditSummary {
 
 /// Audits, the oldest first.
 pub async fn audits(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     group: Option<&str>,
     state: Option<&str>,
     limit: i64,
@@ -255,7 +254,7 @@ pub struct ThrowSummary {
 }
 
 /// The throw of the coin for one action, if it has been executed.
-pub async fn throw(tx: &Transaction<'_>, action: ActionId) -> Result<Option<ThrowSummary>, StoreError> {
+pub async fn throw(tx: &Transaction, action: ActionId) -> Result<Option<ThrowSummary>, StoreError> {
     let sql = "SELECT epoch, stratum, pi, selected, forced FROM sampling WHERE action = $1";
     Ok(tx.query_opt(sql, &[&action.0]).await?.map(|row| ThrowSummary {
         epoch: row.get(0),

@@ -1,10 +1,9 @@
 //! Permits as issued: their bytes are the same whenever they are published.
 
 use countersign_core::ids::{ActionId, PermitId};
-use deadpool_postgres::Transaction;
 use uuid::Uuid;
 
-use crate::StoreError;
+use crate::{Pipeline, StoreError, Transaction, transaction::parameters};
 
 /// A permit to be stored.
 #[derive(Clone, Debug)]
@@ -20,26 +19,25 @@ pub struct IssuedPermit {
 }
 
 /// Stores permits.
-pub async fn insert(tx: &Transaction<'_>, rows: &[IssuedPermit]) -> Result<(), StoreError> {
+pub async fn insert<'a>(
+    tx: &Transaction,
+    writes: &mut Pipeline<'a>,
+    rows: &'a [IssuedPermit],
+) -> Result<(), StoreError> {
     if rows.is_empty() {
         return Ok(());
     }
-    let statement = tx
-        .prepare_cached(
-            "INSERT INTO permits (id, action, generation, bytes, issued_at)
-             SELECT *, clock_timestamp() FROM UNNEST($1::uuid[], $2::uuid[], $3::bigint[], $4::bytea[])",
-        )
-        .await?;
+    let sql = "INSERT INTO permits (id, action, generation, bytes, issued_at)
+             SELECT *, clock_timestamp() FROM UNNEST($1::uuid[], $2::uuid[], $3::bigint[], $4::bytea[])";
     let ids: Vec<Uuid> = rows.iter().map(|row| row.id.0).collect();
     let actions: Vec<Uuid> = rows.iter().map(|row| row.action.0).collect();
     let generations: Vec<i64> = rows.iter().map(|row| row.generation).collect();
     let bytes: Vec<&[u8]> = rows.iter().map(|row| row.bytes.as_slice()).collect();
-    tx.execute(&statement, &[&ids, &actions, &generations, &bytes]).await?;
-    Ok(())
+    writes.add(tx, sql, parameters![ids, actions, generations, bytes]).await
 }
 
 /// The bytes of permits, in no order.
-pub async fn bytes(tx: &Transaction<'_>, ids: &[PermitId]) -> Result<Vec<Vec<u8>>, StoreError> {
+pub async fn bytes(tx: &Transaction, ids: &[PermitId]) -> Result<Vec<Vec<u8>>, StoreError> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }

@@ -107,10 +107,9 @@ impl Store {
 
     /// Gives each process's role its rights. Needs the owner's.
     pub async fn grant(&self) -> Result<(), StoreError> {
-        let mut client = self.client().await?;
-        let tx = client.transaction().await?;
+        let tx = self.transaction().await?;
         tx.batch_execute(include_str!("../../../deploy/postgres/grants.sql")).await?;
-        Ok(tx.commit().await?)
+        tx.commit().await
     }
 }
 

@@ -1,11 +1,10 @@
 //! Messages that nobody could process, with who sent them.
 
 use chrono::{DateTime, Utc};
-use deadpool_postgres::Transaction;
 use serde::Serialize;
 
 use crate::{
-    StoreError,
+    StoreError, Transaction,
     evidence::{self, Evidence},
     outcomes::storable,
 };
@@ -57,7 +56,7 @@ pub struct Entry {
 }
 
 /// Keeps a message, and the fact as evidence. Returns its id.
-pub async fn insert(tx: &Transaction<'_>, entry: &NewEntry<'_>) -> Result<i64, StoreError> {
+pub async fn insert(tx: &Transaction, entry: &NewEntry<'_>) -> Result<i64, StoreError> {
     let sql = "INSERT INTO quarantine (body, truncated, author, exchange, routing_key, code, message)
                VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id";
     let kept = &entry.body[..entry.body.len().min(BODY_MAX)];
@@ -93,19 +92,19 @@ fn entry(row: &tokio_postgres::Row) -> Entry {
 }
 
 /// The newest messages.
-pub async fn list(tx: &Transaction<'_>, limit: i64) -> Result<Vec<Entry>, StoreError> {
+pub async fn list(tx: &Transaction, limit: i64) -> Result<Vec<Entry>, StoreError> {
     let rows = tx.query(&format!("{COLUMNS} ORDER BY id DESC LIMIT $1"), &[&limit]).await?;
     Ok(rows.iter().map(entry).collect())
 }
 
 /// One message.
-pub async fn get(tx: &Transaction<'_>, id: i64) -> Result<Option<Entry>, StoreError> {
+pub async fn get(tx: &Transaction, id: i64) -> Result<Option<Entry>, StoreError> {
     let row = tx.query_opt(&format!("{COLUMNS} WHERE id = $1"), &[&id]).await?;
     Ok(row.as_ref().map(entry))
 }
 
 /// Notes that a message was taken in again.
-pub async fn replayed(tx: &Transaction<'_>, id: i64) -> Result<(), StoreError> {
+pub async fn replayed(tx: &Transaction, id: i64) -> Result<(), StoreError> {
     tx.execute("UPDATE quarantine SET replayed_at = now() WHERE id = $1", &[&id]).await?;
     let body = serde_json::json!({"quarantine": id});
     evidence::insert(tx, &[Evidence::global("message.replayed", body)]).await

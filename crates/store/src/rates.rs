@@ -5,10 +5,9 @@ use countersign_core::stats::{
     binomial::Interval,
     estimate::{Estimate, Group, estimate},
 };
-use deadpool_postgres::Transaction;
 use serde::{Deserialize, Serialize};
 
-use crate::StoreError;
+use crate::{StoreError, Transaction};
 
 /// What is known of a stratum, or of all together.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -62,7 +61,7 @@ impl Rate {
 
 /// Estimates the actions accepted in `from..to`: all together, then by stratum. Empty where nothing was executed.
 pub async fn rates(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     from: DateTime<Utc>,
     to: DateTime<Utc>,
 ) -> Result<Vec<Rate>, StoreError> {

@@ -2,20 +2,19 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use countersign_core::ids::ActionId;
-use deadpool_postgres::Transaction;
 use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
-    StoreError,
+    StoreError, Transaction,
     evidence::{self, Evidence},
     outcomes::storable,
 };
 
 /// Opens a task for an action, once, and writes the evidence.
 pub async fn open(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     action: ActionId,
     owner: &str,
     reason: &str,
@@ -35,7 +34,7 @@ pub async fn open(
 
 /// Closes an open task with what shows that it is done. Returns its action; nothing where there is no such task.
 pub async fn close(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     id: Uuid,
     by: &str,
     shown: &str,
@@ -76,7 +75,7 @@ pub struct Remediation {
 }
 
 /// Tasks; those that are due first come first. `all` includes what is closed.
-pub async fn list(tx: &Transaction<'_>, all: bool, limit: i64) -> Result<Vec<Remediation>, StoreError> {
+pub async fn list(tx: &Transaction, all: bool, limit: i64) -> Result<Vec<Remediation>, StoreError> {
     let sql = "SELECT r.id, r.action, a.event_id, a.tool, r.owner, r.reason, r.due_at,
                       r.closed_at IS NULL AND r.due_at < now(), r.closed_by, r.evidence
                FROM remediations r JOIN actions a ON a.id = r.action

@@ -1,12 +1,11 @@
 //! The trade-off between approval before and audit after, measured on the actions of a time range.
 
 use chrono::{DateTime, Utc};
-use deadpool_postgres::Transaction;
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
 
 use crate::{
-    StoreError,
+    StoreError, Transaction,
     learning::{Learning, learning},
     rates::{Rate, rates},
 };
@@ -102,11 +101,7 @@ fn percentiles(row: &Row, column: &str) -> Option<Percentiles> {
 }
 
 /// Measures the actions accepted in `from..to`.
-pub async fn report(
-    tx: &Transaction<'_>,
-    from: DateTime<Utc>,
-    to: DateTime<Utc>,
-) -> Result<Report, StoreError> {
+pub async fn report(tx: &Transaction, from: DateTime<Utc>, to: DateTime<Utc>) -> Result<Report, StoreError> {
     let rows = tx.query(include_str!("sql/report.sql"), &[&from, &to]).await?;
     let lines = rows
         .iter()

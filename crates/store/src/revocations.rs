@@ -1,11 +1,9 @@
 //! Keys that have been revoked: no later configuration brings one back.
 
-use deadpool_postgres::Transaction;
-
-use crate::StoreError;
+use crate::{StoreError, Transaction};
 
 /// Remembers that these are revoked.
-pub async fn insert(tx: &Transaction<'_>, kids: &[&str], by: &str) -> Result<(), StoreError> {
+pub async fn insert(tx: &Transaction, kids: &[&str], by: &str) -> Result<(), StoreError> {
     let sql = "INSERT INTO revoked_keys (kid, revoked_by) SELECT kid, $2 FROM UNNEST($1::text[]) kid
                ON CONFLICT DO NOTHING";
     tx.execute(sql, &[&kids, &by]).await?;
@@ -13,7 +11,7 @@ pub async fn insert(tx: &Transaction<'_>, kids: &[&str], by: &str) -> Result<(),
 }
 
 /// Which of these have been revoked.
-pub async fn of(tx: &Transaction<'_>, kids: &[&str]) -> Result<Vec<String>, StoreError> {
+pub async fn of(tx: &Transaction, kids: &[&str]) -> Result<Vec<String>, StoreError> {
     let rows = tx.query("SELECT kid FROM revoked_keys WHERE kid = ANY($1)", &[&kids]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }

@@ -6,10 +6,9 @@ use countersign_core::{
     ids::{ActionId, ActionRef},
     keyed::Throw,
 };
-use deadpool_postgres::Transaction;
 use uuid::Uuid;
 
-use crate::StoreError;
+use crate::{StoreError, Transaction};
 
 /// A throw to be stored.
 #[derive(Clone, Debug)]
@@ -31,7 +30,7 @@ pub struct NewThrow {
 }
 
 /// Stores throws; an action that has one keeps it. Returns the actions whose throw is new.
-pub async fn insert(tx: &Transaction<'_>, rows: &[NewThrow]) -> Result<Vec<ActionId>, StoreError> {
+pub async fn insert(tx: &Transaction, rows: &[NewThrow]) -> Result<Vec<ActionId>, StoreError> {
     if rows.is_empty() {
         return Ok(Vec::new());
     }
@@ -65,7 +64,7 @@ pub async fn insert(tx: &Transaction<'_>, rows: &[NewThrow]) -> Result<Vec<Actio
 }
 
 /// Those of these actions whose coin has been thrown.
-pub async fn thrown(tx: &Transaction<'_>, actions: &[ActionId]) -> Result<HashSet<ActionId>, StoreError> {
+pub async fn thrown(tx: &Transaction, actions: &[ActionId]) -> Result<HashSet<ActionId>, StoreError> {
     let ids: Vec<Uuid> = actions.iter().map(|id| id.0).collect();
     let statement = tx.prepare_cached("SELECT action FROM sampling WHERE action = ANY($1)").await?;
     Ok(tx.query(&statement, &[&ids]).await?.iter().map(|row| ActionId(row.get(0))).collect())
@@ -86,7 +85,7 @@ pub struct StoredThrow {
 
 /// A page of the throws of an epoch, in order of their actions' ids, after `after`.
 pub async fn of_epoch(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     epoch: i64,
     after: Option<ActionId>,
     limit: i64,

@@ -2,11 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use countersign_core::{ids::ActionId, message::ApprovalAnswer};
-use deadpool_postgres::Transaction;
 use tokio_postgres::types::Json;
 use uuid::Uuid;
 
-use crate::StoreError;
+use crate::{Pipeline, StoreError, Transaction, transaction::parameters};
 
 /// A signed statement, and what became of it.
 #[derive(Clone, Debug)]
@@ -41,7 +40,7 @@ impl Statement {
 }
 
 /// Those of these (kid, jti) that have come before.
-pub async fn known(tx: &Transaction<'_>, keys: &[(&str, &str)]) -> Result<Vec<Statement>, StoreError> {
+pub async fn known(tx: &Transaction, keys: &[(&str, &str)]) -> Result<Vec<Statement>, StoreError> {
     if keys.is_empty() {
         return Ok(Vec::new());
     }
@@ -68,7 +67,11 @@ pub async fn known(tx: &Transaction<'_>, keys: &[(&str, &str)]) -> Result<Vec<St
 ///
 /// # Errors
 /// A unique violation where one was recorded meanwhile: tried again, it is among the [`known`].
-pub async fn insert(tx: &Transaction<'_>, rows: &[Statement]) -> Result<(), StoreError> {
+pub async fn insert<'a>(
+    tx: &Transaction,
+    writes: &mut Pipeline<'a>,
+    rows: &'a [Statement],
+) -> Result<(), StoreError> {
     if rows.is_empty() {
         return Ok(());
     }
@@ -78,8 +81,7 @@ pub async fn insert(tx: &Transaction<'_>, rows: &[Statement]) -> Result<(), Stor
                FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
                            $8::timestamptz[], $9::text[], $10::json[])
                  AS u (kid, jti, event, sender, reviewer, jws, disclosures, signed_at, actions, answers)";
-    let texts =
-        |pick: fn(&Statement) -> &str| rows.iter().map(pick).map(str::to_owned).collect::<Vec<String>>();
+    let texts = |pick: fn(&Statement) -> &str| rows.iter().map(pick).collect::<Vec<&str>>();
     // Neither base64url nor ids hold a comma, and an array of arrays would have to be rectangular.
     let disclosures: Vec<String> = rows.iter().map(|row| row.disclosures.join(",")).collect();
     let signed_at: Vec<DateTime<Utc>> = rows.iter().map(|row| row.signed_at).collect();
@@ -87,22 +89,17 @@ pub async fn insert(tx: &Transaction<'_>, rows: &[Statement]) -> Result<(), Stor
     let actions: Vec<String> =
         rows.iter().map(|row| row.actions.iter().map(id).collect::<Vec<_>>().join(",")).collect();
     let answers: Vec<Json<&[ApprovalAnswer]>> = rows.iter().map(|row| Json(row.answers.as_slice())).collect();
-    let statement = tx.prepare_cached(sql).await?;
-    tx.execute(
-        &statement,
-        &[
-            &texts(|row| &row.kid),
-            &texts(|row| &row.jti),
-            &texts(|row| &row.event),
-            &texts(|row| &row.sender),
-            &texts(|row| &row.reviewer),
-            &texts(|row| &row.jws),
-            &disclosures,
-            &signed_at,
-            &actions,
-            &answers,
-        ],
-    )
-    .await?;
-    Ok(())
+    let parameters = parameters![
+        texts(|row| &row.kid),
+        texts(|row| &row.jti),
+        texts(|row| &row.event),
+        texts(|row| &row.sender),
+        texts(|row| &row.reviewer),
+        texts(|row| &row.jws),
+        disclosures,
+        signed_at,
+        actions,
+        answers,
+    ];
+    writes.add(tx, sql, parameters).await
 }

@@ -1,15 +1,14 @@
 //! What is overdue. A sweep only finds; whoever owns the transition looks again under the lock.
 
 use countersign_core::ids::{ActionId, AuditId};
-use deadpool_postgres::Transaction;
 use uuid::Uuid;
 
-use crate::StoreError;
+use crate::{StoreError, Transaction};
 
 /// The most that one sweep finds: the next one finds the rest.
 pub const SWEEP_MAX: i64 = 2_000;
 
-async fn actions(tx: &Transaction<'_>, sql: &str, seconds: f64) -> Result<Vec<ActionId>, StoreError> {
+async fn actions(tx: &Transaction, sql: &str, seconds: f64) -> Result<Vec<ActionId>, StoreError> {
     let statement = tx.prepare_cached(sql).await?;
     let rows = tx.query(&statement, &[&seconds, &SWEEP_MAX]).await?;
     Ok(rows.iter().map(|row| ActionId(row.get(0))).collect())
@@ -17,12 +16,12 @@ async fn actions(tx: &Transaction<'_>, sql: &str, seconds: f64) -> Result<Vec<Ac
 
 /// Actions to be judged again: out of time, authorised but unclaimed for so many seconds, or judged under an older
 /// generation and not claimed yet.
-pub async fn to_judge(tx: &Transaction<'_>, unclaimed_seconds: f64) -> Result<Vec<ActionId>, StoreError> {
+pub async fn to_judge(tx: &Transaction, unclaimed_seconds: f64) -> Result<Vec<ActionId>, StoreError> {
     actions(tx, include_str!("sql/sweep_judge.sql"), unclaimed_seconds).await
 }
 
 /// Pending actions whose open request was last published so many seconds ago, or has escalated unnoticed.
-pub async fn to_request(tx: &Transaction<'_>, seconds: f64) -> Result<Vec<ActionId>, StoreError> {
+pub async fn to_request(tx: &Transaction, seconds: f64) -> Result<Vec<ActionId>, StoreError> {
     let sql = "SELECT action FROM approvals
                WHERE state = 'open' AND expires_at > now()
                  AND (published_at < now() - make_interval(secs => $1)
@@ -34,7 +33,7 @@ pub async fn to_request(tx: &Transaction<'_>, seconds: f64) -> Result<Vec<Action
 }
 
 /// Claims whose lease ran out so many seconds ago.
-pub async fn to_recover(tx: &Transaction<'_>, seconds: f64) -> Result<Vec<ActionId>, StoreError> {
+pub async fn to_recover(tx: &Transaction, seconds: f64) -> Result<Vec<ActionId>, StoreError> {
     let sql = "SELECT id FROM actions
                WHERE ended_at IS NULL AND state = 'executing' AND lease_until < now() - make_interval(secs => $1)
                ORDER BY state_at LIMIT $2";
@@ -49,7 +48,7 @@ pub async fn to_recover(tx: &Transaction<'_>, seconds: f64) -> Result<Vec<Action
 /// mark: no transaction that sets `ended_at` can be open for longer than the session's limits allow. Where `recent`
 /// seconds are given, they are all that is looked at.
 pub async fn to_answer(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     seconds: f64,
     recent: Option<f64>,
 ) -> Result<Vec<ActionId>, StoreError> {
@@ -85,7 +84,7 @@ pub async fn to_answer(
 }
 
 /// Open audits that were last published so many seconds ago.
-pub async fn to_audit(tx: &Transaction<'_>, seconds: f64) -> Result<Vec<AuditId>, StoreError> {
+pub async fn to_audit(tx: &Transaction, seconds: f64) -> Result<Vec<AuditId>, StoreError> {
     let sql = "SELECT id FROM audits
                WHERE state = 'open' AND published_at < now() - make_interval(secs => $1)
                ORDER BY published_at LIMIT $2";

@@ -2,13 +2,12 @@
 
 use chrono::{DateTime, Utc};
 use countersign_core::stats::switching::{Stage, Switch};
-use deadpool_postgres::Transaction;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio_postgres::{Row, types::Json};
 
 use crate::{
-    StoreError,
+    StoreError, Transaction,
     evidence::{self, Evidence},
     generation,
 };
@@ -29,7 +28,7 @@ fn stage(row: &Row, column: &str) -> Result<Stage, StoreError> {
 }
 
 /// All classes. Read after the generation is locked.
-pub async fn classes(tx: &Transaction<'_>) -> Result<Vec<Class>, StoreError> {
+pub async fn classes(tx: &Transaction) -> Result<Vec<Class>, StoreError> {
     let rows = tx.query("SELECT stratum, rule, stage FROM switches", &[]).await?;
     let class = |row: &Row| {
         Ok(Class { stratum: row.get("stratum"), rule: row.get("rule"), stage: stage(row, "stage")? })
@@ -38,7 +37,7 @@ pub async fn classes(tx: &Transaction<'_>) -> Result<Vec<Class>, StoreError> {
 }
 
 /// Opens classes that nobody has opened yet, as they stand under this generation, and writes the evidence.
-pub async fn open(tx: &Transaction<'_>, generation: i64, classes: &[Class]) -> Result<(), StoreError> {
+pub async fn open(tx: &Transaction, generation: i64, classes: &[Class]) -> Result<(), StoreError> {
     if classes.is_empty() {
         return Ok(());
     }
@@ -82,7 +81,7 @@ pub struct SwitchRecord {
 }
 
 /// Locks classes in order. Those that are not there are left out.
-pub async fn lock(tx: &Transaction<'_>, strata: &[&str]) -> Result<Vec<SwitchRecord>, StoreError> {
+pub async fn lock(tx: &Transaction, strata: &[&str]) -> Result<Vec<SwitchRecord>, StoreError> {
     let sql = "SELECT stratum, rule, state, since, pinned_by FROM switches
                WHERE stratum = ANY($1) ORDER BY stratum FOR UPDATE";
     let rows = tx.query(&tx.prepare_cached(sql).await?, &[&strata]).await?;
@@ -97,7 +96,7 @@ pub async fn lock(tx: &Transaction<'_>, strata: &[&str]) -> Result<Vec<SwitchRec
 }
 
 /// Remembers what happened to a locked class that stays where it is.
-pub async fn remember(tx: &Transaction<'_>, stratum: &str, switch: &Switch) -> Result<(), StoreError> {
+pub async fn remember(tx: &Transaction, stratum: &str, switch: &Switch) -> Result<(), StoreError> {
     let sql = "UPDATE switches SET state = $2 WHERE stratum = $1 AND state <> $2";
     tx.execute(&tx.prepare_cached(sql).await?, &[&stratum, &Json(switch)]).await?;
     Ok(())
@@ -114,7 +113,7 @@ pub struct Seen {
     pub wrong: u64,
 }
 
-async fn seen(tx: &Transaction<'_>, stratum: &str, since: i64) -> Result<Seen, StoreError> {
+async fn seen(tx: &Transaction, stratum: &str, since: i64) -> Result<Seen, StoreError> {
     let sql = "SELECT count(*), count(*) FILTER (WHERE u.state = 'judged'), count(*) FILTER (WHERE u.finding = 'wrong')
                FROM sampling s JOIN actions a ON a.id = s.action
                LEFT JOIN audits u ON u.action = s.action AND s.selected
@@ -127,7 +126,7 @@ async fn seen(tx: &Transaction<'_>, stratum: &str, since: i64) -> Result<Seen, S
 /// Moves a locked class. The generation counts up, so that no permit of before can be claimed any more; where the
 /// class is let go, its audits count from the new one on. Returns what it has seen until now.
 pub async fn change(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     record: &SwitchRecord,
     to: Switch,
     reason: &str,
@@ -158,11 +157,7 @@ pub async fn change(
 }
 
 /// Pins a locked class where it stands, or lets the statistics move it again.
-pub async fn pin(
-    tx: &Transaction<'_>,
-    stratum: &str,
-    pinned: Option<(&str, &str)>,
-) -> Result<(), StoreError> {
+pub async fn pin(tx: &Transaction, stratum: &str, pinned: Option<(&str, &str)>) -> Result<(), StoreError> {
     let sql = "UPDATE switches SET pinned_by = $2, pinned_for = $3 WHERE stratum = $1";
     let (by, reason) = pinned.unzip();
     tx.execute(sql, &[&stratum, &by, &reason]).await?;
@@ -194,7 +189,7 @@ pub struct SwitchSummary {
 }
 
 /// All classes, by stratum.
-pub async fn list(tx: &Transaction<'_>) -> Result<Vec<SwitchSummary>, StoreError> {
+pub async fn list(tx: &Transaction) -> Result<Vec<SwitchSummary>, StoreError> {
     let sql = "SELECT stratum, rule, state, switched_at, since, pinned_by, pinned_for,
                       (SELECT reason FROM switched w WHERE w.stratum = s.stratum ORDER BY id DESC LIMIT 1)
                FROM switches s ORDER BY stratum";
@@ -235,7 +230,7 @@ pub struct Switched {
 
 /// The moves in `from..to`, in order.
 pub async fn moves(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     from: DateTime<Utc>,
     to: DateTime<Utc>,
 ) -> Result<Vec<Switched>, StoreError> {

@@ -60,7 +60,7 @@ pub struct GovernedCache {
 
 impl GovernedCache {
     /// What is in force in this transaction, which has locked `active`.
-    pub async fn under(&self, tx: &Transaction<'_>, active: &Active) -> Result<Arc<Governed>, StoreError> {
+    pub async fn under(&self, tx: &Transaction, active: &Active) -> Result<Arc<Governed>, StoreError> {
         let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let known = match latest {
             Some(latest) if latest.generation == active.generation => return Ok(latest),
@@ -88,7 +88,7 @@ impl GovernedCache {
 }
 
 /// Fail closed: a stored configuration that this version cannot parse lets nothing through.
-async fn parse(tx: &Transaction<'_>, config: i64) -> Result<Configuration, StoreError> {
+async fn parse(tx: &Transaction, config: i64) -> Result<Configuration, StoreError> {
     let sources = generation::sources(tx, config).await?;
     Configuration::parse(&sources).map_err(|problems| {
         let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();

@@ -243,7 +243,7 @@ impl Vouched<'_> {
 /// Tells apart what is new, what has come again, and what is replayed: a key's `jti` counts once. The same message
 /// again is answered as it was the first time.
 pub async fn sift<'a, T>(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     heard: Vec<Heard<'a, T>>,
 ) -> Result<(Vec<Heard<'a, T>>, Vec<Statement>), StoreError> {
     let key = |statement: &Statement| (statement.kid.clone(), statement.jti.clone());

@@ -85,8 +85,7 @@ impl Process {
     /// For [`Handler::quarantine`]: keeps a message in a transaction of its own.
     pub async fn quarantine(&self, delivery: &Delivery, code: &str, reason: &str) -> Result<(), Failure> {
         let keep = async {
-            let mut client = self.store.client().await?;
-            let tx = client.transaction().await?;
+            let tx = self.store.transaction().await?;
             quarantine::insert(&tx, &entry(delivery, code, reason)).await?;
             tx.commit().await?;
             Ok(())

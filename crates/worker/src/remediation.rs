@@ -6,7 +6,7 @@ use countersign_store::{StoreError, Transaction, remediations};
 
 /// Opens a task for an action, once: for the policy's owner of remediation, or for `group`, which audits it.
 pub async fn open(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     configuration: &Configuration,
     action: ActionId,
     group: &str,

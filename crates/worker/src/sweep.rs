@@ -21,7 +21,7 @@ pub trait Sweeper: Send {
     }
 
     /// The commands that are due now. People are asked again after `patience` times as long as usual.
-    async fn due(&mut self, tx: &Transaction<'_>, patience: f64) -> Result<Vec<Outgoing>, StoreError>;
+    async fn due(&mut self, tx: &Transaction, patience: f64) -> Result<Vec<Outgoing>, StoreError>;
 }
 
 /// So many answers may wait while people are asked again as usual: about a batch.
@@ -98,8 +98,7 @@ async fn once<S: Sweeper>(
 }
 
 async fn due<S: Sweeper>(store: &Store, sweeper: &mut S, patience: f64) -> Result<Vec<Outgoing>, StoreError> {
-    let mut client = store.client().await?;
-    let tx = client.transaction().await?;
+    let tx = store.transaction().await?;
     let due = sweeper.due(&tx, patience).await?;
     tx.commit().await?;
     Ok(due)

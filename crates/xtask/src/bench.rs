@@ -25,7 +25,7 @@ use countersign_broker::{
 use countersign_testkit::{
     isolation::TestEnv,
     services::Services,
-    system::{ROLES, System},
+    system::{self, ROLES, System},
     tools::ToolService,
     wait::eventually,
 };
@@ -93,7 +93,7 @@ pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
             json!({"actions": args.actions, "lanes": args.lanes, "processes": args.processes, "past": args.past,
                    "scale": args.scale, "seconds": args.seconds, "runs": args.runs}),
         );
-        let measured = bench.measure(&args, &mut figures).await;
+        let measured = bench.measure(services, &args, &mut figures).await;
         bench.stop().await?;
         Ok((figures, measured))
     })
@@ -143,14 +143,17 @@ fn again() -> anyhow::Result<ExitCode> {
 struct Bench {
     system: System,
     ceiling: Ceiling,
+    /// Another system without a past, where one with a past is measured.
+    young: Option<(System, TestEnv)>,
     reviewers: CancellationToken,
     agents: BTreeMap<&'static str, Vec<Client>>,
     /// What one of the tools calls.
-    _tools: ToolService,
+    tools: ToolService,
 }
 
 const SYSTEM: &str = "system";
 const CEILING: &str = "ceiling";
+const YOUNG: &str = "no past";
 
 /// A path that actions take.
 struct Path {
@@ -169,50 +172,58 @@ const WARM: usize = 2_000;
 
 impl Bench {
     async fn start(services: &Services, binary: PathBuf, args: &BenchArgs) -> anyhow::Result<Self> {
-        let place = build::place(services, binary);
-        let config = place.scratch.join("config");
-        fs::create_dir_all(&config)?;
-        for name in ["policy.yaml", "tools.yaml", "directory.yaml"] {
-            let from = build::workspace().join("crates/xtask/fixtures/bench").join(name);
-            fs::copy(from, config.join(name))?;
-        }
-        fs::write(config.join("countersign.toml"), "")?;
         let tools = ToolService::start(|_: &str, _: &Value| Ok(json!("done"))).await?;
-        let url = tools.url().to_owned();
-        let variables = |name: &str| (name == "BENCH_TOOLS_URL").then(|| url.clone());
-        let system = System::set_up(place, &config, "olga", variables).await?;
-        let called = format!("{url}/tools/called");
+        let system = set_up(build::place(services, binary), &tools).await?;
+        let called = format!("{}/tools/called", tools.url());
         let ceiling = Ceiling::start(TestEnv::of(services).await?, args.lanes, 256, &called).await?;
         let reviewers = reviewers(&system)?;
-        let (mut bare, mut whole) = (Vec::new(), Vec::new());
+        let mut bare = Vec::new();
         for agent in AGENTS {
             let (url, outcomes) = (ceiling.env.amqp_url.clone(), ceiling::outcomes(agent));
             bare.push(Client::connect(Place { url, agent, exchange: ceiling::EXCHANGE, outcomes }).await?);
-            let url = system.url(&format!("agent-{agent}"))?.to_owned();
-            let outcomes = outcomes_queue(agent);
-            whole.push(Client::connect(Place { url, agent, exchange: ACTIONS, outcomes }).await?);
         }
-        let agents = BTreeMap::from([(CEILING, bare), (SYSTEM, whole)]);
-        let mut bench = Self { system, ceiling, reviewers, agents, _tools: tools };
-        bench.run_with(args.lanes, args.processes as usize).await?;
+        let agents = BTreeMap::from([(CEILING, bare), (SYSTEM, agents_of(&system).await?)]);
+        let mut bench = Self { system, ceiling, young: None, reviewers, agents, tools };
+        run_with(&mut bench.system, args.lanes, args.processes as usize).await?;
         Ok(bench)
     }
 
-    /// Lets so many processes of each role run, with so many lanes each, instead of those that do.
-    async fn run_with(&mut self, lanes: u16, processes: usize) -> anyhow::Result<()> {
-        self.system.stop().await?;
-        let settings = format!("[lanes]\nper_process = {lanes}\n");
-        fs::write(self.system.config.join("countersign.toml"), settings)?;
-        for role in ROLES {
-            for index in 0..processes {
-                let name = if index == 0 { role.to_owned() } else { format!("{role}-{index}") };
-                self.system.start(role, &name)?;
-            }
-        }
-        Ok(())
+    /// Starts a system without a past beside the other: what the machine does meets both.
+    async fn grow_beside(&mut self, services: &Services, args: &BenchArgs) -> anyhow::Result<()> {
+        let env = TestEnv::of(services).await?;
+        let place = system::Place {
+            amqp_url: env.amqp_url.clone(),
+            database_url: env.database_url.clone(),
+            scratch: self.system.place.scratch.join("young"),
+            ..self.system.place.clone()
+        };
+        let mut system = set_up(place, &self.tools).await?;
+        run_with(&mut system, args.lanes, args.processes as usize).await?;
+        self.agents.insert(YOUNG, agents_of(&system).await?);
+        self.young = Some((system, env));
+        self.burst(&AUDIT, YOUNG, "warm", WARM.min(args.actions)).await.map(drop)
     }
 
-    async fn measure(&mut self, args: &BenchArgs, figures: &mut Figures) -> anyhow::Result<()> {
+    fn system(&self, side: &str) -> Option<&System> {
+        match side {
+            SYSTEM => Some(&self.system),
+            YOUNG => self.young.as_ref().map(|young| &young.0),
+            _ => None,
+        }
+    }
+
+    /// Those who take turns.
+    fn sides(&self) -> Vec<&'static str> {
+        let young = self.young.as_ref().map(|_| YOUNG);
+        [CEILING].into_iter().chain(young).chain([SYSTEM]).collect()
+    }
+
+    async fn measure(
+        &mut self,
+        services: &Services,
+        args: &BenchArgs,
+        figures: &mut Figures,
+    ) -> anyhow::Result<()> {
         for side in [CEILING, SYSTEM] {
             for path in [&AUDIT, &APPROVAL, &HTTP] {
                 self.burst(path, side, "warm", WARM.min(args.actions)).await?;
@@ -236,6 +247,9 @@ impl Bench {
         // Before there is a past: that is in the tables, and in no ledger.
         if let Some(entries) = args.ledger {
             figures.ledger = ledger::measure(&self.system, entries).await?;
+        }
+        if !args.past.is_empty() {
+            self.grow_beside(services, args).await?;
         }
         let mut had = 0;
         for past in &args.past {
@@ -262,15 +276,15 @@ impl Bench {
         run: usize,
         actions: usize,
     ) -> anyhow::Result<()> {
-        for side in [CEILING, SYSTEM] {
+        for side in self.sides() {
             self.flushed().await?;
             let before = usage::snapshot(&self.system.place.scratch);
             let rate = self.burst(path, side, &format!("{what}-{run}"), actions).await?;
             eprintln!("run {run}: {what}, {side}: {rate:.0} actions/s");
             figures.note(what.to_owned(), "actions/s", side, rate);
-            if side == SYSTEM {
-                figures.lag.push(ledger::lag(&self.system).await?);
-                self.settled().await?;
+            if let Some(system) = self.system(side) {
+                figures.lag.push(ledger::lag(system).await?);
+                settled(system).await?;
                 if what == "audit path at full rate" {
                     let after = usage::snapshot(&self.system.place.scratch);
                     figures.cpu = figures::spent(&before, &after, actions);
@@ -289,7 +303,7 @@ impl Bench {
         rate: f64,
         seconds: f64,
     ) -> anyhow::Result<()> {
-        for side in [CEILING, SYSTEM] {
+        for side in self.sides() {
             self.flushed().await?;
             let Some(agents) = self.agents.get_mut(side) else { continue };
             let what = format!("{} at {rate}/s{behind}", path.name);
@@ -306,14 +320,14 @@ impl Bench {
     /// Rates with fewer and more lanes and processes than usual.
     async fn scale(&mut self, figures: &mut Figures, args: &BenchArgs) -> anyhow::Result<()> {
         for (lanes, processes) in [(1, 1), (4, 1), (1, 2), (2, 2)] {
-            self.run_with(lanes, processes).await?;
+            run_with(&mut self.system, lanes, processes).await?;
             let what = format!("audit path at full rate, {processes} x {lanes} lanes");
             self.burst(&AUDIT, SYSTEM, &format!("warm {what}"), WARM.min(args.actions)).await?;
             for run in 1..=args.runs {
                 self.rates(figures, &AUDIT, &what, run, args.actions).await?;
             }
         }
-        self.run_with(args.lanes, args.processes as usize).await
+        run_with(&mut self.system, args.lanes, args.processes as usize).await
     }
 
     async fn burst(
@@ -325,20 +339,6 @@ impl Bench {
     ) -> anyhow::Result<f64> {
         let agents = self.agents.get_mut(side).context("no such side")?;
         load::burst(agents, path.on(side), &id(&format!("{prefix} {}", path.name)), count).await
-    }
-
-    /// Waits until everything is sampled and recorded: what one side leaves behind must not slow the other.
-    async fn settled(&self) -> anyhow::Result<()> {
-        let store = self.system.store()?;
-        eventually("everything is sampled and recorded", Duration::from_secs(600), async || {
-            let mut client = store.client().await.ok()?;
-            let tx = client.transaction().await.ok()?;
-            let sql = "SELECT NOT EXISTS (SELECT FROM evidence_pending) AND NOT EXISTS
-                         (SELECT FROM actions a WHERE a.ended_at > now() - interval '1 hour'
-                          AND NOT EXISTS (SELECT FROM sampling s WHERE s.action = a.id))";
-            tx.query_one(sql, &[]).await.ok()?.get::<_, bool>(0).then_some(())
-        })
-        .await
     }
 
     /// Lets the disk come to rest. The kernel writes back what a burst has left some half a minute later, all in one moment, and
@@ -357,6 +357,10 @@ impl Bench {
         self.agents.clear();
         self.reviewers.cancel();
         self.ceiling.stop().await?;
+        if let Some((mut young, env)) = self.young {
+            young.stop().await?;
+            env.close().await?;
+        }
         self.system.stop().await
     }
 }
@@ -365,6 +369,54 @@ impl Path {
     fn on(&self, side: &str) -> Way {
         Way { tool: self.tool, routing_key: if side == CEILING { self.queue } else { "tool" } }
     }
+}
+
+/// A system in the bench's configuration. Starts nothing.
+async fn set_up(place: system::Place, tools: &ToolService) -> anyhow::Result<System> {
+    let config = place.scratch.join("config");
+    fs::create_dir_all(&config)?;
+    for name in ["policy.yaml", "tools.yaml", "directory.yaml"] {
+        let from = build::workspace().join("crates/xtask/fixtures/bench").join(name);
+        fs::copy(from, config.join(name))?;
+    }
+    fs::write(config.join("countersign.toml"), "")?;
+    let variables = |name: &str| (name == "BENCH_TOOLS_URL").then(|| tools.url().to_owned());
+    System::set_up(place, &config, "olga", variables).await
+}
+
+/// Lets so many processes of each role run, with so many lanes each, instead of those that do.
+async fn run_with(system: &mut System, lanes: u16, processes: usize) -> anyhow::Result<()> {
+    system.stop().await?;
+    fs::write(system.config.join("countersign.toml"), format!("[lanes]\nper_process = {lanes}\n"))?;
+    for role in ROLES {
+        for index in 0..processes {
+            let name = if index == 0 { role.to_owned() } else { format!("{role}-{index}") };
+            system.start(role, &name)?;
+        }
+    }
+    Ok(())
+}
+
+async fn agents_of(system: &System) -> anyhow::Result<Vec<Client>> {
+    let mut agents = Vec::new();
+    for agent in AGENTS {
+        let (url, outcomes) = (system.url(&format!("agent-{agent}"))?.to_owned(), outcomes_queue(agent));
+        agents.push(Client::connect(Place { url, agent, exchange: ACTIONS, outcomes }).await?);
+    }
+    Ok(agents)
+}
+
+/// Waits until everything is sampled and recorded: what one side leaves behind must not slow the other.
+async fn settled(system: &System) -> anyhow::Result<()> {
+    let store = system.store()?;
+    eventually("everything is sampled and recorded", Duration::from_secs(600), async || {
+        let tx = store.transaction().await.ok()?;
+        let sql = "SELECT NOT EXISTS (SELECT FROM evidence_pending) AND NOT EXISTS
+                     (SELECT FROM actions a WHERE a.ended_at > now() - interval '1 hour'
+                      AND NOT EXISTS (SELECT FROM sampling s WHERE s.action = a.id))";
+        tx.query_one(sql, &[]).await.ok()?.get::<_, bool>(0).then_some(())
+    })
+    .await
 }
 
 /// What can stand at the beginning of an action's id.

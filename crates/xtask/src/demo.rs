@@ -137,8 +137,7 @@ async fn play(system: &System, proposals: &[Value], labels: &Arc<Labels>) -> any
 async fn settled(system: &System) -> anyhow::Result<usize> {
     let store = system.store()?;
     eventually("every audit is judged", Duration::from_secs(60), async || {
-        let mut client = store.client().await.ok()?;
-        let tx = client.transaction().await.ok()?;
+        let tx = store.transaction().await.ok()?;
         let sql = "SELECT NOT EXISTS (SELECT FROM audits WHERE state = 'open')
                       AND NOT EXISTS (SELECT FROM actions a WHERE a.started_at IS NOT NULL
                                       AND NOT EXISTS (SELECT FROM sampling s WHERE s.action = a.id))
@@ -160,8 +159,7 @@ async fn show(
     file: Option<PathBuf>,
 ) -> anyhow::Result<()> {
     let store = system.store()?;
-    let mut client = store.client().await?;
-    let tx = client.transaction().await?;
+    let tx = store.transaction().await?;
     let filter = Filter { limit: i64::MAX, ..Filter::default() };
     let list = listing::actions(&tx, &filter).await?;
     let to = Utc::now() + TimeDelta::seconds(5);

@@ -100,6 +100,26 @@ async fn a_message_without_author_or_with_copies_is_quarantined() -> anyhow::Res
 }
 
 #[tokio::test]
+async fn an_id_that_comes_again_in_the_same_batch_is_a_repetition_or_a_conflict() -> anyhow::Result<()> {
+    let mut gate = Gate::start().await?;
+    let mut agent = gate.agent("one").await?;
+    // What waits for a router is one batch.
+    gate.system.kill("router")?;
+    let again = edited("same", |_| {});
+    let other = edited("same", |e| e["data"]["arguments"] = json!({"n": 2}));
+    agent.send_raw(&[again.clone(), again, other]).await?;
+    gate.system.start("router", "router")?;
+    expect(&mut agent, "same", Outcome::Succeeded).await?;
+    gate.reaches("SELECT count(*) FROM quarantine WHERE code = 'duplicate_id'", 1).await?;
+    let refused =
+        "SELECT count(*) FROM evidence WHERE kind = 'proposal.refused' AND id > (SELECT min(id) FROM evidence
+                     WHERE kind = 'action.judged')";
+    ensure!(gate.count(refused).await? == 1, "noted on the action, after it was judged");
+    ensure!(gate.count("SELECT count(*) FROM actions").await? == 1 && gate.tools.calls() == 1);
+    gate.close().await
+}
+
+#[tokio::test]
 async fn a_poisonous_value_does_not_hold_back_its_batch() -> anyhow::Result<()> {
     let gate = Gate::start().await?;
     let mut agent = gate.agent("one").await?;

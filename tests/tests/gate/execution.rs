@@ -229,9 +229,9 @@ async fn an_action_past_its_own_deadline_is_not_executed() -> anyhow::Result<()>
 #[tokio::test]
 async fn what_waits_for_an_executor_does_not_hide_a_deadline_from_the_sweep() -> anyhow::Result<()> {
     let gate = Gate::start().await?;
-    let mut client = gate.system.store()?.client().await?;
+    let store = gate.system.store()?;
     // Never committed: only this transaction sees them.
-    let tx = client.transaction().await?;
+    let tx = store.transaction().await?;
     let sql = "INSERT INTO actions (id, source, event_id, agent, tool, state, verdict, rule, generation, policy_version,
                                     audit_rate, audit_group, permit, expires_at, proposed_at, state_at)
                SELECT gen_random_uuid(), '/agents/one', 'waits-' || n, 'one', 'pay', 'authorised', 'allow', 'r', generation,

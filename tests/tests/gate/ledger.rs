@@ -146,8 +146,7 @@ async fn an_entry_changed_by_hand_is_named_by_verify_whatever_else_is_changed_wi
     // Without the folder, the signature still tells that it is one of a batch.
     let store = gate.system.store()?;
     let signed: i64 = {
-        let mut client = store.client().await?;
-        let tx = client.transaction().await?;
+        let tx = store.transaction().await?;
         tx.query_one("SELECT coalesce(max(size), 0) FROM checkpoints WHERE size <= 77", &[]).await?.get(0)
     };
     let key = gate.system.ledger_key().display().to_string();
@@ -281,13 +280,12 @@ async fn a_draft_that_takes_long_does_not_cost_the_lease() -> anyhow::Result<()>
     recorded(&gate).await?;
     let fence = gate.count("SELECT fence FROM recorder").await?;
     gate.system.start("recorder", "recorder-b")?;
-    let mut client = gate.system.store()?.client().await?;
-    let slow = client.transaction().await?;
+    let slow = gate.system.store()?.transaction().await?;
     slow.batch_execute("LOCK TABLE evidence_pending IN ACCESS EXCLUSIVE MODE").await?;
     // Three times the lease of the tests.
     let until = "SELECT extract(epoch FROM until)::bigint FROM recorder";
     gate.reaches(until, gate.count(until).await? + 6).await?;
-    slow.rollback().await?;
+    drop(slow);
     ensure!(gate.count("SELECT fence FROM recorder").await? == fence, "the lease changed hands");
     let mut agent = gate.agent("one").await?;
     agent.propose("a-1", "write_record", json!({"n": 1})).await?;
@@ -313,8 +311,7 @@ async fn exports_one_after_the_other_leave_nothing_out() -> anyhow::Result<()> {
     answer(&mut agent).await?;
     gate.reaches("SELECT count(*) FROM sampling", 1).await?;
     recorded(&gate).await?;
-    let mut client = gate.system.store()?.client().await?;
-    let slow = client.transaction().await?;
+    let slow = gate.system.store()?.transaction().await?;
     slow.batch_execute("LOCK TABLE ledger IN SHARE MODE").await?;
     agent.propose("a-2", "write_record", json!({"n": 2})).await?;
     answer(&mut agent).await?;
@@ -322,7 +319,7 @@ async fn exports_one_after_the_other_leave_nothing_out() -> anyhow::Result<()> {
                      AND application_name = 'countersign-recorder' AND wait_event_type = 'Lock'";
     gate.reaches(appends, 1).await?;
     let first = export("1h", "first").await?;
-    slow.rollback().await?;
+    drop(slow);
     recorded(&gate).await?;
     let second = export(first["to"].as_str().context("where it ends")?, "second").await?;
     let (last, next) = (first["last"].as_i64(), second["first"].as_i64());

@@ -22,4 +22,5 @@ mod reviewer_app;
 mod signatures;
 mod stream;
 mod switching;
+mod transactions;
 mod trust;

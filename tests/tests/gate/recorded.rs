@@ -255,8 +255,7 @@ async fn with_switching_what_is_often_wrong_goes_to_approval() -> anyhow::Result
 /// The stratum of each executed action, by its id.
 async fn stored(gate: &Gate) -> anyhow::Result<HashMap<String, String>> {
     let store = gate.system.store()?;
-    let mut client = store.client().await?;
-    let tx = client.transaction().await?;
+    let tx = store.transaction().await?;
     let sql = "SELECT a.event_id, s.stratum FROM sampling s JOIN actions a ON a.id = s.action";
     Ok(tx.query(sql, &[]).await?.iter().map(|row| (row.get(0), row.get(1))).collect())
 }

@@ -129,8 +129,7 @@ pub(super) async fn run(to: &Connections, args: JudgeArgs) -> anyhow::Result<Exi
     let event = CloudEvent::new(Outgoing::fresh_id(), &source, kind::AUDIT_FINDING, Utc::now(), signed);
     let publisher = Publisher::connect(url, "countersign-cli:judge").await?;
     publisher.publish(&[Outgoing::event(FINDINGS, "finding", &event)]).await?;
-    let mut client = store.client().await?;
-    let tx = client.transaction().await?;
+    let tx = store.transaction().await?;
     let found = audits::actions_of(&tx, &[args.id]).await?;
     tx.commit().await?;
     let action = *found.first().with_context(|| format!("there is no audit {}", args.id))?;

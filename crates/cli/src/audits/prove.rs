@@ -35,8 +35,7 @@ struct Proof {
 const NAMED: usize = 10;
 
 pub(super) async fn run(to: &Connections, epoch: Option<i64>) -> anyhow::Result<ExitCode> {
-    let mut client = to.store()?.client().await?;
-    let tx = client.transaction().await?;
+    let tx = to.store()?.transaction().await?;
     let mut proofs = Vec::new();
     for epoch in epochs::list(&tx, epoch).await? {
         proofs.push(prove(&tx, &epoch).await?);
@@ -63,7 +62,7 @@ pub(super) async fn run(to: &Connections, epoch: Option<i64>) -> anyhow::Result<
     Ok(if wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-async fn prove(tx: &Transaction<'_>, epoch: &Epoch) -> anyhow::Result<Proof> {
+async fn prove(tx: &Transaction, epoch: &Epoch) -> anyhow::Result<Proof> {
     let mut proof = Proof { epoch: epoch.epoch, found: "open", ..Proof::default() };
     let key: Option<[u8; 32]> = epoch.key.as_deref().and_then(|key| key.try_into().ok());
     let mut after = None;

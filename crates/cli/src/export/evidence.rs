@@ -70,8 +70,7 @@ struct Manifest {
 
 pub(super) async fn run(to: &Connections, args: EvidenceArgs) -> anyhow::Result<ExitCode> {
     let store = to.store()?;
-    let mut client = store.client().await?;
-    let tx = read::snapshot(&mut client).await?;
+    let tx = store.snapshot().await?;
     // Not further than is certain: what is appended later must not have been passed over.
     let until = read::complete_until(&tx).await?.unwrap_or(args.from).max(args.from).min(args.to);
     let (mut next, end) =

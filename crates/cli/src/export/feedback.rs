@@ -121,7 +121,7 @@ pub(crate) async fn run(to: &Connections, args: FeedbackArgs) -> anyhow::Result<
     if !args.customer.starts_with('/') {
         return Err(usage("--customer is a JSON pointer, such as /data/agent/on_behalf_of"));
     }
-    let mut client = to.store()?.client().await?;
+    let store = to.store()?;
     let mut sink = Sink::open(args.out.as_deref())?;
     let mut summary = Summary {
         format: args.format,
@@ -135,7 +135,7 @@ pub(crate) async fn run(to: &Connections, args: FeedbackArgs) -> anyhow::Result<
     let mut after = None;
     loop {
         // No transaction stays open while a slow reader takes the lines.
-        let tx = client.transaction().await?;
+        let tx = store.transaction().await?;
         let page = lessons::page(&tx, from, args.to, after, PAGE).await?;
         tx.commit().await?;
         let Some(last) = page.last() else { break };

@@ -42,7 +42,7 @@ fn print<T: Serialize>(to: &Connections, value: &T) -> anyhow::Result<ExitCode> 
     show(to, value, || serde_json::to_string_pretty(value).unwrap_or_default())
 }
 
-async fn newest(tx: &Transaction<'_>) -> anyhow::Result<Signed> {
+async fn newest(tx: &Transaction) -> anyhow::Result<Signed> {
     read::checkpoint(tx, u64::MAX >> 1).await?.context("the ledger is empty: is a recorder running?")
 }
 
@@ -51,10 +51,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) async fn action(to: &Connections, name: &str) -> anyhow::Result<ExitCode> {
     let store = to.store()?;
-    let mut client = store.client().await?;
     let started = Instant::now();
     loop {
-        let tx = read::snapshot(&mut client).await?;
+        let tx = store.snapshot().await?;
         let found = listing::find(&tx, name).await?;
         let action = match found.as_slice() {
             [one] => one.id,
@@ -75,7 +74,7 @@ pub(super) async fn action(to: &Connections, name: &str) -> anyhow::Result<ExitC
 }
 
 /// The bundle of an action, under the newest checkpoint.
-async fn bundle(tx: &Transaction<'_>, action: ActionId) -> anyhow::Result<Bundle> {
+async fn bundle(tx: &Transaction, action: ActionId) -> anyhow::Result<Bundle> {
     let checkpoint = newest(tx).await?;
     let entries = read::of_action(tx, action, checkpoint.size).await?;
     let entries = proven(tx, checkpoint.size, &entries).await?;
@@ -116,7 +115,7 @@ fn named(entries: &[Proven], pointer: &str) -> BTreeSet<String> {
     named.map(str::to_owned).collect()
 }
 
-async fn proven(tx: &Transaction<'_>, size: u64, entries: &[Entry]) -> anyhow::Result<Vec<Proven>> {
+async fn proven(tx: &Transaction, size: u64, entries: &[Entry]) -> anyhow::Result<Vec<Proven>> {
     let mut proven = Vec::with_capacity(entries.len());
     for Entry { index, entry } in entries {
         let path = tree::Path::inclusion(size, *index)?;
@@ -155,7 +154,7 @@ fn answer(stored: Salted, named: &BTreeSet<String>) -> anyhow::Result<Vec<Answer
 }
 
 async fn statements(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     action: ActionId,
     named: &BTreeSet<String>,
 ) -> anyhow::Result<Vec<SignedBy>> {
@@ -188,8 +187,7 @@ pub(super) async fn continuity(to: &Connections, old: &Path) -> anyhow::Result<E
     let note = fs::read_to_string(old).with_context(|| format!("reading {}", old.display()))?;
     let before = Checkpoint::read(&note)?;
     let store = to.store()?;
-    let mut client = store.client().await?;
-    let tx = read::snapshot(&mut client).await?;
+    let tx = store.snapshot().await?;
     let now = newest(&tx).await?;
     let path = tree::Path::consistency(before.size, now.size)?;
     let proof = path.hashes(&read::tiles(&tx, path.tiles()).await?)?;

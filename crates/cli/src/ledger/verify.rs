@@ -71,7 +71,6 @@ impl Wrong {
 
 pub(super) async fn run(to: &Connections, args: VerifyArgs) -> anyhow::Result<ExitCode> {
     let store = to.store()?;
-    let mut client = store.client().await?;
     // The folder first: the ledger that is read afterwards must have everything that it has.
     let folder = match &args.ledger {
         Some(path) => {
@@ -79,7 +78,7 @@ pub(super) async fn run(to: &Connections, args: VerifyArgs) -> anyhow::Result<Ex
         }
         None => None,
     };
-    let tx = read::snapshot(&mut client).await?;
+    let tx = store.snapshot().await?;
     let newest = read::checkpoint(&tx, u64::MAX >> 1).await?;
     let note = folder.as_ref().map(|folder| &folder.note).or(newest.as_ref().map(|newest| &newest.note));
     let Some(note) = note else { return Err(usage("the ledger is empty: there is nothing to verify yet")) };
@@ -171,7 +170,7 @@ impl Walk {
         Ok(Ok(()))
     }
 
-    async fn verify(&mut self, tx: &Transaction<'_>) -> anyhow::Result<Verdict> {
+    async fn verify(&mut self, tx: &Transaction) -> anyhow::Result<Verdict> {
         let size = read::size(tx).await?;
         let mut signed: VecDeque<Signed> = read::checkpoints(tx, 0, PAGE).await?.into();
         if let Err(wrong) = self.anchored() {
@@ -213,7 +212,7 @@ impl Walk {
     }
 
     /// One row: its place, its bytes, its evidence, its tile.
-    async fn row(&mut self, tx: &Transaction<'_>, row: &Recorded) -> anyhow::Result<Verdict> {
+    async fn row(&mut self, tx: &Transaction, row: &Recorded) -> anyhow::Result<Verdict> {
         let index = self.tail.size();
         if row.index != index {
             return Ok(Err(Wrong::at(index, "it is missing from the database")));
@@ -245,7 +244,7 @@ impl Walk {
         Ok(Ok(()))
     }
 
-    async fn node(&mut self, tx: &Transaction<'_>, node: &Node) -> anyhow::Result<Result<(), String>> {
+    async fn node(&mut self, tx: &Transaction, node: &Node) -> anyhow::Result<Result<(), String>> {
         let stored = verify::nodes(tx, node.level, node.index, 1).await?;
         if stored != [(node.index, Some(node.hash))] {
             return Ok(Err(format!(

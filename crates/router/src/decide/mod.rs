@@ -20,11 +20,12 @@ use countersign_core::{
     refusal::{Code, Complaint},
 };
 use countersign_store::{
-    StoreError, Transaction,
+    Pipeline, StoreError, Transaction,
     actions::{self, ActionRecord, Parts},
     approvals,
     evidence::Evidence,
-    generation, quarantine,
+    generation::{self, Active},
+    quarantine,
     statements::{self, Statement},
 };
 use countersign_worker::{
@@ -61,12 +62,13 @@ impl Handler for Decisions {
     async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure> {
         let router = &self.router;
         let work = async {
-            let mut client = router.process.store.client().await?;
-            let tx = client.transaction().await?;
-            let Decided { owed, answers: mut outgoing } = decide(router, &tx, batch).await?;
-            outgoing.extend(follow::decided(&tx, &owed.others, &router.keys.permit).await?);
-            outgoing.extend(follow::issued(owed.permits, &router.keys.permit, owed.now));
-            tx.commit().await?;
+            let (tx, active) = generation::begin(&router.process.store).await?;
+            let decided = decide(router, &tx, &active, batch).await?;
+            let Owed { now, permits, others } = &decided.owed;
+            let writes = decided.writes(&tx).await?;
+            let mut outgoing = decided.answers.clone();
+            outgoing.extend(follow::commit_decided(tx, writes, others, &router.keys.permit).await?);
+            outgoing.extend(follow::issued(permits, &router.keys.permit, *now));
             Ok(outgoing)
         };
         work.await.map_err(failure)
@@ -84,16 +86,27 @@ pub(crate) struct Decided {
     pub(crate) owed: Owed,
     /// What the senders are told.
     pub(crate) answers: Vec<Outgoing>,
+    changes: Changes,
+    statements: Vec<Statement>,
+}
+
+impl Decided {
+    /// What is to be written.
+    pub(crate) async fn writes(&self, tx: &Transaction) -> Result<Pipeline<'_>, StoreError> {
+        let mut writes = self.changes.writes(tx).await?;
+        statements::insert(tx, &mut writes, &self.statements).await?;
+        Ok(writes)
+    }
 }
 
 /// Applies a batch of messages with decisions.
 pub(crate) async fn decide(
     router: &Router,
-    tx: &Transaction<'_>,
+    tx: &Transaction,
+    active: &Active,
     batch: &[Delivery],
 ) -> Result<Decided, StoreError> {
-    let active = generation::lock_shared(tx).await?;
-    let governed = router.process.governed.under(tx, &active).await?;
+    let governed = router.process.governed.under(tx, active).await?;
     let directory = &governed.configuration.directory;
     let limits = &router.process.settings.limits;
     let mut decided = Decided::default();
@@ -112,25 +125,32 @@ pub(crate) async fn decide(
             }
         }
     }
-    let (heard, again) = sift(tx, heard).await?;
+    let named: Vec<_> = heard.iter().flat_map(|one| &one.said).map(|data| data.approval).collect();
+    let ((heard, again), about) = tokio::try_join!(sift(tx, heard), approvals::actions_of(tx, &named))?;
     for statement in again {
         decided.answers.extend(answer::messages(&statement.sender, &statement.answers, active.now));
         decided.owed.others.extend(statement.actions);
     }
-    let named: Vec<_> = heard.iter().flat_map(|one| &one.said).map(|data| data.approval).collect();
-    let about: HashMap<_, _> = approvals::actions_of(tx, &named).await?.into_iter().collect();
-    let ids: Vec<ActionId> = about.values().copied().collect();
+    let about: HashMap<_, _> = about.into_iter().collect();
+    let said: Vec<&DecisionData> = heard.iter().flat_map(|one| &one.said).collect();
+    let ids: BTreeSet<ActionId> = said.iter().filter_map(|data| about.get(&data.approval).copied()).collect();
+    let ids: Vec<ActionId> = ids.into_iter().collect();
     let records = actions::lock_and_load(tx, &ids, Parts::Bodies).await?;
     let records: HashMap<ActionId, ActionRecord> =
         records.into_iter().map(|record| (record.id, record)).collect();
-    let said: Vec<&DecisionData> = heard.iter().flat_map(|one| &one.said).collect();
     let court = Court { governed: &governed, limits, now: active.now, tally: None };
-    let tally = match governed.configuration.policy.has_limits() {
-        true => Tally::of(tx, &court, edit::proposals(&court, &said, &about, &records).iter(), &ids).await?,
-        false => Tally::default(),
-    };
     // The clock is read after the locks: waiting for them counts against the deadline.
-    let court = Court { now: generation::now(tx).await?, ..court };
+    let (tally, now) = match governed.configuration.policy.has_limits() {
+        true => {
+            let proposals = edit::proposals(&court, &said, &about, &records);
+            (Tally::of(tx, &court, proposals.iter(), &ids).await?, generation::now(tx).await?)
+        }
+        false => {
+            let read = records.values().map(|record| record.now).max();
+            (Tally::default(), read.unwrap_or(active.now))
+        }
+    };
+    let court = Court { now, ..court };
     let mut hearing = Hearing {
         router,
         court: &court,
@@ -146,7 +166,6 @@ pub(crate) async fn decide(
         decided.answers.extend(answer::messages(sender.id(), &answers, court.now));
         rows.extend(row.map(|row| Statement { answers, ..row }));
     }
-    tokio::try_join!(hearing.changes.write(tx), statements::insert(tx, &rows))?;
     let Hearing { records, changes, mut told, .. } = hearing;
     let mut permits = changes.issued();
     permits.retain(|permit| {
@@ -156,6 +175,7 @@ pub(crate) async fn decide(
     });
     decided.owed.others.extend(told);
     decided.owed = Owed { now: court.now, permits, ..decided.owed };
+    (decided.changes, decided.statements) = (changes, rows);
     Ok(decided)
 }
 

@@ -12,7 +12,7 @@ use countersign_core::{
     transition::{Event, Standing, transition},
 };
 use countersign_store::{
-    StoreError, Transaction,
+    Pipeline, StoreError, Transaction,
     actions::{self, ActionRecord, Parts},
     audits::{self, AuditRecord, FoundRow},
     compensations,
@@ -50,7 +50,7 @@ type Answer = Result<(Applied, Vec<News>), Complaint>;
 
 /// Applies one finding on a locked audit, or says why it does not count.
 pub(super) async fn apply(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     configuration: &Configuration,
     audit: &AuditRecord,
     said: &Said<'_>,
@@ -109,7 +109,7 @@ pub(super) async fn apply(
 /// What a settled audit says of the action's class: only the coin's own choice among what was executed at once counts,
 /// a critical error always.
 async fn news(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     record: &ActionRecord,
     wrong: bool,
     severity: Option<Severity>,
@@ -211,7 +211,7 @@ fn reasons(codes: &[String], data: &FindingData) -> Result<(), Complaint> {
 
 /// An auditor asks that an action be undone: by its compensation if that is still possible, else by people.
 async fn undo(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     configuration: &Configuration,
     audit: &AuditRecord,
     record: &ActionRecord,
@@ -230,11 +230,7 @@ async fn undo(
 }
 
 /// A human found out what an action in doubt did: its agent is told with a second outcome.
-async fn resolve(
-    tx: &Transaction<'_>,
-    record: &ActionRecord,
-    resolution: Resolution,
-) -> Result<(), StoreError> {
+async fn resolve(tx: &Transaction, record: &ActionRecord, resolution: Resolution) -> Result<(), StoreError> {
     let standing = Standing {
         state: record.ruling.state,
         approved: record.ruling.approved,
@@ -249,8 +245,10 @@ async fn resolve(
         code: "resolved".into(),
         message: "a human found that the interrupted attempt had no effect".into(),
     });
-    let outcome = NewOutcome { action: record.id, state, result: None, error };
-    outcomes::insert(tx, 2, &[outcome]).await?;
+    let outcome = NewOutcome::new(record.id, state, None, error);
     let noted = json!({"state": state});
-    evidence::insert(tx, &[Evidence::of(record.id, "action.resolved", noted)]).await
+    let mut writes = Pipeline::default();
+    outcomes::insert(tx, &mut writes, 2, [&outcome]).await?;
+    evidence::write(tx, &mut writes, &[Evidence::of(record.id, "action.resolved", noted)]).await?;
+    tx.run(&writes).await.map(drop)
 }

@@ -20,7 +20,7 @@ use countersign_worker::messages::{self, Thought};
 /// for the agent, the outcome of what was in doubt, a compensation that was asked for. The same again for findings that
 /// come again.
 pub(super) async fn owed(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     configuration: &Configuration,
     concerned: &BTreeSet<ActionId>,
     repeated: &BTreeSet<ActionId>,
@@ -53,7 +53,7 @@ pub(super) async fn owed(
 
 /// What a finding of wrong teaches: the last of those that found so speaks.
 async fn lesson(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     audit: &AuditRecord,
     record: &ActionRecord,
 ) -> Result<Option<Outgoing>, StoreError> {

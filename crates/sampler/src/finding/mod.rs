@@ -13,10 +13,11 @@ use countersign_broker::{
 };
 use countersign_core::{ids::ActionId, message::FindingData, refusal::Complaint};
 use countersign_store::{
-    StoreError, Transaction, actions,
+    Pipeline, StoreError, Transaction, actions,
     audits::{self, AuditRecord},
     evidence::{self, Evidence},
-    generation, quarantine,
+    generation::{self, Active},
+    quarantine,
     statements::{self, Statement},
 };
 use countersign_worker::{
@@ -46,9 +47,8 @@ impl Handler for Findings {
 
     async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure> {
         let work = async {
-            let mut client = self.sampler.process.store.client().await?;
-            let tx = client.transaction().await?;
-            let outgoing = find(&self.sampler, &tx, batch).await?;
+            let (tx, active) = generation::begin(&self.sampler.process.store).await?;
+            let outgoing = find(&self.sampler, &tx, &active, batch).await?;
             tx.commit().await?;
             Ok(outgoing)
         };
@@ -63,11 +63,11 @@ impl Handler for Findings {
 /// Applies a batch of messages with findings. Returns what follows.
 async fn find(
     sampler: &Sampler,
-    tx: &Transaction<'_>,
+    tx: &Transaction,
+    active: &Active,
     batch: &[Delivery],
 ) -> Result<Vec<Outgoing>, StoreError> {
-    let active = generation::lock_shared(tx).await?;
-    let governed = sampler.process.governed.under(tx, &active).await?;
+    let governed = sampler.process.governed.under(tx, active).await?;
     let max_bytes = sampler.process.settings.limits.message_bytes;
     let mut heard: Vec<Heard<'_>> = Vec::with_capacity(batch.len());
     for delivery in batch {
@@ -99,7 +99,9 @@ async fn find(
         rows.extend(hearing.message(one).await?);
     }
     let Hearing { mut concerned, news, .. } = hearing;
-    statements::insert(tx, &rows).await?;
+    let mut writes = Pipeline::default();
+    statements::insert(tx, &mut writes, &rows).await?;
+    tx.run(&writes).await?;
     concerned.extend(switching::happened(tx, &governed.configuration.policy, &news).await?);
     follow::owed(tx, &governed.configuration, &concerned, &repeated).await
 }
@@ -107,7 +109,7 @@ async fn find(
 /// A batch of findings before the audits that they are about.
 struct Hearing<'a> {
     sampler: &'a Sampler,
-    tx: &'a Transaction<'a>,
+    tx: &'a Transaction,
     governed: &'a Governed,
     now: DateTime<Utc>,
     /// The actions of which there is something to tell.

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use countersign_core::stats::estimate::Group;
-use deadpool_postgres::Transaction;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_postgres::{Row, types::ToSql};
 
 use super::count;
-use crate::{StoreError, rates::Rate};
+use crate::{StoreError, Transaction, rates::Rate};
 
 /// A version of an agent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -90,7 +89,7 @@ fn rate(rows: &[&Row]) -> Option<Rate> {
 
 /// The versions of agents that had something executed in `from..to`.
 pub(super) async fn versions(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     from: DateTime<Utc>,
     to: DateTime<Utc>,
 ) -> Result<Vec<Version>, StoreError> {

@@ -1,37 +1,30 @@
 //! What a bundle holds besides entries: policies, contents, statements.
 
 use countersign_core::ids::ActionId;
-use deadpool_postgres::Transaction;
 
-use crate::StoreError;
+use crate::{StoreError, Transaction};
 
 /// The text of a policy.
-pub async fn policy(tx: &Transaction<'_>, digest: &str) -> Result<Option<String>, StoreError> {
+pub async fn policy(tx: &Transaction, digest: &str) -> Result<Option<String>, StoreError> {
     let sql = "SELECT policy FROM configs WHERE policy_digest = $1 LIMIT 1";
     Ok(tx.query_opt(sql, &[&digest]).await?.map(|row| row.get(0)))
 }
 
 /// An action's content and the salt of its digest, unless it was erased or never readable.
-pub async fn content(
-    tx: &Transaction<'_>,
-    action: ActionId,
-) -> Result<Option<(Vec<u8>, Vec<u8>)>, StoreError> {
+pub async fn content(tx: &Transaction, action: ActionId) -> Result<Option<(Vec<u8>, Vec<u8>)>, StoreError> {
     let sql = "SELECT content, coalesce(content_salt, salt) FROM payloads WHERE action = $1 AND content IS NOT NULL";
     Ok(tx.query_opt(sql, &[&action.0]).await?.map(|row| (row.get(0), row.get(1))))
 }
 
 /// What the tool answered to an action and the salt of its digest, unless it was erased.
-pub async fn result(
-    tx: &Transaction<'_>,
-    action: ActionId,
-) -> Result<Option<(Vec<u8>, Vec<u8>)>, StoreError> {
+pub async fn result(tx: &Transaction, action: ActionId) -> Result<Option<(Vec<u8>, Vec<u8>)>, StoreError> {
     let sql = "SELECT o.result, p.salt FROM outcomes o JOIN payloads p USING (action)
                WHERE o.action = $1 AND o.seq = 1 AND o.result IS NOT NULL";
     Ok(tx.query_opt(sql, &[&action.0]).await?.map(|row| (row.get(0), row.get(1))))
 }
 
 /// Whether all evidence of an action is in the ledger.
-pub async fn is_recorded(tx: &Transaction<'_>, action: ActionId) -> Result<bool, StoreError> {
+pub async fn is_recorded(tx: &Transaction, action: ActionId) -> Result<bool, StoreError> {
     let sql = "SELECT NOT EXISTS (SELECT FROM evidence e WHERE e.action = $1
                                   AND NOT EXISTS (SELECT FROM ledger l WHERE l.evidence = e.id))";
     Ok(tx.query_one(sql, &[&action.0]).await?.get(0))
@@ -49,7 +42,7 @@ pub struct Stated {
 }
 
 /// All statements about an action, in the order in which they came.
-pub async fn statements(tx: &Transaction<'_>, action: ActionId) -> Result<Vec<Stated>, StoreError> {
+pub async fn statements(tx: &Transaction, action: ActionId) -> Result<Vec<Stated>, StoreError> {
     let sql =
         "SELECT kid, jws, disclosures FROM statements WHERE actions @> ARRAY[$1::uuid] ORDER BY received_at";
     let stated =
@@ -58,6 +51,6 @@ pub async fn statements(tx: &Transaction<'_>, action: ActionId) -> Result<Vec<St
 }
 
 /// Ids of all configurations, the newest first.
-pub async fn configs(tx: &Transaction<'_>) -> Result<Vec<i64>, StoreError> {
+pub async fn configs(tx: &Transaction) -> Result<Vec<i64>, StoreError> {
     Ok(tx.query("SELECT id FROM configs ORDER BY id DESC", &[]).await?.iter().map(|row| row.get(0)).collect())
 }

@@ -12,11 +12,10 @@ use countersign_core::{
     ids::{ActionId, ActionRef},
     ledger::{Hash, entry::ActionFacts, tree::Node},
 };
-use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::StoreError;
+use crate::{StoreError, Transaction};
 
 /// Where the log stands, for whoever may append to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +41,7 @@ pub(crate) fn stored(number: u64) -> i64 {
 }
 
 /// Takes the lease for so many seconds, if nobody else has it.
-pub async fn claim(tx: &Transaction<'_>, holder: &str, seconds: f64) -> Result<Option<Head>, StoreError> {
+pub async fn claim(tx: &Transaction, holder: &str, seconds: f64) -> Result<Option<Head>, StoreError> {
     let sql = "UPDATE recorder SET fence = fence + 1, holder = $1,
                       until = clock_timestamp() + make_interval(secs => $2)
                WHERE until < clock_timestamp() RETURNING fence, size";
@@ -51,7 +50,7 @@ pub async fn claim(tx: &Transaction<'_>, holder: &str, seconds: f64) -> Result<O
 
 /// Keeps the lease for so many seconds more, and its row locked until the transaction ends. `None`: somebody else has
 /// taken over.
-pub async fn renew(tx: &Transaction<'_>, fence: i64, seconds: f64) -> Result<Option<Head>, StoreError> {
+pub async fn renew(tx: &Transaction, fence: i64, seconds: f64) -> Result<Option<Head>, StoreError> {
     // A recorder that is gone without its server knowing must not keep the row locked.
     let sql = "UPDATE recorder SET until = clock_timestamp() + make_interval(secs => $2)
                WHERE fence = $1 RETURNING fence, size,
@@ -60,7 +59,7 @@ pub async fn renew(tx: &Transaction<'_>, fence: i64, seconds: f64) -> Result<Opt
 }
 
 /// Gives the lease up at once.
-pub async fn release(tx: &Transaction<'_>, fence: i64) -> Result<(), StoreError> {
+pub async fn release(tx: &Transaction, fence: i64) -> Result<(), StoreError> {
     let sql = "UPDATE recorder SET until = '-infinity' WHERE fence = $1";
     tx.execute(sql, &[&fence]).await?;
     Ok(())
@@ -99,7 +98,7 @@ pub struct Waiting {
 /// Up to `limit` visible rows that are not in the ledger yet, the lowest ids first: of one action these come in
 /// the order in which they were written. Never "ids above the last one", which commit out of order. Rows that were
 /// written by one statement come together, even if they alone are more. None of the notes in `but`. `None`: nothing waits.
-pub async fn waiting(tx: &Transaction<'_>, limit: i64, but: &[i64]) -> Result<Option<Waiting>, StoreError> {
+pub async fn waiting(tx: &Transaction, limit: i64, but: &[i64]) -> Result<Option<Waiting>, StoreError> {
     let statement = tx.prepare_cached(include_str!("../sql/waiting_evidence.sql")).await?;
     let rows = tx.query(&statement, &[&limit, &but]).await?;
     let Some(first) = rows.first() else { return Ok(None) };
@@ -115,7 +114,7 @@ pub async fn waiting(tx: &Transaction<'_>, limit: i64, but: &[i64]) -> Result<Op
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] where one is not there any more: nobody but the recorder takes them.
-pub async fn take(tx: &Transaction<'_>, notes: &[i64]) -> Result<(), StoreError> {
+pub async fn take(tx: &Transaction, notes: &[i64]) -> Result<(), StoreError> {
     let sql = "DELETE FROM evidence_pending WHERE first = ANY ($1)";
     let taken = tx.execute(&tx.prepare_cached(sql).await?, &[&notes]).await?;
     if taken == notes.len() as u64 {
@@ -149,7 +148,7 @@ pub struct Subject {
 
 /// The actions that entries are about. Unknown ones are left out.
 pub async fn subjects(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     actions: &[ActionId],
 ) -> Result<Vec<(ActionId, Subject)>, StoreError> {
     if actions.is_empty() {
@@ -195,7 +194,7 @@ pub struct NewEntry {
 }
 
 /// Appends entries from index `first` on.
-pub async fn append(tx: &Transaction<'_>, first: u64, entries: &[NewEntry]) -> Result<(), StoreError> {
+pub async fn append(tx: &Transaction, first: u64, entries: &[NewEntry]) -> Result<(), StoreError> {
     let sql = "INSERT INTO ledger (index, evidence, event, action, kind, entry, leaf)
                SELECT $1 + n - 1, evidence, event, action, kind, entry, leaf
                FROM UNNEST($2::bigint[], $3::uuid[], $4::uuid[], $5::text[], $6::bytea[], $7::bytea[])
@@ -212,7 +211,7 @@ pub async fn append(tx: &Transaction<'_>, first: u64, entries: &[NewEntry]) -> R
 }
 
 /// Keeps the nodes above tiles that are full now.
-pub async fn add_nodes(tx: &Transaction<'_>, nodes: &[Node]) -> Result<(), StoreError> {
+pub async fn add_nodes(tx: &Transaction, nodes: &[Node]) -> Result<(), StoreError> {
     if nodes.is_empty() {
         return Ok(());
     }
@@ -242,12 +241,7 @@ pub struct Signed {
 ///
 /// # Errors
 /// [`StoreError::Refused`] where the fence is no longer the caller's or the head not where it was.
-pub async fn advance(
-    tx: &Transaction<'_>,
-    fence: i64,
-    from: u64,
-    checkpoint: &Signed,
-) -> Result<(), StoreError> {
+pub async fn advance(tx: &Transaction, fence: i64, from: u64, checkpoint: &Signed) -> Result<(), StoreError> {
     let sql = "WITH moved AS (
                  UPDATE recorder SET size = $3 WHERE fence = $1 AND size = $2 RETURNING size)
                INSERT INTO checkpoints (size, root, note, signed_at) SELECT size, $4, $5, $6 FROM moved";
@@ -265,7 +259,7 @@ pub async fn advance(
 }
 
 /// Which configuration was made active in which generation, in order.
-pub async fn generations(tx: &Transaction<'_>) -> Result<Vec<(i64, i64)>, StoreError> {
+pub async fn generations(tx: &Transaction) -> Result<Vec<(i64, i64)>, StoreError> {
     let sql = "SELECT (body ->> 'generation')::bigint, (body ->> 'config')::bigint
                FROM evidence WHERE kind = 'config.applied' ORDER BY id";
     Ok(tx

@@ -9,20 +9,13 @@ use countersign_core::{
         tree::{TILE_WIDTH, Tail, Tiles, levels},
     },
 };
-use deadpool_postgres::{Object, Transaction};
-use tokio_postgres::{IsolationLevel, Row};
+use tokio_postgres::Row;
 
 use super::{Signed, number, stored};
-use crate::StoreError;
-
-/// A transaction that sees the database as it was when it began, and changes nothing.
-pub async fn snapshot(client: &mut Object) -> Result<Transaction<'_>, StoreError> {
-    let begin = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
-    Ok(begin.start().await?)
-}
+use crate::{StoreError, Transaction};
 
 /// How many entries there are.
-pub async fn size(tx: &Transaction<'_>) -> Result<u64, StoreError> {
+pub async fn size(tx: &Transaction) -> Result<u64, StoreError> {
     Ok(number(tx.query_one("SELECT size FROM recorder", &[]).await?.get(0)))
 }
 
@@ -40,20 +33,20 @@ fn entry(row: &Row) -> Entry {
 }
 
 /// Up to `limit` entries from index `from` on, in order.
-pub async fn entries(tx: &Transaction<'_>, from: u64, limit: i64) -> Result<Vec<Entry>, StoreError> {
+pub async fn entries(tx: &Transaction, from: u64, limit: i64) -> Result<Vec<Entry>, StoreError> {
     let sql = "SELECT index, entry FROM ledger WHERE index >= $1 ORDER BY index LIMIT $2";
     let rows = tx.query(&tx.prepare_cached(sql).await?, &[&stored(from), &limit]).await?;
     Ok(rows.iter().map(entry).collect())
 }
 
 /// All entries of an action below index `size`.
-pub async fn of_action(tx: &Transaction<'_>, action: ActionId, size: u64) -> Result<Vec<Entry>, StoreError> {
+pub async fn of_action(tx: &Transaction, action: ActionId, size: u64) -> Result<Vec<Entry>, StoreError> {
     let sql = "SELECT index, entry FROM ledger WHERE action = $1 AND index < $2 ORDER BY index";
     Ok(tx.query(sql, &[&action.0, &stored(size)]).await?.iter().map(entry).collect())
 }
 
 /// The entries below index `size` that say that an epoch of the coin has opened or closed.
-pub async fn of_epoch(tx: &Transaction<'_>, epoch: i64, size: u64) -> Result<Vec<Entry>, StoreError> {
+pub async fn of_epoch(tx: &Transaction, epoch: i64, size: u64) -> Result<Vec<Entry>, StoreError> {
     let sql = "SELECT l.index, l.entry FROM evidence e JOIN ledger l ON l.evidence = e.id
                WHERE e.kind IN ('epoch.opened', 'epoch.closed') AND e.body ->> 'epoch' = $1::text AND l.index < $2
                ORDER BY l.index";
@@ -71,7 +64,7 @@ fn hashes(rows: &[Row]) -> Result<Vec<Hash>, StoreError> {
 }
 
 /// The hashes of a tile.
-pub async fn tile(tx: &Transaction<'_>, tile: &TileId) -> Result<Vec<Hash>, StoreError> {
+pub async fn tile(tx: &Transaction, tile: &TileId) -> Result<Vec<Hash>, StoreError> {
     let from = tile.index.saturating_mul(TILE_WIDTH as u64);
     let to = from + u64::from(tile.width);
     let rows = if tile.level == 0 {
@@ -87,7 +80,7 @@ pub async fn tile(tx: &Transaction<'_>, tile: &TileId) -> Result<Vec<Hash>, Stor
 }
 
 /// The right edge of the tree of `size` entries.
-pub async fn tail(tx: &Transaction<'_>, size: u64) -> Result<Tail, StoreError> {
+pub async fn tail(tx: &Transaction, size: u64) -> Result<Tail, StoreError> {
     let mut edge = Vec::new();
     for level in 0..levels(size) {
         let hashes = size >> (8 * u32::from(level));
@@ -99,10 +92,7 @@ pub async fn tail(tx: &Transaction<'_>, size: u64) -> Result<Tail, StoreError> {
 }
 
 /// The tiles that a proof needs.
-pub async fn tiles(
-    tx: &Transaction<'_>,
-    wanted: impl IntoIterator<Item = TileId>,
-) -> Result<Tiles, StoreError> {
+pub async fn tiles(tx: &Transaction, wanted: impl IntoIterator<Item = TileId>) -> Result<Tiles, StoreError> {
     let mut tiles = Tiles::new();
     for id in wanted {
         tiles.insert((id.level, id.index), tile(tx, &id).await?);
@@ -118,27 +108,27 @@ fn signed(row: &Row) -> Result<Signed, StoreError> {
 }
 
 /// The newest checkpoint of at most `size` entries.
-pub async fn checkpoint(tx: &Transaction<'_>, size: u64) -> Result<Option<Signed>, StoreError> {
+pub async fn checkpoint(tx: &Transaction, size: u64) -> Result<Option<Signed>, StoreError> {
     let sql =
         "SELECT size, root, note, signed_at FROM checkpoints WHERE size <= $1 ORDER BY size DESC LIMIT 1";
     tx.query_opt(sql, &[&stored(size)]).await?.as_ref().map(signed).transpose()
 }
 
 /// Up to `limit` checkpoints of more than `size` entries, in order.
-pub async fn checkpoints(tx: &Transaction<'_>, size: u64, limit: i64) -> Result<Vec<Signed>, StoreError> {
+pub async fn checkpoints(tx: &Transaction, size: u64, limit: i64) -> Result<Vec<Signed>, StoreError> {
     let sql = "SELECT size, root, note, signed_at FROM checkpoints WHERE size > $1 ORDER BY size LIMIT $2";
     tx.query(&tx.prepare_cached(sql).await?, &[&stored(size), &limit]).await?.iter().map(signed).collect()
 }
 
 /// The time before which nothing more will be recorded: just after the newest batch. A batch bears the time of its draft and
 /// is seen when it is appended, so that until now is not over yet. `None`: the ledger is empty.
-pub async fn complete_until(tx: &Transaction<'_>) -> Result<Option<DateTime<Utc>>, StoreError> {
+pub async fn complete_until(tx: &Transaction) -> Result<Option<DateTime<Utc>>, StoreError> {
     let sql = "SELECT max(signed_at) + interval '1 microsecond' FROM checkpoints";
     Ok(tx.query_one(sql, &[]).await?.get(0))
 }
 
 /// How many entries were recorded before a time.
-pub async fn recorded_before(tx: &Transaction<'_>, at: DateTime<Utc>) -> Result<u64, StoreError> {
+pub async fn recorded_before(tx: &Transaction, at: DateTime<Utc>) -> Result<u64, StoreError> {
     let sql = "SELECT coalesce(max(size), 0) FROM checkpoints WHERE signed_at < $1";
     Ok(number(tx.query_one(sql, &[&at]).await?.get(0)))
 }

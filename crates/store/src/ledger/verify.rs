@@ -1,13 +1,12 @@
 //! What a verification reads: entries beside the evidence that they were made of, and what has no entry.
 
 use countersign_core::ledger::Hash;
-use deadpool_postgres::Transaction;
 use serde::Serialize;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::{number, stored};
-use crate::StoreError;
+use crate::{StoreError, Transaction};
 
 /// A row of the ledger beside the row of evidence that it was made of.
 #[derive(Clone, Debug)]
@@ -29,7 +28,7 @@ pub struct Recorded {
 }
 
 /// Up to `limit` rows from index `from` on, in order.
-pub async fn recorded(tx: &Transaction<'_>, from: u64, limit: i64) -> Result<Vec<Recorded>, StoreError> {
+pub async fn recorded(tx: &Transaction, from: u64, limit: i64) -> Result<Vec<Recorded>, StoreError> {
     let sql =
         "SELECT l.index, l.event, l.action, l.kind, l.entry, l.leaf, e.event, e.action, e.kind, e.body::text
                FROM ledger l LEFT JOIN evidence e ON e.id = l.evidence
@@ -49,7 +48,7 @@ pub async fn recorded(tx: &Transaction<'_>, from: u64, limit: i64) -> Result<Vec
 
 /// Up to `limit` nodes of a level from `from` on, as index and hash.
 pub async fn nodes(
-    tx: &Transaction<'_>,
+    tx: &Transaction,
     level: u8,
     from: u64,
     limit: i64,
@@ -74,7 +73,7 @@ pub struct Count {
 }
 
 /// Counts actions, decisions and executions against the entries about them, action by action.
-pub async fn counts(tx: &Transaction<'_>) -> Result<Vec<Count>, StoreError> {
+pub async fn counts(tx: &Transaction) -> Result<Vec<Count>, StoreError> {
     // A ledger that is read whole takes longer than a statement of a worker may.
     tx.query_one("SELECT set_config('statement_timeout', '15min', true)", &[]).await?;
     let kinds = [

@@ -14,7 +14,7 @@ use countersign_broker::{
     topology::{Exchange, Queue, Topology},
 };
 use countersign_core::permit::PACK_MAX;
-use countersign_store::{Store, StoreError};
+use countersign_store::{Pipeline, Store, StoreError};
 use countersign_testkit::isolation::TestEnv;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
@@ -108,8 +108,7 @@ impl Ceiling {
         declare(&session.channel, &topology()).await?;
         let store = Store::new(&env.database_url, "bench", 16)?;
         {
-            let mut client = store.client().await?;
-            let tx = client.transaction().await?;
+            let tx = store.transaction().await?;
             let table = "CREATE TABLE bare (id uuid, stage text, body bytea, PRIMARY KEY (id, stage))";
             tx.execute(table, &[]).await?;
             tx.commit().await?;
@@ -184,17 +183,16 @@ impl Bare {
     }
 
     async fn store(&self, items: &[Item]) -> Result<(), StoreError> {
-        let mut client = self.store.client().await?;
-        let tx = client.transaction().await?;
+        let tx = self.store.transaction().await?;
         let sql = "INSERT INTO bare SELECT id, $2, body FROM UNNEST($1::uuid[], $3::bytea[]) AS u (id, body)
                    ON CONFLICT DO NOTHING";
-        let statement = tx.prepare_cached(sql).await?;
         let ids: Vec<Uuid> = items.iter().map(|item| item.id).collect();
         let filler = [b'x'; 400];
         let body = |item: &Item| if item.body.is_empty() { filler.to_vec() } else { item.body.clone() };
         let bodies: Vec<Vec<u8>> = items.iter().map(body).collect();
-        tx.execute(&statement, &[&ids, &self.stage.queue, &bodies]).await?;
-        Ok(tx.commit().await?)
+        let mut writes = Pipeline::default();
+        writes.add(&tx, sql, vec![Box::new(ids), Box::new(self.stage.queue), Box::new(bodies)]).await?;
+        tx.commit_with(&writes).await.map(drop)
     }
 
     async fn call(&self, items: &[Item]) -> Result<(), reqwest::Error> {

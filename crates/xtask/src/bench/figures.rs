@@ -6,7 +6,7 @@ use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{SYSTEM, ledger::Timed, usage::Usage};
+use super::{CEILING, SYSTEM, ledger::Timed, usage::Usage};
 
 /// One figure of several runs.
 #[derive(Serialize)]
@@ -15,6 +15,8 @@ pub(super) struct Figure {
     unit: &'static str,
     system: Vec<f64>,
     ceiling: Vec<f64>,
+    /// Of the system without a past, where this one has one.
+    no_past: Vec<f64>,
 }
 
 fn median(values: &[f64]) -> f64 {
@@ -48,19 +50,30 @@ impl Figures {
     /// Keeps one run's value of one side.
     pub(super) fn note(&mut self, what: String, unit: &'static str, side: &str, value: f64) {
         let at = self.figures.iter().position(|figure| figure.what == what).unwrap_or_else(|| {
-            self.figures.push(Figure { what, unit, system: vec![], ceiling: vec![] });
+            self.figures.push(Figure { what, unit, system: vec![], ceiling: vec![], no_past: vec![] });
             self.figures.len() - 1
         });
         let figure = &mut self.figures[at];
-        if side == SYSTEM { figure.system.push(value) } else { figure.ceiling.push(value) }
+        let values = match side {
+            SYSTEM => &mut figure.system,
+            CEILING => &mut figure.ceiling,
+            _ => &mut figure.no_past,
+        };
+        values.push(value);
     }
 
     pub(super) fn table(&self) -> String {
         let mut table = Table::new();
-        table.load_preset(UTF8_HORIZONTAL_ONLY).set_header(["", "system", "min", "max", "ceiling", "ratio"]);
+        table
+            .load_preset(UTF8_HORIZONTAL_ONLY)
+            .set_header(["", "system", "min", "max", "ceiling", "ratio", "no past", "ratio"]);
         let show = |value: f64| if value < 100.0 { format!("{value:.1}") } else { format!("{value:.0}") };
         for figure in &self.figures {
             let (system, ceiling) = (median(&figure.system), median(&figure.ceiling));
+            let none = |show: &dyn Fn(f64) -> String| match figure.no_past.is_empty() {
+                true => String::new(),
+                false => show(median(&figure.no_past)),
+            };
             let edge =
                 |pick: fn(f64, f64) -> f64| figure.system.iter().copied().reduce(pick).unwrap_or(f64::NAN);
             table.add_row([
@@ -70,6 +83,8 @@ impl Figures {
                 show(edge(f64::max)),
                 show(ceiling),
                 format!("{:.2}", system / ceiling),
+                none(&show),
+                none(&|no_past| format!("{:.2}", system / no_past)),
             ]);
         }
         let mut processes = Table::new();

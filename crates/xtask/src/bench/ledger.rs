@@ -15,8 +15,7 @@ use super::usage;
 
 /// The age, in seconds, of the oldest evidence that is not recorded yet.
 pub(super) async fn lag(system: &System) -> anyhow::Result<f64> {
-    let mut client = system.store()?.client().await?;
-    let tx = client.transaction().await?;
+    let tx = system.store()?.transaction().await?;
     let sql = "SELECT coalesce(extract(epoch FROM clock_timestamp() - min(e.occurred_at)), 0)::float8
                FROM evidence_pending p JOIN evidence e ON e.id = p.first";
     Ok(tx.query_one(sql, &[]).await?.get(0))
@@ -35,8 +34,7 @@ const FILL: &str = "WITH filled AS (
     GROUP BY note";
 
 async fn size(system: &System) -> anyhow::Result<i64> {
-    let mut client = system.store()?.client().await?;
-    let tx = client.transaction().await?;
+    let tx = system.store()?.transaction().await?;
     Ok(tx.query_one("SELECT size FROM recorder", &[]).await?.get(0))
 }
 
@@ -52,8 +50,7 @@ pub(super) async fn measure(system: &System, entries: u64) -> anyhow::Result<Vec
     let (wanted, before) = (i64::try_from(entries)?, size(system).await?);
     let mut left = wanted - before;
     while left > 0 {
-        let mut client = system.store()?.client().await?;
-        let tx = client.transaction().await?;
+        let tx = system.store()?.transaction().await?;
         tx.execute(FILL, &[&left.min(STEP)]).await?;
         tx.commit().await?;
         left -= STEP;
@@ -93,8 +90,7 @@ pub(super) async fn measure(system: &System, entries: u64) -> anyhow::Result<Vec
 
 /// One that has entries.
 async fn an_action(system: &System) -> anyhow::Result<String> {
-    let mut client = system.store()?.client().await?;
-    let tx = client.transaction().await?;
+    let tx = system.store()?.transaction().await?;
     let sql = "SELECT action::text FROM ledger WHERE action IS NOT NULL ORDER BY index LIMIT 1";
     Ok(tx.query_one(sql, &[]).await?.get(0))
 }

@@ -43,8 +43,7 @@ pub(super) async fn write(system: &System, had: u64, count: u64) -> anyhow::Resu
     let mut from = had + 1;
     while from <= count {
         let to = count.min(from + STEP - 1);
-        let mut client = store.client().await?;
-        let tx = client.transaction().await?;
+        let tx = store.transaction().await?;
         tx.execute("SET LOCAL synchronous_commit = off", &[]).await?;
         tx.execute(WRITE, &[&i64::try_from(from)?, &i64::try_from(to)?]).await?;
         tx.commit().await?;

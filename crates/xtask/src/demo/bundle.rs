@@ -15,8 +15,7 @@ use serde_json::Value;
 pub(super) async fn recorded(system: &System) -> anyhow::Result<()> {
     let store = system.store()?;
     eventually("all evidence is recorded", Duration::from_secs(60), async || {
-        let mut client = store.client().await.ok()?;
-        let tx = client.transaction().await.ok()?;
+        let tx = store.transaction().await.ok()?;
         let row = tx.query_one("SELECT NOT EXISTS (SELECT FROM evidence_pending)", &[]).await.ok()?;
         row.get::<_, bool>(0).then_some(())
     })

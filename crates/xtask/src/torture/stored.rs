@@ -81,8 +81,7 @@ pub(crate) struct Progress {
 
 /// Reads how far everything has come.
 pub(crate) async fn progress(system: &System) -> anyhow::Result<Progress> {
-    let mut client = system.store()?.client().await?;
-    let tx = client.transaction().await?;
+    let tx = system.store()?.transaction().await?;
     let sql = "SELECT event_id FROM actions WHERE ended_at IS NOT NULL";
     let ended = tx.query(sql, &[]).await?.iter().map(|row| row.get(0)).collect();
     let sql = "SELECT (SELECT count(*) FROM evidence_pending) + (SELECT count(*) FROM actions a
@@ -98,8 +97,7 @@ impl Stored {
     /// Reads all of it.
     pub(crate) async fn read(system: &System) -> anyhow::Result<Self> {
         let mut stored = Self::default();
-        let mut client = system.store()?.client().await?;
-        let tx = client.transaction().await?;
+        let tx = system.store()?.transaction().await?;
         for row in tx.query(ACTIONS, &[]).await? {
             let action: StoredAction = serde_json::from_str(row.get(0))?;
             stored.actions.insert(action.id.clone(), action);

@@ -57,16 +57,14 @@ impl Thief {
     }
 
     async fn action(&self, id: &str) -> anyhow::Result<ActionId> {
-        let mut client = self.gate.system.store()?.client().await?;
-        let tx = client.transaction().await?;
+        let tx = self.gate.system.store()?.transaction().await?;
         let row = tx.query_one("SELECT id FROM actions WHERE event_id = $1", &[&id]).await?;
         Ok(ActionId(row.get(0)))
     }
 
     /// The permit that is out for an action.
     async fn permit(&self, id: &str) -> anyhow::Result<Permit> {
-        let mut client = self.gate.system.store()?.client().await?;
-        let tx = client.transaction().await?;
+        let tx = self.gate.system.store()?.transaction().await?;
         let sql = "SELECT bytes FROM permits p JOIN actions a ON a.permit = p.id WHERE a.event_id = $1";
         let bytes: Vec<u8> = tx.query_one(sql, &[&id]).await?.get(0);
         Ok(serde_json::from_slice(&bytes)?)

@@ -1,0 +1,289 @@
+//! Reading actions with what belongs to them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+use countersign_core::{
+    approval::Request,
+    ids::{ActionId, ActionRef, ApprovalId, PermitId},
+    message::{Decision, Failure},
+};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::{Ruling, locking, uuids};
+use crate::{Pipeline, StoreError, Transaction, transaction::parameters};
+
+/// The approval request of an action.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ApprovalRecord {
+    /// Its id.
+    pub id: ApprovalId,
+    /// Which rule asks.
+    pub rule: String,
+    /// Why they are asked.
+    pub rule_text: String,
+    /// What it asks for, where it stands, and who has decided on the content as it is now.
+    pub request: Request,
+    /// The groups to which it has escalated, as evidence says.
+    pub escalated: Vec<String>,
+    /// By person, the keys that signed what they decided.
+    pub keys: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// A decision on the content as it is now.
+#[derive(Deserialize)]
+struct Vote {
+    reviewer: String,
+    decision: Decision,
+    kid: String,
+}
+
+/// How an action ended.
+#[derive(Clone, Debug)]
+pub struct OutcomeRecord {
+    /// 1, or 2 for what a human found of one in doubt.
+    pub seq: i16,
+    /// The id of the event that tells it.
+    pub event: Uuid,
+    /// The tool's answer, as JSON.
+    pub result: Option<Vec<u8>>,
+    /// Why it did not succeed.
+    pub error: Option<Failure>,
+}
+
+/// An action with what belongs to it: what was not asked for ([`Parts`]) is empty.
+#[derive(Clone, Debug)]
+pub struct ActionRecord {
+    /// Its id.
+    pub id: ActionId,
+    /// As its agent calls it.
+    pub reference: ActionRef,
+    /// The agent's id in the directory.
+    pub agent: String,
+    /// The tool.
+    pub tool: String,
+    /// What it was judged to be, and where it stands.
+    pub ruling: Ruling,
+    /// Counts claims.
+    pub fence: i32,
+    /// Whether it is executing and the claim's lease has run out.
+    pub interrupted: bool,
+    /// Whether its agent has withdrawn it; known where bodies were asked for.
+    pub cancelled: bool,
+    /// After this it is not executed.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// The action that it undoes.
+    pub compensates: Option<ActionId>,
+    /// The router accepted it.
+    pub proposed_at: DateTime<Utc>,
+    /// A human decided.
+    pub decided_at: Option<DateTime<Utc>>,
+    /// An executor claimed it.
+    pub started_at: Option<DateTime<Utc>>,
+    /// Its outcome was recorded.
+    pub ended_at: Option<DateTime<Utc>>,
+    /// W3C trace context.
+    pub traceparent: Option<String>,
+    /// The message as received, where it was asked for or a human is to see it.
+    pub body: Option<Vec<u8>>,
+    /// What a human approves, in canonical form; absent where undecodable or erased.
+    pub content: Option<Vec<u8>>,
+    /// The salt of the digests.
+    pub salt: Vec<u8>,
+    /// The digest of `content`.
+    pub digest: Vec<u8>,
+    /// The arguments that a reviewer put in place of the agent's, in canonical form.
+    pub edited: Option<Vec<u8>>,
+    /// The approval request that is or was open.
+    pub approval: Option<ApprovalRecord>,
+    /// The latest outcome.
+    pub outcome: Option<OutcomeRecord>,
+    /// The bytes of the permit that is out.
+    pub permit_bytes: Option<Vec<u8>>,
+    /// The database's clock when it was read.
+    pub now: DateTime<Utc>,
+}
+
+/// How much is read of what belongs to an action: each has what those before it have. The rest is empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parts {
+    /// The action and its outcome.
+    Outcome = 0,
+    /// What was asked for: content, digests, edits.
+    Content = 1,
+    /// The approval request and the permit that is out; the message as received where a human is about to see it.
+    Request = 2,
+    /// Every message as received, and whether its agent has withdrawn it.
+    Bodies = 3,
+}
+
+/// Reads actions with these parts of what belongs to them, in id order.
+pub async fn load(tx: &Transaction, ids: &[ActionId], parts: Parts) -> Result<Vec<ActionRecord>, StoreError> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut reads = Pipeline::default();
+    loading(tx, &mut reads, ids, parts).await?;
+    loaded(&tx.run(&reads).await?)
+}
+
+/// [`load`] as the last of several statements.
+pub(crate) async fn loading(
+    tx: &Transaction,
+    statements: &mut Pipeline<'_>,
+    ids: &[ActionId],
+    parts: Parts,
+) -> Result<(), StoreError> {
+    let sql = include_str!("../sql/load_actions.sql");
+    statements.add(tx, sql, parameters![uuids(ids), parts as i32]).await
+}
+
+/// Executes the last statements of a transaction, reads actions as these leave them, and commits, in one trip.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] where it is committed, and one of them cannot be read.
+pub async fn commit(
+    tx: Transaction,
+    mut writes: Pipeline<'_>,
+    ids: &[ActionId],
+    parts: Parts,
+) -> Result<Vec<ActionRecord>, StoreError> {
+    if ids.is_empty() {
+        tx.commit_with(&writes).await?;
+        return Ok(Vec::new());
+    }
+    loading(&tx, &mut writes, ids, parts).await?;
+    loaded(&tx.commit_with(&writes).await?)
+}
+
+/// What [`loading`] has read.
+pub(crate) fn loaded(rows: &[Vec<Row>]) -> Result<Vec<ActionRecord>, StoreError> {
+    rows.last().into_iter().flatten().map(record).collect()
+}
+
+/// Locks actions until the transaction ends, and reads them as they are under the lock, in one trip.
+pub async fn lock_and_load(
+    tx: &Transaction,
+    ids: &[ActionId],
+    parts: Parts,
+) -> Result<Vec<ActionRecord>, StoreError> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    // Each has a snapshot of its own.
+    let mut reads = Pipeline::default();
+    locking(tx, &mut reads, ids).await?;
+    loading(tx, &mut reads, ids, parts).await?;
+    loaded(&tx.run(&reads).await?)
+}
+
+fn word<T: std::str::FromStr>(row: &Row, column: &str) -> Result<T, StoreError> {
+    let text: &str = row.get(column);
+    text.parse().map_err(|_| StoreError::Corrupt(format!("{text:?} is no {column}")))
+}
+
+fn approval(row: &Row) -> Result<Option<ApprovalRecord>, StoreError> {
+    let Some(id) = row.get::<_, Option<Uuid>>("approval").map(ApprovalId) else { return Ok(None) };
+    let corrupt = |what: &str| StoreError::Corrupt(format!("the {what} of approval {id} cannot be read"));
+    let digest: &[u8] = row.get("digest");
+    let votes: Vec<Vote> = match row.get::<_, Option<Value>>("votes") {
+        Some(votes) => serde_json::from_value(votes).map_err(|_| corrupt("decisions"))?,
+        None => vec![],
+    };
+    let mut keys: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut last: BTreeMap<String, Decision> = BTreeMap::new();
+    for vote in votes {
+        // A person decides otherwise only where the key of what they decided before no longer counts.
+        let before = last.insert(vote.reviewer.clone(), vote.decision);
+        let kids = keys.entry(vote.reviewer).or_default();
+        if before.is_some_and(|before| before != vote.decision) {
+            kids.clear();
+        }
+        kids.insert(vote.kid);
+    }
+    Ok(Some(ApprovalRecord {
+        id,
+        rule: row.get("approval_rule"),
+        rule_text: row.get("rule_text"),
+        request: Request {
+            spec: serde_json::from_value(row.get("spec")).map_err(|_| corrupt("spec"))?,
+            digest: digest.try_into().map_err(|_| corrupt("digest"))?,
+            opened_at: row.get("opened_at"),
+            expires_at: row.get("approval_expires_at"),
+            state: word(row, "approval_state")?,
+            votes: last,
+        },
+        escalated: row.get("escalated"),
+        keys,
+    }))
+}
+
+/// An action without what belongs to it.
+pub(crate) fn action(row: &Row) -> Result<ActionRecord, StoreError> {
+    Ok(ActionRecord {
+        id: ActionId(row.get("id")),
+        reference: ActionRef { source: row.get("source"), id: row.get("event_id") },
+        agent: row.get("agent"),
+        tool: row.get("tool"),
+        ruling: Ruling {
+            state: word(row, "state")?,
+            verdict: word(row, "verdict")?,
+            rule: row.get("rule"),
+            generation: row.get("generation"),
+            policy_version: row.get("policy_version"),
+            audit_rate: row.get("audit_rate"),
+            audit_group: row.get("audit_group"),
+            stratum: row.get("stratum"),
+            stage: row.get::<_, Option<&str>>("stage").and_then(|stage| stage.parse().ok()),
+            approved: row.get("approved"),
+            approvers: row.get("approvers"),
+            permit: row.get::<_, Option<Uuid>>("permit").map(PermitId),
+        },
+        fence: row.get("fence"),
+        interrupted: row.get("interrupted"),
+        cancelled: false,
+        expires_at: row.get("expires_at"),
+        compensates: row.get::<_, Option<Uuid>>("compensates").map(ActionId),
+        proposed_at: row.get("proposed_at"),
+        decided_at: row.get("decided_at"),
+        started_at: row.get("started_at"),
+        ended_at: row.get("ended_at"),
+        traceparent: row.get("traceparent"),
+        body: None,
+        content: None,
+        salt: Vec::new(),
+        digest: Vec::new(),
+        edited: None,
+        approval: None,
+        outcome: None,
+        permit_bytes: None,
+        now: row.get("now"),
+    })
+}
+
+fn record(row: &Row) -> Result<ActionRecord, StoreError> {
+    let outcome = row.get::<_, Option<Uuid>>("outcome_event").map(|event| OutcomeRecord {
+        event,
+        seq: row.get("seq"),
+        result: row.get("result"),
+        error: row.get::<_, Option<String>>("error_code").map(|code| Failure {
+            code,
+            message: row.get::<_, Option<String>>("error_message").unwrap_or_default(),
+        }),
+    });
+    Ok(ActionRecord {
+        cancelled: row.get("cancelled"),
+        body: row.get("body"),
+        content: row.get("content"),
+        salt: row.get::<_, Option<_>>("salt").unwrap_or_default(),
+        digest: row.get::<_, Option<_>>("digest").unwrap_or_default(),
+        edited: row.get("edited"),
+        approval: approval(row)?,
+        outcome,
+        permit_bytes: row.get("permit_bytes"),
+        ..action(row)?
+    })
+}
