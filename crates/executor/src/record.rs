@@ -118,7 +118,7 @@ async fn commit(
     let lost = done.iter().filter(|call| call.fence != LATE && !holds(&held, call)).map(|call| call.action);
     let others: Vec<ActionId> = asked.iter().copied().chain(lost).collect();
     let results = results(done, held);
-    crash::point("results", "written");
+    crash::point("results", "taken");
     let records = match results.commit(tx, &others).await {
         // A row that nobody can read must not keep the others' results from being stored: the sweep comes back to it.
         Err(StoreError::Corrupt(why)) => {

@@ -28,11 +28,7 @@ pub struct Active {
 ///
 /// `now` is the statement's clock, not the transaction's start: time spent waiting for the lock has passed.
 pub async fn begin(store: &Store) -> Result<(Transaction, Active), StoreError> {
-    let client = store.client().await?;
-    let mut reads = Pipeline::default();
-    share(&client, &mut reads).await?;
-    let (tx, rows) = Transaction::begin_with(client, &reads).await?;
-    Ok((tx, shared(&rows)?))
+    begin_locked(store, &[]).await
 }
 
 /// The same, and then locks actions until the transaction ends ([`actions::lock`]). The clock may be of before the actions' locks.
@@ -40,7 +36,9 @@ pub async fn begin_locked(store: &Store, ids: &[ActionId]) -> Result<(Transactio
     let client = store.client().await?;
     let mut reads = Pipeline::default();
     share(&client, &mut reads).await?;
-    actions::locking(&client, &mut reads, ids).await?;
+    if !ids.is_empty() {
+        actions::locking(&client, &mut reads, ids).await?;
+    }
     let (tx, rows) = Transaction::begin_with(client, &reads).await?;
     Ok((tx, shared(&rows)?))
 }

@@ -63,10 +63,10 @@ impl Handler for Decisions {
         let router = &self.router;
         let work = async {
             let (tx, active) = generation::begin(&router.process.store).await?;
-            let decided = decide(router, &tx, &active, batch).await?;
+            let mut decided = decide(router, &tx, &active, batch).await?;
+            let mut outgoing = std::mem::take(&mut decided.answers);
             let Owed { now, permits, others } = &decided.owed;
             let writes = decided.writes(&tx).await?;
-            let mut outgoing = decided.answers.clone();
             outgoing.extend(follow::commit_decided(tx, writes, others, &router.keys.permit).await?);
             outgoing.extend(follow::issued(permits, &router.keys.permit, *now));
             Ok(outgoing)
