@@ -2,7 +2,7 @@
 //! whatever happens.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -42,17 +42,25 @@ const HEARD: Duration = Duration::from_secs(20);
 
 /// What somebody has said of which request, and when.
 #[derive(Default)]
-struct Said(BTreeMap<String, Instant>);
+struct Said {
+    at: BTreeMap<String, Instant>,
+    left: BTreeSet<String>,
+}
 
 impl Said {
     fn lately(&self, request: &str) -> bool {
-        self.0.get(request).is_some_and(|at| at.elapsed() < HEARD)
+        self.at.get(request).is_some_and(|at| at.elapsed() < HEARD)
     }
 
     fn now(&mut self, request: String, phase: Phase) {
         if phase == Phase::Ok {
-            self.0.insert(request, Instant::now());
+            self.at.insert(request, Instant::now());
         }
+    }
+
+    /// One request of four is left unanswered when it is first seen, so that it has to be asked again.
+    fn leaves(&mut self, seed: u64, request: &str) -> bool {
+        dice(!seed, request).is_multiple_of(4) && self.left.insert(request.to_owned())
     }
 }
 
@@ -298,7 +306,8 @@ impl Clients {
         let mut publisher = None;
         while let Some(event) = reader.next::<AuditRequest>(QUIET).await? {
             let request = event.data;
-            if said.lately(&request.audit.to_string()) {
+            let audit = request.audit.to_string();
+            if said.lately(&audit) || said.leaves(self.seed, &audit) {
                 continue;
             }
             let data = self.finds(&request);
@@ -315,7 +324,7 @@ impl Clients {
             let phase =
                 send(url, &mut publisher, std::slice::from_ref(&message), || log(Phase::Invoke)).await;
             log(phase);
-            said.now(request.audit.to_string(), phase);
+            said.now(audit, phase);
         }
         Ok(())
     }

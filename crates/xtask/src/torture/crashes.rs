@@ -27,7 +27,7 @@ const ROLES: [(&str, &[&str], &[&str]); 4] = [
             "sweep confirmed",
             "call begins",
             "call ended",
-            "results written",
+            "results taken",
             "results committed",
             "results answered",
         ],
