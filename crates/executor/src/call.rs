@@ -3,7 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use countersign_broker::crash;
-use countersign_core::{config::Tool, ids::ActionId, message::Failure, transition::Completion};
+use countersign_core::{
+    config::Tool,
+    digest::{salted, tagged},
+    ids::ActionId,
+    message::Failure,
+    transition::Completion,
+};
 use countersign_worker::process::Process;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -38,11 +44,29 @@ pub(crate) struct Done {
     pub(crate) fence: i32,
     pub(crate) completion: Completion,
     pub(crate) result: Option<Vec<u8>>,
+    /// What evidence says of the result: its salted digest.
+    pub(crate) result_digest: Option<String>,
     pub(crate) error: Option<Failure>,
     pub(crate) attempts: u32,
     /// The call's place, given back when its outcome is recorded.
     #[expect(dead_code, reason = "held until the result is recorded, never read")]
     pub(crate) place: Option<OwnedSemaphorePermit>,
+}
+
+impl Done {
+    /// Without a call.
+    pub(crate) fn of(action: ActionId, fence: i32, completion: Completion) -> Self {
+        Self {
+            action,
+            fence,
+            completion,
+            result: None,
+            result_digest: None,
+            error: None,
+            attempts: 0,
+            place: None,
+        }
+    }
 }
 
 /// A claimed action, ready to be called.
@@ -52,6 +76,8 @@ pub(crate) struct Work {
     pub(crate) reference: (String, String),
     pub(crate) tool: Arc<ToolCall>,
     pub(crate) content: Vec<u8>,
+    /// Of its result's digest.
+    pub(crate) salt: Vec<u8>,
     pub(crate) traceparent: Option<String>,
     /// When the claim was made, by this process's monotonic clock.
     pub(crate) claimed: Instant,
@@ -130,7 +156,7 @@ fn late(key: &str, attempt: Attempt) -> Option<Done> {
     };
     let result = result.map(|value| value.to_string().into_bytes());
     let action = key.parse().ok()?;
-    Some(Done { action, fence: LATE, completion, result, error, attempts: 0, place: None })
+    Some(Done { result, error, ..Done::of(action, LATE, completion) })
 }
 
 async fn execute(work: Work, place: Option<OwnedSemaphorePermit>) -> Done {
@@ -158,7 +184,9 @@ async fn execute(work: Work, place: Option<OwnedSemaphorePermit>) -> Done {
     };
     crash::point("call", "ended");
     metrics::counter!("countersign_calls_total", "tool" => tool.name.clone()).increment(1);
-    Done { action: work.action, fence: work.fence, completion, result, error, attempts, place }
+    let salt = work.salt.as_slice().try_into().ok();
+    let result_digest = result.as_ref().zip(salt).map(|(result, salt)| tagged(&salted(salt, result)));
+    Done { result, result_digest, error, attempts, place, ..Done::of(work.action, work.fence, completion) }
 }
 
 async fn call(work: &Work, arguments: &[u8]) -> (CallResult, u32) {

@@ -1,6 +1,9 @@
 //! The execution lane: opens packs of permits and claims their actions.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -18,7 +21,7 @@ use countersign_core::{
     transition::Completion,
 };
 use countersign_store::{
-    Pipeline, StoreError, Transaction,
+    Client, Pipeline, StoreError, Transaction,
     claims::{self, Claim, Wanted},
     evidence::{self, Evidence},
     generation::{self, Active},
@@ -45,12 +48,14 @@ impl Claims {
     }
 }
 
-/// What a committed claim transaction leaves to be done.
+/// What is claimed, and what is left of the permits.
+#[derive(Default)]
 struct Claimed {
     work: Vec<Work>,
     /// Claimed, but what is stored is not what was signed: ended without a call.
     tampered: Vec<(ActionId, i32)>,
-    outgoing: Vec<Outgoing>,
+    /// Not claimed, because this process cannot call their tools.
+    uncallable: HashSet<ActionId>,
 }
 
 #[async_trait]
@@ -70,26 +75,20 @@ impl Handler for Claims {
     }
 
     async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure> {
-        let executor = &self.executor;
-        let claimed = claim(executor, batch).await.map_err(failure)?;
-        let mut places = self.places.take();
-        let mut place = || places.as_mut().and_then(|places| places.split(1));
-        for work in claimed.work {
-            executor.calls.start(work, place());
+        let executor = self.executor.clone();
+        let (mut permits, refused) = open(&executor, batch);
+        // Ordinarily that is all. What it leaves is looked at under locks.
+        if let Some(governed) = executor.process.governed.latest() {
+            let client = executor.process.store.client().await.map_err(failure)?;
+            let claimed = claim(&executor, &client, &governed, &mut permits).await.map_err(failure)?;
+            self.begin(claimed);
         }
-        for (action, fence) in claimed.tampered {
-            let message = "what is stored is not what was signed; nothing was called".into();
-            executor.calls.settle(Settled::Done(Done {
-                action,
-                fence,
-                completion: Completion::Failed,
-                result: None,
-                error: Some(message::Failure { code: Code::DigestMismatch.into(), message }),
-                attempts: 0,
-                place: place(),
-            }));
+        if permits.is_empty() && refused.is_empty() {
+            return Ok(vec![]);
         }
-        Ok(claimed.outgoing)
+        let (claimed, outgoing) = under_locks(&executor, permits, refused).await.map_err(failure)?;
+        self.begin(claimed);
+        Ok(outgoing)
     }
 
     async fn quarantine(&mut self, delivery: &Delivery, code: &str, reason: &str) -> Result<(), Failure> {
@@ -97,65 +96,114 @@ impl Handler for Claims {
     }
 }
 
-async fn claim(executor: &Executor, batch: &[Delivery]) -> Result<Claimed, StoreError> {
-    let mut permits: HashMap<ActionId, Permit> = HashMap::new();
-    let mut refused = Vec::new();
+impl Claims {
+    fn begin(&mut self, claimed: Claimed) {
+        let (calls, places) = (&self.executor.calls, &mut self.places);
+        let mut place = || places.as_mut().and_then(|places| places.split(1));
+        for work in claimed.work {
+            calls.start(work, place());
+        }
+        for (action, fence) in claimed.tampered {
+            let message = "what is stored is not what was signed; nothing was called".into();
+            let error = Some(message::Failure { code: Code::DigestMismatch.into(), message });
+            let done = Done { error, place: place(), ..Done::of(action, fence, Completion::Failed) };
+            calls.settle(Settled::Done(done));
+        }
+    }
+}
+
+/// Permits by their actions, and packs that authorise nothing.
+type Opened<'d> = (HashMap<ActionId, Permit>, Vec<(&'d Delivery, Complaint)>);
+
+fn open<'d>(executor: &Executor, batch: &'d [Delivery]) -> Opened<'d> {
+    let (mut permits, mut refused) = (HashMap::new(), Vec::new());
     for delivery in batch {
-        match open(executor, delivery) {
+        match pack(executor, delivery) {
             Ok(pack) => permits.extend(pack.into_iter().map(|permit| (permit.action, permit))),
             Err(complaint) => refused.push((delivery, complaint)),
         }
     }
-    let named: Vec<ActionId> = permits.keys().copied().collect();
-    let (tx, active) = generation::begin_locked(&executor.process.store, &named).await?;
-    // The leases run from here: waiting for the locks does not shorten them.
-    let claimed_at = Instant::now();
-    let governed = executor.process.governed.under(&tx, &active).await?;
-    for (delivery, (code, why)) in refused {
-        refuse_pack(&tx, delivery, code, &why).await?;
-    }
-    let mut calls = HashMap::new();
-    let mut good = Vec::with_capacity(permits.len());
+    (permits, refused)
+}
+
+/// Claims what permits allow under a generation, if it is the active one. What is claimed is taken out of `permits`.
+async fn claim(
+    executor: &Executor,
+    client: &Client,
+    governed: &Governed,
+    permits: &mut HashMap<ActionId, Permit>,
+) -> Result<Claimed, StoreError> {
+    // The leases begin later, and by another clock.
+    let begun = Instant::now();
+    let (mut calls, mut wanted, mut claimed) = (HashMap::new(), Vec::new(), Claimed::default());
     let registry = &governed.configuration.tools;
     for permit in permits.values() {
-        let Some(tool) = valid(permit, &governed, &active) else { continue };
+        let Some(tool) = valid(permit, governed) else { continue };
         match executor.calls.tools.call(tool, registry.egress()) {
             Ok(call) => {
-                calls.insert(permit.action, Ok(call));
-                good.push(Wanted {
+                calls.insert(permit.action, call);
+                wanted.push(Wanted {
                     action: permit.action,
                     permit: permit.permit,
+                    expires_at: permit.expires_at,
                     lease: lease(tool).as_secs_f64(),
                     repeatable: tool.idempotent(),
                 });
             }
             Err(error) => {
                 tracing::error!(tool = tool.name(), %error, "the tool cannot be called; its actions wait");
-                calls.insert(permit.action, Err(()));
+                claimed.uncallable.insert(permit.action);
             }
         }
     }
-    let claims = claims::claim(&tx, active.generation, &good).await?;
-    let mut evidence = Vec::with_capacity(permits.len());
-    let (mut work, mut tampered) = (Vec::with_capacity(claims.len()), Vec::new());
-    for claim in claims {
+    // In one order, so that two executors do not wait for each other.
+    wanted.sort_unstable_by_key(|wanted| wanted.action);
+    wanted.truncate(claims::MOST);
+    if wanted.is_empty() {
+        return Ok(claimed);
+    }
+    for claim in claims::claim(client, governed.generation, &wanted).await? {
         let Some(permit) = permits.remove(&claim.action) else { continue };
-        let noted = json!({"state": "executing", "permit": permit.permit, "fence": claim.fence,
-                           "generation": active.generation});
-        evidence.push(Evidence::of(claim.action, "action.claimed", noted));
         match (bound(&claim, &permit), calls.remove(&claim.action)) {
-            (Some(content), Some(Ok(call))) => work.push(assemble(claim, call, content, claimed_at)),
-            _ => tampered.push((claim.action, claim.fence)),
+            (Some(content), Some(call)) => claimed.work.push(assemble(claim, call, content, begun)),
+            _ => claimed.tampered.push((claim.action, claim.fence)),
         }
     }
+    Ok(claimed)
+}
+
+/// Claims what can be claimed, and finds out why the rest cannot.
+async fn under_locks(
+    executor: &Executor,
+    mut permits: HashMap<ActionId, Permit>,
+    refused: Vec<(&Delivery, Complaint)>,
+) -> Result<(Claimed, Vec<Outgoing>), StoreError> {
+    let named: Vec<ActionId> = permits.keys().copied().collect();
+    let (tx, active) = generation::begin_locked(&executor.process.store, &named).await?;
+    let governed = executor.process.governed.under(&tx, &active).await?;
+    for (delivery, (code, why)) in refused {
+        refuse_pack(&tx, delivery, code, &why).await?;
+    }
+    let mut claimed = Claimed::default();
+    loop {
+        let left = permits.len();
+        let more = claim(executor, &tx, &governed, &mut permits).await?;
+        claimed.work.extend(more.work);
+        claimed.tampered.extend(more.tampered);
+        claimed.uncallable.extend(more.uncallable);
+        if permits.len() == left || permits.is_empty() {
+            break;
+        }
+    }
+    let mut evidence = Vec::with_capacity(permits.len());
     let mut outgoing = explain(&tx, &permits, &active, &mut evidence).await?;
     // What cannot be called is not sent round in a circle: the router's sweep comes back to it.
-    outgoing.retain(|(action, _)| !matches!(calls.get(action), Some(Err(()))));
+    outgoing.retain(|(action, _)| !claimed.uncallable.contains(action));
     let outgoing = outgoing.into_iter().map(|(_, command)| command).collect();
     let mut writes = Pipeline::default();
     evidence::write(&tx, &mut writes, &evidence).await?;
     tx.commit_with(&writes).await?;
-    Ok(Claimed { work, tampered, outgoing })
+    Ok((claimed, outgoing))
 }
 
 fn assemble(claim: Claim, tool: Arc<crate::call::ToolCall>, content: Vec<u8>, claimed: Instant) -> Work {
@@ -165,12 +213,13 @@ fn assemble(claim: Claim, tool: Arc<crate::call::ToolCall>, content: Vec<u8>, cl
         reference: (claim.source, claim.event_id),
         tool,
         content,
+        salt: claim.salt,
         traceparent: claim.traceparent,
         claimed,
     }
 }
 
-fn open(executor: &Executor, delivery: &Delivery) -> Result<Vec<Permit>, Complaint> {
+fn pack(executor: &Executor, delivery: &Delivery) -> Result<Vec<Permit>, Complaint> {
     let event: CloudEvent<PermitPack> =
         serde_json::from_slice(&delivery.body).map_err(|error| (Code::PermitMalformed, error.to_string()))?;
     if event.kind != kind::PERMIT_PACK {
@@ -187,11 +236,11 @@ async fn refuse_pack(tx: &Transaction, delivery: &Delivery, code: Code, why: &st
     evidence::insert(tx, &[Evidence::global("permit.refused", body)]).await
 }
 
-/// The tool, if the permit holds in itself: in time, under this generation, for the target as registered.
-fn valid<'g>(permit: &Permit, governed: &'g Governed, active: &Active) -> Option<&'g Tool> {
+/// The tool, if the permit holds in itself: under this generation, for the target as registered. Whether it is in time is
+/// for the database to say.
+fn valid<'g>(permit: &Permit, governed: &'g Governed) -> Option<&'g Tool> {
     let tool = governed.configuration.tools.get(&permit.target.tool)?;
-    let holds = permit.expires_at > active.now
-        && permit.generation == active.generation
+    let holds = permit.generation == governed.generation
         && permit.target.version == tool.version()
         && permit.target.endpoint == tool.endpoint();
     holds.then_some(tool)
@@ -199,7 +248,7 @@ fn valid<'g>(permit: &Permit, governed: &'g Governed, active: &Active) -> Option
 
 /// The stored content, if it is what the permit was signed for.
 fn bound(claim: &Claim, permit: &Permit) -> Option<Vec<u8>> {
-    let salt = claim.salt.as_slice().try_into().ok()?;
+    let salt = claim.content_salt.as_slice().try_into().ok()?;
     let content = claim.content.as_ref()?;
     (tagged(&salted(salt, content)) == permit.digest).then(|| content.clone())
 }

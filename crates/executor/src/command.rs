@@ -90,14 +90,7 @@ impl Commands {
 
 async fn in_doubt(tx: &Transaction, claim: &Claim) -> Result<(), StoreError> {
     let message = "the attempt was interrupted and may have had its effect; a human will find out".into();
-    let done = Done {
-        action: claim.action,
-        fence: claim.fence,
-        completion: Completion::Unknown,
-        result: None,
-        error: Some(message::Failure { code: "interrupted".into(), message }),
-        attempts: 1,
-        place: None,
-    };
+    let error = Some(message::Failure { code: "interrupted".into(), message });
+    let done = Done { error, attempts: 1, ..Done::of(claim.action, claim.fence, Completion::Unknown) };
     record::write(tx, &[done]).await
 }

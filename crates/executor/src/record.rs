@@ -1,25 +1,23 @@
 //! The recorder of results: second commit, the answer to the agent, then the sampler.
 
-use std::time::Duration;
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use countersign_broker::{
     BrokerError, crash,
     publisher::{Outgoing, Publisher},
 };
-use countersign_core::{
-    action::State,
-    digest::{salted, tagged},
-    ids::ActionId,
-    transition::Completion,
-};
+use countersign_core::{action::State, ids::ActionId, transition::Completion};
 use countersign_store::{
-    StoreError, Transaction,
-    actions::ActionRecord,
+    Pipeline, StoreError, Transaction,
+    actions::{self, ActionRecord, Parts},
     evidence::Evidence,
-    outcomes::{self, Held, LateResult, NewOutcome, Results},
+    outcomes::{self, Ended, LateResult, NewOutcome},
 };
 use countersign_worker::{messages, process::Process};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::mpsc::{self, Receiver, UnboundedReceiver};
 
 use crate::call::{Done, LATE, Settled};
@@ -51,9 +49,7 @@ pub(crate) async fn run(process: Process, mut results: UnboundedReceiver<Settled
                     Settled::Answer(action) => ids.push(action),
                 }
             }
-            let records = store(&process, &mut done, ids).await;
-            // The places are free again: what is stored no longer needs this process's memory.
-            drop(done);
+            let records = store(&process, done, ids).await;
             if stored.send(records).await.is_err() {
                 return;
             }
@@ -69,19 +65,20 @@ async fn pause() {
 
 /// Stores results, however long it takes: they exist nowhere else. If this process dies first, the leases
 /// run out and the actions are retried with the same key, or put in doubt. Returns what is to be told: these, and `asked`.
-async fn store(process: &Process, done: &mut [Done], mut asked: Vec<ActionId>) -> Vec<ActionRecord> {
-    let mut stored = false;
+///
+/// A result is dropped when it is stored: its place is free again.
+async fn store(process: &Process, mut done: Vec<Done>, mut asked: Vec<ActionId>) -> Vec<ActionRecord> {
+    let mut records = Vec::with_capacity(done.len() + asked.len());
     loop {
-        let fresh = if stored { &[][..] } else { &*done };
-        let commit = commit(process, fresh, &asked);
+        let commit = commit(process, &mut done, &asked, &mut records);
         match process.store.within(process.settings.limits.transaction, commit).await {
-            Ok(records) => return records,
+            Ok(()) => return records,
             Err(error) => {
                 tracing::warn!(%error, results = done.len(), "results not recorded yet");
-                if error.is_data() && !stored {
-                    unstorable(process, done).await;
-                    asked.extend(done.iter().filter(|call| call.fence != LATE).map(|call| call.action));
-                    stored = true;
+                if error.is_data() && !done.is_empty() {
+                    let stored = done.iter().filter(|call| call.fence != LATE).map(|call| call.action);
+                    asked.extend(stored);
+                    unstorable(process, std::mem::take(&mut done)).await;
                     continue;
                 }
                 pause().await;
@@ -91,9 +88,11 @@ async fn store(process: &Process, done: &mut [Done], mut asked: Vec<ActionId>) -
 }
 
 /// One of the results cannot be stored: each is tried alone, and the culprit keeps its state without its text.
-async fn unstorable(process: &Process, done: &mut [Done]) {
+async fn unstorable(process: &Process, done: Vec<Done>) {
     for call in done {
-        while let Err(error) = commit(process, std::slice::from_ref(call), &[]).await {
+        let (mut one, mut told) = (vec![call], Vec::new());
+        while let Err(error) = commit(process, &mut one, &[], &mut told).await {
+            let Some(call) = one.first_mut() else { break };
             tracing::error!(%error, action = %call.action, "a result cannot be stored as it is");
             if error.is_data() {
                 if call.result.is_none() && call.error.is_none() {
@@ -106,29 +105,48 @@ async fn unstorable(process: &Process, done: &mut [Done]) {
     }
 }
 
-/// Stores results. Returns their actions, and those of `asked`, as the same transaction leaves them.
+/// Stores results and drops them. Adds their actions to `records`, and those of `asked`, as they are then.
 async fn commit(
     process: &Process,
-    done: &[Done],
+    done: &mut Vec<Done>,
     asked: &[ActionId],
-) -> Result<Vec<ActionRecord>, StoreError> {
-    let ids: Vec<ActionId> = done.iter().map(|call| call.action).collect();
-    let (tx, held) = outcomes::begin(&process.store, &ids).await?;
-    // One that has lost its claim may be one that is stored already: its agent is told what has become of it.
-    let lost = done.iter().filter(|call| call.fence != LATE && !holds(&held, call)).map(|call| call.action);
-    let others: Vec<ActionId> = asked.iter().copied().chain(lost).collect();
-    let results = results(done, held);
+    records: &mut Vec<ActionRecord>,
+) -> Result<(), StoreError> {
     crash::point("results", "taken");
-    let records = match results.commit(tx, &others).await {
-        // A row that nobody can read must not keep the others' results from being stored: the sweep comes back to it.
-        Err(StoreError::Corrupt(why)) => {
-            tracing::error!(why, actions = ids.len() + asked.len(), "stored, and not told");
-            vec![]
-        }
-        records => records?,
-    };
+    let mut seen = HashSet::new();
+    let ours: Vec<Ended> =
+        done.iter().filter(|call| call.fence != LATE && seen.insert(call.action)).map(ended).collect();
+    if !ours.is_empty() {
+        let read: HashMap<ActionId, _> = outcomes::end(&process.store, &ours).await?.into_iter().collect();
+        // Once each: what comes a second time is late.
+        let mut stored: HashSet<ActionId> = read.keys().copied().collect();
+        done.retain(|call| call.fence == LATE || !stored.remove(&call.action));
+        records.extend(read.into_values().filter_map(readable));
+    }
+    if !done.is_empty() || !asked.is_empty() {
+        records.extend(rest(process, done, asked).await?);
+        done.clear();
+    }
     crash::point("results", "committed");
-    Ok(records)
+    Ok(())
+}
+
+/// A row that nobody can read must not keep the others from being told: the sweep comes back to it.
+fn readable<T>(read: Result<T, StoreError>) -> Option<T> {
+    read.inspect_err(|error| tracing::error!(%error, "stored, and not told")).ok()
+}
+
+/// Stores, under locks, what did not end a claim at once: it is late, or stored already. Its actions are told what has become of
+/// them, and so are those of `asked`.
+async fn rest(process: &Process, done: &[Done], asked: &[ActionId]) -> Result<Vec<ActionRecord>, StoreError> {
+    let tx = process.store.transaction().await?;
+    write(&tx, done).await?;
+    let lost = done.iter().filter(|call| call.fence != LATE).map(|call| call.action);
+    let told: Vec<ActionId> = asked.iter().copied().chain(lost).collect();
+    match actions::commit(tx, Pipeline::default(), &told, Parts::Outcome).await {
+        Err(error @ StoreError::Corrupt(_)) => Ok(readable(Err(error)).unwrap_or_default()),
+        records => records,
+    }
 }
 
 fn state(completion: Completion) -> State {
@@ -142,38 +160,38 @@ fn state(completion: Completion) -> State {
 /// Records completions under their fences. Idempotent: after an unknown commit nothing is written twice.
 pub(crate) async fn write(tx: &Transaction, done: &[Done]) -> Result<(), StoreError> {
     let ids: Vec<ActionId> = done.iter().map(|call| call.action).collect();
-    results(done, outcomes::hold(tx, &ids).await?).write(tx).await
-}
-
-fn holds(held: &Held, call: &Done) -> bool {
-    held.fences.get(&call.action) == Some(&call.fence)
-}
-
-fn results(done: &[Done], mut held: Held) -> Results {
-    let mut results = Results::default();
+    let mut held = outcomes::hold(tx, &ids).await?;
+    let (mut ours, mut late) = (Vec::new(), Vec::new());
     for call in done {
-        let state = state(call.completion);
-        let mut noted = json!({
-            "state": state, "fence": call.fence, "attempts": call.attempts,
-            "error_code": call.error.as_ref().map(|error| &error.code),
-        });
-        if holds(&held, call) {
+        if held.get(&call.action) == Some(&call.fence) {
             // Once.
-            held.fences.remove(&call.action);
-            let digest = call.result.as_deref().zip(held.salts.get(&call.action));
-            let digest = digest.map(|(result, salt)| tagged(&salted(salt, result)));
-            noted["result_digest"] = json!(digest);
-            results.evidence.push(Evidence::of(call.action, "action.completed", noted));
-            let outcome = NewOutcome::new(call.action, state, call.result.clone(), call.error.clone());
-            results.ended.push((call.fence, outcome));
+            held.remove(&call.action);
+            ours.push(ended(call));
         } else {
             // Somebody else has taken the action over, or this result is stored already: kept, never dropped.
-            let row = LateResult::new(call.action, call.fence, call.result.clone(), rand::random());
-            results.evidence.push(Evidence::of(call.action, "result.late", row.noted(noted)));
-            results.late.push(row);
+            let (action, result) = (call.action, call.result.clone());
+            late.push(LateResult::new(action, call.fence, result, rand::random(), noted(call)));
         }
     }
-    results
+    outcomes::settle(tx, &ours, &late).await
+}
+
+fn noted(call: &Done) -> Value {
+    json!({
+        "state": state(call.completion), "fence": call.fence, "attempts": call.attempts,
+        "error_code": call.error.as_ref().map(|error| &error.code),
+    })
+}
+
+fn ended(call: &Done) -> Ended {
+    let mut noted = noted(call);
+    noted["result_digest"] = json!(call.result.as_ref().and(call.result_digest.as_ref()));
+    let (result, error) = (call.result.clone(), call.error.clone());
+    Ended {
+        fence: call.fence,
+        outcome: NewOutcome::new(call.action, state(call.completion), result, error),
+        evidence: Evidence::of(call.action, "action.completed", noted),
+    }
 }
 
 /// Tells agents, and when the broker has confirmed that, the sampler. Tries a few times; what is then still
@@ -205,7 +223,7 @@ async fn tell(process: &Process, mut untold: Receiver<Vec<ActionRecord>>) {
 /// Actions as they are now.
 async fn again(process: &Process, records: &[ActionRecord]) -> Result<Vec<ActionRecord>, RecordError> {
     let ids: Vec<ActionId> = records.iter().map(|record| record.id).collect();
-    let read = commit(process, &[], &ids);
+    let read = rest(process, &[], &ids);
     Ok(process.store.within(process.settings.limits.transaction, read).await?)
 }
 

@@ -15,7 +15,7 @@ use crate::{Pipeline, StoreError, Transaction, transaction::parameters};
 mod load;
 
 pub use load::{ActionRecord, ApprovalRecord, OutcomeRecord, Parts, commit, load, lock_and_load};
-pub(crate) use load::{action, loaded, loading};
+pub(crate) use load::{COLUMNS, action};
 
 /// What a judgement says of an action.
 #[derive(Clone, Debug)]

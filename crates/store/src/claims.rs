@@ -1,9 +1,10 @@
 //! The claim: one conditional UPDATE that makes a permit single-use.
 
+use chrono::{DateTime, Utc};
 use countersign_core::ids::{ActionId, PermitId};
 use uuid::Uuid;
 
-use crate::{StoreError, Transaction};
+use crate::{Client, StoreError, Transaction, evidence};
 
 /// An action that is ours to execute until the lease runs out.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub struct Claim {
     /// What a human approved or policy allowed, in canonical form.
     pub content: Option<Vec<u8>>,
     /// The salt of the permit's digest.
+    pub content_salt: Vec<u8>,
+    /// The salt that its result is known by: the proposal's, so that one erasure takes both.
     pub salt: Vec<u8>,
     /// W3C trace context.
     pub traceparent: Option<String>,
@@ -36,9 +39,10 @@ fn claim_of(row: &tokio_postgres::Row) -> Claim {
         event_id: row.get(3),
         tool: row.get(4),
         content: row.get(5),
-        salt: row.get(6),
-        traceparent: row.get(7),
-        late: row.get(8),
+        content_salt: row.get(6),
+        salt: row.get(7),
+        traceparent: row.get(8),
+        late: row.get(9),
     }
 }
 
@@ -49,39 +53,59 @@ pub struct Wanted {
     pub action: ActionId,
     /// The permit that says so.
     pub permit: PermitId,
+    /// Until when it says so.
+    pub expires_at: DateTime<Utc>,
     /// How long it is to be ours, in seconds.
     pub lease: f64,
     /// Whether an interrupted attempt may be repeated.
     pub repeatable: bool,
 }
 
+/// Most permits that [`claim`] takes.
+pub const MOST: usize = evidence::NOTE_MAX;
+
 /// Claims every action whose permit is still the one that is out, under the active generation and in time: an
-/// authorised one, or one whose attempt was interrupted, if its permit was issued after that. Lock them first: a
-/// decision that comes late locks them too.
+/// authorised one, or one whose attempt was interrupted, if its permit was issued after that. One statement, which writes the
+/// evidence as well: within a transaction or as one of its own.
 ///
-/// A `ctid` names one version of a row: what is updated is what the conditions were looked at on, or nothing.
-pub async fn claim(tx: &Transaction, generation: i64, rows: &[Wanted]) -> Result<Vec<Claim>, StoreError> {
-    let statement = tx
-        .prepare_cached(
-            "UPDATE actions a SET state = 'executing', fence = a.fence + 1, state_at = clock_timestamp(),
-                    started_at = coalesce(a.started_at, clock_timestamp()),
-                    lease_until = clock_timestamp() + make_interval(secs => u.lease)
-             FROM UNNEST($1::uuid[], $2::uuid[], $3::float8[], $5::bool[]) AS u (action, permit, lease, repeatable)
-             CROSS JOIN LATERAL (SELECT ctid, * FROM actions WHERE id = u.action LIMIT 1) here
-             CROSS JOIN LATERAL (SELECT * FROM payloads WHERE action = u.action LIMIT 1) p
-             WHERE a.ctid = here.ctid AND here.permit = u.permit AND here.generation = $4
-               AND (here.state = 'authorised'
-                    OR (u.repeatable AND here.state = 'executing' AND here.lease_until < clock_timestamp()
-                        AND EXISTS (SELECT FROM permits q WHERE q.id = here.permit AND q.issued_at >= here.lease_until)))
-               AND (here.expires_at IS NULL OR here.expires_at > clock_timestamp())
-             RETURNING a.id, a.fence, a.source, a.event_id, a.tool, p.content, COALESCE(p.content_salt, p.salt), a.traceparent, false",
-        )
-        .await?;
+/// Nothing has to be locked before. The generation is kept from changing until the claim is committed. What is asked of an
+/// action is asked of the row that is updated: where that has changed meanwhile, PostgreSQL asks again, of what it has become.
+pub async fn claim(client: &Client, generation: i64, rows: &[Wanted]) -> Result<Vec<Claim>, StoreError> {
+    let noted =
+        "json_build_object('state', 'executing', 'permit', permit, 'fence', fence, 'generation', generation)";
+    let sql = format!(
+        "WITH in_force AS MATERIALIZED (SELECT generation FROM active FOR SHARE),
+         claimed AS (
+           UPDATE actions a SET state = 'executing', fence = a.fence + 1, state_at = clock_timestamp(),
+                  started_at = coalesce(a.started_at, clock_timestamp()),
+                  lease_until = clock_timestamp() + make_interval(secs => u.lease)
+           FROM in_force
+           CROSS JOIN UNNEST($2::uuid[], $3::uuid[], $4::timestamptz[], $5::float8[], $6::bool[], $7::uuid[])
+             AS u (action, permit, expires_at, lease, repeatable, noted)
+           CROSS JOIN LATERAL (SELECT ctid FROM actions WHERE id = u.action LIMIT 1) here
+           CROSS JOIN LATERAL (SELECT content, content_salt, salt FROM payloads WHERE action = u.action LIMIT 1) p
+           WHERE in_force.generation = $1 AND u.expires_at > clock_timestamp()
+             AND a.ctid = here.ctid AND a.permit = u.permit AND a.generation = $1
+             AND (a.state = 'authorised'
+                  OR (u.repeatable AND a.state = 'executing' AND a.lease_until < clock_timestamp()
+                      AND EXISTS (SELECT FROM permits q WHERE q.id = a.permit AND q.issued_at >= a.lease_until)))
+             AND (a.expires_at IS NULL OR a.expires_at > clock_timestamp())
+           RETURNING a.id, a.fence, a.source, a.event_id, a.tool, a.traceparent, a.permit, a.generation,
+                     p.content, COALESCE(p.content_salt, p.salt) AS content_salt, p.salt, u.noted),
+         {written}
+         SELECT id, fence, source, event_id, tool, content, content_salt, salt, traceparent, false FROM claimed",
+        written = evidence::written(&format!("SELECT noted, id, 'action.claimed', {noted} FROM claimed")),
+    );
+    let statement = client.prepare_cached(&sql).await?;
     let actions: Vec<Uuid> = rows.iter().map(|row| row.action.0).collect();
     let permits: Vec<Uuid> = rows.iter().map(|row| row.permit.0).collect();
+    let expire: Vec<DateTime<Utc>> = rows.iter().map(|row| row.expires_at).collect();
     let leases: Vec<f64> = rows.iter().map(|row| row.lease).collect();
     let repeatable: Vec<bool> = rows.iter().map(|row| row.repeatable).collect();
-    let claimed = tx.query(&statement, &[&actions, &permits, &leases, &generation, &repeatable]).await?;
+    let noted: Vec<Uuid> = rows.iter().map(|_| Uuid::now_v7()).collect();
+    let claimed = client
+        .query(&statement, &[&generation, &actions, &permits, &expire, &leases, &repeatable, &noted])
+        .await?;
     Ok(claimed.iter().map(claim_of).collect())
 }
 
@@ -113,8 +137,8 @@ pub async fn explain(tx: &Transaction, actions: &[ActionId]) -> Result<Vec<Uncla
 
 /// A claim whose lease ran out, locked.
 pub async fn interrupted(tx: &Transaction, action: ActionId) -> Result<Option<Claim>, StoreError> {
-    let sql = "SELECT a.id, a.fence, a.source, a.event_id, a.tool, p.content, COALESCE(p.content_salt, p.salt), a.traceparent,
-                      coalesce(a.expires_at <= clock_timestamp(), false)
+    let sql = "SELECT a.id, a.fence, a.source, a.event_id, a.tool, p.content, COALESCE(p.content_salt, p.salt), p.salt,
+                      a.traceparent, coalesce(a.expires_at <= clock_timestamp(), false)
                FROM actions a JOIN payloads p ON p.action = a.id
                WHERE a.id = $1 AND a.state = 'executing' AND a.lease_until < clock_timestamp()
                FOR UPDATE OF a";

@@ -31,7 +31,17 @@ impl Evidence {
 }
 
 /// Most rows of evidence in one note for the ledger. The recorder takes a note whole.
-const NOTE_MAX: usize = 500;
+pub(crate) const NOTE_MAX: usize = 500;
+
+/// The part of a statement that writes evidence rows and the note for the ledger that they are there. `rows` selects their
+/// event, action, kind and body: no more than [`NOTE_MAX`], and it may be none.
+pub(crate) fn written(rows: &str) -> String {
+    format!(
+        "written AS (INSERT INTO evidence (event, action, kind, body) {rows} RETURNING id),
+         pending AS (INSERT INTO evidence_pending (first, evidence)
+                     SELECT min(id), array_agg(id ORDER BY id) FROM written HAVING count(*) > 0)"
+    )
+}
 
 /// Writes evidence rows, and the notes for the ledger that they are there.
 pub async fn insert(tx: &Transaction, rows: &[Evidence]) -> Result<(), StoreError> {
@@ -42,19 +52,15 @@ pub async fn insert(tx: &Transaction, rows: &[Evidence]) -> Result<(), StoreErro
 
 /// The same, together with other statements.
 pub async fn write(tx: &Transaction, writes: &mut Pipeline<'_>, rows: &[Evidence]) -> Result<(), StoreError> {
-    let sql = "WITH written AS (
-                 INSERT INTO evidence (event, action, kind, body)
-                 SELECT event, action, kind, body::json
-                 FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::text[]) AS u (event, action, kind, body)
-                 RETURNING id)
-               INSERT INTO evidence_pending (first, evidence)
-               SELECT min(id), array_agg(id ORDER BY id) FROM written";
+    let unnested = "SELECT event, action, kind, body::json
+                    FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::text[]) AS u (event, action, kind, body)";
+    let sql = format!("WITH {} SELECT", written(unnested));
     for rows in rows.chunks(NOTE_MAX) {
         let events: Vec<Uuid> = rows.iter().map(|_| Uuid::now_v7()).collect();
         let actions: Vec<Option<Uuid>> = rows.iter().map(|row| row.action.map(|id| id.0)).collect();
         let kinds: Vec<&str> = rows.iter().map(|row| row.kind).collect();
         let bodies: Vec<String> = rows.iter().map(|row| row.body.to_string()).collect();
-        writes.add(tx, sql, parameters![events, actions, kinds, bodies]).await?;
+        writes.add(tx, &sql, parameters![events, actions, kinds, bodies]).await?;
     }
     Ok(())
 }

@@ -36,6 +36,8 @@ pub mod sweeps;
 pub mod switches;
 mod transaction;
 
+/// What statements are sent on: a connection, or a [`Transaction`].
+pub use deadpool_postgres::ClientWrapper as Client;
 pub use error::StoreError;
 pub use pool::Store;
 pub use transaction::{Parameter, Pipeline, Transaction};

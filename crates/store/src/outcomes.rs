@@ -8,15 +8,15 @@ use countersign_core::{
     ids::ActionId,
     message::Failure,
 };
-use tokio_postgres::Row;
+use serde_json::Value;
+use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
 use crate::{
     Pipeline, Store, StoreError, Transaction, actions,
-    actions::{ActionRecord, OutcomeRecord, Parts},
+    actions::{ActionRecord, OutcomeRecord},
     evidence::{self, Evidence},
-    payloads,
-    transaction::parameters,
+    transaction::{Parameter, parameters},
 };
 
 /// An outcome to be stored.
@@ -63,11 +63,14 @@ pub async fn insert<'a>(
     let events: Vec<Uuid> = rows.iter().map(|row| row.event).collect();
     let outcomes: Vec<&str> = rows.iter().map(|row| row.state.as_str()).collect();
     let results: Vec<Option<&[u8]>> = rows.iter().map(|row| row.result.as_deref()).collect();
-    let errors = || rows.iter().map(|row| row.error.as_ref());
-    let codes: Vec<Option<&str>> = errors().map(|error| error.map(|error| error.code.as_str())).collect();
-    let messages: Vec<Option<&str>> =
-        errors().map(|error| error.map(|error| error.message.as_str())).collect();
+    let (codes, messages): (Vec<Option<&str>>, Vec<Option<&str>>) = rows.iter().copied().map(error).unzip();
     writes.add(tx, sql, parameters![seq, actions, events, outcomes, results, codes, messages]).await
+}
+
+/// Code and message of why it did not succeed.
+fn error(outcome: &NewOutcome) -> (Option<&str>, Option<&str>) {
+    let error = outcome.error.as_ref();
+    (error.map(|error| error.code.as_str()), error.map(|error| error.message.as_str()))
 }
 
 /// PostgreSQL's text has no NUL; what others say may hold one.
@@ -75,115 +78,110 @@ pub(crate) fn storable(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
-/// Who still holds what, under its lock.
-#[derive(Debug, Default)]
-pub struct Held {
-    /// Actions that are executing, and under which fence. Anybody else's result is late.
-    pub fences: HashMap<ActionId, i32>,
-    /// The salts of the actions.
-    pub salts: HashMap<ActionId, Salt>,
+/// How an execution ended, and what is noted of that.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// The claim that it ended under.
+    pub fence: i32,
+    /// How.
+    pub outcome: NewOutcome,
+    /// What is noted.
+    pub evidence: Evidence,
 }
 
-/// Begins a transaction that locks these actions and reads who holds them, in one trip.
-pub async fn begin(store: &Store, ids: &[ActionId]) -> Result<(Transaction, Held), StoreError> {
+/// An action that has ended, and what is stored of it, where that can be read.
+pub type Read = (ActionId, Result<ActionRecord, StoreError>);
+
+/// Ends actions that are executing under these claims, in one trip; no action twice. Leaves out, and says nothing of, those
+/// that somebody else has taken over or that have ended already.
+pub async fn end(store: &Store, rows: &[Ended]) -> Result<Vec<Read>, StoreError> {
     let client = store.client().await?;
-    let mut reads = Pipeline::default();
-    actions::locking(&client, &mut reads, ids).await?;
-    payloads::salts(&client, &mut reads, ids).await?;
-    let (tx, rows) = Transaction::begin_with(client, &reads).await?;
-    Ok((tx, held(&rows)))
-}
-
-/// The same within a transaction.
-pub async fn hold(tx: &Transaction, ids: &[ActionId]) -> Result<Held, StoreError> {
-    let mut reads = Pipeline::default();
-    actions::locking(tx, &mut reads, ids).await?;
-    payloads::salts(tx, &mut reads, ids).await?;
-    Ok(held(&tx.run(&reads).await?))
-}
-
-fn held(rows: &[Vec<Row>]) -> Held {
-    let [locked, salts] = rows else { return Held::default() };
-    let executing = locked.iter().filter(|row| row.get::<_, &str>(2) == State::Executing.as_str());
-    let fences = executing.map(|row| (ActionId(row.get(0)), row.get(1))).collect();
-    Held { fences, salts: payloads::salts_of(salts) }
-}
-
-/// What results leave to be written.
-#[derive(Debug, Default)]
-pub struct Results {
-    /// How actions ended whose claims, locked, are still theirs, and under which fence.
-    pub ended: Vec<(i32, NewOutcome)>,
-    /// Results that came too late.
-    pub late: Vec<LateResult>,
-    /// What is noted of both.
-    pub evidence: Vec<Evidence>,
-}
-
-impl Results {
-    /// Writes them.
-    pub async fn write(&self, tx: &Transaction) -> Result<(), StoreError> {
-        tx.run(&self.writes(tx).await?).await.map(drop)
+    let mut read = Vec::with_capacity(rows.len());
+    for rows in rows.chunks(evidence::NOTE_MAX) {
+        let (sql, values) = ending(rows);
+        let statement = client.prepare_cached(&sql).await?;
+        let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| &**value as _).collect();
+        read.extend(ended(rows, &client.query(&statement, &values).await?));
     }
+    Ok(read)
+}
 
-    /// Writes them and commits, in one trip. Returns the actions that have ended, and `others` as they are then.
-    ///
-    /// # Errors
-    /// [`StoreError::Corrupt`] where it is committed, and an action cannot be read.
-    pub async fn commit(
-        &self,
-        tx: Transaction,
-        others: &[ActionId],
-    ) -> Result<Vec<ActionRecord>, StoreError> {
-        let mut writes = self.writes(&tx).await?;
-        if !others.is_empty() {
-            actions::loading(&tx, &mut writes, others, Parts::Outcome).await?;
-        }
-        let rows = tx.commit_with(&writes).await?;
-        let mut records = if others.is_empty() { Vec::new() } else { actions::loaded(&rows)? };
-        let outcomes: HashMap<ActionId, &NewOutcome> =
-            self.ended.iter().map(|(_, outcome)| (outcome.action, outcome)).collect();
-        for row in rows.first().filter(|_| !self.ended.is_empty()).into_iter().flatten() {
-            let mut record = actions::action(row)?;
-            record.outcome = outcomes.get(&record.id).map(|outcome| OutcomeRecord {
+/// A statement that moves what is still executing under its claim, and writes outcome and evidence for what it has moved.
+///
+/// Its conditions are on the row that is updated. Where that has changed meanwhile, PostgreSQL looks at them again on what
+/// it has become, and at nothing that was read beside it.
+fn ending(rows: &[Ended]) -> (String, Vec<Parameter<'_>>) {
+    let sql = format!(
+        "WITH ended AS (
+           UPDATE actions a SET state = u.state, lease_until = NULL,
+                  ended_at = clock_timestamp(), state_at = clock_timestamp()
+           FROM UNNEST($1::uuid[], $2::int[], $3::text[], $4::uuid[], $5::bytea[], $6::text[], $7::text[],
+                       $8::uuid[], $9::text[], $10::text[])
+             AS u (action, fence, state, told, result, code, message, noted, kind, body)
+           CROSS JOIN LATERAL (SELECT ctid FROM actions WHERE id = u.action LIMIT 1) here
+           WHERE a.ctid = here.ctid AND a.fence = u.fence AND a.state = 'executing'
+           RETURNING a.*, u.told, u.result, u.code, u.message, u.noted, u.kind, u.body),
+         told AS (
+           INSERT INTO outcomes (action, seq, event, outcome, result, error_code, error_message)
+           SELECT id, 1, told, state, result, code, message FROM ended ON CONFLICT (action, seq) DO NOTHING),
+         {written}
+         SELECT {columns} FROM ended",
+        columns = actions::COLUMNS,
+        written = evidence::written("SELECT noted, id, kind, body::json FROM ended"),
+    );
+    let outcomes = || rows.iter().map(|row| &row.outcome);
+    let actions: Vec<Uuid> = outcomes().map(|outcome| outcome.action.0).collect();
+    let fences: Vec<i32> = rows.iter().map(|row| row.fence).collect();
+    let states: Vec<&str> = outcomes().map(|outcome| outcome.state.as_str()).collect();
+    let events: Vec<Uuid> = outcomes().map(|outcome| outcome.event).collect();
+    let results: Vec<Option<&[u8]>> = outcomes().map(|outcome| outcome.result.as_deref()).collect();
+    let (codes, messages): (Vec<Option<&str>>, Vec<Option<&str>>) = outcomes().map(error).unzip();
+    let noted: Vec<Uuid> = rows.iter().map(|_| Uuid::now_v7()).collect();
+    let kinds: Vec<&str> = rows.iter().map(|row| row.evidence.kind).collect();
+    let bodies: Vec<String> = rows.iter().map(|row| row.evidence.body.to_string()).collect();
+    (sql, parameters![actions, fences, states, events, results, codes, messages, noted, kinds, bodies])
+}
+
+/// What [`ending`] has moved.
+fn ended(rows: &[Ended], moved: &[Row]) -> Vec<Read> {
+    let outcomes: HashMap<ActionId, &NewOutcome> =
+        rows.iter().map(|row| (row.outcome.action, &row.outcome)).collect();
+    let read = |row: &Row| {
+        let id = ActionId(row.get("id"));
+        let record = actions::action(row).map(|record| ActionRecord {
+            outcome: outcomes.get(&id).map(|outcome| OutcomeRecord {
                 seq: 1,
                 event: outcome.event,
                 result: outcome.result.clone(),
                 error: outcome.error.clone(),
-            });
-            records.push(record);
-        }
-        Ok(records)
-    }
-
-    async fn writes(&self, tx: &Transaction) -> Result<Pipeline<'_>, StoreError> {
-        let mut writes = Pipeline::default();
-        if !self.ended.is_empty() {
-            complete(tx, &mut writes, &self.ended).await?;
-        }
-        late(tx, &mut writes, &self.late).await?;
-        insert(tx, &mut writes, 1, self.ended.iter().map(|(_, outcome)| outcome)).await?;
-        evidence::write(tx, &mut writes, &self.evidence).await?;
-        Ok(writes)
-    }
+            }),
+            ..record
+        });
+        (id, record)
+    };
+    moved.iter().map(read).collect()
 }
 
-/// Its rows are the actions as it leaves them.
-async fn complete(
-    tx: &Transaction,
-    writes: &mut Pipeline<'_>,
-    rows: &[(i32, NewOutcome)],
-) -> Result<(), StoreError> {
-    let sql = "UPDATE actions a SET state = u.state, lease_until = NULL,
-                      ended_at = clock_timestamp(), state_at = clock_timestamp()
-               FROM UNNEST($1::uuid[], $2::int[], $3::text[]) AS u (id, fence, state)
-               CROSS JOIN LATERAL (SELECT ctid, fence, state FROM actions WHERE id = u.id LIMIT 1) here
-               WHERE a.ctid = here.ctid AND here.fence = u.fence AND here.state = 'executing'
-               RETURNING a.*, false AS interrupted, clock_timestamp() AS now";
-    let actions: Vec<Uuid> = rows.iter().map(|row| row.1.action.0).collect();
-    let fences: Vec<i32> = rows.iter().map(|row| row.0).collect();
-    let states: Vec<&'static str> = rows.iter().map(|row| row.1.state.as_str()).collect();
-    writes.add(tx, sql, parameters![actions, fences, states]).await
+/// Locks actions. Returns those that are executing, and under which fence: anybody else's result is late.
+pub async fn hold(tx: &Transaction, ids: &[ActionId]) -> Result<HashMap<ActionId, i32>, StoreError> {
+    let mut reads = Pipeline::default();
+    actions::locking(tx, &mut reads, ids).await?;
+    let rows = tx.run(&reads).await?;
+    let executing = rows.iter().flatten().filter(|row| row.get::<_, &str>(2) == State::Executing.as_str());
+    Ok(executing.map(|row| (ActionId(row.get(0)), row.get(1))).collect())
+}
+
+/// Writes what has come of claims that are locked, and keeps results that came too late.
+pub async fn settle(tx: &Transaction, ended: &[Ended], late: &[LateResult]) -> Result<(), StoreError> {
+    let mut writes = Pipeline::default();
+    for rows in ended.chunks(evidence::NOTE_MAX) {
+        let (sql, values) = ending(rows);
+        writes.add(tx, &sql, values).await?;
+    }
+    keep(tx, &mut writes, late).await?;
+    let noted: Vec<Evidence> = late.iter().map(LateResult::evidence).collect();
+    evidence::write(tx, &mut writes, &noted).await?;
+    tx.run(&writes).await.map(drop)
 }
 
 /// Resolves a locked action in doubt.
@@ -202,26 +200,28 @@ pub struct LateResult {
     fence: i32,
     result: Option<Vec<u8>>,
     salt: Salt,
+    noted: Value,
 }
 
 impl LateResult {
-    /// `salt` keeps the digest safe to keep when the result is erased.
-    pub fn new(action: ActionId, fence: i32, result: Option<Vec<u8>>, salt: Salt) -> Self {
-        Self { id: Uuid::now_v7(), action, fence, result, salt }
+    /// `salt` keeps the digest safe to keep when the result is erased; `noted` is what else is to be known of it.
+    pub fn new(action: ActionId, fence: i32, result: Option<Vec<u8>>, salt: Salt, noted: Value) -> Self {
+        Self { id: Uuid::now_v7(), action, fence, result, salt, noted }
     }
 
-    /// What evidence says of it, added to `noted`: where it is, and its salted digest.
-    pub fn noted(&self, mut noted: serde_json::Value) -> serde_json::Value {
+    /// What is noted of it, with where it is and its salted digest.
+    fn evidence(&self) -> Evidence {
+        let mut noted = self.noted.clone();
         noted["late_result"] = self.id.to_string().into();
         if let Some(result) = &self.result {
             noted["result_digest"] = tagged(&salted(&self.salt, result)).into();
         }
-        noted
+        Evidence::of(self.action, "result.late", noted)
     }
 }
 
 /// Keeps late answers, each behind its salt.
-async fn late(tx: &Transaction, writes: &mut Pipeline<'_>, rows: &[LateResult]) -> Result<(), StoreError> {
+async fn keep(tx: &Transaction, writes: &mut Pipeline<'_>, rows: &[LateResult]) -> Result<(), StoreError> {
     for row in rows {
         let result = row.result.as_ref().map(|result| [row.salt.as_slice(), result].concat());
         let sql = "INSERT INTO late_results (id, action, fence, result) VALUES ($1, $2, $3, $4)";

@@ -1,13 +1,9 @@
 //! What may have to be erased: the message as received, the canonical content, the salt.
 
-use std::collections::HashMap;
-
 use countersign_core::{digest::Salt, ids::ActionId};
-use deadpool_postgres::ClientWrapper;
-use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::{Pipeline, StoreError, Transaction, actions::uuids, transaction::parameters};
+use crate::{Pipeline, StoreError, Transaction, transaction::parameters};
 
 /// One action's payload.
 #[derive(Clone, Debug)]
@@ -60,20 +56,4 @@ pub async fn replace_content<'a>(
     let sql =
         "UPDATE payloads SET content = $2, content_salt = $3, digest = $4, edited = $5 WHERE action = $1";
     writes.add(tx, sql, parameters![action.0, content, salt.as_slice(), digest.as_slice(), edited]).await
-}
-
-/// Asks for the salts of actions: their results are known by digests under these as well, so that one erasure takes both.
-pub(crate) async fn salts(
-    client: &ClientWrapper,
-    reads: &mut Pipeline<'_>,
-    actions: &[ActionId],
-) -> Result<(), StoreError> {
-    let sql = "SELECT action, salt FROM payloads WHERE action = ANY($1)";
-    reads.add(client, sql, parameters![uuids(actions)]).await
-}
-
-/// What [`salts`] has found.
-pub(crate) fn salts_of(rows: &[Row]) -> HashMap<ActionId, Salt> {
-    let salt = |row: &Row| Some((ActionId(row.get(0)), Salt::try_from(row.get::<_, &[u8]>(1)).ok()?));
-    rows.iter().filter_map(salt).collect()
 }

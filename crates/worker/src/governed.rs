@@ -59,10 +59,14 @@ pub struct GovernedCache {
 }
 
 impl GovernedCache {
+    /// What was in force when this process last looked. Good for what is refused if it no longer is.
+    pub fn latest(&self) -> Option<Arc<Governed>> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// What is in force in this transaction, which has locked `active`.
     pub async fn under(&self, tx: &Transaction, active: &Active) -> Result<Arc<Governed>, StoreError> {
-        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let known = match latest {
+        let known = match self.latest() {
             Some(latest) if latest.generation == active.generation => return Ok(latest),
             // Only the holds changed: no need to parse the folder again.
             Some(latest) if latest.config == active.config => Some(latest.configuration.clone()),

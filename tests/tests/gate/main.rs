@@ -6,6 +6,7 @@ mod audits;
 mod bad_input;
 mod bundles;
 mod cancel;
+mod claims;
 mod cli;
 mod compensation;
 mod execution;
