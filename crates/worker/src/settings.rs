@@ -150,7 +150,7 @@ impl Default for Ledger {
             folder: "ledger".into(),
             system: "countersign".into(),
             purpose: String::new(),
-            batch_max: 1_000,
+            batch_max: 750,
             every: Duration::from_secs(1),
             lease: Duration::from_secs(5),
         }
