@@ -51,7 +51,7 @@ pub struct Delivery {
     pub copied: bool,
 }
 
-/// Why a batch was not handled. Nothing of it is committed.
+/// Why a batch was not handled. What of it is committed is found so when it is handled again.
 #[derive(Debug)]
 pub enum Failure {
     /// A deadlock or serialization failure: do the same again at once.
@@ -72,7 +72,7 @@ pub trait Handler: Send {
     /// failure.
     async fn admit(&mut self, _batch: &[Delivery]) {}
 
-    /// Applies a batch in one transaction, idempotently, and says what follows from the states now stored.
+    /// Applies a batch, idempotently, each message's transition in one transaction with its evidence, and says what follows from the states now stored.
     async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure>;
 
     /// Keeps a message that cannot be handled.

@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -33,7 +34,7 @@ use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use crate::{
     Executor,
-    call::{Done, Settled, Work, lease},
+    call::{Done, Settled, ToolCall, Work, lease},
 };
 
 /// Claims actions.
@@ -48,14 +49,12 @@ impl Claims {
     }
 }
 
-/// What is claimed, and what is left of the permits.
+/// What is claimed.
 #[derive(Default)]
 struct Claimed {
     work: Vec<Work>,
     /// Claimed, but what is stored is not what was signed: ended without a call.
     tampered: Vec<(ActionId, i32)>,
-    /// Not claimed, because this process cannot call their tools.
-    uncallable: HashSet<ActionId>,
 }
 
 #[async_trait]
@@ -75,19 +74,9 @@ impl Handler for Claims {
     }
 
     async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure> {
-        let executor = self.executor.clone();
-        let (mut permits, refused) = open(&executor, batch);
-        // Ordinarily that is all. What it leaves is looked at under locks.
-        if let Some(governed) = executor.process.governed.latest() {
-            let client = executor.process.store.client().await.map_err(failure)?;
-            let claimed = claim(&executor, &client, &governed, &mut permits).await.map_err(failure)?;
-            self.begin(claimed);
-        }
-        if permits.is_empty() && refused.is_empty() {
-            return Ok(vec![]);
-        }
-        let (claimed, outgoing) = under_locks(&executor, permits, refused).await.map_err(failure)?;
-        self.begin(claimed);
+        let outgoing = self.claim(batch).await.map_err(failure)?;
+        // Those that nothing was begun for.
+        self.places = None;
         Ok(outgoing)
     }
 
@@ -97,6 +86,26 @@ impl Handler for Claims {
 }
 
 impl Claims {
+    async fn claim(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, StoreError> {
+        let executor = self.executor.clone();
+        let (mut permits, refused) = open(&executor, batch);
+        // Ordinarily that is all. What it leaves is looked at under locks.
+        if let Some(governed) = executor.process.governed.latest() {
+            let mut ready = Ready::of(&executor, &governed, &permits);
+            // One statement: what it has claimed is begun before anything else can fail.
+            ready.wanted.truncate(claims::MOST);
+            let client = executor.process.store.client().await?;
+            let claimed = ready.claim(&client, &mut permits).await?;
+            self.begin(claimed);
+        }
+        if permits.is_empty() && refused.is_empty() {
+            return Ok(vec![]);
+        }
+        let (claimed, outgoing) = under_locks(&executor, permits, refused).await?;
+        self.begin(claimed);
+        Ok(outgoing)
+    }
+
     fn begin(&mut self, claimed: Claimed) {
         let (calls, places) = (&self.executor.calls, &mut self.places);
         let mut place = || places.as_mut().and_then(|places| places.split(1));
@@ -126,50 +135,64 @@ fn open<'d>(executor: &Executor, batch: &'d [Delivery]) -> Opened<'d> {
     (permits, refused)
 }
 
-/// Claims what permits allow under a generation, if it is the active one. What is claimed is taken out of `permits`.
-async fn claim(
-    executor: &Executor,
-    client: &Client,
-    governed: &Governed,
-    permits: &mut HashMap<ActionId, Permit>,
-) -> Result<Claimed, StoreError> {
-    // The leases begin later, and by another clock.
-    let begun = Instant::now();
-    let (mut calls, mut wanted, mut claimed) = (HashMap::new(), Vec::new(), Claimed::default());
-    let registry = &governed.configuration.tools;
-    for permit in permits.values() {
-        let Some(tool) = valid(permit, governed) else { continue };
-        match executor.calls.tools.call(tool, registry.egress()) {
-            Ok(call) => {
-                calls.insert(permit.action, call);
-                wanted.push(Wanted {
-                    action: permit.action,
-                    permit: permit.permit,
-                    expires_at: permit.expires_at,
-                    lease: lease(tool).as_secs_f64(),
-                    repeatable: tool.idempotent(),
-                });
-            }
-            Err(error) => {
-                tracing::error!(tool = tool.name(), %error, "the tool cannot be called; its actions wait");
-                claimed.uncallable.insert(permit.action);
+/// What permits ask for that hold in themselves.
+struct Ready {
+    generation: i64,
+    /// In the order of their actions, so that two executors do not wait for each other.
+    wanted: Vec<Wanted>,
+    calls: HashMap<ActionId, Arc<ToolCall>>,
+    /// This process cannot call their tools.
+    uncallable: HashSet<ActionId>,
+}
+
+impl Ready {
+    fn of(executor: &Executor, governed: &Governed, permits: &HashMap<ActionId, Permit>) -> Self {
+        let (mut wanted, mut calls, mut uncallable) = (Vec::new(), HashMap::new(), HashSet::new());
+        let registry = &governed.configuration.tools;
+        for permit in permits.values() {
+            let Some(tool) = valid(permit, governed) else { continue };
+            match executor.calls.tools.call(tool, registry.egress()) {
+                Ok(call) => {
+                    calls.insert(permit.action, call);
+                    wanted.push(Wanted {
+                        action: permit.action,
+                        permit: permit.permit,
+                        expires_at: permit.expires_at,
+                        lease: lease(tool).as_secs_f64(),
+                        repeatable: tool.idempotent(),
+                    });
+                }
+                Err(error) => {
+                    tracing::error!(tool = tool.name(), %error, "the tool cannot be called; its actions wait");
+                    uncallable.insert(permit.action);
+                }
             }
         }
+        wanted.sort_unstable_by_key(|wanted| wanted.action);
+        Self { generation: governed.generation, wanted, calls, uncallable }
     }
-    // In one order, so that two executors do not wait for each other.
-    wanted.sort_unstable_by_key(|wanted| wanted.action);
-    wanted.truncate(claims::MOST);
-    if wanted.is_empty() {
-        return Ok(claimed);
-    }
-    for claim in claims::claim(client, governed.generation, &wanted).await? {
-        let Some(permit) = permits.remove(&claim.action) else { continue };
-        match (bound(&claim, &permit), calls.remove(&claim.action)) {
-            (Some(content), Some(call)) => claimed.work.push(assemble(claim, call, content, begun)),
-            _ => claimed.tampered.push((claim.action, claim.fence)),
+
+    /// Claims what is wanted, if the generation is the active one. What is claimed is taken out of `permits`.
+    async fn claim(
+        &mut self,
+        client: &Client,
+        permits: &mut HashMap<ActionId, Permit>,
+    ) -> Result<Claimed, StoreError> {
+        let mut claimed = Claimed::default();
+        for wanted in self.wanted.chunks(claims::MOST) {
+            let begun = Instant::now();
+            for claim in claims::claim(client, self.generation, wanted).await? {
+                let Some(permit) = permits.remove(&claim.action) else { continue };
+                // The lease runs from here at the earliest: waiting for others has not shortened it.
+                let from = begun + Duration::try_from_secs_f64(claim.waited).unwrap_or_default();
+                match (bound(&claim, &permit), self.calls.remove(&claim.action)) {
+                    (Some(content), Some(call)) => claimed.work.push(assemble(claim, call, content, from)),
+                    _ => claimed.tampered.push((claim.action, claim.fence)),
+                }
+            }
         }
+        Ok(claimed)
     }
-    Ok(claimed)
 }
 
 /// Claims what can be claimed, and finds out why the rest cannot.
@@ -184,21 +207,12 @@ async fn under_locks(
     for (delivery, (code, why)) in refused {
         refuse_pack(&tx, delivery, code, &why).await?;
     }
-    let mut claimed = Claimed::default();
-    loop {
-        let left = permits.len();
-        let more = claim(executor, &tx, &governed, &mut permits).await?;
-        claimed.work.extend(more.work);
-        claimed.tampered.extend(more.tampered);
-        claimed.uncallable.extend(more.uncallable);
-        if permits.len() == left || permits.is_empty() {
-            break;
-        }
-    }
+    let mut ready = Ready::of(executor, &governed, &permits);
+    let claimed = ready.claim(&tx, &mut permits).await?;
     let mut evidence = Vec::with_capacity(permits.len());
     let mut outgoing = explain(&tx, &permits, &active, &mut evidence).await?;
     // What cannot be called is not sent round in a circle: the router's sweep comes back to it.
-    outgoing.retain(|(action, _)| !claimed.uncallable.contains(action));
+    outgoing.retain(|(action, _)| !ready.uncallable.contains(action));
     let outgoing = outgoing.into_iter().map(|(_, command)| command).collect();
     let mut writes = Pipeline::default();
     evidence::write(&tx, &mut writes, &evidence).await?;
@@ -206,7 +220,7 @@ async fn under_locks(
     Ok((claimed, outgoing))
 }
 
-fn assemble(claim: Claim, tool: Arc<crate::call::ToolCall>, content: Vec<u8>, claimed: Instant) -> Work {
+fn assemble(claim: Claim, tool: Arc<ToolCall>, content: Vec<u8>, claimed: Instant) -> Work {
     Work {
         action: claim.action,
         fence: claim.fence,

@@ -22,7 +22,7 @@ use tokio::sync::mpsc::{self, Receiver, UnboundedReceiver};
 
 use crate::call::{Done, LATE, Settled};
 
-/// Most results in one transaction.
+/// Most results at a time.
 const BATCH: usize = 256;
 
 #[derive(Debug, thiserror::Error)]
@@ -114,8 +114,10 @@ async fn commit(
 ) -> Result<(), StoreError> {
     crash::point("results", "taken");
     let mut seen = HashSet::new();
-    let ours: Vec<Ended> =
+    let mut ours: Vec<Ended> =
         done.iter().filter(|call| call.fence != LATE && seen.insert(call.action)).map(ended).collect();
+    // Everybody moves actions in this order.
+    ours.sort_unstable_by_key(|ended| ended.outcome.action);
     if !ours.is_empty() {
         let read: HashMap<ActionId, _> = outcomes::end(&process.store, &ours).await?.into_iter().collect();
         // Once each: what comes a second time is late.
@@ -131,7 +133,7 @@ async fn commit(
     Ok(())
 }
 
-/// A row that nobody can read must not keep the others from being told: the sweep comes back to it.
+/// A row that nobody can read is not told, and keeps no result from being stored: the sweep comes back to it.
 fn readable<T>(read: Result<T, StoreError>) -> Option<T> {
     read.inspect_err(|error| tracing::error!(%error, "stored, and not told")).ok()
 }

@@ -29,6 +29,8 @@ pub struct Claim {
     pub traceparent: Option<String>,
     /// Whether the action's own deadline has passed.
     pub late: bool,
+    /// Seconds that the claim waited for others. The lease runs from then.
+    pub waited: f64,
 }
 
 fn claim_of(row: &tokio_postgres::Row) -> Claim {
@@ -43,6 +45,7 @@ fn claim_of(row: &tokio_postgres::Row) -> Claim {
         salt: row.get(7),
         traceparent: row.get(8),
         late: row.get(9),
+        waited: row.get(10),
     }
 }
 
@@ -69,7 +72,10 @@ pub const MOST: usize = evidence::NOTE_MAX;
 /// evidence as well: within a transaction or as one of its own.
 ///
 /// Nothing has to be locked before. The generation is kept from changing until the claim is committed. What is asked of an
-/// action is asked of the row that is updated: where that has changed meanwhile, PostgreSQL asks again, of what it has become.
+/// action is asked of the row that is updated: where that has changed meanwhile, PostgreSQL asks again, of what it has become,
+/// or leaves it out.
+///
+/// Whoever gives up waiting for it does not undo it: what was claimed after all is interrupted, and its lease runs out.
 pub async fn claim(client: &Client, generation: i64, rows: &[Wanted]) -> Result<Vec<Claim>, StoreError> {
     let noted =
         "json_build_object('state', 'executing', 'permit', permit, 'fence', fence, 'generation', generation)";
@@ -91,9 +97,11 @@ pub async fn claim(client: &Client, generation: i64, rows: &[Wanted]) -> Result<
                       AND EXISTS (SELECT FROM permits q WHERE q.id = a.permit AND q.issued_at >= a.lease_until)))
              AND (a.expires_at IS NULL OR a.expires_at > clock_timestamp())
            RETURNING a.id, a.fence, a.source, a.event_id, a.tool, a.traceparent, a.permit, a.generation,
+                     extract(epoch FROM a.state_at - statement_timestamp())::float8 AS waited,
                      p.content, COALESCE(p.content_salt, p.salt) AS content_salt, p.salt, u.noted),
          {written}
-         SELECT id, fence, source, event_id, tool, content, content_salt, salt, traceparent, false FROM claimed",
+         SELECT id, fence, source, event_id, tool, content, content_salt, salt, traceparent, false, waited
+         FROM claimed",
         written = evidence::written(&format!("SELECT noted, id, 'action.claimed', {noted} FROM claimed")),
     );
     let statement = client.prepare_cached(&sql).await?;
@@ -138,7 +146,7 @@ pub async fn explain(tx: &Transaction, actions: &[ActionId]) -> Result<Vec<Uncla
 /// A claim whose lease ran out, locked.
 pub async fn interrupted(tx: &Transaction, action: ActionId) -> Result<Option<Claim>, StoreError> {
     let sql = "SELECT a.id, a.fence, a.source, a.event_id, a.tool, p.content, COALESCE(p.content_salt, p.salt), p.salt,
-                      a.traceparent, coalesce(a.expires_at <= clock_timestamp(), false)
+                      a.traceparent, coalesce(a.expires_at <= clock_timestamp(), false), 0::float8
                FROM actions a JOIN payloads p ON p.action = a.id
                WHERE a.id = $1 AND a.state = 'executing' AND a.lease_until < clock_timestamp()
                FOR UPDATE OF a";

@@ -109,7 +109,7 @@ pub async fn end(store: &Store, rows: &[Ended]) -> Result<Vec<Read>, StoreError>
 /// A statement that moves what is still executing under its claim, and writes outcome and evidence for what it has moved.
 ///
 /// Its conditions are on the row that is updated. Where that has changed meanwhile, PostgreSQL looks at them again on what
-/// it has become, and at nothing that was read beside it.
+/// it has become, or leaves it out; what was read beside it stays as it was.
 fn ending(rows: &[Ended]) -> (String, Vec<Parameter<'_>>) {
     let sql = format!(
         "WITH ended AS (

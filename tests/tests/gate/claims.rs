@@ -140,6 +140,9 @@ async fn a_claim_while_the_permit_is_taken_back_finds_nothing() -> anyhow::Resul
         let claimed = stored.meanwhile(tx, stored.claim(wanted())).await??;
         ensure!(claimed.is_empty(), "{change}: {claimed:?}");
         let state = if change.contains("cancelled") { "cancelled" } else { "authorised" };
+        // Looked at again, or left out: and it must also find nothing when it looks for the first time.
+        let claimed = stored.claim(wanted()).await??;
+        ensure!(claimed.is_empty(), "after {change}: {claimed:?}");
         stored.ends(state, 0, &[]).await.context(change)?;
     }
     Ok(())

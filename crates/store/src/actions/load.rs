@@ -221,13 +221,13 @@ fn approval(row: &Row) -> Result<Option<ApprovalRecord>, StoreError> {
     }))
 }
 
-/// An action without what belongs to it.
 /// What [`action`] reads of a row of `actions`.
 pub(crate) const COLUMNS: &str = "id, source, event_id, agent, tool, state, verdict, rule, generation, policy_version, \
     audit_rate, audit_group, stratum, stage, compensates, approved, approvers, permit, fence, expires_at, proposed_at, \
     decided_at, started_at, ended_at, traceparent, \
     state = 'executing' AND lease_until < clock_timestamp() AS interrupted, clock_timestamp() AS now";
 
+/// An action without what belongs to it.
 pub(crate) fn action(row: &Row) -> Result<ActionRecord, StoreError> {
     Ok(ActionRecord {
         id: ActionId(row.get("id")),

@@ -58,7 +58,7 @@ impl Said {
         }
     }
 
-    /// One request of four is left unanswered when it is first seen, so that it has to be asked again.
+    /// One request of four is left unanswered by whoever first sees it, so that it has to be asked again.
     fn leaves(&mut self, seed: u64, request: &str) -> bool {
         dice(!seed, request).is_multiple_of(4) && self.left.insert(request.to_owned())
     }

@@ -83,13 +83,14 @@ impl Torture {
         let stored = Stored::read(&world.system).await?;
         let violations = check(&events, &stored);
         report.print(&events, &stored, &violations);
-        if !violations.is_empty() {
+        let failed = violations.len() + report.missed.len();
+        if failed > 0 {
             let kept = report.keep(world.services.scratch(), self.seed)?;
             println!("history and logs are in {}", kept.display());
             println!("again: {}", self.command());
         }
         world.close().await?;
-        Ok(violations.len() + report.missed.len())
+        Ok(failed)
     }
 
     fn command(&self) -> String {
