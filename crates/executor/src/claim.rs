@@ -41,11 +41,13 @@ use crate::{
 pub(crate) struct Claims {
     executor: Executor,
     places: Option<OwnedSemaphorePermit>,
+    /// Begun of this batch: done again because of what came after, it does not find them used.
+    begun: HashSet<ActionId>,
 }
 
 impl Claims {
     pub(crate) fn new(executor: Executor) -> Self {
-        Self { executor, places: None }
+        Self { executor, places: None, begun: HashSet::new() }
     }
 }
 
@@ -68,6 +70,7 @@ impl Handler for Claims {
     async fn admit(&mut self, batch: &[Delivery]) {
         let most = batch.len().saturating_mul(PACK_MAX) as u32;
         let limit = self.executor.process.settings.limits.calls;
+        self.begun.clear();
         // Never waited for more with some in hand: together they may be more than there are.
         self.places = None;
         self.places = self.executor.calls.reserve(most.min(limit)).await;
@@ -89,6 +92,7 @@ impl Claims {
     async fn claim(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, StoreError> {
         let executor = self.executor.clone();
         let (mut permits, refused) = open(&executor, batch);
+        permits.retain(|action, _| !self.begun.contains(action));
         // Ordinarily that is all. What it leaves is looked at under locks.
         if let Some(governed) = executor.process.governed.latest() {
             let mut ready = Ready::of(&executor, &governed, &permits);
@@ -109,6 +113,8 @@ impl Claims {
     fn begin(&mut self, claimed: Claimed) {
         let (calls, places) = (&self.executor.calls, &mut self.places);
         let mut place = || places.as_mut().and_then(|places| places.split(1));
+        self.begun.extend(claimed.work.iter().map(|work| work.action));
+        self.begun.extend(claimed.tampered.iter().map(|(action, _)| *action));
         for work in claimed.work {
             calls.start(work, place());
         }
