@@ -324,6 +324,8 @@ async fn exports_one_after_the_other_leave_nothing_out() -> anyhow::Result<()> {
     let second = export(first["to"].as_str().context("where it ends")?, "second").await?;
     let (last, next) = (first["last"].as_i64(), second["first"].as_i64());
     ensure!(last.is_some() && next == last.map(|last| last + 1), "{first}, then {second}");
+    gate.reaches("SELECT count(*) FROM sampling", 2).await?;
+    recorded(&gate).await?;
     // Where there is nothing yet, the next one begins where this one did.
     let nothing = export("0s", "nothing").await?;
     ensure!(nothing["count"] == 0 && nothing["to"] == nothing["from"], "{nothing}");
