@@ -25,8 +25,7 @@ use countersign_store::{
     Client, Pipeline, StoreError, Transaction,
     claims::{self, Claim, Wanted},
     evidence::{self, Evidence},
-    generation::{self, Active},
-    quarantine,
+    generation, quarantine,
 };
 use countersign_worker::{failure, governed::Governed, messages, process};
 use serde_json::json;
@@ -216,7 +215,7 @@ async fn under_locks(
     let mut ready = Ready::of(executor, &governed, &permits);
     let claimed = ready.claim(&tx, &mut permits).await?;
     let mut evidence = Vec::with_capacity(permits.len());
-    let mut outgoing = explain(&tx, &permits, &active, &mut evidence).await?;
+    let mut outgoing = explain(&tx, &permits, &mut evidence).await?;
     // What cannot be called is not sent round in a circle: the router's sweep comes back to it.
     outgoing.retain(|(action, _)| !ready.uncallable.contains(action));
     let outgoing = outgoing.into_iter().map(|(_, command)| command).collect();
@@ -277,7 +276,6 @@ fn bound(claim: &Claim, permit: &Permit) -> Option<Vec<u8>> {
 async fn explain(
     tx: &Transaction,
     permits: &HashMap<ActionId, Permit>,
-    active: &Active,
     evidence: &mut Vec<Evidence>,
 ) -> Result<Vec<(ActionId, Outgoing)>, StoreError> {
     if permits.is_empty() {
@@ -295,8 +293,8 @@ async fn explain(
         };
         let code = match stored.state.as_str() {
             "authorised" if stored.permit == Some(permit.permit) => {
-                outgoing.push((*action, messages::judge_again(*action, active.now)));
-                stale(permit, active.now)
+                outgoing.push((*action, messages::judge_again(*action, stored.now)));
+                stale(permit, stored.now)
             }
             "authorised" | "held" | "pending_approval" => Code::Superseded,
             _ if stored.permit == Some(permit.permit) => Code::AlreadyUsed,

@@ -126,11 +126,15 @@ pub struct Unclaimed {
     pub state: String,
     /// The permit that is out, if one is.
     pub permit: Option<PermitId>,
+    /// The database's clock: later than the claim that found nothing.
+    pub now: DateTime<Utc>,
 }
 
 /// Finds out why claims found nothing. Unknown actions are left out.
 pub async fn explain(tx: &Transaction, actions: &[ActionId]) -> Result<Vec<Unclaimed>, StoreError> {
-    let statement = tx.prepare_cached("SELECT id, state, permit FROM actions WHERE id = ANY($1)").await?;
+    let statement = tx
+        .prepare_cached("SELECT id, state, permit, clock_timestamp() FROM actions WHERE id = ANY($1)")
+        .await?;
     let ids: Vec<Uuid> = actions.iter().map(|id| id.0).collect();
     let rows = tx.query(&statement, &[&ids]).await?;
     Ok(rows
@@ -139,6 +143,7 @@ pub async fn explain(tx: &Transaction, actions: &[ActionId]) -> Result<Vec<Uncla
             action: ActionId(row.get(0)),
             state: row.get(1),
             permit: row.get::<_, Option<Uuid>>(2).map(PermitId),
+            now: row.get(3),
         })
         .collect())
 }
