@@ -23,6 +23,9 @@ use crate::{Recorder, error::RecorderError, pause, recent::Recent};
 /// The file of the newest checkpoint.
 const CHECKPOINT: &str = "checkpoint";
 
+/// Where files are that are being written, each recorder's under its own name.
+const UNFINISHED: &str = ".unfinished";
+
 /// A log's folder.
 pub(crate) struct Folder {
     recorder: Recorder,
@@ -41,6 +44,8 @@ impl Folder {
     /// [`RecorderError::Forked`] where its checkpoint is not one that the database continues.
     pub(crate) async fn open(recorder: &Recorder, recent: Recent) -> Result<Self, RecorderError> {
         let path = recorder.process.settings.ledger.folder.clone();
+        // Of recorders that died. One that lives on without its lease, and has lost its file, tries again.
+        let _ = block_in_place(|| fs::remove_dir_all(path.join(UNFINISHED)));
         let mut folder = Self { recorder: recorder.clone(), recent, path, note: None, written: 0 };
         match folder.look().await {
             Err(forked @ RecorderError::Forked(_)) => return Err(forked),
@@ -164,8 +169,10 @@ impl Folder {
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), RecorderError> {
         let path = self.path.join(name);
         // Of its own for each recorder: one that lost its lease may still be writing.
-        let unfinished = path.with_added_extension(&*self.recorder.holder);
+        let place = self.path.join(UNFINISHED);
+        let unfinished = place.join(&*self.recorder.holder);
         let work = |path: &Path| {
+            fs::create_dir_all(&place)?;
             path.parent().map(fs::create_dir_all).transpose()?;
             let mut file = fs::File::create(&unfinished)?;
             file.write_all(bytes)?;

@@ -39,6 +39,10 @@ async fn two_recorders_either_killed_at_any_moment_keep_one_log_and_one_stream()
     let mut gate = Gate::configured(config.path()).await?;
     gate.system.start("recorder", "recorder-b")?;
     let mut agent = gate.agent("one").await?;
+    // As of a recorder that died while it wrote.
+    let half = gate.system.ledger().join(".unfinished/half");
+    std::fs::create_dir_all(half.parent().context("it has a folder")?)?;
+    std::fs::write(&half, "half a tile")?;
     for round in 0..ROUNDS {
         let event = |n: usize| proposal("one", &format!("r-{round}-{n}"), "write_record", json!({"n": n}));
         agent.send(&(0..ACTIONS).map(event).collect::<Vec<_>>()).await?;
@@ -64,6 +68,7 @@ async fn two_recorders_either_killed_at_any_moment_keep_one_log_and_one_stream()
         }
     }
     gate.reaches("SELECT count(*) FROM sampling", (ROUNDS * ACTIONS) as i64).await?;
+    ensure!(!half.exists(), "whoever took over has left what was unfinished");
     recorded(&gate).await?;
     let size = gate.count("SELECT count(*) FROM ledger").await?;
     ensure!(size == gate.count("SELECT count(DISTINCT evidence) FROM ledger").await?);
