@@ -72,7 +72,8 @@ pub trait Handler: Send {
     /// failure.
     async fn admit(&mut self, _batch: &[Delivery]) {}
 
-    /// Applies a batch, idempotently, each message's transition in one transaction with its evidence, and says what follows from the states now stored.
+    /// Applies a batch, idempotently, each message's transition in one transaction with its evidence. Returns what follows from
+    /// the states that are stored then.
     async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure>;
 
     /// Keeps a message that cannot be handled.

@@ -80,7 +80,7 @@ impl Report {
             println!("lost by the broker, and declared once more: {}", self.reopened.join(", "));
         }
         if !self.missed.is_empty() {
-            println!("not reached: {}", self.missed.join(", "));
+            println!("not reached, which fails the run: {}", self.missed.join(", "));
         }
         println!("violations: {}", violations.len());
         for violation in violations.iter().take(SHOWN) {
