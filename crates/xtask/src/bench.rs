@@ -285,11 +285,9 @@ impl Bench {
             if let Some(system) = self.system(side) {
                 figures.lag.push(ledger::lag(system).await?);
                 settled(system).await?;
-                if what == "audit path at full rate" {
-                    let after = usage::snapshot(&self.system.place.scratch);
-                    figures.cpu = figures::spent(&before, &after, actions);
-                }
             }
+            let after = usage::snapshot(&self.system.place.scratch);
+            figures.spent(format!("{what}, {side}"), [&before, &after], actions);
         }
         Ok(())
     }

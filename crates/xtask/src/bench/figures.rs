@@ -1,12 +1,19 @@
 //! What was measured, as a table and as JSON.
 
-use std::{collections::BTreeMap, fs};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
 
 use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{CEILING, SYSTEM, ledger::Timed, usage::Usage};
+use super::{
+    CEILING, SYSTEM,
+    ledger::Timed,
+    usage::{ByProcess, Usage},
+};
 
 /// One figure of several runs.
 #[derive(Serialize)]
@@ -17,6 +24,13 @@ pub(super) struct Figure {
     ceiling: Vec<f64>,
     /// Of the system without a past, where this one has one.
     no_past: Vec<f64>,
+}
+
+/// What one side's processes have spent on an action in several runs.
+#[derive(Serialize)]
+struct Spent {
+    what: String,
+    by_process: BTreeMap<String, Vec<f64>>,
 }
 
 fn median(values: &[f64]) -> f64 {
@@ -31,10 +45,10 @@ pub(super) struct Figures {
     machine: serde_json::Value,
     pub(super) settings: serde_json::Value,
     figures: Vec<Figure>,
-    /// CPU seconds per 1,000 actions of the audit path, by process.
-    pub(super) cpu: BTreeMap<String, f64>,
+    /// CPU seconds per 1,000 actions at full rate.
+    cpu: Vec<Spent>,
     /// After everything, by process.
-    pub(super) usage: BTreeMap<String, Usage>,
+    pub(super) usage: ByProcess,
     /// The oldest evidence that was not recorded when the last outcome had come, in seconds.
     pub(super) lag: Vec<f64>,
     /// With a large ledger.
@@ -62,6 +76,19 @@ impl Figures {
         values.push(value);
     }
 
+    /// Keeps what processes have spent between two looks, while so many actions were done.
+    pub(super) fn spent(&mut self, what: String, [before, after]: [&ByProcess; 2], actions: usize) {
+        let at = self.cpu.iter().position(|spent| spent.what == what).unwrap_or_else(|| {
+            self.cpu.push(Spent { what, by_process: BTreeMap::new() });
+            self.cpu.len() - 1
+        });
+        for (name, after) in after {
+            let before = before.get(name).map_or(0.0, |before| before.cpu);
+            let spent = (after.cpu - before) * 1_000.0 / actions as f64;
+            self.cpu[at].by_process.entry(name.clone()).or_default().push(spent);
+        }
+    }
+
     pub(super) fn table(&self) -> String {
         let mut table = Table::new();
         table
@@ -87,17 +114,10 @@ impl Figures {
                 none(&|no_past| format!("{:.2}", system / no_past)),
             ]);
         }
-        let mut processes = Table::new();
-        let header = ["process", "CPU s per 1,000 actions", "resident MiB", "peak MiB"];
-        processes.load_preset(UTF8_HORIZONTAL_ONLY).set_header(header);
-        for (name, usage) in &self.usage {
-            let cpu = self.cpu.get(name).copied().unwrap_or_default();
-            processes.add_row([
-                name.clone(),
-                format!("{cpu:.3}"),
-                format!("{:.0}", usage.resident),
-                format!("{:.0}", usage.peak),
-            ]);
+        let mut memory = Table::new();
+        memory.load_preset(UTF8_HORIZONTAL_ONLY).set_header(["process", "resident MiB", "peak MiB"]);
+        for (name, Usage { resident, peak, .. }) in &self.usage {
+            memory.add_row([name.clone(), format!("{resident:.0}"), format!("{peak:.0}")]);
         }
         let lag = self.lag.iter().copied().fold(0.0, f64::max);
         let mut ledger = Table::new();
@@ -107,22 +127,27 @@ impl Figures {
         }
         let ledger = if self.ledger.is_empty() { String::new() } else { format!("{ledger}\n") };
         format!(
-            "{table}\n{processes}\n{ledger}the ledger's lag when the last outcome had come, at worst: {lag:.2} s"
+            "{table}\n{}\n{memory}\n{ledger}the ledger's lag when the last outcome had come, at worst: {lag:.2} s",
+            self.cpu_table()
         )
     }
-}
 
-/// CPU seconds per 1,000 actions, by process.
-pub(super) fn spent(
-    before: &BTreeMap<String, Usage>,
-    after: &BTreeMap<String, Usage>,
-    actions: usize,
-) -> BTreeMap<String, f64> {
-    let spent = |(name, after): (&String, &Usage)| {
-        let before = before.get(name).map_or(0.0, |before| before.cpu);
-        (name.clone(), (after.cpu - before) * 1_000.0 / actions as f64)
-    };
-    after.iter().map(spent).collect()
+    fn cpu_table(&self) -> Table {
+        let processes: BTreeSet<&String> =
+            self.cpu.iter().flat_map(|spent| spent.by_process.keys()).collect();
+        let mut table = Table::new();
+        let header = ["CPU s per 1,000 actions", "in all"].into_iter();
+        table
+            .load_preset(UTF8_HORIZONTAL_ONLY)
+            .set_header(header.chain(processes.iter().map(|name| name.as_str())));
+        for Spent { what, by_process } in &self.cpu {
+            let of = |name: &&String| by_process.get(*name).map_or(0.0, |runs| median(runs));
+            let spent: Vec<f64> = processes.iter().map(of).collect();
+            let figures = [spent.iter().sum()].into_iter().chain(spent);
+            table.add_row([what.clone()].into_iter().chain(figures.map(|cpu| format!("{cpu:.3}"))));
+        }
+        table
+    }
 }
 
 /// What the figures were measured on.

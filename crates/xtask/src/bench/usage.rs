@@ -12,17 +12,22 @@ pub(super) struct Usage {
     pub(super) peak: f64,
 }
 
+/// By the names of processes.
+pub(super) type ByProcess = BTreeMap<String, Usage>;
+
 /// The clock ticks of /proc, a hundred a second on every Linux that this runs on.
 const TICKS: f64 = 100.0;
 
-/// By process: our roles, `rabbitmq` and `postgres` (all its backends; their memory is mostly shared, so it is not added up).
-pub(super) fn snapshot(scratch: &Path) -> BTreeMap<String, Usage> {
-    let mut usage: BTreeMap<String, Usage> = BTreeMap::new();
+/// By process: our roles, `rabbitmq`, `postgres` (all its backends; their memory is mostly shared, so it is not added up), and
+/// `bench`, which is the agents, the reviewer's program and the ceiling's lanes.
+pub(super) fn snapshot(scratch: &Path) -> ByProcess {
+    let mut usage = ByProcess::new();
     let scratch = scratch.display().to_string();
     let broker = fs::read_to_string(format!("{scratch}/rabbitmq/pid")).unwrap_or_default();
     let database = fs::read_to_string(format!("{scratch}/postgres/data/postmaster.pid")).unwrap_or_default();
     let (broker, database) =
         (broker.trim().to_owned(), database.lines().next().unwrap_or_default().to_owned());
+    let own = std::process::id().to_string();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let pid = entry.file_name().to_string_lossy().into_owned();
         let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
@@ -33,6 +38,8 @@ pub(super) fn snapshot(scratch: &Path) -> BTreeMap<String, Usage> {
         });
         let name = if pid == broker {
             "rabbitmq".to_owned()
+        } else if pid == own {
+            "bench".to_owned()
         } else if pid == database || (parent == database && !database.is_empty()) {
             "postgres".to_owned()
         } else {
