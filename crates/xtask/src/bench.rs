@@ -20,7 +20,7 @@ use anyhow::{Context as _, ensure};
 use clap::Args;
 use countersign_broker::{
     lane,
-    topology::{ACTIONS, approvals_queue, outcomes_queue},
+    topology::{ACTIONS, answers_queue, approvals_queue, outcomes_queue},
 };
 use countersign_testkit::{
     isolation::TestEnv,
@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 use self::{
     ceiling::Ceiling,
     figures::Figures,
-    load::{AGENTS, Approves, Client, Place, Way, lane_of},
+    load::{AGENTS, Answered, Approves, Client, Place, Way, lane_of},
 };
 use crate::build;
 
@@ -422,7 +422,7 @@ fn id(words: &str) -> String {
     words.replace(|one: char| !one.is_ascii_alphanumeric(), "-")
 }
 
-/// A reviewer's program with two lanes, until it is cancelled.
+/// A reviewer's program, until it is cancelled: two lanes that decide, one that reads what became of the decisions.
 fn reviewers(system: &System) -> anyhow::Result<CancellationToken> {
     let stop = CancellationToken::new();
     for index in 0..2 {
@@ -431,5 +431,7 @@ fn reviewers(system: &System) -> anyhow::Result<CancellationToken> {
         let approves = Approves(system.signer("sam", "sam")?);
         tokio::spawn(lane::run(name, settings, approves, stop.clone()));
     }
+    let answers = lane_of(system.url("reviewer-sam")?, answers_queue("sam"));
+    tokio::spawn(lane::run("answers".into(), answers, Answered, stop.clone()));
     Ok(stop)
 }

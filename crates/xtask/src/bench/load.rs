@@ -12,7 +12,7 @@ use countersign_broker::{
     publisher::{Outgoing, Publisher},
 };
 use countersign_core::{
-    message::{ApprovalRequest, CloudEvent, Decision},
+    message::{ApprovalAnswer, ApprovalRequest, CloudEvent, Decision},
     signed::Signer,
 };
 use countersign_testkit::clients::{decision, proposal, signed};
@@ -245,6 +245,30 @@ impl Handler for Approves {
             Ok(signed(&self.0, &[decision(&request.data, Decision::Approve, None)]))
         };
         batch.iter().map(decide).collect()
+    }
+
+    async fn quarantine(&mut self, _: &Delivery, code: &str, reason: &str) -> Result<(), Failure> {
+        Err(Failure::Reset(format!("{code}: {reason}")))
+    }
+}
+
+/// What reads the answers to decisions.
+pub(super) struct Answered;
+
+#[async_trait]
+impl Handler for Answered {
+    async fn ready(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure> {
+        for delivery in batch {
+            let answer: CloudEvent<ApprovalAnswer> = read(delivery)?;
+            if let Some(code) = answer.data.code {
+                eprintln!("a decision was refused: {code}");
+            }
+        }
+        Ok(vec![])
     }
 
     async fn quarantine(&mut self, _: &Delivery, code: &str, reason: &str) -> Result<(), Failure> {
