@@ -33,6 +33,11 @@ struct Spent {
     by_process: BTreeMap<String, Vec<f64>>,
 }
 
+/// The median of the ratios of turns that followed each other: what else the machine did then met both.
+fn ratio(values: &[f64], others: &[f64]) -> f64 {
+    median(&values.iter().zip(others).map(|(value, other)| value / other).collect::<Vec<f64>>())
+}
+
 fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -97,9 +102,9 @@ impl Figures {
         let show = |value: f64| if value < 100.0 { format!("{value:.1}") } else { format!("{value:.0}") };
         for figure in &self.figures {
             let (system, ceiling) = (median(&figure.system), median(&figure.ceiling));
-            let none = |show: &dyn Fn(f64) -> String| match figure.no_past.is_empty() {
+            let no_past = |text: &dyn Fn() -> String| match figure.no_past.is_empty() {
                 true => String::new(),
-                false => show(median(&figure.no_past)),
+                false => text(),
             };
             let edge =
                 |pick: fn(f64, f64) -> f64| figure.system.iter().copied().reduce(pick).unwrap_or(f64::NAN);
@@ -109,9 +114,9 @@ impl Figures {
                 show(edge(f64::min)),
                 show(edge(f64::max)),
                 show(ceiling),
-                format!("{:.2}", system / ceiling),
-                none(&show),
-                none(&|no_past| format!("{:.2}", system / no_past)),
+                format!("{:.2}", ratio(&figure.system, &figure.ceiling)),
+                no_past(&|| show(median(&figure.no_past))),
+                no_past(&|| format!("{:.2}", ratio(&figure.system, &figure.no_past))),
             ]);
         }
         let mut memory = Table::new();
