@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use countersign_core::message::{CONTENT_TYPE, CloudEvent};
-use futures_util::future::join_all;
+use futures_util::{
+    FutureExt as _,
+    future::{join_all, maybe_done},
+};
 use lapin::{
-    BasicProperties, Confirmation,
+    BasicProperties, Confirmation, PublisherConfirm,
     options::{BasicPublishOptions, QueueDeclareOptions},
     types::FieldTable,
 };
@@ -24,6 +27,9 @@ pub const BATCH_CONTENT_TYPE: &str = "application/cloudevents-batch+json";
 /// How long a window of publishes may take to be confirmed: the loss of a quorum queue's leader alone can
 /// stall one for many seconds.
 const CONFIRM_LIMIT: Duration = Duration::from_secs(60);
+
+/// Most messages that are queued in a connection before the first of them is written.
+const AHEAD: usize = 64;
 
 /// A message to be published, persistent and mandatory.
 #[derive(Clone, Debug)]
@@ -85,16 +91,9 @@ impl Publisher {
         messages: &[Outgoing],
     ) -> Result<(), BrokerError> {
         let mut confirms = Vec::with_capacity(messages.len());
-        for message in messages {
-            let doing = || format!("publishing to {:?}", message.exchange);
-            let publish = self.session.channel.basic_publish(
-                message.exchange.into(),
-                message.routing_key.as_str().into(),
-                BasicPublishOptions { mandatory: true, ..Default::default() },
-                &message.body,
-                self.properties(content_type, message),
-            );
-            confirms.push(within(CONFIRM_LIMIT, doing, publish).await?);
+        for messages in messages.chunks(AHEAD) {
+            let doing = || format!("publishing {} messages", messages.len());
+            confirms.extend(within(CONFIRM_LIMIT, doing, self.send(content_type, messages)).await?);
         }
         if !messages.is_empty() {
             crash::point("publisher", "sent");
@@ -118,6 +117,34 @@ impl Publisher {
             return Err(BrokerError::Unconfirmed { exchange: exchange(), why });
         }
         Ok(())
+    }
+
+    /// Hands all to the connection in one go, and waits until they are written: a wait for each would be two switches of
+    /// threads a message. Returns what waits for the confirms.
+    async fn send(
+        &self,
+        content_type: &'static str,
+        messages: &[Outgoing],
+    ) -> Result<Vec<PublisherConfirm>, lapin::Error> {
+        let mut publishes = Vec::with_capacity(messages.len());
+        for message in messages {
+            let mut publish = Box::pin(maybe_done(self.session.channel.basic_publish(
+                message.exchange.into(),
+                message.routing_key.as_str().into(),
+                BasicPublishOptions { mandatory: true, ..Default::default() },
+                &message.body,
+                self.properties(content_type, message),
+            )));
+            // The first poll queues its frames: they are written in this order.
+            let _ = publish.as_mut().now_or_never();
+            publishes.push(publish);
+        }
+        let mut confirms = Vec::with_capacity(publishes.len());
+        for mut publish in publishes {
+            publish.as_mut().await;
+            confirms.extend(publish.as_mut().take_output().transpose()?);
+        }
+        Ok(confirms)
     }
 
     /// How many messages wait in a queue.
