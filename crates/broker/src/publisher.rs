@@ -92,7 +92,8 @@ impl Publisher {
     ) -> Result<(), BrokerError> {
         let mut confirms = Vec::with_capacity(messages.len());
         for messages in messages.chunks(AHEAD) {
-            let doing = || format!("publishing {} messages", messages.len());
+            let first = messages.first().map(|message| message.exchange).unwrap_or_default();
+            let doing = || format!("publishing {} messages, the first to {first:?}", messages.len());
             confirms.extend(within(CONFIRM_LIMIT, doing, self.send(content_type, messages)).await?);
         }
         if !messages.is_empty() {

@@ -56,6 +56,10 @@ pub(super) fn snapshot(scratch: &Path) -> ByProcess {
         };
         let sum = usage.entry(name).or_default();
         sum.cpu += (ticks(11) + ticks(12)) / TICKS;
+        if pid == database {
+            // Of backends that have ended.
+            sum.cpu += (ticks(13) + ticks(14)) / TICKS;
+        }
         sum.resident = sum.resident.max(mebibytes("VmRSS:"));
         sum.peak = sum.peak.max(mebibytes("VmHWM:"));
     }
