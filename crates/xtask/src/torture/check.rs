@@ -22,6 +22,9 @@ use super::{
 /// An idempotent action is in doubt after so many claims.
 const RECOVERIES: i32 = 10;
 
+/// The promise that is broken where something is lost.
+pub(crate) const KEPT: &str = "accepted is kept";
+
 /// A promise that was not kept.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Violation {
@@ -41,11 +44,21 @@ impl fmt::Display for Violation {
 #[derive(Default)]
 struct Told<'a> {
     kind: Option<Kind>,
+    /// What its agent asked for.
+    arguments: Option<&'a Value>,
     confirmed: bool,
     told: Vec<State>,
     calls: Vec<(&'a str, &'a Value)>,
-    /// Key, arguments, and the votes that stood when it acted.
-    effects: Vec<(&'a str, &'a Value, Vec<Vote<'a>>)>,
+    effects: Vec<Effect<'a>>,
+    votes: Vec<Vote<'a>>,
+}
+
+/// What a tool has done.
+struct Effect<'a> {
+    key: &'a str,
+    tool: &'a str,
+    arguments: &'a Value,
+    /// Those that stood when it acted.
     votes: Vec<Vote<'a>>,
 }
 
@@ -81,9 +94,9 @@ fn by_action(history: &[Event]) -> BTreeMap<&str, Told<'_>> {
     let mut actions: BTreeMap<&str, Told<'_>> = BTreeMap::new();
     for event in history {
         match event {
-            Event::Proposed { id, kind, phase } => {
+            Event::Proposed { id, kind, arguments, phase } => {
                 let told = actions.entry(id).or_default();
-                told.kind = Some(*kind);
+                (told.kind, told.arguments) = (Some(*kind), Some(arguments));
                 told.confirmed |= *phase == Phase::Ok;
             }
             Event::Told { id, outcome } => {
@@ -98,9 +111,10 @@ fn by_action(history: &[Event]) -> BTreeMap<&str, Told<'_>> {
             Event::Called { id, key, arguments, .. } => {
                 actions.entry(id).or_default().calls.push((key, arguments));
             }
-            Event::Acted { id, key, arguments, .. } => {
+            Event::Acted { id, key, tool, arguments } => {
                 let told = actions.entry(id).or_default();
-                told.effects.push((key, arguments, told.votes.clone()));
+                let votes = told.votes.clone();
+                told.effects.push(Effect { key, tool, arguments, votes });
             }
             Event::Decided { .. } | Event::Found { .. } | Event::Injected { .. } | Event::Healed { .. } => {}
         }
@@ -161,7 +175,7 @@ impl Found {
     fn accepted(&mut self, id: &str, told: &Told<'_>, action: Option<&StoredAction>) {
         let Some(action) = action else {
             if told.confirmed {
-                self.add("accepted is kept", format!("{id} was confirmed and is not stored"));
+                self.add(KEPT, format!("{id} was confirmed and is not stored"));
             }
             if !told.told.is_empty() {
                 self.add("answers are stored", format!("{id} was answered and is not stored"));
@@ -200,7 +214,7 @@ impl Found {
             return;
         };
         if told.effects.len() > 1 {
-            let keys: Vec<_> = told.effects.iter().map(|effect| effect.0).collect();
+            let keys: Vec<_> = told.effects.iter().map(|effect| effect.key).collect();
             self.add("one effect", format!("{id} acted {} times, with keys {keys:?}", keys.len()));
         }
         if !kind.idempotent() && told.calls.len() > 1 {
@@ -210,7 +224,14 @@ impl Found {
         if told.calls.iter().any(|call| told.calls.first() != Some(call)) {
             self.add("one key, one call", format!("{id} was called with {:?}", told.calls));
         }
-        for (key, arguments, votes) in &told.effects {
+        for Effect { key, tool, arguments, votes } in &told.effects {
+            if *tool != kind.tool() {
+                self.add("no effect but the proposed", format!("{id} acted at {tool}"));
+            }
+            // What needs nobody's approval is called as it was proposed.
+            if kind.needs().is_empty() && told.arguments != Some(*arguments) {
+                self.add("no effect but the proposed", format!("{id} acted with {arguments}"));
+            }
             let digest = action.map(|action| action.digest.as_str());
             if !approved(kind, arguments, digest, votes) {
                 self.add("no effect without approval", format!("{id} acted with {arguments}"));
@@ -269,7 +290,7 @@ impl Found {
                 _ => continue,
             };
             if !stored.statements.contains(event) {
-                self.add("accepted is kept", format!("what {who} said in {event} is not stored"));
+                self.add(KEPT, format!("what {who} said in {event} is not stored"));
             }
         }
     }

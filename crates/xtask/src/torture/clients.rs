@@ -83,6 +83,25 @@ impl Drop for Tasks {
     }
 }
 
+/// What an agent proposes.
+struct Action {
+    id: String,
+    kind: Kind,
+    arguments: Value,
+}
+
+impl Action {
+    fn new(seed: u64, id: String, kind: Kind) -> Self {
+        let arguments = match kind {
+            Kind::Record => json!({"n": dice(seed, &id) % 1_000_000, "ref": id}),
+            Kind::Letter => json!({"ref": id, "text": "Dear"}),
+            Kind::Large => json!({"amount": "500", "ref": id}),
+            Kind::Quorum => json!({"amount": "500", "to": "somebody", "ref": id}),
+        };
+        Self { id, kind, arguments }
+    }
+}
+
 /// The same number for the same seed and text.
 pub(crate) fn dice(seed: u64, text: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -152,19 +171,19 @@ impl Clients {
         let (mut publisher, mut n) = (None, 0_u32);
         while !*self.stop.borrow() {
             let window = rng.random_range(1..=3);
-            let actions: Vec<(String, Kind)> = (0..window)
+            let actions: Vec<Action> = (0..window)
                 .map(|_| {
                     n += 1;
-                    (format!("{agent}-{n:05}"), kind(&mut rng))
+                    Action::new(self.seed, format!("{agent}-{n:05}"), kind(&mut rng))
                 })
                 .collect();
-            let events: Vec<Value> = actions.iter().map(|(id, kind)| self.action(agent, id, *kind)).collect();
+            let events: Vec<Value> = actions.iter().map(|action| self.proposal(agent, action)).collect();
             let mut messages: Vec<Outgoing> = events.iter().map(message).collect();
             if rng.random_bool(0.03) {
                 messages.push(message(&events[0]));
             }
             if rng.random_bool(0.02) {
-                messages.push(message(&withdrawal(agent, &actions[0].0)));
+                messages.push(message(&withdrawal(agent, &actions[0].id)));
             }
             let insistent = rng.random_bool(0.7);
             self.insist(&url, &mut publisher, &messages, &actions, insistent).await;
@@ -178,13 +197,14 @@ impl Clients {
         url: &str,
         publisher: &mut Option<Publisher>,
         messages: &[Outgoing],
-        actions: &[(String, Kind)],
+        actions: &[Action],
         insistent: bool,
     ) {
         loop {
             let log = |phase| {
-                for (id, kind) in actions {
-                    self.history.log(Event::Proposed { id: id.clone(), kind: *kind, phase });
+                for Action { id, kind, arguments } in actions {
+                    let (id, arguments) = (id.clone(), arguments.clone());
+                    self.history.log(Event::Proposed { id, kind: *kind, arguments, phase });
                 }
             };
             let phase = send(url, publisher, messages, || log(Phase::Invoke)).await;
@@ -196,15 +216,9 @@ impl Clients {
         }
     }
 
-    fn action(&self, agent: &str, id: &str, kind: Kind) -> Value {
-        let arguments = match kind {
-            Kind::Record => json!({"n": dice(self.seed, id) % 1_000_000, "ref": id}),
-            Kind::Letter => json!({"ref": id, "text": "Dear"}),
-            Kind::Large => json!({"amount": "500", "ref": id}),
-            Kind::Quorum => json!({"amount": "500", "to": "somebody", "ref": id}),
-        };
-        let event = proposal(agent, id, kind.tool(), arguments);
-        self.sent.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), event.clone());
+    fn proposal(&self, agent: &str, action: &Action) -> Value {
+        let event = proposal(agent, &action.id, action.kind.tool(), action.arguments.clone());
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner).insert(action.id.clone(), event.clone());
         event
     }
 

@@ -79,8 +79,8 @@ impl Kind {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "snake_case")]
 pub(crate) enum Event {
-    /// An agent proposes.
-    Proposed { id: String, kind: Kind, phase: Phase },
+    /// An agent proposes to call its kind's tool with these arguments.
+    Proposed { id: String, kind: Kind, arguments: Value, phase: Phase },
     /// An agent is told an outcome.
     Told { id: String, outcome: Outcome },
     /// A reviewer decides on the arguments shown, or by an edit on those written. `event` is the message's id.

@@ -97,7 +97,9 @@ pub(crate) fn plan(seed: u64, run: Duration, cluster: bool) -> Vec<Planned> {
             };
             // Mostly short, seldom long.
             let share = rng.random::<f64>().powi(3);
-            let lasts = Duration::from_millis(500) + longest(run).mul_f64(share);
+            // A process notices within a second that its clock is another.
+            let least = if matches!(fault, Fault::Clock { .. }) { 2_000 } else { 500 };
+            let lasts = Duration::from_millis(least) + longest(run).mul_f64(share);
             let apart = Duration::from_millis(rng.random_range(0..1_000));
             group.push(Planned { at: at + apart, lasts, fault });
         }

@@ -19,6 +19,9 @@ const MAX_LOOPS: usize = 2;
 const MAX_COST: u64 = 2_000_000;
 /// A pattern is compiled whenever it is used.
 const PATTERN_COST: u64 = 500;
+/// Looking for a text in one as long as a message may have, or reading or comparing such a text once.
+const SEARCH_COST: u64 = 100;
+const TEXT_COST: u64 = 10;
 const MAX_PATTERN_CHARS: usize = 256;
 const MAX_PATTERN_BYTES: usize = 1 << 18;
 
@@ -78,7 +81,9 @@ impl<'e> Walk<'e> {
         if self.cost > MAX_COST {
             self.complain(
                 format!("the expression can cost {} steps", self.cost),
-                format!("keep it within {MAX_COST}: say less, and match no patterns, in loops inside loops"),
+                format!(
+                    "keep it within {MAX_COST}: say less, and search no texts or lists, in loops inside loops"
+                ),
             );
         }
     }
@@ -194,6 +199,9 @@ impl<'e> Walk<'e> {
                     self.complain("decimal() is looked up in a list", "compare it with == to each decimal()");
                 }
                 self.tool_names(item, list);
+                if !matches!(list.expr, Expr::List(_)) {
+                    self.costs(MAX_ITEMS as u64);
+                }
                 self.value(item, depth);
                 return self.part(list, depth);
             }
@@ -231,8 +239,12 @@ impl<'e> Walk<'e> {
                 format!("use one of {}", functions::names()),
             );
         }
-        if name == "matches" {
-            self.pattern(call.args.last());
+        match name {
+            "matches" => self.pattern(call.args.last()),
+            "contains" => self.costs(SEARCH_COST),
+            "startsWith" | "endsWith" | "size" => self.costs(TEXT_COST),
+            "decimal_sum" => self.costs(MAX_ITEMS as u64),
+            _ => {}
         }
         let parts_only = name == "size";
         for argument in call.target.iter().map(AsRef::as_ref).chain(&call.args) {

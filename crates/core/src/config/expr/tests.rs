@@ -165,14 +165,25 @@ fn bombs_do_not_check_and_do_not_overflow_the_stack() {
 #[test]
 fn what_can_take_long_with_the_longest_lists_does_not_check() {
     let twice = |inner: &str| format!("action.arguments.l.all(a, action.arguments.l.all(b, {inner}))");
-    for inner in [vec!["a == b"; 40].join(" && "), r#"a.matches("x")"#.to_owned()] {
-        assert!(refused(&twice(&inner)).contains("steps"), "{inner}");
+    let many = vec!["a == b"; 40].join(" && ");
+    let each = [
+        many.as_str(),
+        r#"a.matches("x")"#,
+        // Work that grows with what it reads, not with what is written.
+        "!action.arguments.s.contains(a)",
+        "a in action.arguments.l",
+        r#"decimal_sum(action.arguments.l) > decimal("1")"#,
+        "size(action.arguments.s) > 1 && action.arguments.s.startsWith(a) && action.arguments.s.endsWith(b)",
+    ];
+    for inner in each {
+        assert!(refused(&twice(inner)).contains("steps"), "{inner}");
     }
     assert!(
         refused(&vec![r#"action.arguments.l.all(a, a.matches("x"))"#; 17].join(" && ")).contains("steps")
     );
     compile(&twice("a == b || b == a || a == 1")).unwrap();
     compile(r#"action.arguments.l.all(a, a.matches("^[A-Z]{3}$") && a != "XXX")"#).unwrap();
+    compile("action.arguments.l.all(a, action.arguments.s.contains(a) && a in action.arguments.l)").unwrap();
 }
 
 #[test]
