@@ -15,7 +15,7 @@ use crate::{build, fuzz, torture};
 /// Every test, and a minute of torture where no further arguments are given.
 #[derive(Args)]
 pub(crate) struct TestArgs {
-    /// Afterwards fuzz every decoder for a minute; must come before arguments for the test runner
+    /// Afterwards run each fuzz target for a minute; must come before arguments for the test runner
     #[arg(long)]
     extended: bool,
     /// With RabbitMQ 4 in place of this machine's version, but where a test hurts its broker: installs a Debian 13

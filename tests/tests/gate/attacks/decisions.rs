@@ -5,7 +5,7 @@ use chrono::Utc;
 use countersign_broker::{
     publisher::Outgoing,
     reader::Reader,
-    topology::{ACTIONS, DECISIONS, FINDINGS, answers_queue},
+    topology::{ACTIONS, DECISIONS, EXECUTION, FINDINGS, answers_queue},
 };
 use countersign_core::{
     action::Outcome,
@@ -103,6 +103,36 @@ async fn a_blind_copy_reaches_nobody_else() -> anyhow::Result<()> {
     gate.reaches("SELECT count(*) FROM actions WHERE state = 'pending_approval'", 1).await?;
     ensure!(gate.count("SELECT count(*) FROM quarantine").await? == 0);
     ensure!(gate.count("SELECT count(*) FROM actions").await? == 2 && gate.tools.calls() == 1);
+    gate.close().await
+}
+
+#[tokio::test]
+async fn an_executor_that_reaches_our_queues_by_name_decides_nothing() -> anyhow::Result<()> {
+    let gate = Gate::start().await?;
+    let agent = gate.agent("one").await?;
+    let mut requests = gate.requests("sam", "approvers").await?;
+    agent.propose("big", "move_money", json!({"amount": "500"})).await?;
+    let asked = requests.next().await?;
+    let (sam, ada) = (gate.system.signer("sam", "sam")?, gate.system.signer("ada", "ada")?);
+    let judged = FindingData::new(AuditId(Uuid::now_v7()), &asked.digest, Finding::Correct);
+    // Signed as they should be: what is wrong is who brings them. A permit it cannot sign at all.
+    let bodies = [
+        (ACTIONS, proposal("one", "small", "write_record", json!({"n": 1})).to_string().into_bytes()),
+        (DECISIONS, decided(statement(&sam, &[decision(&asked, Decision::Approve, None)], Utc::now())).body),
+        (FINDINGS, found(&ada, &[judged]).body),
+        (EXECUTION, proposal("one", "x", "move_money", json!({"amount": "5"})).to_string().into_bytes()),
+    ];
+    let connection = connect(gate.system.url("countersign-executor")?).await?;
+    let channel = connection.create_channel().await?;
+    let own = BasicProperties::default().with_user_id("countersign-executor".into());
+    for (queue, body) in &bodies {
+        publish(&channel, ("", queue), own.clone(), body).await?;
+    }
+    gate.reaches("SELECT count(*) FROM quarantine WHERE exchange = ''", bodies.len() as i64).await?;
+    ensure!(gate.refusals("permit.refused", "permit_malformed").await? == 1);
+    ensure!(gate.count("SELECT count(*) FROM decisions").await? == 0);
+    ensure!(gate.count("SELECT count(*) FROM actions WHERE state = 'pending_approval'").await? == 1);
+    ensure!(gate.count("SELECT count(*) FROM actions").await? == 1 && gate.tools.calls() == 0);
     gate.close().await
 }
 

@@ -19,8 +19,8 @@ const MAX_LOOPS: usize = 2;
 const MAX_COST: u64 = 2_000_000;
 /// A pattern is compiled whenever it is used.
 const PATTERN_COST: u64 = 500;
-/// Looking for a text in one as long as a message may have, or reading or comparing such a text once.
-const SEARCH_COST: u64 = 100;
+/// A text as long as a message may have: searching it took 280 µs when this was written, reading or comparing it 11.
+const SEARCH_COST: u64 = 300;
 const TEXT_COST: u64 = 10;
 const MAX_PATTERN_CHARS: usize = 256;
 const MAX_PATTERN_BYTES: usize = 1 << 18;
