@@ -28,3 +28,25 @@ pub fn point(place: &str, step: &str) {
         std::process::abort();
     }
 }
+
+/// Waits for `work`. Without the feature, this is nothing else.
+#[cfg(not(feature = "crash-points"))]
+#[inline(always)]
+pub async fn each_wait<T>(_place: &str, _step: &str, work: impl Future<Output = T>) -> T {
+    work.await
+}
+
+/// Waits for `work`, and each time that it waits itself, for the database say, is a point: a transaction that it has begun is
+/// then left as it is.
+#[cfg(feature = "crash-points")]
+pub async fn each_wait<T>(place: &str, step: &str, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    std::future::poll_fn(|context| {
+        let polled = work.as_mut().poll(context);
+        if polled.is_pending() {
+            point(place, step);
+        }
+        polled
+    })
+    .await
+}

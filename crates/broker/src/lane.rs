@@ -157,7 +157,8 @@ async fn cycle<H: Handler>(
             ack(&last).await?;
         }
         crash::point(&settings.queue, "taken");
-        let outgoing = timeout(settings.handle_limit, apply(handler, &batch)).await.map_err(|_| {
+        let applied = crash::each_wait(&settings.queue, "handling", apply(handler, &batch));
+        let outgoing = timeout(settings.handle_limit, applied).await.map_err(|_| {
             LaneError::Handler(format!("a batch took longer than {:?}", settings.handle_limit))
         })??;
         crash::point(&settings.queue, "committed");

@@ -70,12 +70,17 @@ impl Outgoing {
 pub struct Publisher {
     session: Session,
     user: Option<String>,
+    /// Of its process, what publishes.
+    place: String,
 }
 
 impl Publisher {
-    /// Connects. Every message will carry the URL's user as its `user_id`, validated by the broker.
+    /// Connects as `name`, like `process:place` or `process:place#1`. Every message will carry the URL's user as its `user_id`,
+    /// validated by the broker.
     pub async fn connect(url: &str, name: &str) -> Result<Self, BrokerError> {
-        Ok(Self { session: Session::open_publishing(url, name).await?, user: user_of(url) })
+        let session = Session::open_publishing(url, name).await?;
+        let place = name.split([':', '#']).nth(1).unwrap_or(name).to_owned();
+        Ok(Self { session, user: user_of(url), place })
     }
 
     /// Publishes all, pipelined, and returns when the broker has confirmed each. Any other answer fails the
@@ -97,7 +102,7 @@ impl Publisher {
             confirms.extend(within(CONFIRM_LIMIT, doing, self.send(content_type, messages)).await?);
         }
         if !messages.is_empty() {
-            crash::point("publisher", "sent");
+            crash::point(&self.place, "sent");
         }
         let doing = || format!("waiting for {} confirms", messages.len());
         let answers = within(CONFIRM_LIMIT, doing, async { Ok(join_all(confirms).await) }).await?;

@@ -15,7 +15,7 @@ use countersign_cli::{
     folder::{Folder, Keys},
     users,
 };
-use countersign_core::signed::Signer;
+use countersign_core::{keyed::Coin, signed::Signer};
 use countersign_store::Store;
 use countersign_worker::keys;
 use url::Url;
@@ -150,6 +150,11 @@ impl System {
     /// The folder with the ledger's checkpoint and tiles.
     pub fn ledger(&self) -> PathBuf {
         self.place.scratch.join("ledger")
+    }
+
+    /// The coin that its samplers throw.
+    pub fn coin(&self) -> anyhow::Result<Coin> {
+        Ok(Coin::new(keys::secret(&self.place.scratch.join("keys").join(keys::file::COIN))?))
     }
 
     /// The public key of the ledger.

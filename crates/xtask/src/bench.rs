@@ -4,6 +4,7 @@ mod ceiling;
 mod figures;
 mod ledger;
 mod load;
+mod machine;
 mod past;
 mod usage;
 
@@ -60,12 +61,12 @@ pub(crate) struct BenchArgs {
     /// Runs; the median counts
     #[arg(long, default_value_t = 3)]
     runs: usize,
-    /// Then measure again with so many past actions in the database, one number after the other: 1000000,5000000
-    #[arg(long, value_name = "ACTIONS", value_delimiter = ',')]
+    /// Then measure again with so many past actions in the database, one number after the other
+    #[arg(long, value_name = "ACTIONS", value_delimiter = ',', default_value = "1000000,5000000")]
     past: Vec<u64>,
-    /// Then measure with 1, 2 and 4 lanes and with 1 and 2 processes
+    /// Neither with 1 and 4 lanes and 2 processes, nor with past actions: a few minutes instead of half an hour
     #[arg(long)]
-    scale: bool,
+    brief: bool,
     /// Lanes per process, of the system and of the ceiling
     #[arg(long, default_value_t = 2)]
     lanes: u16,
@@ -89,10 +90,9 @@ pub(crate) async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
     ensure!(args.past.is_sorted(), "past actions are added, never removed: give the numbers in order");
     let measured = build::with_services(async |services| {
         let mut bench = Bench::start(services, binary, &args).await?;
-        let mut figures = Figures::on_this_machine(
-            json!({"actions": args.actions, "lanes": args.lanes, "processes": args.processes, "past": args.past,
-                   "scale": args.scale, "seconds": args.seconds, "runs": args.runs}),
-        );
+        let settings = json!({"actions": args.actions, "lanes": args.lanes, "processes": args.processes,
+            "past": args.past, "brief": args.brief, "rates": args.rates, "seconds": args.seconds, "runs": args.runs});
+        let mut figures = Figures::new(machine::described(&bench.system).await?, settings);
         let measured = bench.measure(services, &args, &mut figures).await;
         bench.stop().await?;
         Ok((figures, measured))
@@ -175,7 +175,8 @@ impl Bench {
         let tools = ToolService::start(|_: &str, _: &Value| Ok(json!("done"))).await?;
         let system = set_up(build::place(services, binary), &tools).await?;
         let called = format!("{}/tools/called", tools.url());
-        let ceiling = Ceiling::start(TestEnv::of(services).await?, args.lanes, 256, &called).await?;
+        let ceiling =
+            Ceiling::start(TestEnv::of(services).await?, args.lanes * args.processes as u16, &called).await?;
         let reviewers = reviewers(&system)?;
         let mut bare = Vec::new();
         for agent in AGENTS {
@@ -212,10 +213,14 @@ impl Bench {
         }
     }
 
-    /// Those who take turns.
-    fn sides(&self) -> Vec<&'static str> {
+    /// Those who take turns: another begins in every other run.
+    fn sides(&self, run: usize) -> Vec<&'static str> {
         let young = self.young.as_ref().map(|_| YOUNG);
-        [CEILING].into_iter().chain(young).chain([SYSTEM]).collect()
+        let mut sides: Vec<_> = [CEILING].into_iter().chain(young).chain([SYSTEM]).collect();
+        if run.is_multiple_of(2) {
+            sides.reverse();
+        }
+        sides
     }
 
     async fn measure(
@@ -240,19 +245,19 @@ impl Bench {
                 }
             }
         }
-        figures.usage = usage::snapshot(&self.system.place.scratch);
-        if args.scale {
+        if !args.brief {
             self.scale(figures, args).await?;
         }
         // Before there is a past: that is in the tables, and in no ledger.
         if let Some(entries) = args.ledger {
             figures.ledger = ledger::measure(&self.system, entries).await?;
         }
-        if !args.past.is_empty() {
+        let pasts = if args.brief { &[] } else { args.past.as_slice() };
+        if !pasts.is_empty() {
             self.grow_beside(services, args).await?;
         }
         let mut had = 0;
-        for past in &args.past {
+        for past in pasts {
             eprintln!("writing {past} past actions ...");
             past::write(&self.system, had, *past).await?;
             had = *past;
@@ -276,7 +281,7 @@ impl Bench {
         run: usize,
         actions: usize,
     ) -> anyhow::Result<()> {
-        for side in self.sides() {
+        for side in self.sides(run) {
             self.flushed().await?;
             let before = usage::snapshot(&self.system.place.scratch);
             let rate = self.burst(path, side, &format!("{what}-{run}"), actions).await?;
@@ -301,7 +306,7 @@ impl Bench {
         rate: f64,
         seconds: f64,
     ) -> anyhow::Result<()> {
-        for side in self.sides() {
+        for side in self.sides(run) {
             self.flushed().await?;
             let Some(agents) = self.agents.get_mut(side) else { continue };
             let what = format!("{} at {rate}/s{behind}", path.name);
@@ -311,6 +316,9 @@ impl Bench {
                 let at = times[((times.len() - 1) as f64 * share).round() as usize] * 1_000.0;
                 figures.note(format!("{what}, p{}", share * 100.0), "ms", side, at);
             }
+            if let Some(system) = self.system(side) {
+                settled(system).await?;
+            }
         }
         Ok(())
     }
@@ -319,12 +327,16 @@ impl Bench {
     async fn scale(&mut self, figures: &mut Figures, args: &BenchArgs) -> anyhow::Result<()> {
         for (lanes, processes) in [(1, 1), (4, 1), (1, 2), (2, 2)] {
             run_with(&mut self.system, lanes, processes).await?;
+            self.ceiling.run_with(lanes * processes as u16).await;
             let what = format!("audit path at full rate, {processes} x {lanes} lanes");
-            self.burst(&AUDIT, SYSTEM, &format!("warm {what}"), WARM.min(args.actions)).await?;
+            for side in [CEILING, SYSTEM] {
+                self.burst(&AUDIT, side, &format!("warm {what}"), WARM.min(args.actions)).await?;
+            }
             for run in 1..=args.runs {
                 self.rates(figures, &AUDIT, &what, run, args.actions).await?;
             }
         }
+        self.ceiling.run_with(args.lanes * args.processes as u16).await;
         run_with(&mut self.system, args.lanes, args.processes as usize).await
     }
 

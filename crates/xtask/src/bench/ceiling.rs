@@ -3,7 +3,7 @@
 //!
 //! One action per message where the contract says so; 64 in one between stages that are our own processes in the system.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use countersign_broker::{
@@ -93,17 +93,24 @@ fn topology() -> Topology {
     }
 }
 
-/// Running lanes, until it is dropped.
+/// Lanes, until it is dropped.
 pub(super) struct Ceiling {
     /// The broker with its own virtual host.
     pub(super) env: TestEnv,
+    store: Store,
+    http: reqwest::Client,
+    /// The tool that is called over HTTP.
+    tool: Arc<str>,
     stop: CancellationToken,
     tasks: JoinSet<()>,
 }
 
+/// Most messages in one transaction, as in the system.
+const BATCH_MAX: u16 = 256;
+
 impl Ceiling {
-    /// Starts `lanes` lanes on each stage, with batches of the system's size, which call the tool at `url`.
-    pub(super) async fn start(env: TestEnv, lanes: u16, batch_max: u16, url: &str) -> anyhow::Result<Self> {
+    /// Starts `lanes` lanes on each stage, which call the tool at `tool`.
+    pub(super) async fn start(env: TestEnv, lanes: u16, tool: &str) -> anyhow::Result<Self> {
         let session = Session::open(&env.amqp_url, "bench").await?;
         declare(&session.channel, &topology()).await?;
         let store = Store::new(&env.database_url, "bench", 16)?;
@@ -113,29 +120,46 @@ impl Ceiling {
             tx.execute(table, &[]).await?;
             tx.commit().await?;
         }
-        let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
-        let (http, url): (_, Arc<str>) = (reqwest::Client::builder().no_proxy().build()?, url.into());
+        let (http, tool) = (reqwest::Client::builder().no_proxy().build()?, tool.into());
+        let mut ceiling =
+            Self { env, store, http, tool, stop: CancellationToken::new(), tasks: JoinSet::new() };
+        ceiling.run_with(lanes).await;
+        Ok(ceiling)
+    }
+
+    /// Lets so many lanes on each stage run instead of those that do.
+    pub(super) async fn run_with(&mut self, lanes: u16) {
+        self.end().await;
+        self.stop = CancellationToken::new();
         for stage in &STAGES {
             for index in 0..lanes {
                 let settings = LaneSettings {
-                    url: env.amqp_url.clone(),
+                    url: self.env.amqp_url.clone(),
                     queue: stage.queue.into(),
-                    batch_max,
-                    linger: std::time::Duration::ZERO,
-                    handle_limit: std::time::Duration::from_secs(45),
+                    batch_max: BATCH_MAX,
+                    linger: Duration::ZERO,
+                    handle_limit: Duration::from_secs(45),
                 };
                 let name: Arc<str> = format!("{}.{index}", stage.queue).into();
-                let bare = Bare { stage, store: store.clone(), http: http.clone(), url: url.clone() };
-                tasks.spawn(lane::run(name, settings, bare, stop.clone()));
+                let bare = Bare {
+                    stage,
+                    store: self.store.clone(),
+                    http: self.http.clone(),
+                    url: self.tool.clone(),
+                };
+                self.tasks.spawn(lane::run(name, settings, bare, self.stop.clone()));
             }
         }
-        Ok(Self { env, stop, tasks })
+    }
+
+    async fn end(&mut self) {
+        self.stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
     }
 
     /// Ends the lanes and removes what they have used.
     pub(super) async fn stop(mut self) -> anyhow::Result<()> {
-        self.stop.cancel();
-        while self.tasks.join_next().await.is_some() {}
+        self.end().await;
         self.env.close().await
     }
 }

@@ -1,13 +1,10 @@
 //! What was measured, as a table and as JSON.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::Value;
 
 use super::{
     CEILING, SYSTEM,
@@ -47,13 +44,13 @@ fn median(values: &[f64]) -> f64 {
 /// Everything that was measured, and on what.
 #[derive(Default, Serialize)]
 pub(super) struct Figures {
-    machine: serde_json::Value,
-    pub(super) settings: serde_json::Value,
+    machine: Value,
+    settings: Value,
     figures: Vec<Figure>,
     /// CPU seconds per 1,000 actions at full rate.
     cpu: Vec<Spent>,
-    /// After everything, by process.
-    pub(super) usage: ByProcess,
+    /// The most memory that a process had after a turn at full rate, when everything was recorded, and at its peak.
+    memory: ByProcess,
     /// The oldest evidence that was not recorded when the last outcome had come, in seconds.
     pub(super) lag: Vec<f64>,
     /// With a large ledger.
@@ -62,8 +59,8 @@ pub(super) struct Figures {
 
 impl Figures {
     /// Without a figure yet.
-    pub(super) fn on_this_machine(settings: serde_json::Value) -> Self {
-        Self { machine: machine(), settings, ..Self::default() }
+    pub(super) fn new(machine: Value, settings: Value) -> Self {
+        Self { machine, settings, ..Self::default() }
     }
 
     /// Keeps one run's value of one side.
@@ -91,6 +88,9 @@ impl Figures {
             let before = before.get(name).map_or(0.0, |before| before.cpu);
             let spent = (after.cpu - before) * 1_000.0 / actions as f64;
             self.cpu[at].by_process.entry(name.clone()).or_default().push(spent);
+            let most = self.memory.entry(name.clone()).or_default();
+            most.resident = most.resident.max(after.resident);
+            most.peak = most.peak.max(after.peak);
         }
     }
 
@@ -120,8 +120,8 @@ impl Figures {
             ]);
         }
         let mut memory = Table::new();
-        memory.load_preset(UTF8_HORIZONTAL_ONLY).set_header(["process", "resident MiB", "peak MiB"]);
-        for (name, Usage { resident, peak, .. }) in &self.usage {
+        memory.load_preset(UTF8_HORIZONTAL_ONLY).set_header(["process", "steady MiB, at most", "peak MiB"]);
+        for (name, Usage { resident, peak, .. }) in &self.memory {
             memory.add_row([name.clone(), format!("{resident:.0}"), format!("{peak:.0}")]);
         }
         let lag = self.lag.iter().copied().fold(0.0, f64::max);
@@ -153,17 +153,4 @@ impl Figures {
         }
         table
     }
-}
-
-/// What the figures were measured on.
-fn machine() -> serde_json::Value {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let cpus = read("/proc/cpuinfo");
-    let model =
-        cpus.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split(": ").nth(1));
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    json!({
-        "cores": cores, "cpu": model, "kernel": read("/proc/sys/kernel/osrelease").trim(),
-        "memory": read("/proc/meminfo").lines().next(), "version": env!("CARGO_PKG_VERSION"), "at": chrono::Utc::now(),
-    })
 }

@@ -16,7 +16,7 @@ use countersign_core::{
     signed::Signer,
 };
 use countersign_testkit::clients::{decision, proposal, signed};
-use futures_util::future::try_join_all;
+use futures_util::{StreamExt as _, TryStreamExt as _, future::try_join_all, stream};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio::{
@@ -151,7 +151,8 @@ impl Client {
         Ok(())
     }
 
-    /// Proposes at a steady rate from `first` on. Returns the seconds between each proposal and its outcome.
+    /// Proposes at a steady rate from `first` on, whether or not what was proposed before is confirmed. Returns the seconds
+    /// between each proposal and its outcome.
     async fn steady(
         &mut self,
         way: Way,
@@ -160,17 +161,18 @@ impl Client {
         first: Instant,
         every: Duration,
     ) -> anyhow::Result<Vec<f64>> {
-        let messages = self.messages(way, prefix, count);
+        let messages = stream::iter(self.messages(way, prefix, count));
         let Self { publisher, heard, .. } = self;
-        let publish = async {
-            let (mut ticks, mut sent) = (interval_at(first.into(), every), Vec::with_capacity(count));
-            for message in messages {
-                ticks.tick().await;
-                sent.push((message.message_id.clone(), Instant::now()));
-                publisher.publish(&[message]).await?;
-            }
-            anyhow::Ok(sent)
-        };
+        let ticks = stream::unfold(interval_at(first.into(), every), async |mut ticks| {
+            ticks.tick().await;
+            Some((Instant::now(), ticks))
+        });
+        let publisher = &*publisher;
+        let publish = messages.zip(ticks).map(async |(message, at)| {
+            publisher.publish(std::slice::from_ref(&message)).await?;
+            anyhow::Ok((message.message_id, at))
+        });
+        let publish = publish.buffer_unordered(count.max(1)).try_collect::<Vec<_>>();
         let (sent, came) = tokio::try_join!(publish, answers(heard, prefix, count))?;
         let waited = |(id, at): &(String, Instant)| Some((*came.get(id)? - *at).as_secs_f64());
         Ok(sent.iter().filter_map(waited).collect())

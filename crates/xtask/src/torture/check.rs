@@ -15,8 +15,9 @@ use countersign_core::{
 use serde_json::Value;
 
 use super::{
-    history::{Event, Kind, Phase},
-    stored::{Stored, StoredAction},
+    faults::Fault,
+    history::{Event, Kind, Phase, SPENDING_MAX, SPENT},
+    stored::{Quarantined, Stored, StoredAction},
 };
 
 /// An idempotent action is in doubt after so many claims.
@@ -47,6 +48,8 @@ struct Told<'a> {
     /// What its agent asked for.
     arguments: Option<&'a Value>,
     confirmed: bool,
+    /// The stricter policy that was in force before it was first proposed.
+    policy: Option<usize>,
     told: Vec<State>,
     calls: Vec<(&'a str, &'a Value)>,
     effects: Vec<Effect<'a>>,
@@ -60,6 +63,8 @@ struct Effect<'a> {
     arguments: &'a Value,
     /// Those that stood when it acted.
     votes: Vec<Vote<'a>>,
+    /// The stricter policy that was in force then.
+    policy: Option<usize>,
 }
 
 /// What a reviewer had said.
@@ -75,15 +80,20 @@ struct Vote<'a> {
 pub(crate) fn check(history: &[Event], stored: &Stored) -> Vec<Violation> {
     let mut found = Found(Vec::new());
     let arrows = arrows();
-    for (id, told) in by_action(history) {
-        let action = stored.actions.get(id);
-        found.accepted(id, &told, action);
-        found.effects(id, &told, action);
+    let actions = by_action(history);
+    for (id, told) in &actions {
+        let action = stored.actions.get(*id);
+        found.accepted(id, told, action);
+        found.effects(id, told, action);
         if let Some(action) = action {
             found.walk(action, &arrows);
             found.sampling(action);
         }
     }
+    for id in stored.actions.keys().filter(|id| !actions.contains_key(id.as_str())) {
+        found.add("nothing is stored but what was proposed", id.clone());
+    }
+    found.spending(&actions);
     found.statements(history, stored);
     found.quarantine(history, stored);
     found.evidence(stored);
@@ -92,10 +102,14 @@ pub(crate) fn check(history: &[Event], stored: &Stored) -> Vec<Violation> {
 
 fn by_action(history: &[Event]) -> BTreeMap<&str, Told<'_>> {
     let mut actions: BTreeMap<&str, Told<'_>> = BTreeMap::new();
-    for event in history {
+    // Told apart by when they came into force.
+    let (mut policy, tightened) = (None, Fault::Tighten.to_string());
+    for (at, event) in history.iter().enumerate() {
         match event {
+            Event::Stands { fault } if *fault == tightened => policy = Some(at),
+            Event::Heals { fault } if *fault == tightened => policy = None,
             Event::Proposed { id, kind, arguments, phase } => {
-                let told = actions.entry(id).or_default();
+                let told = actions.entry(id).or_insert_with(|| Told { policy, ..Told::default() });
                 (told.kind, told.arguments) = (Some(*kind), Some(arguments));
                 told.confirmed |= *phase == Phase::Ok;
             }
@@ -114,9 +128,10 @@ fn by_action(history: &[Event]) -> BTreeMap<&str, Told<'_>> {
             Event::Acted { id, key, tool, arguments } => {
                 let told = actions.entry(id).or_default();
                 let votes = told.votes.clone();
-                told.effects.push(Effect { key, tool, arguments, votes });
+                told.effects.push(Effect { key, tool, arguments, votes, policy });
             }
-            Event::Decided { .. } | Event::Found { .. } | Event::Injected { .. } | Event::Healed { .. } => {}
+            Event::Decided { .. } | Event::Found { .. } => {}
+            Event::Injected { .. } | Event::Stands { .. } | Event::Heals { .. } => {}
         }
     }
     actions
@@ -148,8 +163,8 @@ fn arrows() -> BTreeSet<(&'static str, &'static str)> {
     arrows
 }
 
-/// Who of those needed has approved exactly these arguments, under this digest if there is one.
-fn approved(kind: Kind, arguments: &Value, digest: Option<&str>, votes: &[Vote<'_>]) -> bool {
+/// Whether all of those needed have approved exactly these arguments, under this digest if there is one.
+fn approved(kind: Kind, tight: bool, arguments: &Value, digest: Option<&str>, votes: &[Vote<'_>]) -> bool {
     let counts = |vote: &&Vote<'_>| {
         let decided =
             vote.decision == Decision::Approve || (vote.decision == Decision::Edit && kind.edit_counts());
@@ -158,10 +173,15 @@ fn approved(kind: Kind, arguments: &Value, digest: Option<&str>, votes: &[Vote<'
         decided && bound && vote.arguments == arguments
     };
     let people: BTreeSet<&str> = votes.iter().filter(counts).map(|vote| vote.reviewer).collect();
-    let enough = |(count, group): &(usize, &[&str])| {
-        people.iter().filter(|person| group.contains(person)).count() >= *count
+    // Hall's condition: each can stand in one group only if any of the groups together have as many people as they need.
+    let needs = kind.needs(tight);
+    let enough = |some: u32| {
+        let some =
+            || needs.iter().enumerate().filter(move |(at, _)| some >> at & 1 == 1).map(|(_, need)| need);
+        let there = people.iter().filter(|person| some().any(|(_, group)| group.contains(person)));
+        there.count() >= some().map(|(count, _)| count).sum()
     };
-    kind.needs().iter().all(enough)
+    (0..1 << needs.len()).all(enough)
 }
 
 struct Found(Vec<Violation>);
@@ -183,9 +203,10 @@ impl Found {
             return;
         };
         let state = action.state;
-        if state.outcome().is_none() {
+        // A doubt ends when somebody has looked, and then its agent hears again.
+        if state.outcome().is_none() || state == State::InDoubt {
             self.add("accepted ends", format!("{id} is {state} still"));
-        } else if told.confirmed && told.told.is_empty() {
+        } else if told.confirmed && !told.told.contains(&state) {
             self.add("accepted is answered", format!("{id} is {state}, and its agent was never told"));
         }
         for told in told.told.iter().filter(|told| !action.outcomes.contains(*told)) {
@@ -224,16 +245,18 @@ impl Found {
         if told.calls.iter().any(|call| told.calls.first() != Some(call)) {
             self.add("one key, one call", format!("{id} was called with {:?}", told.calls));
         }
-        for Effect { key, tool, arguments, votes } in &told.effects {
+        for Effect { key, tool, arguments, votes, policy } in &told.effects {
             if *tool != kind.tool() {
                 self.add("no effect but the proposed", format!("{id} acted at {tool}"));
             }
             // What needs nobody's approval is called as it was proposed.
-            if kind.needs().is_empty() && told.arguments != Some(*arguments) {
+            if kind.needs(false).is_empty() && told.arguments != Some(*arguments) {
                 self.add("no effect but the proposed", format!("{id} acted with {arguments}"));
             }
             let digest = action.map(|action| action.digest.as_str());
-            if !approved(kind, arguments, digest, votes) {
+            // Proposed and executed under the same one: it was in force all the while.
+            let tight = policy.is_some() && *policy == told.policy;
+            if !approved(kind, tight, arguments, digest, votes) {
                 self.add("no effect without approval", format!("{id} acted with {arguments}"));
             }
             if action.is_none_or(|action| action.key != *key) {
@@ -249,6 +272,15 @@ impl Found {
             if !matches!(outcome, State::Succeeded | State::InDoubt) && done {
                 self.add("outcomes are true", format!("{id} is {outcome} and has had its effect"));
             }
+        }
+    }
+
+    /// No more is spent than the limit.
+    fn spending(&mut self, actions: &BTreeMap<&str, Told<'_>>) {
+        let spent = actions.values().filter(|told| told.kind == Some(Kind::Spend));
+        let sum = spent.map(|told| told.effects.len() as u64 * SPENT).sum::<u64>();
+        if sum > SPENDING_MAX {
+            self.add("limits hold", format!("{sum} of at most {SPENDING_MAX} was spent"));
         }
     }
 
@@ -295,24 +327,32 @@ impl Found {
         }
     }
 
-    /// What clients and workers send is good; where a queue of our own was deleted, it has nowhere to go.
+    /// What clients and workers send is good; what was for a queue that was deleted had nowhere to go.
     fn quarantine(&mut self, history: &[Event], stored: &Stored) {
-        let is_deletion =
-            |event: &Event| matches!(event, Event::Injected { fault } if fault.starts_with("deleted queue"));
-        let deleted = history.iter().any(is_deletion);
-        let explained = |reason: &&String| deleted && reason.starts_with(Code::Undeliverable.as_str());
-        for reason in stored.quarantined.iter().filter(|reason| !explained(reason)) {
-            self.add("nothing good is quarantined", reason.clone());
+        let deleted = |queue: &str| {
+            let fault = Fault::deletion(queue);
+            history.iter().any(|event| matches!(event, Event::Injected { fault: had } if *had == fault))
+        };
+        for Quarantined { code, message, queue } in &stored.quarantined {
+            if code != Code::Undeliverable.as_str() || !deleted(queue) {
+                self.add("nothing good is quarantined", format!("{code}: {message} (for {queue})"));
+            }
         }
     }
 
-    /// The ledger holds, nothing is missing in it, and the stream has all of it in order.
+    /// The ledger holds, nothing is missing in it, the stream has all of it in order, and the coin fell as it had to.
     fn evidence(&mut self, stored: &Stored) {
         if let Some(why) = &stored.ledger {
             self.add("the ledger verifies", why.clone());
         }
         if stored.pending > 0 {
             self.add("evidence is recorded", format!("{} rows are not in the ledger", stored.pending));
+        }
+        for why in &stored.coin {
+            self.add("the coin falls the same way again", why.clone());
+        }
+        for index in &stored.altered {
+            self.add("the stream is the ledger", format!("entry {index} is another there"));
         }
         let mut next = 0;
         for index in &stored.stream {

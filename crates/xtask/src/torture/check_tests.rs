@@ -131,6 +131,45 @@ fn an_action_that_does_not_end_or_is_not_answered_is_found() {
     assert!(open.contains("accepted ends"));
     let silent = broken(|events, _| events.retain(|event| *event != told("record", Outcome::Succeeded)));
     assert_eq!(silent, only("accepted is answered"));
+    let doubt = |state: State| {
+        broken(move |events, all| {
+            let one = stored(all, "letter");
+            (one.state, one.outcomes) = (state, vec![State::InDoubt]);
+            one.walk = [&DONE[..2], &[State::InDoubt]].concat();
+            if state != State::InDoubt {
+                one.outcomes.push(state);
+                one.walk.push(state);
+            }
+            events.pop();
+            events.push(told("letter", Outcome::InDoubt));
+        })
+    };
+    assert_eq!(doubt(State::InDoubt), only("accepted ends"));
+    assert_eq!(doubt(State::Succeeded), only("accepted is answered"));
+}
+
+#[test]
+fn an_action_that_nobody_proposed_is_found() {
+    let invented = broken(|_, all| {
+        all.actions.insert("invented".into(), action("invented", &[State::Denied]));
+    });
+    assert_eq!(invented, only("nothing is stored but what was proposed"));
+}
+
+#[test]
+fn spending_beyond_the_limit_is_found() {
+    let spending = |count: u64| {
+        broken(move |events, all| {
+            for id in (0..count).map(|n| format!("spend-{n}")) {
+                events.extend(proposed(&id, Kind::Spend));
+                events.extend(acted(&id, Kind::Spend, arguments(&id)));
+                events.push(told(&id, Outcome::Succeeded));
+                all.actions.insert(id.clone(), action(&id, &DONE));
+            }
+        })
+    };
+    assert_eq!(spending(SPENDING_MAX / SPENT), BTreeSet::new());
+    assert_eq!(spending(SPENDING_MAX / SPENT + 1), only("limits hold"));
 }
 
 #[test]
@@ -157,6 +196,25 @@ fn an_effect_without_approval_is_found() {
         }
     });
     assert_eq!(rejected, only("no effect without approval"));
+}
+
+#[test]
+fn an_effect_without_the_approval_that_a_stricter_policy_asks_for_is_found() {
+    let tightened = |stands: usize, heals: usize, approves: bool| {
+        broken(move |events, _| {
+            let fault = Fault::Tighten.to_string();
+            events.insert(heals, Event::Heals { fault: fault.clone() });
+            if approves {
+                events.insert(2, decided("record", "sam", Decision::Approve, arguments("record")));
+            }
+            events.insert(stands, Event::Stands { fault });
+        })
+    };
+    // Two of the proposal, two of the effect, the answer.
+    assert_eq!(tightened(0, 4, false), only("no effect without approval"));
+    assert_eq!(tightened(0, 4, true), BTreeSet::new());
+    assert_eq!(tightened(2, 4, false), BTreeSet::new(), "it may have been claimed before");
+    assert_eq!(tightened(0, 3, false), BTreeSet::new(), "it may have been claimed afterwards");
 }
 
 #[test]
@@ -207,6 +265,9 @@ fn a_quorum_takes_distinct_people_of_each_group() {
     assert_eq!(quorum(&["tara", "tom", "rob"]), BTreeSet::new());
     assert_eq!(quorum(&["tara", "tara", "rob"]), only("no effect without approval"));
     assert_eq!(quorum(&["tara", "tom"]), only("no effect without approval"));
+    assert_eq!(quorum(&["tara", "tom", "bea"]), BTreeSet::new());
+    assert_eq!(quorum(&["tara", "bea"]), only("no effect without approval"), "nobody stands in two groups");
+    assert_eq!(quorum(&["bea", "tara", "rob"]), BTreeSet::new());
 }
 
 #[test]
@@ -262,7 +323,7 @@ fn what_may_be_repeated_is_not_left_in_doubt() {
                 Event::Acted { id, .. } | Event::Told { id, .. } => id != "record",
                 _ => true,
             });
-            events.push(told("record", Outcome::InDoubt));
+            events.extend([told("record", Outcome::InDoubt), told("record", Outcome::Failed)]);
             let one = stored(all, "record");
             one.fence = claims;
             (one.state, one.outcomes) = (State::Failed, vec![State::InDoubt, State::Failed]);
@@ -290,6 +351,8 @@ fn a_missing_or_second_throw_is_found() {
     assert_eq!(broken(|_, all| stored(all, "record").throws = 0), only("sampling is complete"));
     assert_eq!(broken(|_, all| stored(all, "record").sampled = 2), only("sampling is complete"));
     assert_eq!(broken(|_, all| stored(all, "record").audits = 0), only("sampling is complete"));
+    let again = broken(|_, all| all.coin.push("it fell another way".into()));
+    assert_eq!(again, only("the coin falls the same way again"));
 }
 
 #[test]
@@ -311,17 +374,19 @@ fn a_ledger_that_does_not_hold_and_a_stream_with_a_gap_are_found() {
     assert_eq!(broken(|_, all| all.pending = 1), only("evidence is recorded"));
     assert_eq!(broken(|_, all| all.stream = vec![0, 2]), only("the stream has no gap"));
     assert_eq!(broken(|_, all| all.stream = vec![0, 1]), only("the stream has no gap"));
+    assert_eq!(broken(|_, all| all.altered = [1].into()), only("the stream is the ledger"));
 }
 
 #[test]
 fn a_quarantined_message_is_found_unless_its_queue_was_deleted() {
-    let quarantined = |reason: &'static str, fault: &'static str| {
+    let quarantined = |code: &'static str, fault: &'static str| {
         broken(move |events, all| {
             events.push(Event::Injected { fault: fault.into() });
-            all.quarantined.push(reason.into());
+            all.quarantined.push(Quarantined { code: code.into(), message: "why".into(), queue: "q".into() });
         })
     };
-    assert_eq!(quarantined("poison: a row", "deleted queue (q)"), only("nothing good is quarantined"));
-    assert_eq!(quarantined("undeliverable: no queue", "full queue (q)"), only("nothing good is quarantined"));
-    assert_eq!(quarantined("undeliverable: no queue", "deleted queue (q)"), BTreeSet::new());
+    assert_eq!(quarantined("poison", "deleted queue (q)"), only("nothing good is quarantined"));
+    assert_eq!(quarantined("undeliverable", "full queue (q)"), only("nothing good is quarantined"));
+    assert_eq!(quarantined("undeliverable", "deleted queue (another)"), only("nothing good is quarantined"));
+    assert_eq!(quarantined("undeliverable", "deleted queue (q)"), BTreeSet::new());
 }

@@ -29,7 +29,7 @@ use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
 use tokio::{sync::watch, task::JoinHandle};
 
-use super::history::{Event, History, Kind, Phase};
+use super::history::{Event, History, Kind, Phase, SPENT};
 
 /// How long a client waits before it connects again.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -97,6 +97,8 @@ impl Action {
             Kind::Letter => json!({"ref": id, "text": "Dear"}),
             Kind::Large => json!({"amount": "500", "ref": id}),
             Kind::Quorum => json!({"amount": "500", "to": "somebody", "ref": id}),
+            Kind::Soon => json!({"ref": id}),
+            Kind::Spend => json!({"amount": SPENT.to_string(), "ref": id}),
         };
         Self { id, kind, arguments }
     }
@@ -127,6 +129,7 @@ impl Clients {
             ("mara", "approvers"),
             ("tara", "treasury"),
             ("tom", "treasury"),
+            ("bea", "treasury"),
             ("rob", "risk"),
         ];
         for (person, group) in reviewers {
@@ -217,7 +220,9 @@ impl Clients {
     }
 
     fn proposal(&self, agent: &str, action: &Action) -> Value {
-        let event = proposal(agent, &action.id, action.kind.tool(), action.arguments.clone());
+        let mut event = proposal(agent, &action.id, action.kind.tool(), action.arguments.clone());
+        // The limit is theirs, whoever spends for them.
+        event["data"]["agent"]["on_behalf_of"] = json!("customer:mia");
         self.sent.lock().unwrap_or_else(PoisonError::into_inner).insert(action.id.clone(), event.clone());
         event
     }
@@ -263,7 +268,7 @@ impl Clients {
             if said.lately(&request.approval.to_string()) {
                 continue;
             }
-            let (data, arguments) = self.decides(&request);
+            let (data, arguments) = self.decides(&request, person);
             let message = signed(signer, std::slice::from_ref(&data));
             let log = |phase| {
                 self.history.log(Event::Decided {
@@ -284,10 +289,12 @@ impl Clients {
         Ok(())
     }
 
-    /// All reviewers of an action think the same of it. Returns the arguments that they approve, too.
-    fn decides(&self, request: &ApprovalRequest) -> (DecisionData, Value) {
+    /// All reviewers of an action think the same of it, mostly. Returns the arguments that they approve, too.
+    fn decides(&self, request: &ApprovalRequest, person: &str) -> (DecisionData, Value) {
+        let (id, own) = (&request.action.id, format!("{person} on {}", request.action.id));
         let shown: Value = serde_json::from_str(request.action.arguments.get()).unwrap_or_default();
-        let dice = dice(self.seed, &request.action.id) % 100;
+        let disputed = dice(self.seed, &format!("dispute of {id}")).is_multiple_of(4);
+        let dice = dice(self.seed, if disputed { &own } else { id }) % 100;
         let edited = shown["edited"] == json!(true);
         if dice < 12 {
             return (decision(request, Decision::Reject, Some("not this one")), shown);
@@ -361,6 +368,8 @@ fn kind(rng: &mut StdRng) -> Kind {
         0..15 => Kind::Letter,
         15..30 => Kind::Large,
         30..38 => Kind::Quorum,
+        38..44 => Kind::Soon,
+        44..50 => Kind::Spend,
         _ => Kind::Record,
     }
 }

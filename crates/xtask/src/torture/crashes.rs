@@ -9,9 +9,9 @@ use tokio::time::Instant;
 use super::{history::Event, history::History, report::Report, schedule::process, world::World};
 
 /// The steps of a lane.
-const LANE: [&str; 4] = ["taken", "committed", "confirmed", "acked"];
+const LANE: [&str; 6] = ["taken", "handling", "committed", "sent", "confirmed", "acked"];
 /// What every role with lanes has beside them.
-const COMMON: [&str; 3] = ["publisher sent", "sweep found", "sweep confirmed"];
+const COMMON: [&str; 3] = ["sweep found", "sweep sent", "sweep confirmed"];
 /// How long a point may take to be reached: some come only when something went wrong before.
 const LIMIT: Duration = Duration::from_secs(12);
 
@@ -22,13 +22,14 @@ const ROLES: [(&str, &[&str], &[&str]); 4] = [
         "executor",
         &["countersign.execution", "countersign.commands.executor"],
         &[
-            "publisher sent",
             "sweep found",
+            "sweep sent",
             "sweep confirmed",
             "call begins",
             "call ended",
             "results taken",
             "results committed",
+            "results sent",
             "results answered",
         ],
     ),
@@ -37,9 +38,9 @@ const ROLES: [(&str, &[&str], &[&str]); 4] = [
         "recorder",
         &[],
         &[
-            "publisher sent",
             "ledger written",
             "ledger committed",
+            "stream sent",
             "stream confirmed",
             "folder tiles",
             "folder checkpoint",
@@ -83,13 +84,13 @@ pub(crate) async fn crash_everywhere(
         if died.is_err() {
             report.missed.push(format!("{role}: {point}"));
         }
+        history.log(Event::Heals { fault });
         for number in [1, 2] {
             let name = process(role, number);
             world.system.kill(&name)?;
             world.start(&name)?;
         }
         report.ended.extend(world.supervise()?);
-        history.log(Event::Healed { fault });
     }
     Ok(())
 }

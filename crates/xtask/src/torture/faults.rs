@@ -70,6 +70,8 @@ pub(crate) enum Fault {
     FullDisk,
     /// A worker's wall clock is so many seconds ahead, or behind.
     Clock { process: String, seconds: i64 },
+    /// An operator applies a stricter policy, and later the ordinary one again.
+    Tighten,
     /// The wire between one worker and one server.
     Link { process: String, server: Server, wire: Wire },
 }
@@ -90,6 +92,7 @@ impl Fault {
             | Fault::KillNodes
             | Fault::Part(_) => "broker".into(),
             Fault::KillDatabase | Fault::PauseDatabase | Fault::FullDisk => "database".into(),
+            Fault::Tighten => "policy".into(),
             // Of its own: a worker whose clock is wrong may be killed as well.
             Fault::Clock { process, .. } => format!("{process}'s clock"),
             Fault::Link { process, server, .. } => format!("{process} to {}", server.name()),
@@ -115,6 +118,7 @@ impl Fault {
             Fault::Part(_) => "partition".into(),
             Fault::FullDisk => "full disk".into(),
             Fault::Clock { .. } => "clock jumps".into(),
+            Fault::Tighten => "stricter policy".into(),
             Fault::Link { server, wire, .. } => {
                 let how = match wire {
                     Wire::Delay(_) => "delay",
@@ -127,6 +131,11 @@ impl Fault {
         }
     }
 
+    /// How the deletion of a queue is told.
+    pub(crate) fn deletion(queue: &str) -> String {
+        format!("deleted queue ({queue})")
+    }
+
     /// Whether this machine lets us: a seed has the same faults everywhere, without those that cannot be.
     pub(crate) fn possible(&self, world: &World) -> anyhow::Result<()> {
         match self {
@@ -136,9 +145,17 @@ impl Fault {
         }
     }
 
-    /// Makes it so.
-    pub(crate) async fn inject(&self, world: &mut World) -> anyhow::Result<()> {
+    /// Makes it so. Returns whether it certainly is: an operator can fail.
+    pub(crate) async fn inject(&self, world: &mut World) -> anyhow::Result<bool> {
+        if *self == Fault::Tighten {
+            return Ok(world.apply(true).await);
+        }
+        self.break_it(world).await.map(|()| true)
+    }
+
+    async fn break_it(&self, world: &mut World) -> anyhow::Result<()> {
         match self {
+            Fault::Tighten => Ok(()),
             Fault::Kill(process) => world.system.kill(process),
             Fault::Pause(process) => world.system.process(process)?.signal(Signal::SIGSTOP),
             Fault::KillBroker => world.broker()?.kill().await,
@@ -186,9 +203,13 @@ impl Fault {
         }
     }
 
-    /// Ends it.
+    /// Ends it; a policy that cannot be applied just now stays until [`World::loosen`].
     pub(crate) async fn heal(&self, world: &mut World) -> anyhow::Result<()> {
         match self {
+            Fault::Tighten => {
+                world.apply(false).await;
+                Ok(())
+            }
             Fault::Kill(process) => world.start(process),
             Fault::Pause(process) => world.system.process(process)?.signal(Signal::SIGCONT),
             Fault::KillBroker => {
@@ -226,9 +247,8 @@ impl fmt::Display for Fault {
             }
             Fault::Clock { process, seconds } => write!(f, "{} by {seconds:+} s ({process})", self.kind()),
             Fault::Part(node) => write!(f, "{} (node {})", self.kind(), node + 1),
-            Fault::KillLeader(queue) | Fault::FullQueue(queue) | Fault::NoQueue(queue) => {
-                write!(f, "{} ({queue})", self.kind())
-            }
+            Fault::NoQueue(queue) => f.write_str(&Self::deletion(queue)),
+            Fault::KillLeader(queue) | Fault::FullQueue(queue) => write!(f, "{} ({queue})", self.kind()),
             _ => write!(f, "{} ({})", self.kind(), self.target()),
         }
     }

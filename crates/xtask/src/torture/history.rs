@@ -42,7 +42,17 @@ pub(crate) enum Kind {
     Large,
     /// Needs two of treasury and one of risk.
     Quorum,
+    /// Needs one approver, within a second.
+    Soon,
+    /// Allowed, as long as all that is spent stays below a limit.
+    Spend,
 }
+
+/// The most that may be spent in all.
+pub(crate) const SPENDING_MAX: u64 = 5_000;
+
+/// Spent by each action that spends.
+pub(crate) const SPENT: u64 = 100;
 
 impl Kind {
     /// The tool of the suites' configuration.
@@ -52,6 +62,8 @@ impl Kind {
             Kind::Letter => "send_letter",
             Kind::Large => "move_money",
             Kind::Quorum => "pay",
+            Kind::Soon => "soon",
+            Kind::Spend => "spend",
         }
     }
 
@@ -60,12 +72,14 @@ impl Kind {
         self != Kind::Letter
     }
 
-    /// The people without whom nothing may happen: how many of whom.
-    pub(crate) fn needs(self) -> &'static [(usize, &'static [&'static str])] {
+    /// The people without whom nothing may happen, also under the stricter policy: how many of whom. Who is in two groups
+    /// counts once.
+    pub(crate) fn needs(self, tight: bool) -> &'static [(usize, &'static [&'static str])] {
         match self {
-            Kind::Record | Kind::Letter => &[],
-            Kind::Large => &[(1, &["sam", "mara"])],
-            Kind::Quorum => &[(2, &["tara", "tom", "bea"]), (1, &["rob"])],
+            Kind::Record if tight => &[(1, &["sam", "mara"])],
+            Kind::Record | Kind::Letter | Kind::Spend => &[],
+            Kind::Large | Kind::Soon => &[(1, &["sam", "mara"])],
+            Kind::Quorum => &[(2, &["tara", "tom", "bea"]), (1, &["rob", "bea"])],
         }
     }
 
@@ -99,10 +113,12 @@ pub(crate) enum Event {
     Called { id: String, key: String, tool: String, arguments: Value },
     /// The tool service has acted.
     Acted { id: String, key: String, tool: String, arguments: Value },
-    /// A fault begins.
+    /// A fault is about to begin.
     Injected { fault: String },
-    /// It ends.
-    Healed { fault: String },
+    /// It has begun.
+    Stands { fault: String },
+    /// It is about to end.
+    Heals { fault: String },
 }
 
 /// A fact with its time.

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use countersign_core::action::State;
 use countersign_testkit::{services::Services, tools::ToolService, wait::eventually};
 use tokio::time::{Instant, sleep_until};
 
@@ -154,8 +155,12 @@ impl Torture {
                     history.log(Event::Injected { fault: fault.to_string() });
                     // What has ended by itself just now cannot be hurt.
                     report.ended.extend(world.supervise()?);
-                    fault.inject(world).await?;
-                    report.count(&fault.kind());
+                    if fault.inject(world).await? {
+                        history.log(Event::Stands { fault: fault.to_string() });
+                        report.count(&fault.kind());
+                    } else {
+                        report.count(&format!("attempted: {}", fault.kind()));
+                    }
                     begun.insert(index, Instant::now());
                 }
                 Step::Heal(index) => {
@@ -164,13 +169,13 @@ impl Torture {
                     if let Some(begun) = begun.get(&index) {
                         sleep_until(*begun + *lasts).await;
                     }
+                    history.log(Event::Heals { fault: fault.to_string() });
                     fault.heal(world).await?;
-                    history.log(Event::Healed { fault: fault.to_string() });
                 }
             }
         }
         sleep_until(started + self.length).await;
-        Ok(())
+        world.loosen().await
     }
 
     /// Waits until what was confirmed has ended and is answered, as long as it may take; the checker judges.
@@ -187,9 +192,12 @@ impl Torture {
             report.ended.extend(world.supervise()?);
             let Known { confirmed, told, said } = known(&history.events());
             let Ok(progress) = stored::progress(&world.system).await else { continue };
-            let open = confirmed.iter().filter(|id| !progress.ended.contains(*id)).count();
+            let open = confirmed.iter().filter(|id| !progress.ended.contains_key(*id)).count();
             let unheard = said.difference(&progress.heard).count();
-            let silent: Vec<String> = confirmed.difference(&told).cloned().collect();
+            let untold =
+                |(id, state): &(&String, &State)| !told.get(*id).is_some_and(|all| all.contains(state));
+            let silent = progress.ended.iter().filter(|(id, _)| confirmed.contains(*id)).filter(untold);
+            let silent: Vec<String> = silent.map(|(id, _)| id.clone()).collect();
             report.settled_in = started.elapsed();
             if open + unheard == 0 && silent.is_empty() && progress.owed == 0 {
                 return Ok(());
@@ -215,8 +223,8 @@ impl Torture {
 struct Known {
     /// Actions that were confirmed.
     confirmed: BTreeSet<String>,
-    /// Actions that were answered.
-    told: BTreeSet<String>,
+    /// Actions that were answered, with what.
+    told: BTreeMap<String, Vec<State>>,
     /// Decisions and findings that were confirmed.
     said: BTreeSet<String>,
 }
@@ -225,13 +233,18 @@ fn known(events: &[Event]) -> Known {
     let mut known = Known::default();
     for event in events {
         match event {
-            Event::Proposed { id, phase: Phase::Ok, .. } => known.confirmed.insert(id.clone()),
-            Event::Told { id, .. } => known.told.insert(id.clone()),
-            Event::Decided { event, phase: Phase::Ok, .. } | Event::Found { event, phase: Phase::Ok, .. } => {
-                known.said.insert(event.clone())
+            Event::Proposed { id, phase: Phase::Ok, .. } => {
+                known.confirmed.insert(id.clone());
             }
-            _ => continue,
-        };
+            Event::Told { id, outcome } => {
+                let state = State::ALL.into_iter().find(|state| state.outcome() == Some(*outcome));
+                known.told.entry(id.clone()).or_default().extend(state);
+            }
+            Event::Decided { event, phase: Phase::Ok, .. } | Event::Found { event, phase: Phase::Ok, .. } => {
+                known.said.insert(event.clone());
+            }
+            _ => {}
+        }
     }
     known
 }

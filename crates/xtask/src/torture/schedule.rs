@@ -53,7 +53,7 @@ fn of_a_cluster(rng: &mut StdRng) -> Vec<Fault> {
 /// One fault of every kind, each with a target of its own.
 fn deck(rng: &mut StdRng, cluster: bool) -> Vec<Fault> {
     let mut faults = if cluster { of_a_cluster(rng) } else { of_a_broker(rng) };
-    faults.extend([Fault::KillDatabase, Fault::PauseDatabase, Fault::FullDisk]);
+    faults.extend([Fault::KillDatabase, Fault::PauseDatabase, Fault::FullDisk, Fault::Tighten]);
     for seconds in [rng.random_range(1..172_800), -rng.random_range(1..172_800)] {
         let role = ROLES[rng.random_range(0..ROLES.len())];
         faults.push(Fault::Clock { process: process(role, rng.random_range(1..=PER_ROLE)), seconds });

@@ -5,8 +5,16 @@ use std::{
     time::Duration,
 };
 
-use countersign_broker::stream::{Offset, StreamReader};
-use countersign_core::action::State;
+use countersign_broker::{
+    stream::{Offset, StreamReader},
+    topology::COMMANDS,
+};
+use countersign_core::{
+    action::State,
+    keyed::commitment,
+    ledger::{Hash, tree::leaf_hash},
+};
+use countersign_store::{Transaction, epochs, ledger::read, sampling};
 use countersign_testkit::system::System;
 use serde::Deserialize;
 use tokio::time::timeout;
@@ -35,22 +43,34 @@ pub(crate) struct StoredAction {
     pub(crate) walk: Vec<State>,
 }
 
+/// A quarantined message.
+#[derive(Clone, Debug)]
+pub(crate) struct Quarantined {
+    pub(crate) code: String,
+    pub(crate) message: String,
+    /// The queue of ours that it was for, where it was for one.
+    pub(crate) queue: String,
+}
+
 /// All that is checked beside the history.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Stored {
     pub(crate) actions: BTreeMap<String, StoredAction>,
     /// Events whose decisions or findings are kept.
     pub(crate) statements: BTreeSet<String>,
-    /// Codes in the quarantine.
-    pub(crate) quarantined: Vec<String>,
+    pub(crate) quarantined: Vec<Quarantined>,
     /// Evidence that is not in the ledger.
     pub(crate) pending: i64,
     /// Entries of the ledger.
     pub(crate) size: u64,
     /// Why the ledger does not verify.
     pub(crate) ledger: Option<String>,
+    /// What the coin, thrown again, shows otherwise.
+    pub(crate) coin: Vec<String>,
     /// The indexes in the audit stream, in their order there.
     pub(crate) stream: Vec<u64>,
+    /// Those of them under which the ledger has another entry.
+    pub(crate) altered: BTreeSet<u64>,
 }
 
 const ACTIONS: &str = "SELECT json_build_object(
@@ -71,8 +91,8 @@ const ACTIONS: &str = "SELECT json_build_object(
 /// How far everything has come.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
-    /// Actions by their agent's id that have ended.
-    pub(crate) ended: BTreeSet<String>,
+    /// Actions by their agent's id that have ended, those in doubt when they are resolved, and how.
+    pub(crate) ended: BTreeMap<String, State>,
     /// Events whose decisions or findings are kept.
     pub(crate) heard: BTreeSet<String>,
     /// Executed actions without a throw, and evidence that is not recorded yet.
@@ -82,8 +102,10 @@ pub(crate) struct Progress {
 /// Reads how far everything has come.
 pub(crate) async fn progress(system: &System) -> anyhow::Result<Progress> {
     let tx = system.store()?.transaction().await?;
-    let sql = "SELECT event_id FROM actions WHERE ended_at IS NOT NULL";
-    let ended = tx.query(sql, &[]).await?.iter().map(|row| row.get(0)).collect();
+    let sql = "SELECT event_id, to_json(state)::text FROM actions WHERE ended_at IS NOT NULL AND state <> 'in_doubt'";
+    let rows = tx.query(sql, &[]).await?;
+    let ended = rows.iter().map(|row| Ok((row.get(0), serde_json::from_str(row.get(1))?)));
+    let ended = ended.collect::<anyhow::Result<_>>()?;
     let sql = "SELECT (SELECT count(*) FROM evidence_pending) + (SELECT count(*) FROM actions a
                WHERE a.started_at IS NOT NULL
                  AND NOT EXISTS (SELECT FROM sampling s WHERE s.action = a.id AND s.executed))";
@@ -104,46 +126,91 @@ impl Stored {
         }
         let rows = tx.query("SELECT event FROM statements", &[]).await?;
         stored.statements = rows.iter().map(|row| row.get(0)).collect();
-        let rows = tx.query("SELECT code || ': ' || message FROM quarantine", &[]).await?;
-        stored.quarantined = rows.iter().map(|row| row.get(0)).collect();
+        let rows = tx.query("SELECT code, message, exchange, routing_key FROM quarantine", &[]).await?;
+        let quarantined = rows.iter().map(|row| {
+            let (exchange, key): (String, String) = (row.get(2), row.get(3));
+            let queue = if exchange == COMMANDS { format!("{exchange}.{key}") } else { exchange };
+            Quarantined { code: row.get(0), message: row.get(1), queue }
+        });
+        stored.quarantined = quarantined.collect();
         stored.pending = tx.query_one("SELECT count(*) FROM evidence_pending", &[]).await?.get(0);
         let size: i64 = tx.query_one("SELECT size FROM recorder", &[]).await?.get(0);
         stored.size = u64::try_from(size)?;
+        stored.coin = thrown_again(system, &tx).await?;
+        let entries = leaves(&tx, stored.size).await?;
         tx.commit().await?;
-        stored.ledger = verify(system).await?;
-        stored.stream = match streamed(system, stored.size).await {
-            Ok(indexes) => indexes,
+        let key = system.ledger_key().display().to_string();
+        stored.ledger = objection(system, &["ledger", "verify", "--key", &key]).await?;
+        stored.coin.extend(objection(system, &["audits", "prove"]).await?);
+        match streamed(system, &entries).await {
+            Ok((indexes, altered)) => (stored.stream, stored.altered) = (indexes, altered),
             // As good as empty: the checker says so.
-            Err(error) => {
-                eprintln!("the stream cannot be read: {error:#}");
-                vec![]
-            }
-        };
+            Err(error) => eprintln!("the stream cannot be read: {error:#}"),
+        }
         Ok(stored)
     }
 }
 
-/// `countersign ledger verify`: what it says, if something does not hold.
-async fn verify(system: &System) -> anyhow::Result<Option<String>> {
+/// Throws the coin again for everything that is stored, also of epochs that are open still.
+async fn thrown_again(system: &System, tx: &Transaction) -> anyhow::Result<Vec<String>> {
+    let (coin, mut wrong) = (system.coin()?, Vec::new());
+    for epoch in epochs::list(tx, None).await? {
+        let (number, key) = (epoch.epoch, coin.epoch_key(epoch.epoch));
+        if commitment(&key).as_slice() != epoch.commitment {
+            wrong.push(format!("epoch {number} is committed to another key"));
+        }
+        if epoch.key.is_some_and(|revealed| revealed != key) {
+            wrong.push(format!("another key than that of epoch {number} is revealed"));
+        }
+        for stored in sampling::of_epoch(tx, number, None, i64::MAX).await? {
+            let (action, thrown) = (&stored.reference, stored.throw);
+            if coin.throw(number, &action.source, &action.id, thrown.pi) != thrown {
+                wrong.push(format!("the coin falls another way for {}", action.id));
+            }
+        }
+    }
+    Ok(wrong)
+}
+
+/// Most entries that are read at once.
+const PAGE: i64 = 5_000;
+
+/// The hash of every entry of the ledger.
+async fn leaves(tx: &Transaction, size: u64) -> anyhow::Result<Vec<Hash>> {
+    let mut leaves: Vec<Hash> = Vec::new();
+    while (leaves.len() as u64) < size {
+        let page = read::entries(tx, leaves.len() as u64, PAGE).await?;
+        anyhow::ensure!(!page.is_empty(), "the ledger has {} of {size} entries", leaves.len());
+        leaves.extend(page.iter().map(|entry| leaf_hash(&entry.entry)));
+    }
+    Ok(leaves)
+}
+
+/// What a command of `countersign` that checks says, if something does not hold.
+async fn objection(system: &System, arguments: &[&str]) -> anyhow::Result<Option<String>> {
     let mut command = tokio::process::Command::from(system.command());
-    command.args(["ledger", "verify", "--key"]).arg(system.ledger_key()).kill_on_drop(true);
+    command.args(arguments).kill_on_drop(true);
     let output = timeout(Duration::from_secs(120), command.output()).await??;
     let said = [output.stdout, output.stderr].concat();
     Ok((!output.status.success()).then(|| String::from_utf8_lossy(&said).into_owned()))
 }
 
-/// Reads the stream up to the ledger's last entry, or until nothing more comes.
-async fn streamed(system: &System, size: u64) -> anyhow::Result<Vec<u64>> {
+/// Reads the stream up to the ledger's last entry, or until nothing more comes. Returns its indexes, and those under which it
+/// has another entry than the ledger.
+async fn streamed(system: &System, entries: &[Hash]) -> anyhow::Result<(Vec<u64>, BTreeSet<u64>)> {
     let url = system.url("compliance-cora")?;
     let mut reader = StreamReader::open(url, "torture", Offset::First).await?;
-    let (mut indexes, mut next) = (Vec::new(), 0);
-    while next < size {
+    let (mut indexes, mut altered, mut next) = (Vec::new(), BTreeSet::new(), 0);
+    while next < entries.len() as u64 {
         let Some(batch) = reader.next(Duration::from_secs(15)).await? else { break };
         for event in batch.events()? {
             let index = event.index()?;
+            if entries.get(index as usize) != Some(&leaf_hash(event.data.get().as_bytes())) {
+                altered.insert(index);
+            }
             next = next.max(index + 1);
             indexes.push(index);
         }
     }
-    Ok(indexes)
+    Ok((indexes, altered))
 }

@@ -15,6 +15,7 @@ use countersign_broker::{
     session::{Session, Uri},
     topology::{Limits, Topology},
 };
+use countersign_cli::{apply, folder::Folder};
 use countersign_testkit::{
     clock::Clock,
     proxy::Proxy,
@@ -23,6 +24,8 @@ use countersign_testkit::{
     wait::eventually,
 };
 
+use tokio::time::timeout;
+
 use super::{faults::Server, schedule};
 use crate::build;
 
@@ -30,6 +33,10 @@ use crate::build;
 pub(crate) struct World {
     pub(crate) services: Services,
     pub(crate) system: System,
+    /// The folder with the stricter policy.
+    tight: Folder,
+    /// Whether the ordinary one is certainly in force.
+    loose: bool,
     links: BTreeMap<String, (Proxy, Proxy)>,
     /// By process; none where the library is missing and cannot be installed.
     clocks: BTreeMap<String, Clock>,
@@ -39,46 +46,74 @@ pub(crate) struct World {
     pub(crate) reopened: Vec<&'static str>,
 }
 
+/// Who applies what.
+const OPERATOR: &str = "olga";
+
 /// How long a broker that has just started may take to open a queue.
 const OPENS: Duration = Duration::from_secs(10);
 
-/// What the suites' folder says, and what it says here: more audits, more than one owner's reviewers, and leases that
-/// run out within a short run.
-const CHANGES: [(&str, &str); 4] = [
+/// What the suites' folder says, and what it says here: more audits, more than one owner's reviewers, leases that run out
+/// within a short run, and epochs of the coin that end in it.
+const CHANGES: [(&str, &str); 6] = [
     ("audit: {rate: 0.1,", "audit: {rate: 0.3,"),
     (", owner: mara}", "}"),
     ("every = \"300ms\"", "every = \"1s\""),
+    ("/tools/soon\"}}\n", "/tools/soon\"}}\n    retry: {attempts: 3, backoff: 100ms}\n"),
+    ("[ledger]\n", "[sampling]\nepoch = \"20s\"\n\n[ledger]\n"),
     ("timeout: 20s\n", "timeout: 2s\n    retry: {attempts: 3, backoff: 100ms}\n"),
 ];
 
-fn configuration(dir: &Path) -> anyhow::Result<PathBuf> {
-    let (from, to) = (build::workspace().join("tests/fixtures/gate"), dir.join("config"));
-    fs::create_dir_all(&to)?;
+/// What a stricter policy says first.
+const TIGHT: (&str, &str) = (
+    "rules:\n",
+    "rules:
+  - id: tight
+    description: For now, records need an approver as well
+    when: tool.name == \"write_record\"
+    verdict: require_approval
+    group: approvers
+    decisions: [approve, reject]
+    expires_after: 10m
+    audit: {rate: 0.1, group: auditors}
+",
+);
+
+/// Writes the suites' folder, changed so, to `to`.
+fn configuration(to: &Path, changes: &[(&str, &str)]) -> anyhow::Result<()> {
+    let from = build::workspace().join("tests/fixtures/gate");
+    fs::create_dir_all(to)?;
     let mut texts = BTreeMap::new();
     for name in ["countersign.toml", "policy.yaml", "tools.yaml", "directory.yaml"] {
         texts.insert(name, fs::read_to_string(from.join(name))?);
     }
-    for (before, after) in CHANGES {
+    for (before, after) in changes {
         anyhow::ensure!(texts.values().any(|text| text.contains(before)), "{before:?} is in no file");
         texts.values_mut().for_each(|text| *text = text.replace(before, after));
     }
     for (name, text) in texts {
         fs::write(to.join(name), text)?;
     }
-    Ok(to)
+    Ok(())
 }
+
+/// How long an operator waits for a policy to be applied.
+const APPLIED: Duration = Duration::from_secs(10);
 
 impl World {
     /// Sets everything up and starts every process.
     pub(crate) async fn set_up(services: Services, binary: PathBuf, tools: &str) -> anyhow::Result<Self> {
         let place = build::place(&services, binary);
-        let config = configuration(services.scratch())?;
-        let tools = tools.to_owned();
-        let variables = move |name: &str| (name == "TEST_TOOLS_URL").then(|| tools.clone());
-        let system = System::set_up(place, &config, "olga", variables).await?;
+        let (config, tight) = (services.scratch().join("config"), services.scratch().join("tight"));
+        configuration(&config, &CHANGES)?;
+        configuration(&tight, &[CHANGES.as_slice(), &[TIGHT]].concat())?;
+        let variables = |name: &str| (name == "TEST_TOOLS_URL").then(|| tools.to_owned());
+        let tight = Folder::read_with(&tight, variables)?;
+        let system = System::set_up(place, &config, OPERATOR, variables).await?;
         let mut world = Self {
             services,
             system,
+            tight,
+            loose: true,
             links: BTreeMap::new(),
             clocks: BTreeMap::new(),
             deleted: BTreeSet::new(),
@@ -106,6 +141,37 @@ impl World {
         let session = Session::open(&self.system.place.amqp_url, "torture").await?;
         let directory = &self.system.folder.configuration.directory;
         Ok(declare(&session.channel, &Topology::of(directory, &Limits::default())).await?)
+    }
+
+    /// Has an operator apply the stricter policy, or the ordinary one again. Returns whether it is certainly in force: a server
+    /// may be away just now.
+    pub(crate) async fn apply(&mut self, tight: bool) -> bool {
+        let folder = if tight { &self.tight } else { &self.system.folder };
+        let done = async {
+            let store = self.system.store()?;
+            apply::apply(&store, &self.system.place.amqp_url, folder, OPERATOR).await
+        };
+        let applied = timeout(APPLIED, done).await.map_err(anyhow::Error::from).flatten();
+        self.loose = !tight && applied.is_ok();
+        if let Err(error) = &applied {
+            eprintln!("applying a policy: {error:#}");
+        }
+        applied.is_ok()
+    }
+
+    /// Brings the ordinary policy back, where that could not be done yet.
+    pub(crate) async fn loosen(&mut self) -> anyhow::Result<()> {
+        if self.loose {
+            return Ok(());
+        }
+        // Servers that are back may need a moment.
+        for _ in 0..6 {
+            if self.apply(false).await {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        anyhow::bail!("no policy can be applied, though everything is healed")
     }
 
     /// Does what an operator has to do after a crash of a RabbitMQ of 3.10: of a queue that was deleted and declared again it
