@@ -7,7 +7,8 @@ use countersign_core::{
     json::{canonical, parse_strict},
     ledger::{
         ENTRY_MAX,
-        entry::{ActionFacts, Context, Row, cloud_event, entry},
+        entry::{ActionFacts, Context, Row, entry},
+        event::cloud_event,
     },
 };
 use countersign_fuzz::{NOW, text};

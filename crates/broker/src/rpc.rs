@@ -46,6 +46,9 @@ pub struct RpcRequest {
     pub message_id: String,
     /// What is asked.
     pub body: Vec<u8>,
+    /// Until when a service may take it. What nobody waits for any more must not be done behind the back of those who were told
+    /// that it is in doubt.
+    pub deadline: Instant,
 }
 
 /// Why there is no reply.
@@ -170,13 +173,15 @@ impl Channel {
             // Its caller has given up: sent now, it would act after everybody was told that it might have.
             return Ok(());
         }
+        let left = request.deadline.saturating_duration_since(Instant::now());
         let correlation = uuid::Uuid::now_v7().to_string();
         let mut properties = BasicProperties::default()
             .with_content_type("application/json".into())
             .with_delivery_mode(2)
             .with_message_id(request.message_id.as_str().into())
             .with_correlation_id(correlation.as_str().into())
-            .with_reply_to(REPLY_TO.into());
+            .with_reply_to(REPLY_TO.into())
+            .with_expiration(left.as_millis().to_string().into());
         if let Some(user) = &self.user {
             properties = properties.with_user_id(user.as_str().into());
         }

@@ -5,13 +5,13 @@
 
 use std::time::Duration;
 
+use countersign_core::ledger::event::{self, Sequenced};
 use futures_util::StreamExt as _;
 use lapin::{
     Consumer,
     options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
     types::{AMQPValue, FieldTable},
 };
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::{
@@ -53,38 +53,19 @@ pub struct Batch {
     pub body: Vec<u8>,
 }
 
-/// An event of a batch.
-#[derive(Debug, Deserialize)]
-pub struct Sequenced<'a> {
-    /// The index of its entry in the ledger.
-    pub sequence: String,
-    /// The entry.
-    #[serde(borrow)]
-    pub data: &'a RawValue,
-}
-
-impl Sequenced<'_> {
-    /// The index as a number.
-    pub fn index(&self) -> Result<u64, BrokerError> {
-        self.sequence
-            .parse()
-            .map_err(|_| unreadable(format!("the sequence {:?} is no number", self.sequence)))
-    }
-}
-
-fn unreadable(reason: String) -> BrokerError {
-    BrokerError::Unreadable { queue: AUDIT_STREAM.into(), reason }
+fn unreadable(reason: impl ToString) -> BrokerError {
+    BrokerError::Unreadable { queue: AUDIT_STREAM.into(), reason: reason.to_string() }
 }
 
 impl Batch {
     /// Its events. There may be none.
     pub fn events(&self) -> Result<Vec<Sequenced<'_>>, BrokerError> {
-        serde_json::from_slice(&self.body).map_err(|error| unreadable(error.to_string()))
+        event::events(&self.body).map_err(unreadable)
     }
 
     /// Its events as they were written.
     pub fn texts(&self) -> Result<Vec<&RawValue>, BrokerError> {
-        serde_json::from_slice(&self.body).map_err(|error| unreadable(error.to_string()))
+        event::texts(&self.body).map_err(unreadable)
     }
 }
 
@@ -147,7 +128,7 @@ impl StreamReader {
         let mut reader = Self::open(url, name, from).await?;
         while let Some(batch) = reader.next(SEEK_LIMIT).await? {
             if let Some(event) = batch.events()?.first() {
-                return Ok(Some((batch.offset, event.index()?)));
+                return Ok(Some((batch.offset, event.index().map_err(unreadable)?)));
             }
         }
         Ok(None)
@@ -167,7 +148,7 @@ impl StreamReader {
         let headers = delivery.properties.headers().as_ref();
         let offset = match headers.and_then(|headers| headers.inner().get("x-stream-offset")) {
             Some(AMQPValue::LongLongInt(offset)) => u64::try_from(*offset).unwrap_or_default(),
-            _ => return Err(unreadable("a message has no offset: this is not a stream".into())),
+            _ => return Err(unreadable("a message has no offset: this is not a stream")),
         };
         let message_id = delivery.properties.message_id().as_ref().map(|id| id.as_str().to_owned());
         Ok(Some(Batch { offset, message_id: message_id.unwrap_or_default(), body: delivery.data }))
@@ -217,7 +198,7 @@ impl Feed {
                     break;
                 }
                 if let Some(event) = batch.events()?.last() {
-                    last = Some((event.index()?, event.data.get().as_bytes().to_vec()));
+                    last = Some((event.index().map_err(unreadable)?, event.data.get().as_bytes().to_vec()));
                 }
             }
             // What stands before may be markers of earlier recorders only.

@@ -6,6 +6,7 @@
 
 pub mod action;
 pub mod approval;
+pub mod attempt;
 pub mod audit;
 pub mod config;
 pub mod digest;

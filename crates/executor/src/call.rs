@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use countersign_broker::crash;
 use countersign_core::{
+    attempt::Attempt,
     config::Tool,
     digest::{salted, tagged},
     ids::ActionId,
@@ -19,7 +20,7 @@ use tokio::{
 };
 
 use crate::{
-    connector::{Attempt, Call, CallResult, call_with_retry},
+    connector::{Call, CallResult, call_with_retry},
     tools::Tools,
 };
 
@@ -199,12 +200,12 @@ async fn call(work: &Work, arguments: &[u8]) -> (CallResult, u32) {
         idempotency_key: &key,
         action: (&work.reference.0, &work.reference.1),
         traceparent: work.traceparent.as_deref(),
+        timeout: tool.timeout,
     };
     let attempts = call_with_retry(
         tool.connector.as_ref(),
         &call,
         tool.idempotent,
-        tool.timeout,
         tool.attempts,
         tool.backoff,
         work.fence > 1,

@@ -40,7 +40,7 @@ enum SweepError {
 
 /// Sweeps until the process stops. A failed sweep is repeated by the next one.
 pub async fn run<S: Sweeper>(process: Process, mut sweeper: S) {
-    let name = format!("{}.sweep", process.role);
+    let name = format!("countersign-{}:sweep", process.role);
     let mut publisher = None;
     loop {
         // Jitter, so that the sweeps of several processes do not stay in step.

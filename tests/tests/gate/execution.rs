@@ -128,11 +128,17 @@ struct QueuedTool {
 }
 
 impl QueuedTool {
-    async fn start(gate: &Gate) -> anyhow::Result<Self> {
+    /// Its queue alone: the service is away.
+    async fn declared(gate: &Gate) -> anyhow::Result<Session> {
         let session = Session::open(&gate.system.place.amqp_url, "tool").await?;
-        let channel = &session.channel;
         let queue = QueueDeclareOptions { durable: true, ..Default::default() };
-        channel.queue_declare("test.tools".into(), queue, FieldTable::default()).await?;
+        session.channel.queue_declare("test.tools".into(), queue, FieldTable::default()).await?;
+        Ok(session)
+    }
+
+    async fn start(gate: &Gate) -> anyhow::Result<Self> {
+        let session = Self::declared(gate).await?;
+        let channel = &session.channel;
         let consume = BasicConsumeOptions::default();
         let consumer =
             channel.basic_consume("test.tools".into(), "".into(), consume, FieldTable::default()).await?;
@@ -168,6 +174,21 @@ async fn a_tool_service_behind_a_queue_is_called_with_the_idempotency_key() -> a
     tool.reply(&request, &json!({"status": "succeeded", "result": {"answer": 42}})).await?;
     let outcome = expect(&mut agent, "q-1", Outcome::Succeeded).await?;
     ensure!(outcome.result.is_some_and(|result| result.get() == r#"{"answer":42}"#));
+    gate.close().await
+}
+
+#[tokio::test]
+async fn what_a_service_that_was_away_did_not_take_in_time_it_is_not_asked_any_more() -> anyhow::Result<()> {
+    let gate = Gate::start().await?;
+    let mut agent = gate.agent("one").await?;
+    QueuedTool::declared(&gate).await?;
+    agent.propose("q-1", "ask_queue", json!({"question": 1})).await?;
+    expect(&mut agent, "q-1", Outcome::InDoubt).await?;
+    // It is back, and whoever was told of the doubt may have found that nothing was done.
+    let mut tool = QueuedTool::start(&gate).await?;
+    agent.propose("q-2", "ask_queue", json!({"question": 2})).await?;
+    let request = tool.request().await?;
+    ensure!(request.data == br#"{"question":2}"#, "{:?}", String::from_utf8_lossy(&request.data));
     gate.close().await
 }
 

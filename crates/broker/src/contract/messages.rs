@@ -2,7 +2,7 @@
 
 use crate::publisher::BATCH_CONTENT_TYPE;
 use countersign_core::{
-    ledger::entry::EVENT_TYPE,
+    ledger::event::EVENT_TYPE,
     message::{
         ApprovalAnswer, ApprovalRequest, AuditRequest, CONTENT_TYPE, CancelData, CloudEvent, Command,
         FeedbackData, OutcomeData, ProposalData, SettledPack, kind,

@@ -50,7 +50,9 @@ pub struct HttpConnector {
     pub headers_env: BTreeMap<String, String>,
 }
 
-/// A message with the arguments as its body, answered to a reply queue.
+/// A persistent message with the arguments as its body and the idempotency key as its `message_id`, answered to its `reply_to`
+/// with its `correlation_id`: `{"status":"succeeded","result":..}`, or `{"status":"failed","code":..,"message":..}` where
+/// nothing was done. It expires with the attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AmqpConnector {
     /// The exchange; empty for the default one.

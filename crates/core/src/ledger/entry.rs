@@ -3,10 +3,7 @@
 //!
 //! No payload and no person's name is in it: content by its salted digest, people by keyed pseudonyms.
 
-use std::borrow::Cow;
-
 use chrono::{DateTime, SecondsFormat, Utc};
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
@@ -20,9 +17,6 @@ use crate::{
 
 /// The version of the members that an entry has.
 pub const SCHEMA: u32 = 1;
-
-/// The type of the CloudEvent that carries an entry.
-pub const EVENT_TYPE: &str = "countersign.evidence.v1";
 
 /// A row of evidence as its worker wrote it.
 #[derive(Clone, Copy, Debug)]
@@ -272,34 +266,6 @@ fn fill(entry: &mut Map<String, Value>, row: &Row<'_>, context: &Context<'_>, mu
     }
 }
 
-/// What the head of an event repeats of its entry: the rest is not read.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Known<'a> {
-    #[serde(borrow)]
-    id: Cow<'a, str>,
-    #[serde(borrow)]
-    occurred_at: Cow<'a, str>,
-}
-
-/// An entry as the CloudEvent of the audit stream: `sequence` is its index, padded so that it sorts as text, as the
-/// CloudEvents extension of that name asks.
-pub fn cloud_event(index: u64, entry: &[u8]) -> Result<Vec<u8>, LedgerError> {
-    let known: Known<'_> = serde_json::from_slice(entry)
-        .map_err(|error| LedgerError::Tile { path: format!("entry {index}"), reason: error.to_string() })?;
-    let head = json!({
-        "specversion": "1.0", "id": known.id, "source": "/countersign/recorder", "type": EVENT_TYPE,
-        "time": known.occurred_at, "datacontenttype": "application/json", "sequence": format!("{index:016}"),
-    });
-    let mut event = head.to_string().into_bytes();
-    // The entry byte for byte: whoever hashes the canonical form of `data` has the leaf.
-    event.pop();
-    event.extend(b",\"data\":");
-    event.extend(entry);
-    event.push(b'}');
-    Ok(event)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -378,21 +344,5 @@ mod tests {
         assert_eq!(entry["evidence"], body_digest(&body));
         assert_eq!(entry["omitted"]["bytes"], body.len());
         assert!(entry.get("details").is_none());
-    }
-
-    #[test]
-    fn the_event_of_an_entry_carries_its_bytes_and_its_index() {
-        let context = Context {
-            recorded_at: DateTime::UNIX_EPOCH,
-            system: "s",
-            purpose: "",
-            action: None,
-            governing: None,
-            previous: None,
-        };
-        let bytes = entry(&row("hold.placed", r#"{"by":"olga"}"#), &context).unwrap();
-        let event: Value = serde_json::from_slice(&cloud_event(12, &bytes).unwrap()).unwrap();
-        assert_eq!(event["sequence"], "0000000000000012");
-        assert_eq!(canonical(&event["data"]).unwrap(), bytes);
     }
 }

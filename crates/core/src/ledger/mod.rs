@@ -10,6 +10,7 @@
 pub mod bundle;
 pub mod continuity;
 pub mod entry;
+pub mod event;
 pub mod note;
 pub mod tile;
 pub mod tree;
@@ -40,6 +41,9 @@ pub enum LedgerError {
         /// Why.
         why: String,
     },
+    /// Not a message of the audit stream.
+    #[error("the events cannot be read: {0}")]
+    Event(String),
     /// A part of a bundle does not hold.
     #[error("{part}: {why}")]
     Bundle {

@@ -1,15 +1,13 @@
 //! The `amqp` connector: request/reply with a tool service's queue.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use async_trait::async_trait;
 use countersign_broker::rpc::{RpcClient, RpcError, RpcRequest};
-use countersign_core::config::AmqpConnector;
-use serde::Deserialize;
-use serde_json::Value;
+use countersign_core::{attempt::Attempt, config::AmqpConnector};
 use tokio::sync::Mutex;
 
-use super::{Attempt, Call, Connector, Late};
+use super::{Call, Connector, Late};
 
 /// The executor's one connection for calls over AMQP, opened when it is first needed and again after a failure.
 pub(super) struct Link {
@@ -30,7 +28,7 @@ impl Link {
                 Some(client) => client.clone(),
                 None => {
                     let late = self.late.clone();
-                    let late = Arc::new(move |key: &str, reply: &[u8]| late(key, attempt(reply)));
+                    let late = Arc::new(move |key: &str, reply: &[u8]| late(key, Attempt::of_amqp(reply)));
                     client.insert(RpcClient::connect(&self.url, late).await?).clone()
                 }
             }
@@ -52,30 +50,6 @@ impl Amqp {
     }
 }
 
-/// What a tool service replies.
-#[derive(Deserialize)]
-#[serde(tag = "status", rename_all = "snake_case")]
-enum Reply {
-    Succeeded {
-        #[serde(default)]
-        result: Value,
-    },
-    Failed {
-        code: String,
-        #[serde(default)]
-        message: String,
-    },
-}
-
-/// What a reply says of the attempt.
-fn attempt(reply: &[u8]) -> Attempt {
-    match serde_json::from_slice(reply) {
-        Ok(Reply::Succeeded { result }) => Attempt::Succeeded(result),
-        Ok(Reply::Failed { code, message }) => Attempt::Failed { code, message },
-        Err(error) => Attempt::Unknown { code: "reply_unreadable".into(), message: error.to_string() },
-    }
-}
-
 #[async_trait]
 impl Connector for Amqp {
     async fn call(&self, call: &Call<'_>) -> Attempt {
@@ -84,9 +58,10 @@ impl Connector for Amqp {
             routing_key: self.routing_key.clone(),
             message_id: call.idempotency_key.into(),
             body: call.arguments.to_vec(),
+            deadline: Instant::now() + call.timeout,
         };
         match self.link.call(request).await {
-            Ok(body) => attempt(&body),
+            Ok(body) => Attempt::of_amqp(&body),
             Err(RpcError::NotSent(message)) => Attempt::NotSent { code: "unreachable".into(), message },
             Err(RpcError::Unknown(message)) => Attempt::Unknown { code: "connection_lost".into(), message },
         }

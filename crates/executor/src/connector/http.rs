@@ -4,10 +4,13 @@ use std::{env, time::SystemTime};
 
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use countersign_core::config::{Egress, HttpConnector};
+use countersign_core::{
+    attempt::Attempt,
+    config::{Egress, HttpConnector},
+};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use reqwest::{
-    Client, Response, StatusCode,
+    Client, Response,
     header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
     redirect::Policy,
 };
@@ -16,7 +19,7 @@ use sha2::Sha256;
 use url::Url;
 
 use super::{
-    Attempt, Call, Connector, ConnectorError,
+    Call, Connector, ConnectorError,
     egress::{self, PublicOnly},
 };
 
@@ -130,26 +133,16 @@ impl Connector for Http {
         };
         let status = response.status();
         match (body(response).await, status) {
-            (Ok(body), status) if status.is_success() => Attempt::Succeeded(answer(&body)),
             (Err(message), status) if status.is_success() => {
                 // The tool has said yes; only what else it said is lost.
                 Attempt::Succeeded(Value::String(format!("(answer not kept: {message})")))
             }
-            (body, status) => refusal(status, &body.unwrap_or_else(String::into_bytes)),
+            (body, status) => Attempt::of_http(
+                status.as_u16(),
+                status.canonical_reason().unwrap_or_default(),
+                &body.unwrap_or_else(String::into_bytes),
+            ),
         }
-    }
-}
-
-/// What an answer other than success says about the effect.
-fn refusal(status: StatusCode, body: &[u8]) -> Attempt {
-    let said: String = String::from_utf8_lossy(body).chars().take(500).collect();
-    let (code, message) = (format!("http_{}", status.as_u16()), format!("{status}: {said}"));
-    match status {
-        // RFC 6585: the request was not taken in.
-        StatusCode::TOO_MANY_REQUESTS => Attempt::NotSent { code, message },
-        // Whatever went wrong inside: who knows.
-        _ if status.is_server_error() => Attempt::Unknown { code, message },
-        _ => Attempt::Failed { code, message },
     }
 }
 
@@ -162,14 +155,6 @@ async fn body(mut response: Response) -> Result<Vec<u8>, String> {
         body.extend_from_slice(&chunk);
     }
     Ok(body)
-}
-
-/// JSON as it is; nothing as null; anything else as a string.
-fn answer(body: &[u8]) -> Value {
-    if body.is_empty() {
-        return Value::Null;
-    }
-    serde_json::from_slice(body).unwrap_or_else(|_| String::from_utf8_lossy(body).into_owned().into())
 }
 
 /// An error with its causes: reqwest's own text stops short of the interesting one. The URL is left out, it

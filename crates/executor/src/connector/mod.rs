@@ -7,11 +7,13 @@ mod http;
 mod noop;
 mod retry;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use countersign_core::config::{self, Egress};
-use serde_json::Value;
+use countersign_core::{
+    attempt::Attempt,
+    config::{self, Egress},
+};
 
 pub use retry::{CallResult, call_with_retry};
 
@@ -28,34 +30,8 @@ pub struct Call<'a> {
     pub action: (&'a str, &'a str),
     /// W3C trace context.
     pub traceparent: Option<&'a str>,
-}
-
-/// How one attempt ended.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Attempt {
-    /// Done, with this answer.
-    Succeeded(Value),
-    /// The tool refused: it did not act, and asking again will not help.
-    Failed {
-        /// For programs.
-        code: String,
-        /// For people.
-        message: String,
-    },
-    /// Nothing was sent, or the tool said that it did nothing: asking again is safe for any tool.
-    NotSent {
-        /// For programs.
-        code: String,
-        /// For people.
-        message: String,
-    },
-    /// It was sent, and there is no definite answer.
-    Unknown {
-        /// For programs.
-        code: String,
-        /// For people.
-        message: String,
-    },
+    /// How long the answer to an attempt is waited for.
+    pub timeout: Duration,
 }
 
 /// Calls one tool.

@@ -1,9 +1,10 @@
 //! A connector that calls nothing: only measured builds have it.
 
 use async_trait::async_trait;
+use countersign_core::attempt::Attempt;
 use serde_json::json;
 
-use super::{Attempt, Call, Connector};
+use super::{Call, Connector};
 
 /// Tools under this URL are called nowhere.
 pub(super) const URL: &str = "http://noop.invalid/";

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
+use countersign_core::attempt::Attempt;
 use serde_json::Value;
 
-use super::{Attempt, Call, Connector};
+use super::{Call, Connector};
 
 /// How all attempts together ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,7 +29,7 @@ pub enum CallResult {
     },
 }
 
-/// Calls a tool up to `attempts` times, each bounded by `timeout`, with growing and jittered pauses from
+/// Calls a tool up to `attempts` times, each bounded by the call's timeout, with growing and jittered pauses from
 /// `backoff` on. Returns how many attempts were made.
 ///
 /// An attempt without a definite answer is repeated with the same key if the tool is idempotent, and never
@@ -38,7 +39,6 @@ pub async fn call_with_retry(
     connector: &dyn Connector,
     call: &Call<'_>,
     idempotent: bool,
-    timeout: Duration,
     attempts: u32,
     backoff: Duration,
     interrupted: bool,
@@ -53,10 +53,11 @@ pub async fn call_with_retry(
         ("interrupted".to_owned(), message.to_owned())
     });
     for made in 1.. {
-        let ended = match tokio::time::timeout(timeout, connector.call(call)).await {
+        let ended = match tokio::time::timeout(call.timeout, connector.call(call)).await {
             Ok(ended) => ended,
             Err(_) => {
-                Attempt::Unknown { code: "timeout".into(), message: format!("no answer within {timeout:?}") }
+                let message = format!("no answer within {:?}", call.timeout);
+                Attempt::Unknown { code: "timeout".into(), message }
             }
         };
         let again = match ended {

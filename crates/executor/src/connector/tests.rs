@@ -13,6 +13,7 @@ use axum::{
     routing::post,
 };
 use countersign_core::config::HttpConnector;
+use serde_json::Value;
 
 use super::{egress::is_private, *};
 
@@ -22,6 +23,7 @@ const CALL: Call<'static> = Call {
     idempotency_key: "0193",
     action: ("/agents/a", "a-1"),
     traceparent: None,
+    timeout: Duration::from_secs(2),
 };
 
 type Script = Arc<Vec<(u16, &'static str)>>;
@@ -75,9 +77,8 @@ fn connect(url: &str, private: &[&str]) -> Result<Arc<dyn Connector>, ConnectorE
 async fn run(script: Vec<(u16, &'static str)>, idempotent: bool) -> (CallResult, u32, Seen) {
     let (url, seen) = service(script).await;
     let connector = connect(&url, &["127.0.0.1"]).unwrap();
-    let (timeout, pause) = (Duration::from_millis(500), Duration::from_millis(1));
-    let (result, attempts) =
-        call_with_retry(connector.as_ref(), &CALL, idempotent, timeout, 3, pause, false).await;
+    let (call, pause) = (Call { timeout: Duration::from_millis(500), ..CALL }, Duration::from_millis(1));
+    let (result, attempts) = call_with_retry(connector.as_ref(), &call, idempotent, 3, pause, false).await;
     (result, attempts, seen)
 }
 
@@ -113,7 +114,7 @@ async fn after_an_interrupted_attempt_only_a_success_is_an_answer() {
     let (url, _) = service(vec![(409, "taken"), (200, "1")]).await;
     let connector = connect(&url, &["127.0.0.1"]).unwrap();
     let pause = Duration::from_millis(1);
-    let again = || call_with_retry(connector.as_ref(), &CALL, true, Duration::from_secs(2), 3, pause, true);
+    let again = || call_with_retry(connector.as_ref(), &CALL, true, 3, pause, true);
     assert!(matches!(again().await.0, CallResult::InDoubt { code, .. } if code == "interrupted"));
     assert_eq!(again().await.0, CallResult::Succeeded(1.into()));
 }
@@ -135,9 +136,8 @@ async fn an_oversized_answer_is_not_kept_but_the_success_is() {
 #[tokio::test]
 async fn nobody_listening_is_a_failure_and_never_in_doubt() {
     let connector = connect("http://127.0.0.1:9/tool", &["127.0.0.1"]).unwrap();
-    let limit = Duration::from_secs(2);
-    let (result, attempts) =
-        call_with_retry(connector.as_ref(), &CALL, false, limit, 2, Duration::from_millis(1), false).await;
+    let pause = Duration::from_millis(1);
+    let (result, attempts) = call_with_retry(connector.as_ref(), &CALL, false, 2, pause, false).await;
     assert!(matches!(result, CallResult::Failed { code, .. } if code == "unreachable"));
     assert_eq!(attempts, 2);
 }

@@ -10,6 +10,8 @@ use super::{history::Event, history::History, report::Report, schedule::process,
 
 /// The steps of a lane.
 const LANE: [&str; 6] = ["taken", "handling", "committed", "sent", "confirmed", "acked"];
+/// Publishes nothing: what follows from a claim is published with its result.
+const SILENT: &str = "countersign.execution sent";
 /// What every role with lanes has beside them.
 const COMMON: [&str; 3] = ["sweep found", "sweep sent", "sweep confirmed"];
 /// How long a point may take to be reached: some come only when something went wrong before.
@@ -52,6 +54,7 @@ const ROLES: [(&str, &[&str], &[&str]); 4] = [
 pub(crate) fn points() -> Vec<(&'static str, String)> {
     let of = |(role, lanes, more): (&'static str, &[&str], &[&str])| {
         let steps = lanes.iter().flat_map(|lane| LANE.map(|step| format!("{lane} {step}")));
+        let steps = steps.filter(|point| point != SILENT);
         let points: Vec<String> = steps.chain(more.iter().map(|point| (*point).to_owned())).collect();
         points.into_iter().map(move |point| (role, point))
     };

@@ -75,6 +75,7 @@ pub(crate) async fn run(args: TortureArgs) -> anyhow::Result<ExitCode> {
         rate: args.rate.clamp(0.1, 1_000.0),
         settle: Duration::from_secs(if args.broken { 45 } else { 150 }),
         crash_points: args.crash_points,
+        broken: args.broken,
         cluster: args.cluster,
     };
     let failures = interruptible(&torture).await?;
@@ -94,7 +95,8 @@ pub(crate) async fn run(args: TortureArgs) -> anyhow::Result<ExitCode> {
 /// A minute of it, as a part of all tests. Whether nothing was violated.
 pub(crate) async fn briefly(binary: PathBuf) -> anyhow::Result<bool> {
     let (length, settle) = (Duration::from_secs(60), Duration::from_secs(90));
-    let torture = Torture { binary, seed: 1, length, rate: 8.0, settle, crash_points: false, cluster: false };
+    let (crash_points, broken, cluster) = (false, false, false);
+    let torture = Torture { binary, seed: 1, length, rate: 8.0, settle, crash_points, broken, cluster };
     Ok(interruptible(&torture).await?.is_some_and(|failures| failures.is_empty()))
 }
 

@@ -89,8 +89,8 @@ impl Report {
     }
 
     /// Copies history and logs out of the scratch folder, which is removed.
-    pub(crate) fn keep(&self, scratch: &Path, seed: u64) -> anyhow::Result<PathBuf> {
-        let to = build::workspace().join(format!("target/torture/{seed}"));
+    pub(crate) fn keep(&self, scratch: &Path, name: &str) -> anyhow::Result<PathBuf> {
+        let to = build::workspace().join("target/torture").join(name);
         fs::create_dir_all(&to)?;
         // Those of the servers are in folders of theirs.
         for folder in ["", "rabbitmq", "rabbitmq/log", "postgres"] {

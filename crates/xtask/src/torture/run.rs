@@ -43,6 +43,8 @@ pub(crate) struct Torture {
     pub(crate) settle: Duration,
     /// Die at every point in turn instead of following the schedule; the binary must have them.
     pub(crate) crash_points: bool,
+    /// The binary acks before it commits.
+    pub(crate) broken: bool,
     /// Three RabbitMQ 4 nodes instead of one node of this machine's version.
     pub(crate) cluster: bool,
 }
@@ -87,7 +89,8 @@ impl Torture {
         let missed = report.missed.iter().map(|_| "crash points are reached");
         let failed: Vec<_> = violations.iter().map(|violation| violation.promise).chain(missed).collect();
         if !failed.is_empty() {
-            let kept = report.keep(world.services.scratch(), self.seed)?;
+            let name = format!("{}{}", self.seed, if self.broken { "-broken" } else { "" });
+            let kept = report.keep(world.services.scratch(), &name)?;
             println!("history and logs are in {}", kept.display());
             println!("again: {}", self.command());
         }
@@ -101,7 +104,11 @@ impl Torture {
         }
         let minutes = self.length.as_secs_f64() / 60.0;
         let cluster = if self.cluster { " --cluster" } else { "" };
-        format!("cargo xtask torture{cluster} --minutes {minutes} --seed {} --rate {}", self.seed, self.rate)
+        let broken = if self.broken { " --broken" } else { "" };
+        format!(
+            "cargo xtask torture{cluster}{broken} --minutes {minutes} --seed {} --rate {}",
+            self.seed, self.rate
+        )
     }
 
     async fn hurt(&self, world: &mut World, history: &History, report: &mut Report) -> anyhow::Result<()> {

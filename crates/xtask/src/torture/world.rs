@@ -96,8 +96,9 @@ fn configuration(to: &Path, changes: &[(&str, &str)]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How long an operator waits for a policy to be applied.
+/// How long an operator waits for a policy to be applied, and how often they try.
 const APPLIED: Duration = Duration::from_secs(10);
+const TRIES: usize = 3;
 
 impl World {
     /// Sets everything up and starts every process.
@@ -143,9 +144,19 @@ impl World {
         Ok(declare(&session.channel, &Topology::of(directory, &Limits::default())).await?)
     }
 
-    /// Has an operator apply the stricter policy, or the ordinary one again. Returns whether it is certainly in force: a server
-    /// may be away just now.
+    /// Has an operator apply the stricter policy, or the ordinary one again, a few times if need be: a server may be away just
+    /// now. Returns whether it is certainly in force.
     pub(crate) async fn apply(&mut self, tight: bool) -> bool {
+        for _ in 0..TRIES {
+            if self.apply_once(tight).await {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        false
+    }
+
+    async fn apply_once(&mut self, tight: bool) -> bool {
         let folder = if tight { &self.tight } else { &self.system.folder };
         let done = async {
             let store = self.system.store()?;
@@ -161,17 +172,9 @@ impl World {
 
     /// Brings the ordinary policy back, where that could not be done yet.
     pub(crate) async fn loosen(&mut self) -> anyhow::Result<()> {
-        if self.loose {
-            return Ok(());
-        }
-        // Servers that are back may need a moment.
-        for _ in 0..6 {
-            if self.apply(false).await {
-                return Ok(());
-            }
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-        anyhow::bail!("no policy can be applied, though everything is healed")
+        let loose = self.loose || self.apply(false).await;
+        anyhow::ensure!(loose, "no policy can be applied, though everything is healed");
+        Ok(())
     }
 
     /// Does what an operator has to do after a crash of a RabbitMQ of 3.10: of a queue that was deleted and declared again it
