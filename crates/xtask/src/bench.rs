@@ -283,15 +283,20 @@ impl Bench {
     ) -> anyhow::Result<()> {
         for side in self.sides(run) {
             self.flushed().await?;
-            let before = usage::snapshot(&self.system.place.scratch);
-            let rate = self.burst(path, side, &format!("{what}-{run}"), actions).await?;
+            let scratch = self.system.place.scratch.clone();
+            let before = usage::snapshot(&scratch);
+            let prefix = format!("{what}-{run}");
+            let burst = self.burst(path, side, &prefix, actions);
+            let (rate, looks) = usage::watched(&scratch, burst).await;
+            let rate = rate?;
             eprintln!("run {run}: {what}, {side}: {rate:.0} actions/s");
             figures.note(what.to_owned(), "actions/s", side, rate);
             if let Some(system) = self.system(side) {
+                figures.seen(&looks);
                 figures.lag.push(ledger::lag(system).await?);
                 settled(system).await?;
             }
-            let after = usage::snapshot(&self.system.place.scratch);
+            let after = usage::snapshot(&scratch);
             figures.spent(format!("{what}, {side}"), [&before, &after], actions);
         }
         Ok(())

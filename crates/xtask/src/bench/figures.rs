@@ -6,11 +6,7 @@ use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{
-    CEILING, SYSTEM,
-    ledger::Timed,
-    usage::{ByProcess, Usage},
-};
+use super::{CEILING, SYSTEM, ledger::Timed, usage::ByProcess};
 
 /// One figure of several runs.
 #[derive(Serialize)]
@@ -28,6 +24,13 @@ pub(super) struct Figure {
 struct Spent {
     what: String,
     by_process: BTreeMap<String, Vec<f64>>,
+}
+
+/// The resident memory of a process at full rate, look by look, and its peak.
+#[derive(Default, Serialize)]
+struct Memory {
+    steady: Vec<f64>,
+    peak: f64,
 }
 
 /// The median of the ratios of turns that followed each other: what else the machine did then met both.
@@ -49,8 +52,8 @@ pub(super) struct Figures {
     figures: Vec<Figure>,
     /// CPU seconds per 1,000 actions at full rate.
     cpu: Vec<Spent>,
-    /// The most memory that a process had after a turn at full rate, when everything was recorded, and at its peak.
-    memory: ByProcess,
+    /// By process, in MiB.
+    memory: BTreeMap<String, Memory>,
     /// The oldest evidence that was not recorded when the last outcome had come, in seconds.
     pub(super) lag: Vec<f64>,
     /// With a large ledger.
@@ -88,9 +91,15 @@ impl Figures {
             let before = before.get(name).map_or(0.0, |before| before.cpu);
             let spent = (after.cpu - before) * 1_000.0 / actions as f64;
             self.cpu[at].by_process.entry(name.clone()).or_default().push(spent);
-            let most = self.memory.entry(name.clone()).or_default();
-            most.resident = most.resident.max(after.resident);
-            most.peak = most.peak.max(after.peak);
+        }
+    }
+
+    /// Keeps what was seen of processes' memory at full rate.
+    pub(super) fn seen(&mut self, looks: &[ByProcess]) {
+        for (name, usage) in looks.iter().flatten() {
+            let memory = self.memory.entry(name.clone()).or_default();
+            memory.steady.push(usage.resident);
+            memory.peak = memory.peak.max(usage.peak);
         }
     }
 
@@ -120,9 +129,16 @@ impl Figures {
             ]);
         }
         let mut memory = Table::new();
-        memory.load_preset(UTF8_HORIZONTAL_ONLY).set_header(["process", "steady MiB, at most", "peak MiB"]);
-        for (name, Usage { resident, peak, .. }) in &self.memory {
-            memory.add_row([name.clone(), format!("{resident:.0}"), format!("{peak:.0}")]);
+        memory.load_preset(UTF8_HORIZONTAL_ONLY).set_header([
+            "process",
+            "steady MiB at full rate",
+            "most",
+            "peak MiB",
+        ]);
+        for (name, Memory { steady, peak }) in &self.memory {
+            let most = steady.iter().copied().fold(0.0, f64::max);
+            let figures = [median(steady), most, *peak].map(|mebibytes| format!("{mebibytes:.0}"));
+            memory.add_row([name.clone()].into_iter().chain(figures));
         }
         let lag = self.lag.iter().copied().fold(0.0, f64::max);
         let mut ledger = Table::new();

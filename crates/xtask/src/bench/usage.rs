@@ -1,8 +1,9 @@
 //! What processes have used, as Linux tells it in /proc.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use serde::Serialize;
+use tokio::time::{Instant, interval_at};
 
 /// CPU time in seconds, resident memory now and at its peak in MiB.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -14,6 +15,23 @@ pub(super) struct Usage {
 
 /// By the names of processes.
 pub(super) type ByProcess = BTreeMap<String, Usage>;
+
+/// How often is looked while something runs. A look takes some two milliseconds.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// Does `work`, and looks meanwhile. Returns all looks, one at the end included.
+pub(super) async fn watched<T>(scratch: &Path, work: impl Future<Output = T>) -> (T, Vec<ByProcess>) {
+    let (mut looks, mut every) = (Vec::new(), interval_at(Instant::now() + EVERY, EVERY));
+    let mut work = std::pin::pin!(work);
+    let done = loop {
+        tokio::select! {
+            done = &mut work => break done,
+            _ = every.tick() => looks.push(snapshot(scratch)),
+        }
+    };
+    looks.push(snapshot(scratch));
+    (done, looks)
+}
 
 /// The clock ticks of /proc, a hundred a second on every Linux that this runs on.
 const TICKS: f64 = 100.0;
