@@ -282,7 +282,7 @@ impl Bench {
         actions: usize,
     ) -> anyhow::Result<()> {
         for side in self.sides(run) {
-            self.flushed().await?;
+            self.rested().await?;
             let scratch = self.system.place.scratch.clone();
             let before = usage::snapshot(&scratch);
             let prefix = format!("{what}-{run}");
@@ -312,7 +312,7 @@ impl Bench {
         seconds: f64,
     ) -> anyhow::Result<()> {
         for side in self.sides(run) {
-            self.flushed().await?;
+            self.rested().await?;
             let Some(agents) = self.agents.get_mut(side) else { continue };
             let what = format!("{} at {rate}/s{behind}", path.name);
             let prefix = id(&format!("{what}-{run}"));
@@ -356,10 +356,16 @@ impl Bench {
         load::burst(agents, path.on(side), &id(&format!("{prefix} {}", path.name)), count).await
     }
 
-    /// Lets the disk come to rest. The kernel writes back what a burst has left some half a minute later, all in one moment, and
-    /// every commit of whoever has its turn by then waits for that.
-    async fn flushed(&self) -> anyhow::Result<()> {
+    /// Lets database and disk come to rest. The kernel writes back what a burst has left some half a minute later, all in one
+    /// moment, and every commit of whoever has its turn by then waits for that; what autovacuum has begun it goes on with.
+    async fn rested(&self) -> anyhow::Result<()> {
         let client = self.system.store()?.client().await?;
+        eventually("autovacuum rests", Duration::from_secs(300), async || {
+            let sql =
+                "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'autovacuum worker')";
+            client.query_one(sql, &[]).await.ok()?.get::<_, bool>(0).then_some(())
+        })
+        .await?;
         for statement in ["SET statement_timeout = 0", "CHECKPOINT", "RESET statement_timeout"] {
             client.batch_execute(statement).await?;
         }
