@@ -46,8 +46,8 @@ pub struct RpcRequest {
     pub message_id: String,
     /// What is asked.
     pub body: Vec<u8>,
-    /// Until when a service may take it. What nobody waits for any more must not be done behind the back of those who were told
-    /// that it is in doubt.
+    /// Until when its answer is waited for: in the queue it waits no longer than is left when it is published. What nobody waits
+    /// for any more should not be done behind the back of those who were told that it is in doubt.
     pub deadline: Instant,
 }
 

@@ -52,7 +52,7 @@ pub struct HttpConnector {
 
 /// A persistent message with the arguments as its body and the idempotency key as its `message_id`, answered to its `reply_to`
 /// with its `correlation_id`: `{"status":"succeeded","result":..}`, or `{"status":"failed","code":..,"message":..}` where
-/// nothing was done. It expires with the attempt.
+/// nothing was done. It waits in the queue no longer than the attempt takes; a queue that dead-letters what has expired keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AmqpConnector {
     /// The exchange; empty for the default one.

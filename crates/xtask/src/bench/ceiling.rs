@@ -105,6 +105,9 @@ pub(super) struct Ceiling {
     tasks: JoinSet<()>,
 }
 
+/// Most connections to the database: more than lanes that store.
+const CONNECTIONS: usize = 48;
+
 /// Most messages in one transaction, as in the system.
 const BATCH_MAX: u16 = 256;
 
@@ -113,7 +116,7 @@ impl Ceiling {
     pub(super) async fn start(env: TestEnv, lanes: u16, tool: &str) -> anyhow::Result<Self> {
         let session = Session::open(&env.amqp_url, "bench").await?;
         declare(&session.channel, &topology()).await?;
-        let store = Store::new(&env.database_url, "bench", 16)?;
+        let store = Store::new(&env.database_url, "bench", CONNECTIONS)?;
         {
             let tx = store.transaction().await?;
             let table = "CREATE TABLE bare (id uuid, stage text, body bytea, PRIMARY KEY (id, stage))";

@@ -16,12 +16,15 @@ use serde_json::Value;
 
 use super::{
     faults::Fault,
-    history::{Event, Kind, Phase, SPENDING_MAX, SPENT},
+    history::{Event, Kind, Phase, SPENDING_MAX, SPENT, customer},
     stored::{Quarantined, Stored, StoredAction},
 };
 
 /// An idempotent action is in doubt after so many claims.
 const RECOVERIES: i32 = 10;
+
+/// The share of executed actions that policy wants audited, at least.
+const AUDITED: f64 = 0.3;
 
 /// The promise that is broken where something is lost.
 pub(crate) const KEPT: &str = "accepted is kept";
@@ -49,7 +52,10 @@ struct Told<'a> {
     arguments: Option<&'a Value>,
     confirmed: bool,
     /// The stricter policy that was in force before it was first proposed.
-    policy: Option<usize>,
+    tightening: Option<usize>,
+    /// Whether a stricter policy came while it was under way: an interrupted call is judged again under it, and not repeated
+    /// where that asks for an approval.
+    judged_again: bool,
     told: Vec<State>,
     calls: Vec<(&'a str, &'a Value)>,
     effects: Vec<Effect<'a>>,
@@ -64,7 +70,7 @@ struct Effect<'a> {
     /// Those that stood when it acted.
     votes: Vec<Vote<'a>>,
     /// The stricter policy that was in force then.
-    policy: Option<usize>,
+    tightening: Option<usize>,
 }
 
 /// What a reviewer had said.
@@ -103,13 +109,24 @@ pub(crate) fn check(history: &[Event], stored: &Stored) -> Vec<Violation> {
 fn by_action(history: &[Event]) -> BTreeMap<&str, Told<'_>> {
     let mut actions: BTreeMap<&str, Told<'_>> = BTreeMap::new();
     // Told apart by when they came into force.
-    let (mut policy, tightened) = (None, Fault::Tighten.to_string());
+    let (mut tightening, tighten) = (None, Fault::Tighten.to_string());
+    let mut tightens = false;
     for (at, event) in history.iter().enumerate() {
         match event {
-            Event::Stands { fault } if *fault == tightened => policy = Some(at),
-            Event::Heals { fault } if *fault == tightened => policy = None,
+            Event::Injected { fault } if *fault == tighten => {
+                tightens = true;
+                let ended = |state: &State| *state != State::InDoubt;
+                let open = actions.values_mut().filter(|told| !told.told.iter().any(ended));
+                open.for_each(|told| told.judged_again = true);
+            }
+            Event::Stands { fault } if *fault == tighten => tightening = Some(at),
+            Event::Heals { fault } if *fault == tighten => (tightening, tightens) = (None, false),
             Event::Proposed { id, kind, arguments, phase } => {
-                let told = actions.entry(id).or_insert_with(|| Told { policy, ..Told::default() });
+                let told = actions.entry(id).or_insert_with(|| Told {
+                    tightening,
+                    judged_again: tightens,
+                    ..Told::default()
+                });
                 (told.kind, told.arguments) = (Some(*kind), Some(arguments));
                 told.confirmed |= *phase == Phase::Ok;
             }
@@ -128,7 +145,7 @@ fn by_action(history: &[Event]) -> BTreeMap<&str, Told<'_>> {
             Event::Acted { id, key, tool, arguments } => {
                 let told = actions.entry(id).or_default();
                 let votes = told.votes.clone();
-                told.effects.push(Effect { key, tool, arguments, votes, policy });
+                told.effects.push(Effect { key, tool, arguments, votes, tightening });
             }
             Event::Decided { .. } | Event::Found { .. } => {}
             Event::Injected { .. } | Event::Stands { .. } | Event::Heals { .. } => {}
@@ -217,8 +234,9 @@ impl Found {
         // The tool's no to a repetition says nothing of the attempt before, and would be the same the next time.
         let repeated = told.calls.len() > 1 || action.fence > 1;
         let refused = repeated && !told.calls.is_empty() && told.effects.is_empty();
+        let given_up = told.judged_again && told.kind == Some(Kind::Record);
         let in_doubt = action.outcomes.contains(&State::InDoubt);
-        if in_doubt && idempotent && !refused && action.fence < RECOVERIES {
+        if in_doubt && idempotent && !refused && !given_up && action.fence < RECOVERIES {
             self.add(
                 "idempotent is repeated",
                 format!("{id} is in doubt after {} claims, though it may be repeated", action.fence),
@@ -245,7 +263,7 @@ impl Found {
         if told.calls.iter().any(|call| told.calls.first() != Some(call)) {
             self.add("one key, one call", format!("{id} was called with {:?}", told.calls));
         }
-        for Effect { key, tool, arguments, votes, policy } in &told.effects {
+        for Effect { key, tool, arguments, votes, tightening } in &told.effects {
             if *tool != kind.tool() {
                 self.add("no effect but the proposed", format!("{id} acted at {tool}"));
             }
@@ -255,7 +273,7 @@ impl Found {
             }
             let digest = action.map(|action| action.digest.as_str());
             // Proposed and executed under the same one: it was in force all the while.
-            let tight = policy.is_some() && *policy == told.policy;
+            let tight = tightening.is_some() && *tightening == told.tightening;
             if !approved(kind, tight, arguments, digest, votes) {
                 self.add("no effect without approval", format!("{id} acted with {arguments}"));
             }
@@ -275,12 +293,14 @@ impl Found {
         }
     }
 
-    /// No more is spent than the limit.
+    /// No more is spent for a customer than the limit.
     fn spending(&mut self, actions: &BTreeMap<&str, Told<'_>>) {
-        let spent = actions.values().filter(|told| told.kind == Some(Kind::Spend));
-        let sum = spent.map(|told| told.effects.len() as u64 * SPENT).sum::<u64>();
-        if sum > SPENDING_MAX {
-            self.add("limits hold", format!("{sum} of at most {SPENDING_MAX} was spent"));
+        let mut sums: BTreeMap<String, u64> = BTreeMap::new();
+        for (id, told) in actions.iter().filter(|(_, told)| told.kind == Some(Kind::Spend)) {
+            *sums.entry(customer(id)).or_default() += told.effects.len() as u64 * SPENT;
+        }
+        for (customer, sum) in sums.into_iter().filter(|(_, sum)| *sum > SPENDING_MAX) {
+            self.add("limits hold", format!("{sum} of at most {SPENDING_MAX} was spent for {customer}"));
         }
     }
 
@@ -307,6 +327,9 @@ impl Found {
             let (throws, sampled) = (action.throws, action.sampled);
             let what = format!("{id}: {throws} throws, {sampled} in evidence, {wanted} expected");
             self.add("sampling is complete", what);
+        }
+        if action.executed && action.pi < AUDITED {
+            self.add("sampling is complete", format!("{id} was drawn with a probability of {}", action.pi));
         }
         if action.selected && action.audits != 1 {
             self.add("sampling is complete", format!("{id} was drawn and has {} audits", action.audits));

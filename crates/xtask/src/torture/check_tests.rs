@@ -26,6 +26,7 @@ fn action(id: &str, walk: &[State]) -> StoredAction {
         throws: usize::from(executed),
         sampled: usize::from(executed),
         selected: executed,
+        pi: if executed { AUDITED } else { 0.0 },
         audits: usize::from(executed),
         walk: walk.to_vec(),
     }
@@ -170,6 +171,7 @@ fn spending_beyond_the_limit_is_found() {
     };
     assert_eq!(spending(SPENDING_MAX / SPENT), BTreeSet::new());
     assert_eq!(spending(SPENDING_MAX / SPENT + 1), only("limits hold"));
+    assert_eq!((customer("one-00299"), customer("two-00300")), ("customer:0".into(), "customer:1".into()));
 }
 
 #[test]
@@ -332,6 +334,16 @@ fn what_may_be_repeated_is_not_left_in_doubt() {
     };
     assert_eq!(unanswered(2), BTreeSet::new(), "the tool has refused the repetition");
     assert_eq!(unanswered(1), only("idempotent is repeated"));
+    let tightened = |at: usize| {
+        broken(move |events, all| {
+            let one = stored(all, "record");
+            one.outcomes = vec![State::InDoubt, State::Succeeded];
+            one.walk = [&DONE[..2], &[State::InDoubt, State::Succeeded]].concat();
+            events.insert(at, Event::Injected { fault: Fault::Tighten.to_string() });
+        })
+    };
+    assert_eq!(tightened(2), BTreeSet::new(), "judged again, it needs an approval");
+    assert_eq!(tightened(5), only("idempotent is repeated"), "it had ended before");
 }
 
 #[test]
@@ -351,6 +363,7 @@ fn a_missing_or_second_throw_is_found() {
     assert_eq!(broken(|_, all| stored(all, "record").throws = 0), only("sampling is complete"));
     assert_eq!(broken(|_, all| stored(all, "record").sampled = 2), only("sampling is complete"));
     assert_eq!(broken(|_, all| stored(all, "record").audits = 0), only("sampling is complete"));
+    assert_eq!(broken(|_, all| stored(all, "record").pi = 0.0), only("sampling is complete"));
     let again = broken(|_, all| all.coin.push("it fell another way".into()));
     assert_eq!(again, only("the coin falls the same way again"));
 }

@@ -29,7 +29,7 @@ use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
 use tokio::{sync::watch, task::JoinHandle};
 
-use super::history::{Event, History, Kind, Phase, SPENT};
+use super::history::{Event, History, Kind, Phase, SPENT, customer};
 
 /// How long a client waits before it connects again.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -222,7 +222,7 @@ impl Clients {
     fn proposal(&self, agent: &str, action: &Action) -> Value {
         let mut event = proposal(agent, &action.id, action.kind.tool(), action.arguments.clone());
         // The limit is theirs, whoever spends for them.
-        event["data"]["agent"]["on_behalf_of"] = json!("customer:mia");
+        event["data"]["agent"]["on_behalf_of"] = json!(customer(&action.id));
         self.sent.lock().unwrap_or_else(PoisonError::into_inner).insert(action.id.clone(), event.clone());
         event
     }

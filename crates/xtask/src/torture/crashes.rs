@@ -9,7 +9,10 @@ use tokio::time::Instant;
 use super::{history::Event, history::History, report::Report, schedule::process, world::World};
 
 /// The steps of a lane.
-const LANE: [&str; 6] = ["taken", "handling", "committed", "sent", "confirmed", "acked"];
+const LANE: [&str; 8] =
+    ["taken", "handling", "handling", "handling", "committed", "sent", "confirmed", "acked"];
+/// Each time that a lane waits while it handles a batch: statements are prepared first, so the early ones are in no transaction.
+const HANDLING: &str = " handling";
 /// Publishes nothing: what follows from a claim is published with its result.
 const SILENT: &str = "countersign.execution sent";
 /// What every role with lanes has beside them.
@@ -76,7 +79,10 @@ pub(crate) async fn crash_everywhere(
         for number in [1, 2] {
             let name = process(role, number);
             world.system.kill(&name)?;
-            let passes = (number - 1) as usize * (1 + index % 3);
+            let mut passes = (number - 1) as usize * (1 + index % 3);
+            if point.ends_with(HANDLING) {
+                passes = number as usize * 4 + index % 7;
+            }
             world.start_with(&name, vec![(CRASH_AT.into(), format!("{point}:{passes}"))])?;
         }
         let died = eventually("one of them dies", LIMIT, async || {

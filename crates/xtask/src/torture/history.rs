@@ -48,11 +48,17 @@ pub(crate) enum Kind {
     Spend,
 }
 
-/// The most that may be spent in all.
+/// The most that may be spent for a customer.
 pub(crate) const SPENDING_MAX: u64 = 5_000;
 
 /// Spent by each action that spends.
-pub(crate) const SPENT: u64 = 100;
+pub(crate) const SPENT: u64 = 200;
+
+/// For whom an agent's action with this id spends: so many in a row for the same one that the limit is passed, over and over.
+pub(crate) fn customer(action: &str) -> String {
+    let number = action.rsplit('-').next().and_then(|number| number.parse::<u32>().ok());
+    format!("customer:{}", number.unwrap_or_default() / 300)
+}
 
 impl Kind {
     /// The tool of the suites' configuration.
@@ -72,8 +78,8 @@ impl Kind {
         self != Kind::Letter
     }
 
-    /// The people without whom nothing may happen, also under the stricter policy: how many of whom. Who is in two groups
-    /// counts once.
+    /// The people without whom nothing may happen: how many of whom. Who is in two groups counts once. `tight`: under the
+    /// stricter policy.
     pub(crate) fn needs(self, tight: bool) -> &'static [(usize, &'static [&'static str])] {
         match self {
             Kind::Record if tight => &[(1, &["sam", "mara"])],

@@ -29,8 +29,9 @@ use run::Torture;
 Lets agents, reviewers and auditors work while processes and servers are killed and stopped and wires are delayed, \
 stalled, cut and torn, as a schedule says that follows from the seed. Then everything is healed, and the history of what \
 clients and tools saw is checked against the promises: what was confirmed ends and is answered, no effect without \
-approval of the same content before it, one effect per action, legal transitions, one throw of the coin per executed \
-action, a ledger that verifies, a stream without a gap.\n\n\
+approval of the same content before it, also of what a stricter policy asks for that is applied meanwhile, one effect per \
+action, a spending limit that holds, legal transitions, one throw of the coin per executed action that falls the same way \
+again, a ledger that verifies, a stream with the same entries and without a gap.\n\n\
 Two processes of each role run on services of their own. A violation makes the command fail; it prints the command that \
 runs the same faults again, and keeps history and logs. Timing differs between runs: try a seed more than once.")]
 pub(crate) struct TortureArgs {
@@ -47,8 +48,8 @@ pub(crate) struct TortureArgs {
     /// little may be lost to be found
     #[arg(long)]
     broken: bool,
-    /// Instead of following a schedule, have each worker die at every step of every lane: before and after commit,
-    /// publish, confirm, ack and effect
+    /// Instead of following a schedule, have each worker die at every step of every lane: in its transactions, and before and
+    /// after commit, publish, confirm, ack and effect
     #[arg(long, conflicts_with_all = ["broken", "minutes"])]
     crash_points: bool,
     /// On three RabbitMQ 4 nodes, which are parted and killed: installs a Debian 13 with them under target/, once. Needs root

@@ -15,7 +15,7 @@ use countersign_core::{
     ledger::{Hash, tree::leaf_hash},
 };
 use countersign_store::{Transaction, epochs, ledger::read, sampling};
-use countersign_testkit::system::System;
+use countersign_testkit::{system::System, wait::eventually};
 use serde::Deserialize;
 use tokio::time::timeout;
 
@@ -38,6 +38,8 @@ pub(crate) struct StoredAction {
     pub(crate) throws: usize,
     pub(crate) sampled: usize,
     pub(crate) selected: bool,
+    /// With which probability.
+    pub(crate) pi: f64,
     pub(crate) audits: usize,
     /// The states that evidence tells of, in order.
     pub(crate) walk: Vec<State>,
@@ -79,6 +81,7 @@ const ACTIONS: &str = "SELECT json_build_object(
   'outcomes', coalesce((SELECT json_agg(o.outcome ORDER BY o.seq) FROM outcomes o WHERE o.action = a.id), '[]'),
   'throws', (SELECT count(*) FROM sampling s WHERE s.action = a.id AND s.executed),
   'selected', coalesce((SELECT s.selected FROM sampling s WHERE s.action = a.id), false),
+  'pi', coalesce((SELECT s.pi FROM sampling s WHERE s.action = a.id), 0),
   'sampled', (SELECT count(*) FROM evidence e WHERE e.action = a.id AND e.kind = 'action.sampled'
               AND (e.body ->> 'executed')::boolean),
   'audits', (SELECT count(*) FROM audits u WHERE u.action = a.id),
@@ -88,6 +91,9 @@ const ACTIONS: &str = "SELECT json_build_object(
                      'decision.recorded')), '[]'))::text
   FROM actions a LEFT JOIN payloads p ON p.action = a.id";
 
+/// How long what was said last may take to be recorded.
+const QUIET: Duration = Duration::from_secs(20);
+
 /// How far everything has come.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
@@ -95,6 +101,8 @@ pub(crate) struct Progress {
     pub(crate) ended: BTreeMap<String, State>,
     /// Events whose decisions or findings are kept.
     pub(crate) heard: BTreeSet<String>,
+    /// Actions that have not, also those that no agent knows of.
+    pub(crate) open: i64,
     /// Executed actions without a throw, and evidence that is not recorded yet.
     pub(crate) owed: i64,
 }
@@ -110,16 +118,28 @@ pub(crate) async fn progress(system: &System) -> anyhow::Result<Progress> {
                WHERE a.started_at IS NOT NULL
                  AND NOT EXISTS (SELECT FROM sampling s WHERE s.action = a.id AND s.executed))";
     let owed = tx.query_one(sql, &[]).await?.get(0);
+    let sql = "SELECT count(*) FROM actions WHERE ended_at IS NULL OR state = 'in_doubt'";
+    let open = tx.query_one(sql, &[]).await?.get(0);
     let rows = tx.query("SELECT event FROM statements", &[]).await?;
     let heard = rows.iter().map(|row| row.get(0)).collect();
-    Ok(Progress { ended, heard, owed })
+    Ok(Progress { ended, heard, open, owed })
 }
 
 impl Stored {
     /// Reads all of it.
     pub(crate) async fn read(system: &System) -> anyhow::Result<Self> {
         let mut stored = Self::default();
-        let tx = system.store()?.transaction().await?;
+        // The workers go on: epochs of the coin end, and that is evidence which takes a moment to be recorded.
+        let quiet = eventually("everything is recorded", QUIET, async || {
+            let tx = system.store().ok()?.snapshot().await.ok()?;
+            let sql = "SELECT NOT EXISTS (SELECT FROM evidence_pending)";
+            tx.query_one(sql, &[]).await.ok()?.get::<_, bool>(0).then_some(tx)
+        });
+        let tx = match quiet.await {
+            Ok(tx) => tx,
+            // The checker says so.
+            Err(_) => system.store()?.snapshot().await?,
+        };
         for row in tx.query(ACTIONS, &[]).await? {
             let action: StoredAction = serde_json::from_str(row.get(0))?;
             stored.actions.insert(action.id.clone(), action);
@@ -205,6 +225,10 @@ async fn streamed(system: &System, entries: &[Hash]) -> anyhow::Result<(Vec<u64>
         let Some(batch) = reader.next(Duration::from_secs(15)).await? else { break };
         for event in batch.events()? {
             let index = event.index()?;
+            // Recorded after the ledger was read.
+            if index >= entries.len() as u64 {
+                continue;
+            }
             if entries.get(index as usize) != Some(&leaf_hash(event.data.get().as_bytes())) {
                 altered.insert(index);
             }

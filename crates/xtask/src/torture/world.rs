@@ -37,6 +37,8 @@ pub(crate) struct World {
     tight: Folder,
     /// Whether the ordinary one is certainly in force.
     loose: bool,
+    /// Whether it should be.
+    loosens: bool,
     links: BTreeMap<String, (Proxy, Proxy)>,
     /// By process; none where the library is missing and cannot be installed.
     clocks: BTreeMap<String, Clock>,
@@ -97,7 +99,7 @@ fn configuration(to: &Path, changes: &[(&str, &str)]) -> anyhow::Result<()> {
 }
 
 /// How long an operator waits for a policy to be applied, and how often they try.
-const APPLIED: Duration = Duration::from_secs(10);
+const APPLIED: Duration = Duration::from_secs(3);
 const TRIES: usize = 3;
 
 impl World {
@@ -115,6 +117,7 @@ impl World {
             system,
             tight,
             loose: true,
+            loosens: true,
             links: BTreeMap::new(),
             clocks: BTreeMap::new(),
             deleted: BTreeSet::new(),
@@ -147,6 +150,7 @@ impl World {
     /// Has an operator apply the stricter policy, or the ordinary one again, a few times if need be: a server may be away just
     /// now. Returns whether it is certainly in force.
     pub(crate) async fn apply(&mut self, tight: bool) -> bool {
+        self.loosens = !tight;
         for _ in 0..TRIES {
             if self.apply_once(tight).await {
                 return true;
@@ -170,7 +174,14 @@ impl World {
         applied.is_ok()
     }
 
-    /// Brings the ordinary policy back, where that could not be done yet.
+    /// Tries once more to bring the ordinary policy back, where that should have been done.
+    pub(crate) async fn catch_up(&mut self) {
+        if self.loosens && !self.loose {
+            self.apply_once(false).await;
+        }
+    }
+
+    /// Brings the ordinary policy back, where that could not be done yet: everything is healed.
     pub(crate) async fn loosen(&mut self) -> anyhow::Result<()> {
         let loose = self.loose || self.apply(false).await;
         anyhow::ensure!(loose, "no policy can be applied, though everything is healed");
