@@ -76,7 +76,7 @@ const TIGHT: (&str, &str) = (
     group: approvers
     decisions: [approve, reject]
     expires_after: 10m
-    audit: {rate: 0.1, group: auditors}
+    audit: {rate: 0.3, group: auditors}
 ",
 );
 
