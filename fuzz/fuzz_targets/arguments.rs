@@ -3,11 +3,9 @@
 
 use std::sync::LazyLock;
 
-use countersign_core::{
-    config::{Configuration, Sources},
-    json::parse_strict,
-};
+use countersign_core::json::parse_strict;
 use countersign_fuzz::{canonical_of, configuration, sources};
+use countersign_policy::{Configuration, Sources};
 use libfuzzer_sys::fuzz_target;
 
 static CONFIGURATION: LazyLock<Configuration> = LazyLock::new(|| {

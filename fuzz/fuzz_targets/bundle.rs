@@ -1,11 +1,11 @@
 //! Bundles of evidence, checked offline.
 #![no_main]
 
-use countersign_core::ledger::{
+use countersign_fuzz::key;
+use countersign_ledger::{
     bundle::Bundle,
     note::{Checkpoint, LogKey},
 };
-use countersign_fuzz::key;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

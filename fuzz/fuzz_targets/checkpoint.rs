@@ -1,8 +1,8 @@
 //! Signed notes of checkpoints.
 #![no_main]
 
-use countersign_core::ledger::note::{Checkpoint, LogKey, cosigned};
 use countersign_fuzz::{key, text};
+use countersign_ledger::note::{Checkpoint, LogKey, cosigned};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

@@ -1,8 +1,8 @@
 //! One condition of a policy: refused, or evaluated in good time over whatever agents may send.
 #![no_main]
 
-use countersign_core::config::Sources;
 use countersign_fuzz::{configuration, judge, sources, text};
+use countersign_policy::Sources;
 use libfuzzer_sys::fuzz_target;
 use serde_json::json;
 

@@ -1,11 +1,11 @@
 //! Proofs that one checkpoint continues another.
 #![no_main]
 
-use countersign_core::ledger::{
+use countersign_fuzz::key;
+use countersign_ledger::{
     continuity::Continuity,
     note::{Checkpoint, LogKey},
 };
-use countersign_fuzz::key;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

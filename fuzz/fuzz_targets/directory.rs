@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use countersign_core::config::{Sources, keys_of, with_keys};
 use countersign_fuzz::{configuration, sources, text};
+use countersign_policy::{Sources, keys_of, with_keys};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

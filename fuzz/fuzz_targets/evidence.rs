@@ -5,13 +5,13 @@
 use countersign_core::{
     ids::{ActionId, ActionRef},
     json::{canonical, parse_strict},
-    ledger::{
-        ENTRY_MAX,
-        entry::{ActionFacts, Context, Row, entry},
-        event::cloud_event,
-    },
 };
 use countersign_fuzz::{NOW, text};
+use countersign_ledger::{
+    ENTRY_MAX,
+    entry::{ActionFacts, Context, Row, entry},
+    event::cloud_event,
+};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use uuid::Uuid;

@@ -1,8 +1,8 @@
 //! A log's public key as a text.
 #![no_main]
 
-use countersign_core::ledger::note::LogKey;
 use countersign_fuzz::text;
+use countersign_ledger::note::LogKey;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

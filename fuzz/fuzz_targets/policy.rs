@@ -1,8 +1,8 @@
 //! `policy.yaml`.
 #![no_main]
 
-use countersign_core::config::Sources;
 use countersign_fuzz::{configuration, judge, sources, text};
+use countersign_policy::Sources;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

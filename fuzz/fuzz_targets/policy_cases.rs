@@ -3,8 +3,8 @@
 
 use std::sync::LazyLock;
 
-use countersign_core::config::{Configuration, run_cases};
 use countersign_fuzz::{configuration, sources, text};
+use countersign_policy::{Configuration, run_cases};
 use libfuzzer_sys::fuzz_target;
 
 static CONFIGURATION: LazyLock<Configuration> =

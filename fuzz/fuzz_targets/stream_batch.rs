@@ -1,7 +1,7 @@
 //! Messages of the audit stream, as its readers take them apart.
 #![no_main]
 
-use countersign_core::ledger::event::{events, texts};
+use countersign_ledger::event::{events, texts};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 

@@ -1,8 +1,8 @@
 //! The ledger's files: the first line is a path, the rest the file.
 #![no_main]
 
-use countersign_core::ledger::tile::{TileId, decode_entries, decode_hashes, encode_entries, encode_hashes};
 use countersign_fuzz::text;
+use countersign_ledger::tile::{TileId, decode_entries, decode_hashes, encode_entries, encode_hashes};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

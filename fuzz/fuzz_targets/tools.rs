@@ -1,11 +1,9 @@
 //! `tools.yaml` with its JSON Schemas: no tool calls a host that is not listed, and none writes to our own queues.
 #![no_main]
 
-use countersign_core::{
-    config::{Connector, Sources},
-    json::parse_strict,
-};
+use countersign_core::json::parse_strict;
 use countersign_fuzz::{configuration, sources, text};
+use countersign_policy::{Connector, Sources};
 use libfuzzer_sys::fuzz_target;
 use serde_json::json;
 

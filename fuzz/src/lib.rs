@@ -4,10 +4,11 @@ pub mod signed;
 
 use chrono::{DateTime, Utc};
 use countersign_core::{
-    config::{Configuration, Facts, Sources, Verdict},
     json::{canonical, parse_strict},
     message::CloudEvent,
+    verdict::Verdict,
 };
+use countersign_policy::{Configuration, Facts, Sources};
 use ed25519_dalek::SigningKey;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};

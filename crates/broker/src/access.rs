@@ -1,6 +1,6 @@
 //! Who may do what on the broker: exactly what each needs, from the directory.
 
-use countersign_core::config::Directory;
+use countersign_policy::Directory;
 
 use crate::topology::{
     ACTIONS, ANSWERS, APPROVALS, AUDIT_STREAM, AUDITS, COMMANDS, DECISIONS, EXECUTION, FEEDBACK, FINDINGS,

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use countersign_core::ledger::event::{self, Sequenced};
+use countersign_ledger::event::{self, Sequenced};
 use futures_util::StreamExt as _;
 use lapin::{
     Consumer,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use countersign_core::config::Directory;
+use countersign_policy::Directory;
 use serde_json::{Map, Value, json};
 
 /// Agents publish proposals here, with the tool's name as routing key.
@@ -213,7 +213,7 @@ impl Topology {
             queues.push(reader(outcomes_queue(&agent.id), OUTCOMES, agent_key(&agent.id), limits));
             queues.push(reader(feedback_queue(&agent.id), FEEDBACK, agent_key(&agent.id), limits));
         }
-        let groups = |members: &[countersign_core::config::Member]| {
+        let groups = |members: &[countersign_policy::Member]| {
             members.iter().flat_map(|member| member.groups.clone()).collect::<BTreeSet<_>>()
         };
         for group in groups(directory.reviewers()) {
@@ -231,7 +231,7 @@ impl Topology {
 
 #[cfg(test)]
 mod tests {
-    use countersign_core::config::Sources;
+    use countersign_policy::Sources;
 
     use super::*;
 
@@ -243,7 +243,7 @@ mod tests {
         };
         let [policy, tools, directory] = ["policy.yaml", "tools.yaml", "directory.yaml"].map(example);
         let sources = Sources { policy, tools, directory };
-        let configuration = countersign_core::config::Configuration::parse(&sources).unwrap();
+        let configuration = countersign_policy::Configuration::parse(&sources).unwrap();
         let topology = Topology::of(&configuration.directory, &Limits::default());
         let exchanges: BTreeSet<&str> = topology.exchanges.iter().map(|one| one.name.as_str()).collect();
         for queue in &topology.queues {

@@ -10,8 +10,12 @@ use countersign_broker::{
     session::Session,
     topology::{Limits, Topology},
 };
-use countersign_core::config::{Configuration, Directory, keys_of};
-use countersign_store::{Store, StoreError, Transaction, generation, revocations};
+use countersign_policy::{Configuration, Directory, keys_of};
+use countersign_store::{
+    Store, StoreError, Transaction,
+    generation::{self, PolicyIdentity},
+    revocations,
+};
 use serde_json::json;
 
 use crate::{
@@ -100,7 +104,9 @@ pub async fn apply(
     let registered = keys_of(&before).map_err(problems)?;
     let (enrolled, kept) = folder.enrolled(&registered)?;
     revoke(&tx, &enrolled.configuration.directory, operator).await?;
-    let generation = generation::activate(&tx, &enrolled.sources, &enrolled.configuration, operator).await?;
+    let policy = &enrolled.configuration.policy;
+    let policy = PolicyIdentity { version: policy.version(), digest: policy.digest() };
+    let generation = generation::activate(&tx, &enrolled.sources, policy, operator).await?;
     tx.commit().await?;
     Ok(Applied { generation, kept })
 }

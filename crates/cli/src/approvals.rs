@@ -12,13 +12,14 @@ use countersign_broker::{
 };
 use countersign_core::{
     approval::Requirement,
-    config::Sender,
     digest::tagged,
     ids::{ActionId, ApprovalId},
     message::{CloudEvent, Decision, DecisionData, kind},
     refusal::Code,
     signed::{Signer, thumbprint},
 };
+use countersign_policy::Sender;
+use countersign_runtime::keys;
 use countersign_store::{
     Store,
     actions::{self, Parts},
@@ -26,7 +27,6 @@ use countersign_store::{
     listing::{self, ApprovalSummary},
     statements,
 };
-use countersign_worker::keys;
 use serde_json::{Value, json};
 use uuid::Uuid;
 

@@ -8,11 +8,11 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Subcommand;
 use countersign_core::{digest::tagged, ids::AuditId};
+use countersign_runtime::messages;
 use countersign_store::{
     actions::{self, Parts},
     audits, listing,
 };
-use countersign_worker::messages;
 use serde_json::{Value, json};
 
 use crate::{

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::Context as _;
-use countersign_core::config::{Configuration, Problem, Sources, with_keys};
-use countersign_worker::settings::Settings;
+use countersign_policy::{Configuration, Problem, Sources, with_keys};
+use countersign_runtime::settings::Settings;
 use serde_json::Value;
 
 use crate::args::UsageError;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use countersign_core::config::{Configuration, Tool};
+use countersign_policy::{Configuration, Tool};
 use countersign_store::{
     Store, StoreError, generation,
     holds::{self, Scope},

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, process::ExitCode};
 use anyhow::Context as _;
 use chrono::Utc;
 use clap::Subcommand;
-use countersign_core::config::{CaseResult, Facts, run_cases};
+use countersign_policy::{CaseResult, Facts, run_cases};
 use serde_json::{Value, json};
 
 use crate::{

@@ -10,8 +10,8 @@ use countersign_broker::{
     topology::{ACTIONS, DECISIONS},
 };
 use countersign_core::message::Command;
+use countersign_runtime::messages;
 use countersign_store::quarantine;
-use countersign_worker::messages;
 use serde_json::json;
 
 use crate::{

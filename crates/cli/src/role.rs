@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Args, ValueEnum};
-use countersign_worker::{
+use countersign_runtime::{
     process::{Process, until_signalled},
     settings::Settings,
     telemetry::{self, LogFormat},

@@ -5,7 +5,7 @@ use std::{fs, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::PathBuf, 
 use anyhow::Context as _;
 use clap::Subcommand;
 use countersign_broker::management::Management;
-use countersign_worker::keys;
+use countersign_runtime::keys;
 use serde_json::json;
 
 use crate::{Connections, folder::Folder, output::show, users};

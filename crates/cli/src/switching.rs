@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Subcommand;
-use countersign_core::stats::{
+use countersign_statistics::{
     sequential::EProcess,
     switching::{Plan, Stage, Switch},
 };

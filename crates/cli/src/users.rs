@@ -7,7 +7,7 @@ use countersign_broker::{
     access::{self, Access},
     management::Management,
 };
-use countersign_core::config::{Configuration, Connector};
+use countersign_policy::{Configuration, Connector};
 use url::Url;
 
 /// The name of the virtual host in an AMQP URL; `/` where it names none.

@@ -390,5 +390,4 @@ impl Request {
 }
 
 #[cfg(test)]
-#[path = "approval_tests.rs"]
 mod tests;

@@ -67,5 +67,4 @@ pub fn content(
 }
 
 #[cfg(test)]
-#[path = "digest_tests.rs"]
 mod tests;

@@ -258,5 +258,4 @@ impl<'de> Visitor<'de> for EnvelopeIds {
 }
 
 #[cfg(test)]
-#[path = "json_tests.rs"]
 mod tests;

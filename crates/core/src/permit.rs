@@ -116,5 +116,4 @@ impl PermitPack {
 }
 
 #[cfg(test)]
-#[path = "permit_tests.rs"]
 mod tests;

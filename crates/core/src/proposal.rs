@@ -182,5 +182,4 @@ fn timestamp(object: &Map<String, Value>, member: &str) -> Result<Option<DateTim
 }
 
 #[cfg(test)]
-#[path = "proposal_tests.rs"]
 mod tests;

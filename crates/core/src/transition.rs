@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::{action::State, config::Verdict};
+use crate::{action::State, verdict::Verdict};
 
 /// What the transition needs to know of an action beside the event.
 #[derive(Clone, Copy, Debug)]
@@ -181,5 +181,4 @@ fn closing(state: State) -> Vec<Effect> {
 }
 
 #[cfg(test)]
-#[path = "transition_tests.rs"]
 mod tests;

@@ -5,13 +5,13 @@ use std::{sync::Arc, time::Duration};
 use countersign_broker::crash;
 use countersign_core::{
     attempt::Attempt,
-    config::Tool,
     digest::{salted, tagged},
     ids::ActionId,
     message::Failure,
     transition::Completion,
 };
-use countersign_worker::process::Process;
+use countersign_policy::Tool;
+use countersign_runtime::process::Process;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::{

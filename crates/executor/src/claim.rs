@@ -13,7 +13,6 @@ use countersign_broker::{
     publisher::Outgoing,
 };
 use countersign_core::{
-    config::Tool,
     digest::{salted, tagged},
     ids::ActionId,
     message::{self, CloudEvent, kind},
@@ -21,13 +20,14 @@ use countersign_core::{
     refusal::{Code, Complaint},
     transition::Completion,
 };
+use countersign_policy::Tool;
+use countersign_runtime::{failure, governed::Governed, messages, process};
 use countersign_store::{
     Client, Pipeline, StoreError, Transaction,
     claims::{self, Claim, Wanted},
     evidence::{self, Evidence},
     generation, quarantine,
 };
-use countersign_worker::{failure, governed::Governed, messages, process};
 use serde_json::json;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 

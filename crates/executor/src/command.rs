@@ -6,17 +6,17 @@ use countersign_broker::{
     publisher::Outgoing,
 };
 use countersign_core::{
-    config::Tool,
     ids::ActionId,
     message::{self, CloudEvent, Command},
     transition::Completion,
 };
+use countersign_policy::Tool;
+use countersign_runtime::{failure, messages, process};
 use countersign_store::{
     StoreError, Transaction,
     claims::{self, Claim},
     generation, quarantine,
 };
-use countersign_worker::{failure, messages, process};
 
 use crate::{
     Executor,

@@ -16,7 +16,7 @@ use std::{path::Path, sync::Arc};
 
 use countersign_broker::topology::{EXECUTION, commands_queue};
 use countersign_core::permit::PACK_MAX;
-use countersign_worker::{
+use countersign_runtime::{
     keys::{self, KeyError, file},
     process::{self, Batches, Process},
 };
@@ -61,7 +61,7 @@ pub async fn run(process: Process, keys: Keys) {
     }
     let commands = command::Commands { executor: executor.clone() };
     process.lane(&mut tasks, &commands_queue("executor"), 0, commands);
-    tasks.spawn(countersign_worker::sweep::run(process.clone(), sweep::ExecutorSweep::new(&process)));
+    tasks.spawn(countersign_runtime::sweep::run(process.clone(), sweep::ExecutorSweep::new(&process)));
     tasks.spawn(record::run(process.clone(), results));
     // The recorder ends when the last lane and the last call have dropped their ends of its channel.
     drop(executor);

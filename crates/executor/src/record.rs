@@ -10,13 +10,13 @@ use countersign_broker::{
     publisher::{Outgoing, Publisher},
 };
 use countersign_core::{action::State, ids::ActionId, transition::Completion};
+use countersign_runtime::{messages, process::Process};
 use countersign_store::{
     Pipeline, StoreError, Transaction,
     actions::{self, ActionRecord, Parts},
     evidence::Evidence,
     outcomes::{self, Ended, LateResult, NewOutcome},
 };
-use countersign_worker::{messages, process::Process};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{self, Receiver, UnboundedReceiver};
 

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use chrono::Utc;
 use countersign_broker::publisher::Outgoing;
 use countersign_core::message::Command;
+use countersign_runtime::{messages, process::Process, sweep::Sweeper};
 use countersign_store::{StoreError, Transaction, sweeps};
-use countersign_worker::{messages, process::Process, sweep::Sweeper};
 
 /// How often all outcomes since the mark are looked at: at a high rate they are hundreds of thousands.
 const WHOLE: Duration = Duration::from_secs(60);

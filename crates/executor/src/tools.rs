@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use countersign_core::config::{Egress, Tool};
+use countersign_policy::{Egress, Tool};
 
 use crate::{
     call::{ToolCall, lease},

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use countersign_broker::crash;
-use countersign_core::ledger::{
+use countersign_ledger::{
     note::Checkpoint,
     tree::{Node, Tail},
 };

@@ -6,12 +6,10 @@
 use std::{collections::HashSet, time::Duration};
 
 use chrono::{DateTime, Utc};
-use countersign_core::{
-    ids::ActionId,
-    ledger::{
-        entry::{self, Context, Row},
-        tree::leaf_hash,
-    },
+use countersign_core::ids::ActionId;
+use countersign_ledger::{
+    entry::{self, Context, Row},
+    tree::leaf_hash,
 };
 use countersign_store::{
     StoreError, Transaction,

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use countersign_broker::BrokerError;
-use countersign_core::ledger::LedgerError;
+use countersign_ledger::LedgerError;
 use countersign_store::StoreError;
 
 /// Why a recorder cannot go on.

@@ -1,7 +1,7 @@
 //! The audit stream: entries in order, from where the stream really ends.
 
 use countersign_broker::{crash, stream::Feed};
-use countersign_core::ledger::event::cloud_event;
+use countersign_ledger::event::cloud_event;
 use countersign_store::ledger::read;
 use tokio::sync::watch;
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use countersign_broker::crash;
-use countersign_core::ledger::{
+use countersign_ledger::{
     Hash,
     note::Checkpoint,
     tile::{TileId, encode_entries, encode_hashes},

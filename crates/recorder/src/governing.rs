@@ -2,10 +2,8 @@
 
 use std::collections::HashMap;
 
-use countersign_core::{
-    config::Configuration,
-    ledger::entry::{ActionFacts, Governing},
-};
+use countersign_ledger::entry::{ActionFacts, Governing};
+use countersign_policy::Configuration;
 use countersign_store::{
     StoreError, Transaction, generation,
     ledger::{self, Pending},

@@ -14,12 +14,12 @@ mod recent;
 
 use std::{panic::resume_unwind, path::Path, sync::Arc, time::Duration};
 
-use countersign_core::ledger::note::LogKey;
-use countersign_store::ledger::{self, Head, read};
-use countersign_worker::{
+use countersign_ledger::note::LogKey;
+use countersign_runtime::{
     keys::{self, KeyError, file},
     process::Process,
 };
+use countersign_store::ledger::{self, Head, read};
 use ed25519_dalek::SigningKey;
 use tokio::{
     sync::watch,

@@ -7,6 +7,7 @@ use countersign_core::{
     message::{CancelData, CloudEvent, kind},
     refusal::{Code, Complaint},
 };
+use countersign_runtime::{author, process};
 use countersign_store::{
     StoreError, Transaction,
     actions::{self, Parts},
@@ -14,7 +15,6 @@ use countersign_store::{
     evidence::{self, Evidence},
     quarantine,
 };
-use countersign_worker::{author, process};
 use serde_json::json;
 
 use crate::{again, change::Changes, judge::Court};

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, TimeDelta, Utc};
 use countersign_core::{
     approval::RequestState,
-    config::LimitUse,
     digest::tagged,
     ids::{ActionId, ActionRef, ApprovalId, PermitId},
     permit::Permit,
@@ -16,7 +15,7 @@ use countersign_store::{
     actions::Ruling,
     approvals::{self, ApprovalRow, DecisionRow},
     evidence::{self, Evidence},
-    limits,
+    limits::{self, LimitUse},
     outcomes::{self, NewOutcome},
     payloads,
     permits::{self, IssuedPermit},
@@ -35,7 +34,7 @@ pub(crate) struct Changes {
     requests: BTreeMap<ActionId, ApprovalRow>,
     pub(crate) decisions: Vec<DecisionRow>,
     permits: Vec<IssuedPermit>,
-    uses: Vec<(ActionId, String, LimitUse)>,
+    uses: Vec<LimitUse>,
     /// Classes that may be new, and the generation under which they stand so.
     classes: BTreeSet<Class>,
     generation: i64,
@@ -84,7 +83,8 @@ impl Changes {
         }
         if let Some((rule, usage)) = judged.usage.take() {
             noted["limit"] = json!({"amount": usage.amount.to_string(), "max": usage.max.to_string()});
-            self.uses.push((subject.action, rule, usage));
+            let (key, amount) = (usage.key, usage.amount);
+            self.uses.push(LimitUse { action: subject.action, rule, key, amount });
         }
         for effect in judged.effects.clone() {
             match effect {

@@ -12,6 +12,7 @@ use countersign_core::{
     message::{CloudEvent, Command},
     refusal::Code,
 };
+use countersign_runtime::{failure, messages, process};
 use countersign_store::{
     Pipeline, StoreError, Transaction,
     actions::{self, Parts},
@@ -19,7 +20,6 @@ use countersign_store::{
     generation::{self, Active},
     quarantine,
 };
-use countersign_worker::{failure, messages, process};
 
 use crate::{
     Router,

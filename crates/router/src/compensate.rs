@@ -5,13 +5,13 @@ use countersign_core::{
     ids::ActionId,
     message::{CloudEvent, kind},
 };
+use countersign_runtime::{messages::offer, remediation};
 use countersign_store::{
     StoreError, Transaction,
     actions::{self, ActionRecord, Parts},
     compensations,
     generation::Active,
 };
-use countersign_worker::{messages::offer, remediation};
 use serde_json::{Value, json};
 
 use crate::{

@@ -6,11 +6,11 @@ use countersign_broker::{
     publisher::Outgoing,
 };
 use countersign_core::refusal::Code;
-use countersign_store::{StoreError, quarantine};
-use countersign_worker::{
+use countersign_runtime::{
     failure,
     process::{self, Process},
 };
+use countersign_store::{StoreError, quarantine};
 
 /// Feeds the table.
 pub(crate) struct DeadLetters {

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_core::{
     approval::{ApprovalSpec, Request},
-    config::{Facts, Member, Tool},
     proposal::Proposal,
     refusal::{Code, Complaint},
 };
+use countersign_policy::{Facts, Member, Tool};
 
 use crate::judge::Court;
 

@@ -8,12 +8,12 @@ use countersign_core::{
     message::{CloudEvent, Lesson, kind},
     permit::{PACK_MAX, PermitPack},
 };
+use countersign_runtime::messages::{self, Thought};
 use countersign_store::{
     Pipeline, StoreError, Transaction,
     actions::{self, ActionRecord, Parts},
     permits::IssuedPermit,
 };
-use countersign_worker::messages::{self, Thought};
 use ed25519_dalek::SigningKey;
 use serde_json::{Value, value::RawValue};
 

@@ -17,6 +17,7 @@ use countersign_core::{
     refusal::{Code, Complaint},
     transition::Standing,
 };
+use countersign_runtime::{author, failure, process};
 use countersign_store::{
     Pipeline, StoreError, Transaction, actions,
     actions::NewAction,
@@ -26,7 +27,6 @@ use countersign_store::{
     payloads::{self, Payload},
     quarantine,
 };
-use countersign_worker::{author, failure, process};
 use serde_json::{Value, json};
 use uuid::Uuid;
 

@@ -4,17 +4,18 @@ use chrono::{DateTime, TimeDelta, Utc};
 use countersign_core::{
     action::State,
     approval::{ApprovalSpec, RequestState},
-    config::{Configuration, Facts, INTAKE, Judgement, LimitUse, Tool, Verdict},
     digest::{self, Salt, Target},
     message::{Decision, Failure},
     proposal::Proposal,
     refusal::Code,
-    stats::switching::{Stage, TIGHTER},
     stratum::stratum,
     transition::{Effect, Event, Illegal, Standing, transition},
+    verdict::Verdict,
 };
+use countersign_policy::{Configuration, Facts, INTAKE, Judgement, LimitUsage, Tool};
+use countersign_runtime::{governed::Governed, settings::Limits};
+use countersign_statistics::switching::{Stage, TIGHTER};
 use countersign_store::actions::{ActionRecord, ApprovalRecord, Ruling};
-use countersign_worker::{governed::Governed, settings::Limits};
 
 use crate::{entitled::Bench, tally::Tally};
 
@@ -32,7 +33,7 @@ pub(crate) struct Judged {
     /// Whom it asks, and for how long.
     pub(crate) approval: Option<ApprovalSpec>,
     /// What it adds to a cumulative limit of which rule.
-    pub(crate) usage: Option<(String, LimitUse)>,
+    pub(crate) usage: Option<(String, LimitUsage)>,
     /// Why it will not be executed.
     pub(crate) failure: Option<Failure>,
     /// The condition that could not be evaluated, and why.

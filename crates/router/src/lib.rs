@@ -23,7 +23,7 @@ use std::{path::Path, sync::Arc};
 
 use countersign_broker::topology::{ACTIONS, DECISIONS, QUARANTINE, commands_queue};
 use countersign_core::keyed::Pseudonyms;
-use countersign_worker::{
+use countersign_runtime::{
     keys::{self, KeyError, file},
     process::{self, Process},
 };
@@ -66,6 +66,6 @@ pub async fn run(process: Process, keys: Keys) {
     }
     process.lane(&mut tasks, &commands_queue("router"), 0, command::Commands { router: router.clone() });
     process.lane(&mut tasks, QUARANTINE, 0, dead_letter::DeadLetters { process: process.clone() });
-    tasks.spawn(countersign_worker::sweep::run(process.clone(), sweep::RouterSweep::new(&process)));
+    tasks.spawn(countersign_runtime::sweep::run(process.clone(), sweep::RouterSweep::new(&process)));
     process::drain(tasks, process.stop.clone()).await;
 }

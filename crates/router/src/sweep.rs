@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use chrono::Utc;
 use countersign_broker::{publisher::Outgoing, topology::DECISIONS};
 use countersign_core::message::Command;
+use countersign_runtime::{messages, process::Process, sweep::Sweeper};
 use countersign_store::{StoreError, Transaction, sweeps};
-use countersign_worker::{messages, process::Process, sweep::Sweeper};
 
 /// The router's sweep.
 pub(crate) struct RouterSweep {

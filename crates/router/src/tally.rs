@@ -5,11 +5,8 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use countersign_core::{
-    config::{Facts, LimitUse, Verdict},
-    ids::ActionId,
-    proposal::Proposal,
-};
+use countersign_core::{ids::ActionId, proposal::Proposal, verdict::Verdict};
+use countersign_policy::{Facts, LimitUsage};
 use countersign_store::{
     StoreError, Transaction,
     limits::{self, Sums},
@@ -59,7 +56,7 @@ impl Tally {
 
     /// Whether the action stays within the limit. What it adds takes the place of what a stored action has added
     /// before; an action that the limit denies adds nothing any more.
-    pub(crate) fn admits(&self, rule: &str, usage: &LimitUse, action: Option<ActionId>) -> bool {
+    pub(crate) fn admits(&self, rule: &str, usage: &LimitUsage, action: Option<ActionId>) -> bool {
         let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (rule.to_owned(), usage.key.clone());
         let before = action.and_then(|action| sums.own.remove(&(key.clone(), action))).unwrap_or_default();

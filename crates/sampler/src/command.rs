@@ -10,12 +10,12 @@ use countersign_core::{
     message::{CloudEvent, Command},
     refusal::Code,
 };
+use countersign_runtime::{failure, process};
 use countersign_store::{
     StoreError, Transaction, audits, epochs,
     evidence::{self, Evidence},
     generation, quarantine,
 };
-use countersign_worker::{failure, process};
 use serde_json::json;
 
 use crate::{Sampler, sample::requests, sweep::closed_after};

@@ -2,12 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use countersign_core::{
-    action::State,
-    config::{AuditSpec, Policy},
-    ids::ActionId,
-    stats::switching::{Stage, TIGHTER},
-};
+use countersign_core::{action::State, ids::ActionId};
+use countersign_policy::{AuditSpec, Policy};
+use countersign_statistics::switching::{Stage, TIGHTER};
 use countersign_store::{
     StoreError, Transaction,
     actions::ActionRecord,

@@ -15,7 +15,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use countersign_broker::topology::{FINDINGS, SETTLED, commands_queue};
 use countersign_core::keyed::{Coin, Pseudonyms};
-use countersign_worker::{
+use countersign_runtime::{
     keys::{self, KeyError, file},
     process::{self, Batches, Process},
 };
@@ -71,6 +71,6 @@ pub async fn run(process: Process, keys: Keys) {
     process.lane(&mut tasks, FINDINGS, 0, finding::Findings { sampler: sampler.clone() });
     let commands = command::Commands { sampler: sampler.clone() };
     process.lane(&mut tasks, &commands_queue("sampler"), 0, commands);
-    tasks.spawn(countersign_worker::sweep::run(process.clone(), sweep::SamplerSweep::new(&process)));
+    tasks.spawn(countersign_runtime::sweep::run(process.clone(), sweep::SamplerSweep::new(&process)));
     process::drain(tasks, process.stop.clone()).await;
 }

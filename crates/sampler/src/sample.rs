@@ -10,12 +10,13 @@ use countersign_broker::{
 };
 use countersign_core::{
     action::State,
-    config::Configuration,
     digest::tagged,
     ids::{ActionId, AuditId},
     keyed::commitment,
     message::{AuditReason, CloudEvent, SettledPack},
 };
+use countersign_policy::Configuration;
+use countersign_runtime::{failure, messages, process, remediation};
 use countersign_store::{
     StoreError, Transaction,
     actions::{self, ActionRecord, Parts},
@@ -25,7 +26,6 @@ use countersign_store::{
     generation, quarantine,
     sampling::{self, NewThrow},
 };
-use countersign_worker::{failure, messages, process, remediation};
 use serde_json::json;
 use uuid::Uuid;
 

@@ -5,8 +5,8 @@ use async_trait::async_trait;
 use chrono::Utc;
 use countersign_broker::{publisher::Outgoing, topology::FINDINGS};
 use countersign_core::message::Command;
+use countersign_runtime::{messages, process::Process, sweep::Sweeper};
 use countersign_store::{StoreError, Transaction, compensations, epochs, sweeps};
-use countersign_worker::{messages, process::Process, sweep::Sweeper};
 
 /// The sampler's sweep.
 pub(crate) struct SamplerSweep {

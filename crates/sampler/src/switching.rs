@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use countersign_core::{
     action::State,
-    config::{Policy, Verdict},
     ids::{ActionId, AuditId},
     message::AuditReason,
-    stats::switching::{Happened, Plan, Stage},
+    verdict::Verdict,
 };
+use countersign_policy::Policy;
+use countersign_statistics::switching::{Happened, Plan, Stage};
 use countersign_store::{
     StoreError, Transaction,
     actions::ActionRecord,

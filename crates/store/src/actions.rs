@@ -3,10 +3,10 @@
 use chrono::{DateTime, Utc};
 use countersign_core::{
     action::State,
-    config::Verdict,
     ids::{ActionId, ActionRef, PermitId},
-    stats::switching::Stage,
+    verdict::Verdict,
 };
+use countersign_statistics::switching::Stage;
 use deadpool_postgres::ClientWrapper;
 use uuid::Uuid;
 

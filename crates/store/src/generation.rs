@@ -1,10 +1,7 @@
 //! The active generation: which configuration and holds are in force.
 
 use chrono::{DateTime, Utc};
-use countersign_core::{
-    config::{Configuration, Sources},
-    ids::ActionId,
-};
+use countersign_core::{ids::ActionId, sources::Sources};
 use deadpool_postgres::ClientWrapper;
 use tokio_postgres::Row;
 
@@ -85,19 +82,27 @@ pub async fn sources(tx: &Transaction, config: i64) -> Result<Sources, StoreErro
     Ok(Sources { policy: row.get(0), tools: row.get(1), directory: row.get(2) })
 }
 
+/// Which policy a configuration has.
+#[derive(Clone, Copy, Debug)]
+pub struct PolicyIdentity<'a> {
+    /// The version that its author gave it.
+    pub version: &'a str,
+    /// `sha256:` and the hex digest of its text.
+    pub digest: &'a str,
+}
+
 /// Makes a checked configuration the active one. Returns the new generation.
 pub async fn activate(
     tx: &Transaction,
     sources: &Sources,
-    configuration: &Configuration,
+    policy: PolicyIdentity<'_>,
     by: &str,
 ) -> Result<i64, StoreError> {
-    let policy = &configuration.policy;
     let config: i64 = tx
         .query_one(
             "INSERT INTO configs (policy, tools, directory, policy_version, policy_digest, applied_by)
              VALUES ($1, $2, $3, $4, $5, $6) RETURNING id",
-            &[&sources.policy, &sources.tools, &sources.directory, &policy.version(), &policy.digest(), &by],
+            &[&sources.policy, &sources.tools, &sources.directory, &policy.version, &policy.digest, &by],
         )
         .await?
         .get(0);
@@ -112,7 +117,7 @@ pub async fn activate(
         .get(0);
     let body = serde_json::json!({
         "generation": generation, "config": config, "by": by,
-        "policy_version": policy.version(), "policy_digest": policy.digest(),
+        "policy_version": policy.version, "policy_digest": policy.digest,
     });
     evidence::insert(tx, &[Evidence::global("config.applied", body)]).await?;
     Ok(generation)

@@ -3,7 +3,7 @@
 mod versions;
 
 use chrono::{DateTime, Utc};
-use countersign_core::stats::{
+use countersign_statistics::{
     agreement::Pairs,
     binomial::Interval,
     efficacy::{self, REFERENCE},

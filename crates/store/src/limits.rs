@@ -2,11 +2,24 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use countersign_core::{config::LimitUse, ids::ActionId};
+use countersign_core::ids::ActionId;
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
 use crate::{Pipeline, StoreError, Transaction, transaction::parameters};
+
+/// What one action adds to a sum.
+#[derive(Clone, Debug)]
+pub struct LimitUse {
+    /// The action.
+    pub action: ActionId,
+    /// The rule whose limit it is.
+    pub rule: String,
+    /// Together with the rule it says whose sum it is.
+    pub key: String,
+    /// What the action adds.
+    pub amount: Decimal,
+}
 
 /// Whose sum it is: a rule's id and a key.
 pub type LimitKey = (String, String);
@@ -69,7 +82,7 @@ pub async fn sums(
 pub async fn add<'a>(
     tx: &Transaction,
     writes: &mut Pipeline<'a>,
-    rows: &'a [(ActionId, String, LimitUse)],
+    rows: &'a [LimitUse],
 ) -> Result<(), StoreError> {
     if rows.is_empty() {
         return Ok(());
@@ -78,9 +91,9 @@ pub async fn add<'a>(
              SELECT action, rule, key, amount::numeric
              FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::text[]) u (action, rule, key, amount)
              ON CONFLICT (action) DO UPDATE SET rule = EXCLUDED.rule, key = EXCLUDED.key, amount = EXCLUDED.amount";
-    let actions: Vec<Uuid> = rows.iter().map(|row| row.0.0).collect();
-    let rules: Vec<&str> = rows.iter().map(|row| row.1.as_str()).collect();
-    let keys: Vec<&str> = rows.iter().map(|row| row.2.key.as_str()).collect();
-    let amounts: Vec<String> = rows.iter().map(|row| row.2.amount.to_string()).collect();
+    let actions: Vec<Uuid> = rows.iter().map(|row| row.action.0).collect();
+    let rules: Vec<&str> = rows.iter().map(|row| row.rule.as_str()).collect();
+    let keys: Vec<&str> = rows.iter().map(|row| row.key.as_str()).collect();
+    let amounts: Vec<String> = rows.iter().map(|row| row.amount.to_string()).collect();
     writes.add(tx, sql, parameters![actions, rules, keys, amounts]).await
 }

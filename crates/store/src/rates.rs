@@ -1,7 +1,7 @@
 //! Error rates of executed actions, estimated from the audits that the coin has drawn.
 
 use chrono::{DateTime, Utc};
-use countersign_core::stats::{
+use countersign_statistics::{
     binomial::Interval,
     estimate::{Estimate, Group, estimate},
 };

@@ -1,7 +1,7 @@
 //! Classes of actions that move between approval and audit. Their stages are part of the active generation.
 
 use chrono::{DateTime, Utc};
-use countersign_core::stats::switching::{Stage, Switch};
+use countersign_statistics::switching::{Stage, Switch};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio_postgres::{Row, types::Json};

@@ -1,5 +1,6 @@
 //! Private RabbitMQ and PostgreSQL, fault injection and builders. For development only.
 
+pub mod build;
 pub mod clients;
 pub mod clock;
 pub mod isolation;

@@ -16,8 +16,8 @@ use countersign_cli::{
     users,
 };
 use countersign_core::{keyed::Coin, signed::Signer};
+use countersign_runtime::keys;
 use countersign_store::Store;
-use countersign_worker::keys;
 use url::Url;
 
 use crate::{process::Process, wait::eventually};

@@ -32,11 +32,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::{
-    build,
     example::{Example, Labels, read},
     humans::Humans,
     up::operator,
 };
+use countersign_testkit::build;
 
 /// The demo.
 #[derive(Args)]

@@ -4,10 +4,8 @@ use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, ensure};
 
-use crate::{
-    build,
-    test::{finish, has},
-};
+use crate::test::{finish, has};
+use countersign_testkit::build;
 
 /// How long each target runs, in seconds.
 const SECONDS: u32 = 60;

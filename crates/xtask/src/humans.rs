@@ -14,7 +14,6 @@ use countersign_broker::{
 };
 use countersign_core::{
     action::Outcome,
-    config::{App, Sender},
     ids::ApprovalId,
     message::{
         ApprovalAnswer, ApprovalRequest, Decision, DecisionData, DecisionResult, Finding, FindingData,
@@ -22,6 +21,7 @@ use countersign_core::{
     refusal::Code,
     signed::Signer,
 };
+use countersign_policy::{App, Sender};
 use countersign_testkit::{
     clients::{AuditorApp, decision, finding, signed},
     system::System,

@@ -1,19 +1,18 @@
 //! Countersign's own commands: `cargo xtask demo`, `test`, `up`, `bench`, `torture`.
 
-mod bench;
-mod build;
 mod demo;
 mod example;
 mod fuzz;
 mod humans;
 mod simulate;
 mod test;
-mod torture;
 mod up;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use countersign_bench as bench;
+use countersign_torture as torture;
 
 #[derive(Parser)]
 #[command(

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
-use countersign_core::stats::{
+use countersign_statistics::{
     sequential::{Lattice, average_run_length},
     simulated::{coverage, false_alarms, run_length, undetected},
     switching::{Plan, Wanted},

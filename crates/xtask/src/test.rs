@@ -10,7 +10,9 @@ use anyhow::{Context as _, ensure};
 use clap::Args;
 use countersign_testkit::services::{self, Services, packages};
 
-use crate::{build, fuzz, torture};
+use crate::fuzz;
+use countersign_testkit::build;
+use countersign_torture as torture;
 
 /// Every test, and a minute of torture where no further arguments are given.
 #[derive(Args)]

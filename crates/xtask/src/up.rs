@@ -11,10 +11,11 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use clap::{Args, ValueEnum as _};
-use countersign_core::config::Member;
+use countersign_policy::Member;
 use countersign_testkit::{system::System, tools::ToolService};
 
-use crate::{build, example::Example};
+use crate::example::Example;
+use countersign_testkit::build;
 
 /// Services and all roles.
 #[derive(Args)]

@@ -6,9 +6,9 @@ use anyhow::{Context as _, ensure};
 use countersign_broker::{publisher::Publisher, reader::Reader, session::Session};
 use countersign_core::{
     action::Outcome,
-    config::Verdict,
     ids::ActionId,
     message::{AuditReason, AuditRequest, Finding, FindingData, Resolution},
+    verdict::Verdict,
 };
 use countersign_store::sweeps::{self, SWEEP_MAX};
 use countersign_testkit::{

@@ -10,8 +10,8 @@ use anyhow::ensure;
 use countersign_core::{
     keyed::{Coin, Secret},
     message::Finding,
-    stats::estimate::{Group, estimate},
 };
+use countersign_statistics::estimate::{Group, estimate};
 use countersign_testkit::clients::{Agent, AuditorApp, finding, proposal, withdrawal};
 use countersign_tests::{Gate, folder, willing};
 use serde_json::{Value, json};

@@ -5,7 +5,7 @@ use countersign_broker::{
     reader::Reader,
     stream::{Feed, Offset, StreamReader},
 };
-use countersign_core::ledger::event::cloud_event;
+use countersign_ledger::event::cloud_event;
 use countersign_tests::{
     Gate, answer,
     evidence::{recorded, streamed},

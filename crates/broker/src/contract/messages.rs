@@ -2,7 +2,6 @@
 
 use crate::publisher::BATCH_CONTENT_TYPE;
 use countersign_core::{
-    ledger::event::EVENT_TYPE,
     message::{
         ApprovalAnswer, ApprovalRequest, AuditRequest, CONTENT_TYPE, CancelData, CloudEvent, Command,
         FeedbackData, OutcomeData, ProposalData, SettledPack, kind,
@@ -11,6 +10,7 @@ use countersign_core::{
     refusal::{Code, Subject},
     signed::{FindingStatement, SignedStatement, Statement},
 };
+use countersign_ledger::event::EVENT_TYPE;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 

@@ -15,8 +15,8 @@ use countersign_core::{
     message::{CloudEvent, Finding, FindingData, Resolution, Severity, kind},
     signed::Signer,
 };
+use countersign_runtime::keys;
 use countersign_store::audits;
-use countersign_worker::keys;
 use uuid::Uuid;
 
 use super::shown;

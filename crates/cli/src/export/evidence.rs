@@ -10,7 +10,8 @@ use std::{
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use clap::{Args, ValueEnum};
-use countersign_core::{digest::tagged, ledger::event::cloud_event};
+use countersign_core::digest::tagged;
+use countersign_ledger::event::cloud_event;
 use countersign_store::ledger::read::{self, Entry};
 use serde::Serialize;
 use serde_json::Value;

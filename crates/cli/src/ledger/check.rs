@@ -3,7 +3,7 @@
 use std::{fs, path::Path, process::ExitCode};
 
 use anyhow::Context as _;
-use countersign_core::ledger::{
+use countersign_ledger::{
     bundle::{Bundle, Checked},
     continuity::{self, Continuity},
 };

@@ -3,8 +3,8 @@
 use std::{fs, path::Path, process::ExitCode};
 
 use anyhow::Context as _;
-use countersign_core::ledger::note::{Checkpoint, LogKey};
-use countersign_worker::keys;
+use countersign_ledger::note::{Checkpoint, LogKey};
+use countersign_runtime::keys;
 use serde_json::json;
 
 use crate::{Connections, output};

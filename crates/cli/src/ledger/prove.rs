@@ -14,17 +14,17 @@ use base64::{
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
 use countersign_core::{
-    config::Configuration,
     digest::{salted, tagged},
     ids::ActionId,
-    ledger::{
-        bundle::{Answer, Bundle, Content, FORMAT, Proven, SignedBy},
-        continuity::Continuity,
-        note::Checkpoint,
-        tree,
-    },
     signed::statement_digest,
 };
+use countersign_ledger::{
+    bundle::{Answer, Bundle, Content, FORMAT, Proven, SignedBy},
+    continuity::Continuity,
+    note::Checkpoint,
+    tree,
+};
+use countersign_policy::Configuration;
 use countersign_store::{
     Transaction, generation,
     ledger::{

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use countersign_core::ledger::{
+use countersign_ledger::{
     Hash,
     tile::{TileId, decode_entries, decode_hashes},
     tree::TILE_WIDTH,

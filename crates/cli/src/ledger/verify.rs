@@ -4,7 +4,7 @@ use std::{collections::VecDeque, fs, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::Args;
-use countersign_core::ledger::{
+use countersign_ledger::{
     Hash,
     entry::body_digest,
     note::{Checkpoint, LogKey},

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, value::RawValue};
 
 use super::Failure;
-use crate::{action::Outcome, config::Verdict, ids::ActionRef};
+use crate::{action::Outcome, ids::ActionRef, verdict::Verdict};
 
 /// `countersign.action.proposed.v1`. Members that are not listed are kept, and policy sees them.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

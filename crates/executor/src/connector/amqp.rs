@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Instant};
 
 use async_trait::async_trait;
 use countersign_broker::rpc::{RpcClient, RpcError, RpcRequest};
-use countersign_core::{attempt::Attempt, config::AmqpConnector};
+use countersign_core::attempt::Attempt;
+use countersign_policy::AmqpConnector;
 use tokio::sync::Mutex;
 
 use super::{Call, Connector, Late};

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use countersign_core::config::Egress;
+use countersign_policy::Egress;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 

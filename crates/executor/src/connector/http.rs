@@ -4,10 +4,8 @@ use std::{env, time::SystemTime};
 
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use countersign_core::{
-    attempt::Attempt,
-    config::{Egress, HttpConnector},
-};
+use countersign_core::attempt::Attempt;
+use countersign_policy::{Egress, HttpConnector};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use reqwest::{
     Client, Response,

@@ -12,7 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
-use countersign_core::config::HttpConnector;
+use countersign_policy::HttpConnector;
 use serde_json::Value;
 
 use super::{egress::is_private, *};
@@ -62,8 +62,8 @@ fn egress(private: &[&str]) -> Egress {
     Egress { allow_hosts: hosts, allow_private: private.iter().map(|&host| host.to_owned()).collect() }
 }
 
-fn definition(url: &str) -> config::Connector {
-    config::Connector::Http(HttpConnector {
+fn definition(url: &str) -> countersign_policy::Connector {
+    countersign_policy::Connector::Http(HttpConnector {
         url: url.into(),
         signing_secret_env: None,
         headers_env: Default::default(),

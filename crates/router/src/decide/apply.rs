@@ -3,12 +3,12 @@
 use countersign_core::{
     action::State,
     approval::{ApprovalSpec, Request, RequestEvent, RequestState},
-    config::Member,
     digest::{tagged, untagged},
     message::{Decision, DecisionData, Failure},
     refusal::{Code, Complaint},
     transition::{Event, Illegal, transition},
 };
+use countersign_policy::Member;
 use countersign_store::{
     actions::{ActionRecord, ApprovalRecord},
     approvals::DecisionRow,

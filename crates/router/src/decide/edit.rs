@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use countersign_core::{
     action::State,
-    config::Tool,
     digest::{Salt, tagged},
     ids::{ActionId, ApprovalId},
     json::canonical,
@@ -12,6 +11,7 @@ use countersign_core::{
     proposal::Proposal,
     refusal::{Code, Complaint},
 };
+use countersign_policy::Tool;
 use countersign_store::actions::ActionRecord;
 
 use super::apply::{Said, apply};

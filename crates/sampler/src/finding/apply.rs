@@ -3,14 +3,16 @@
 use countersign_core::{
     action::State,
     audit::{Opinion, settle},
-    config::{Configuration, Member, Verdict},
     digest::untagged,
     json::canonical,
     message::{self, Call, Finding, FindingData, Resolution, Severity},
     refusal::{Code, Complaint},
-    stats::switching::Happened,
     transition::{Event, Standing, transition},
+    verdict::Verdict,
 };
+use countersign_policy::{Configuration, Member};
+use countersign_runtime::{messages::offer, remediation};
+use countersign_statistics::switching::Happened;
 use countersign_store::{
     Pipeline, StoreError, Transaction,
     actions::{self, ActionRecord, Parts},
@@ -20,7 +22,6 @@ use countersign_store::{
     listing,
     outcomes::{self, NewOutcome},
 };
-use countersign_worker::{messages::offer, remediation};
 use serde_json::{Value, json};
 
 use crate::switching::News;

@@ -4,17 +4,17 @@ use std::collections::BTreeSet;
 
 use countersign_broker::publisher::Outgoing;
 use countersign_core::{
-    config::Configuration,
     ids::ActionId,
     message::{Command, Finding, Lesson},
 };
+use countersign_policy::Configuration;
+use countersign_runtime::messages::{self, Thought};
 use countersign_store::{
     StoreError, Transaction,
     actions::{self, ActionRecord, Parts},
     audits::{self, AuditRecord},
     compensations, listing,
 };
-use countersign_worker::messages::{self, Thought};
 
 /// Reads the audits as this transaction leaves them and says what follows: a request to another auditor, the lesson
 /// for the agent, the outcome of what was in doubt, a compensation that was asked for. The same again for findings that

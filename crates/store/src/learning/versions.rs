@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use countersign_core::stats::estimate::Group;
+use countersign_statistics::estimate::Group;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_postgres::{Row, types::ToSql};

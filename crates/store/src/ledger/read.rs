@@ -1,13 +1,11 @@
 //! Reading the ledger: entries, hashes, checkpoints.
 
 use chrono::{DateTime, Utc};
-use countersign_core::{
-    ids::ActionId,
-    ledger::{
-        Hash,
-        tile::TileId,
-        tree::{TILE_WIDTH, Tail, Tiles, levels},
-    },
+use countersign_core::ids::ActionId;
+use countersign_ledger::{
+    Hash,
+    tile::TileId,
+    tree::{TILE_WIDTH, Tail, Tiles, levels},
 };
 use tokio_postgres::Row;
 

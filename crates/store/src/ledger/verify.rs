@@ -1,6 +1,6 @@
 //! What a verification reads: entries beside the evidence that they were made of, and what has no entry.
 
-use countersign_core::ledger::Hash;
+use countersign_ledger::Hash;
 use serde::Serialize;
 use tokio_postgres::Row;
 use uuid::Uuid;

@@ -11,9 +11,9 @@ use countersign_core::{
     message::{CloudEvent, kind},
     permit::{Permit, PermitPack},
 };
+use countersign_runtime::keys;
 use countersign_testkit::clients::Agent;
 use countersign_tests::{Gate, expect};
-use countersign_worker::keys;
 use lapin::{BasicProperties, Channel, types::FieldTable};
 use serde_json::{json, value::to_raw_value};
 use uuid::Uuid;

@@ -186,5 +186,4 @@ pub(super) fn published(heard: &Heard, known: &Known) -> Vec<(Source, FeedbackDa
 }
 
 #[cfg(test)]
-#[path = "lesson_tests.rs"]
 mod tests;

@@ -1,0 +1,390 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    action::State,
+    transition::{Event, Standing, transition},
+    verdict::Verdict,
+};
+
+const NOW: DateTime<Utc> = DateTime::UNIX_EPOCH;
+const SEEN: [u8; 32] = [1; 32];
+
+fn after(seconds: i64) -> DateTime<Utc> {
+    NOW + TimeDelta::seconds(seconds)
+}
+
+fn spec(require: &[(&str, u32)]) -> ApprovalSpec {
+    ApprovalSpec {
+        require: require
+            .iter()
+            .map(|(group, count)| Requirement { group: (*group).into(), count: *count })
+            .collect(),
+        reject_after: 1,
+        expires_after: 60,
+        escalate: vec![],
+        decisions: Decision::ALL.to_vec(),
+        reason_codes: vec![],
+        edit_counts: false,
+        exclude: vec![],
+    }
+}
+
+/// The groups of the people in these tests: `t1` is in treasury, `r1` in risk, `b1` in both.
+fn groups(id: &str) -> Option<BTreeSet<String>> {
+    let names: &[&str] = match id.chars().next()? {
+        't' => &["treasury"],
+        'r' => &["risk"],
+        'l' => &["leads"],
+        'b' => &["treasury", "risk"],
+        _ => return None,
+    };
+    Some(names.iter().map(|&name| name.to_owned()).collect())
+}
+
+fn satisfied(spec: &ApprovalSpec, people: &[&str], now: DateTime<Utc>) -> bool {
+    let people: Vec<_> = people.iter().filter_map(|id| groups(id)).collect();
+    spec.satisfied(&people, NOW, now)
+}
+
+fn decided(reviewer: &str, decision: Decision) -> RequestEvent {
+    RequestEvent::Decided { reviewer: reviewer.into(), decision, digest: SEEN }
+}
+
+#[test]
+fn a_person_in_two_groups_counts_once() {
+    let spec = spec(&[("treasury", 2), ("risk", 1)]);
+    assert!(!satisfied(&spec, &["b1", "b2"], NOW), "two people cannot be three");
+    assert!(satisfied(&spec, &["b1", "b2", "b3"], NOW));
+    assert!(satisfied(&spec, &["t1", "b1", "r1"], NOW));
+    assert!(satisfied(&spec, &["b1", "t1", "b2"], NOW), "whoever sits in the wrong place is moved");
+    assert!(!satisfied(&spec, &["t1", "t2", "t3"], NOW), "nobody of risk");
+    assert!(!satisfied(&spec, &["t1", "r1", "r2"], NOW), "one of treasury is missing");
+}
+
+#[test]
+fn another_group_may_decide_once_it_has_escalated() {
+    let mut spec = spec(&[("treasury", 2)]);
+    spec.escalate = vec![Escalation { after: 10, also: "leads".into(), stands_for: "treasury".into() }];
+    assert!(!satisfied(&spec, &["l1", "l2"], after(9)));
+    assert!(satisfied(&spec, &["l1", "l2"], after(10)));
+    assert!(satisfied(&spec, &["l1", "t1"], after(10)));
+    assert_eq!(spec.groups(NOW, after(9)).len(), 1);
+    assert_eq!(spec.groups(NOW, after(10)).len(), 2);
+    // It counts for the group in whose place it stands, and for no other.
+    spec.require.push(Requirement { group: "risk".into(), count: 1 });
+    assert!(!satisfied(&spec, &["l1", "l2", "l3"], after(10)), "nobody of risk");
+    assert!(satisfied(&spec, &["l1", "l2", "r1"], after(10)));
+}
+
+#[test]
+fn a_policy_that_asks_fewer_rejections_heeds_those_that_are_there() {
+    let mut patient = spec(&[("treasury", 2)]);
+    patient.reject_after = 3;
+    let mut request = Request::open(patient, SEEN, NOW);
+    for id in ["t1", "t2"] {
+        assert_eq!(request.apply(decided(id, Decision::Reject), NOW, &groups), Ok(RequestState::Open));
+    }
+    let stricter = RequestEvent::Asked(spec(&[("treasury", 2)]));
+    assert_eq!(request.apply(stricter, NOW, &groups), Ok(RequestState::Rejected));
+}
+
+#[test]
+fn the_union_is_at_least_as_strict_as_either() {
+    let mut old = spec(&[("treasury", 2)]);
+    old.escalate = vec![Escalation { after: 10, also: "leads".into(), stands_for: "treasury".into() }];
+    let mut new = spec(&[("treasury", 1), ("risk", 1)]);
+    new.expires_after = 30;
+    new.decisions = vec![Decision::Approve, Decision::Reject];
+    new.exclude = vec!["reviewer.id == action.id".into()];
+    let union = old.union(&new);
+    assert_eq!(union.quorum(), 3);
+    assert_eq!((union.expires_after, union.decisions.len()), (30, 2));
+    assert!(union.escalate.is_empty() && union.exclude == new.exclude);
+    for people in [&["t1", "t2"][..], &["t1", "r1"], &["t1", "t2", "r1"], &["b1", "b2", "b3"]] {
+        let both = satisfied(&old, people, NOW) && satisfied(&new, people, NOW);
+        assert!(!satisfied(&union, people, NOW) || both, "{people:?}");
+    }
+}
+
+/// (state, event) → state, for everything that has a place, on a request that one person of treasury decides.
+#[test]
+fn every_pair_of_state_and_event_is_an_arrow_or_refused() {
+    use RequestState::*;
+    let events = [
+        (decided("t1", Decision::Approve), Some(Approved)),
+        (decided("t1", Decision::Reject), Some(Rejected)),
+        (decided("t1", Decision::Respond), Some(Rejected)),
+        (decided("t1", Decision::Edit), Some(Closed)),
+        (RequestEvent::Lapsed, None),
+        (RequestEvent::Closed, Some(Closed)),
+        (RequestEvent::Asked(spec(&[("risk", 1)])), Some(Open)),
+    ];
+    for state in RequestState::ALL {
+        for (event, expected) in &events {
+            for late in [false, true] {
+                let mut request = Request::open(spec(&[("treasury", 1)]), SEEN, NOW);
+                request.state = state;
+                let now = if late { after(60) } else { after(59) };
+                let got = request.apply(event.clone(), now, &groups);
+                let expected = match (state, late, event) {
+                    (Open, false, _) => *expected,
+                    (Open, true, RequestEvent::Lapsed) => Some(Expired),
+                    _ => None,
+                };
+                assert_eq!(got.ok(), expected, "{state:?} on {event:?}, late: {late}");
+                if state != Open {
+                    assert_eq!(request.state, state, "what has ended stays as it is");
+                } else if late {
+                    assert_eq!(request.state, Expired);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn rejections_end_it_at_their_threshold_and_nobody_decides_twice() {
+    let mut spec = spec(&[("treasury", 2)]);
+    spec.reject_after = 2;
+    let mut request = Request::open(spec, SEEN, NOW);
+    assert_eq!(request.apply(decided("t1", Decision::Reject), NOW, &groups), Ok(RequestState::Open));
+    assert_eq!(request.apply(decided("t1", Decision::Reject), NOW, &groups), Ok(RequestState::Open));
+    let otherwise = request.apply(decided("t1", Decision::Approve), NOW, &groups);
+    assert_eq!(otherwise, Err(Refused::AlreadyDecided));
+    assert_eq!(request.apply(decided("t2", Decision::Reject), NOW, &groups), Ok(RequestState::Rejected));
+}
+
+/// One step of a random life.
+#[derive(Clone, Debug)]
+enum Step {
+    Decide { reviewer: usize, decision: usize, old_digest: bool },
+    Again(usize),
+    Lapse,
+    Cancel,
+    Policy(usize),
+    Leave(usize),
+    Claim,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => (0..PEOPLE.len(), prop_oneof![6 => Just(0_usize), 1 => 1..4_usize], prop::bool::weighted(0.1))
+            .prop_map(|(reviewer, decision, old_digest)| Step::Decide { reviewer, decision, old_digest }),
+        2 => (0..20_usize).prop_map(Step::Again),
+        1 => Just(Step::Lapse),
+        1 => prop::bool::weighted(0.2).prop_map(|cancel| if cancel { Step::Cancel } else { Step::Lapse }),
+        1 => (0..3_usize).prop_map(Step::Policy),
+        1 => (0..PEOPLE.len()).prop_map(Step::Leave),
+        1 => Just(Step::Claim),
+    ]
+}
+
+const PEOPLE: [&str; 8] = ["t1", "t2", "r1", "r2", "b1", "b2", "l1", "x1"];
+
+fn policies() -> [ApprovalSpec; 3] {
+    let mut escalating = spec(&[("treasury", 1), ("risk", 1)]);
+    escalating.escalate = vec![Escalation { after: 20, also: "leads".into(), stands_for: "treasury".into() }];
+    escalating.edit_counts = true;
+    let mut patient = spec(&[("treasury", 2), ("risk", 1)]);
+    patient.reject_after = 3;
+    [escalating, patient, spec(&[("risk", 2)])]
+}
+
+/// An action as the router keeps it: one request at a time on one content.
+struct Life {
+    standing: Standing,
+    request: Request,
+    version: u8,
+    gone: BTreeSet<&'static str>,
+    /// Every policy that has asked since the content was last bound.
+    asked: Vec<ApprovalSpec>,
+    /// Who approved which content, as an independent bookkeeper writes it down.
+    book: BTreeMap<u8, BTreeSet<String>>,
+}
+
+impl Life {
+    fn counting(&self) -> impl Fn(&str) -> Option<BTreeSet<String>> + use<> {
+        let gone = self.gone.clone();
+        move |id: &str| if gone.contains(id) { None } else { groups(id) }
+    }
+
+    /// Tries every assignment of people to places: slow, obvious, and another algorithm than the one on trial.
+    fn really_satisfied(&self, now: DateTime<Utc>) -> bool {
+        fn seat(places: &[&str], people: &[BTreeSet<String>], leads: bool) -> bool {
+            let Some((place, rest)) = places.split_first() else { return true };
+            (0..people.len()).any(|person| {
+                let instead = leads && *place == "treasury" && people[person].contains("leads");
+                let fits = people[person].contains(*place) || instead;
+                let others = [&people[..person], &people[person + 1..]].concat();
+                fits && seat(rest, &others, leads)
+            })
+        }
+        let counts = self.counting();
+        let people: Vec<_> =
+            self.book.get(&self.version).into_iter().flatten().filter_map(|id| counts(id)).collect();
+        self.asked.iter().all(|spec| {
+            let places: Vec<&str> = spec
+                .require
+                .iter()
+                .flat_map(|requirement| vec![requirement.group.as_str(); requirement.count as usize])
+                .collect();
+            let since = self.request.opened_at;
+            let leads = spec.escalate.iter().any(|step| since + TimeDelta::seconds(step.after as i64) <= now);
+            seat(&places, &people, leads)
+        })
+    }
+
+    fn decide(&mut self, reviewer: &str, decision: Decision, version: u8, now: DateTime<Utc>) -> bool {
+        let counts = self.counting();
+        if counts(reviewer).is_none() {
+            return false;
+        }
+        let event = RequestEvent::Decided { reviewer: reviewer.into(), decision, digest: [version; 32] };
+        let before = self.request.state;
+        let Ok(state) = self.request.apply(event, now, &counts) else { return false };
+        assert_eq!(before, RequestState::Open);
+        match (decision, state) {
+            (Decision::Edit, RequestState::Closed) => self.edit(reviewer, now),
+            (Decision::Approve, _) => {
+                self.book.entry(version).or_default().insert(reviewer.into());
+                self.approve_if(state, now)
+            }
+            (_, RequestState::Rejected) => {
+                self.standing.state = transition(&self.standing, Event::Rejected, now).unwrap().0;
+                false
+            }
+            _ => false,
+        }
+    }
+
+    /// Another content, another request with a time of its own; the editor's approval counts only if every policy says so.
+    fn edit(&mut self, editor: &str, now: DateTime<Utc>) -> bool {
+        self.version += 1;
+        let counts = self.request.spec.edit_counts;
+        self.request = Request::open(self.request.spec.clone(), [self.version; 32], now);
+        counts && self.decide(editor, Decision::Approve, self.version, now)
+    }
+
+    /// A policy that comes when a permit is out: what both ask holds, and what was approved stands if it is enough.
+    fn judged_again(&mut self, policy: ApprovalSpec, now: DateTime<Utc>) -> bool {
+        let spec = self.request.spec.union(&policy);
+        self.asked.push(policy);
+        let counts = self.counting();
+        let people: Vec<_> = self.request.voters(Decision::Approve).filter_map(counts).collect();
+        self.standing.approved = spec.satisfied(&people, self.request.opened_at, now);
+        let event = Event::Judged { verdict: Verdict::RequireApproval, held: false };
+        self.standing.state = transition(&self.standing, event, now).unwrap().0;
+        let votes = self.request.votes.clone();
+        match self.standing.state {
+            State::PendingApproval => {
+                self.request = Request { votes, ..Request::open(spec, self.request.digest, now) };
+            }
+            _ => self.request.spec = spec,
+        }
+        self.standing.state == State::Authorised
+    }
+
+    fn approve_if(&mut self, state: RequestState, now: DateTime<Utc>) -> bool {
+        if state != RequestState::Approved {
+            return false;
+        }
+        self.standing.state = transition(&self.standing, Event::Approved { held: false }, now).unwrap().0;
+        self.standing.approved = true;
+        self.standing.state == State::Authorised
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    /// However decisions, edits, expiry, cancellation, new policies, people who leave and repeated messages
+    /// interleave: whenever the action becomes authorised, distinct people who count then have approved exactly
+    /// this content, for every policy that has asked.
+    #[test]
+    fn never_a_permit_without_a_satisfied_quorum_on_the_exact_digest(
+        steps in prop::collection::vec((step(), 0_i64..4), 1..60),
+    ) {
+        let first = policies()[0].clone();
+        let mut life = Life {
+            standing: Standing {
+                state: State::PendingApproval, approved: false, expires_at: None, approval_expires_at: None,
+            },
+            request: Request::open(first.clone(), [0; 32], NOW),
+            version: 0,
+            gone: BTreeSet::new(),
+            asked: vec![first],
+            book: BTreeMap::new(),
+        };
+        let (mut now, mut sent) = (NOW, Vec::new());
+        for (step, seconds) in steps {
+            now += TimeDelta::seconds(seconds);
+            life.standing.approval_expires_at = Some(life.request.expires_at);
+            let step = match step {
+                Step::Again(index) if sent.is_empty() => Step::Again(index),
+                Step::Again(index) => {
+                    let (reviewer, decision, version): (&str, Decision, u8) = sent[index % sent.len()];
+                    let authorised = life.decide(reviewer, decision, version, now);
+                    prop_assert!(!authorised || life.really_satisfied(now));
+                    continue;
+                }
+                step => step,
+            };
+            let authorised = match step {
+                Step::Decide { reviewer, decision, old_digest } => {
+                    let version = if old_digest { life.version.wrapping_sub(1) } else { life.version };
+                    let decision = Decision::ALL[decision];
+                    sent.push((PEOPLE[reviewer], decision, version));
+                    life.decide(PEOPLE[reviewer], decision, version, now)
+                }
+                Step::Lapse => {
+                    let lapsed = life.request.apply(RequestEvent::Lapsed, now, &groups).is_ok();
+                    if lapsed {
+                        life.standing.state = transition(&life.standing, Event::Lapsed, now).unwrap().0;
+                        prop_assert_eq!(life.standing.state, State::Expired);
+                    }
+                    false
+                }
+                Step::Cancel => {
+                    let counts = life.counting();
+                    let _ = life.request.apply(RequestEvent::Closed, now, &counts);
+                    if let Ok((state, _)) = transition(&life.standing, Event::Cancelled, now) {
+                        life.standing.state = state;
+                    }
+                    prop_assert!(life.standing.state != State::PendingApproval);
+                    false
+                }
+                Step::Policy(index) if life.standing.state == State::Authorised => {
+                    // Which deadline a request had no longer matters: it has been approved.
+                    life.standing.approval_expires_at = None;
+                    life.judged_again(policies()[index].clone(), now)
+                }
+                Step::Policy(index) => {
+                    let policy = policies()[index].clone();
+                    let counts = life.counting();
+                    if life.request.apply(RequestEvent::Asked(policy.clone()), now, &counts).is_ok() {
+                        life.asked.push(policy);
+                        let event = Event::Judged { verdict: Verdict::RequireApproval, held: false };
+                        prop_assert_eq!(transition(&life.standing, event, now).unwrap().0, State::PendingApproval);
+                    }
+                    false
+                }
+                Step::Leave(index) => {
+                    life.gone.insert(PEOPLE[index]);
+                    false
+                }
+                Step::Claim => {
+                    if let Ok((State::Executing, _)) = transition(&life.standing, Event::Claimed, now) {
+                        prop_assert!(life.standing.approved);
+                        life.standing.state = State::Executing;
+                    }
+                    false
+                }
+                Step::Again(_) => false,
+            };
+            prop_assert!(!authorised || life.really_satisfied(now));
+            let ended = matches!(life.standing.state, State::Rejected | State::Expired);
+            prop_assert!(!ended || life.request.state != RequestState::Approved);
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Connectors: how tools are called. They hold the outside credentials.
+
+mod amqp;
+mod egress;
+mod http;
+#[cfg(feature = "bench")]
+mod noop;
+mod retry;
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use countersign_core::attempt::Attempt;
+use countersign_policy::Egress;
+
+pub use retry::{CallResult, call_with_retry};
+
+/// One call, the same in every attempt.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// The tool's name.
+    pub tool: &'a str,
+    /// Its arguments in canonical JSON: what was approved, byte for byte.
+    pub arguments: &'a [u8],
+    /// The same for every attempt of the same action.
+    pub idempotency_key: &'a str,
+    /// The proposal's `source` and `id`.
+    pub action: (&'a str, &'a str),
+    /// W3C trace context.
+    pub traceparent: Option<&'a str>,
+    /// How long the answer to an attempt is waited for.
+    pub timeout: Duration,
+}
+
+/// Calls one tool.
+#[async_trait]
+pub trait Connector: Send + Sync {
+    /// Makes one attempt. The caller bounds it in time; being dropped means that the answer is unknown.
+    async fn call(&self, call: &Call<'_>) -> Attempt;
+}
+
+/// A connector cannot be made from its definition.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectorError {
+    /// A secret or header is taken from the environment, and is not there.
+    #[error("the environment variable {0} is not set for the executor")]
+    Environment(String),
+    /// A secret is not in the form that Standard Webhooks asks for.
+    #[error("{0} must be a Standard Webhooks secret: whsec_ and base64")]
+    Secret(String),
+    /// The URL leads where egress limits forbid.
+    #[error("the URL {url:?} is refused: {reason}")]
+    Refused {
+        /// The tool's URL.
+        url: String,
+        /// Why.
+        reason: String,
+    },
+    /// The HTTP client could not be made.
+    #[error("making an HTTP client: {0}")]
+    Client(String),
+}
+
+/// Takes an answer that came when the attempt had been given up: the idempotency key, and what it says.
+pub type Late = Arc<dyn Fn(&str, Attempt) + Send + Sync>;
+
+/// What connectors share: the links that outlive a single one.
+pub struct Links {
+    amqp: Arc<amqp::Link>,
+}
+
+impl Links {
+    /// Connects nothing yet.
+    pub fn new(amqp_url: &str, late: Late) -> Self {
+        Self { amqp: Arc::new(amqp::Link::new(amqp_url, late)) }
+    }
+}
+
+/// The connector for a tool's definition.
+///
+/// # Errors
+/// Where a secret is missing or the URL leads where it may not.
+pub fn build(
+    definition: &countersign_policy::Connector,
+    egress: &Egress,
+    links: &Links,
+) -> Result<Arc<dyn Connector>, ConnectorError> {
+    #[cfg(feature = "bench")]
+    if matches!(definition, countersign_policy::Connector::Http(http) if http.url.starts_with(noop::URL)) {
+        return Ok(Arc::new(noop::Noop));
+    }
+    Ok(match definition {
+        countersign_policy::Connector::Http(http) => Arc::new(http::Http::new(http, egress)?),
+        countersign_policy::Connector::Amqp(amqp) => Arc::new(amqp::Amqp::new(amqp, links.amqp.clone())),
+    })
+}
+
+#[cfg(test)]
+mod tests;

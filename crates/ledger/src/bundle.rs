@@ -1,0 +1,466 @@
+//! What one action's entries prove, to be checked by anybody who has the log's public key: no database, no broker.
+//!
+//! Everything in a bundle hangs on the signed checkpoint: the entries by inclusion proofs; policies, contents and
+//! statements by digests that are in the entries; keys by the thumbprints that are.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD as BASE64, URL_SAFE_NO_PAD as BASE64_URL},
+};
+use ed25519_dalek::VerifyingKey;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    Hash, LedgerError,
+    note::{Checkpoint, LogKey},
+    tree::verify_inclusion,
+};
+use countersign_core::{
+    digest::{salted, tagged, untagged},
+    ids::ActionId,
+    json::{canonical, parse_strict},
+    keyed,
+    message::{DecisionData, FindingData},
+    signed::{Received, Signable, SignedStatement, disclosure_digest, statement_digest, thumbprint},
+};
+
+/// The `format` of a bundle.
+pub const FORMAT: &str = "countersign-bundle/v1";
+
+/// The kind of entry that says that something of an action was erased.
+pub const ERASED: &str = "payload.erased";
+
+/// An action's bundle.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bundle {
+    /// [`FORMAT`].
+    pub format: String,
+    /// The action.
+    pub action: ActionId,
+    /// The signed note under which everything is proved.
+    pub checkpoint: String,
+    /// How many entries the action had then.
+    pub count: usize,
+    /// Its entries, in the ledger's order.
+    pub entries: Vec<Proven>,
+    /// Entries about the epoch of the coin under which the action was thrown: its commitment and, closed, its key.
+    pub epochs: Vec<Proven>,
+    /// The policies that judged it.
+    pub policies: Vec<String>,
+    /// What was approved or executed, unless it was erased.
+    pub contents: Vec<Content>,
+    /// What tools answered, unless it was erased.
+    pub results: Vec<Answer>,
+    /// What reviewers and auditors signed.
+    pub statements: Vec<SignedBy>,
+    /// What was erased, in the words of the entries that say so.
+    pub erased: Vec<String>,
+}
+
+/// An entry and the proof that it is in the ledger.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Proven {
+    /// Its index.
+    pub index: u64,
+    /// The entry.
+    pub entry: Value,
+    /// The inclusion proof: hashes in base64.
+    pub proof: Vec<String>,
+}
+
+/// What a digest in the entries stands for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Content {
+    /// 128 bits in base64.
+    pub salt: String,
+    /// Tool, arguments, agent and target.
+    pub content: Value,
+}
+
+/// What a tool answered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Answer {
+    /// 128 bits in base64.
+    pub salt: String,
+    /// The answer as it came.
+    pub text: String,
+}
+
+/// A signed statement and the key that signed it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignedBy {
+    /// The compact JWS.
+    pub jws: String,
+    /// What digests in it stand for, unless it was erased.
+    pub disclosures: Vec<String>,
+    /// The Ed25519 public key: `x` of its JWK.
+    pub key: String,
+}
+
+/// What a bundle that holds has shown.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Checked {
+    /// The action.
+    pub action: ActionId,
+    /// The log's name.
+    pub origin: String,
+    /// The size of the ledger under whose checkpoint it was proved.
+    pub size: u64,
+    /// The entries, as index and type.
+    pub entries: Vec<(u64, String)>,
+    /// The state in which its last entry with one leaves it.
+    pub state: String,
+    /// Decisions whose signatures hold.
+    pub signatures: usize,
+    /// `none`: not executed, or not thrown yet. `committed`: the epoch is open, its key not known yet. `proved`: thrown
+    /// again with the epoch's key, the coin falls the same way.
+    pub sampling: String,
+    /// What was erased.
+    pub erased: Vec<String>,
+}
+
+fn wrong<T>(part: impl Into<String>, why: impl Into<String>) -> Result<T, LedgerError> {
+    Err(LedgerError::Bundle { part: part.into(), why: why.into() })
+}
+
+fn text<'v>(value: &'v Value, pointer: &str) -> &'v str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+impl Proven {
+    /// An entry with its proof.
+    pub fn new(index: u64, entry: &[u8], proof: &[Hash]) -> Result<Self, LedgerError> {
+        let entry = parse_strict(entry).map_err(|error| LedgerError::Bundle {
+            part: format!("entry {index}"),
+            why: error.to_string(),
+        })?;
+        Ok(Self { index, entry, proof: proof.iter().map(|hash| BASE64.encode(hash)).collect() })
+    }
+
+    fn kind(&self) -> &str {
+        text(&self.entry, "/type")
+    }
+
+    fn part(&self) -> String {
+        format!("entry {}", self.index)
+    }
+
+    fn check(&self, checkpoint: &Checkpoint) -> Result<(), LedgerError> {
+        let hash = |text: &String| BASE64.decode(text).ok().and_then(|bytes| Hash::try_from(bytes).ok());
+        let proof: Option<Vec<Hash>> = self.proof.iter().map(hash).collect();
+        let (Some(proof), Ok(bytes)) = (proof, canonical(&self.entry)) else {
+            return wrong(self.part(), "its proof cannot be read");
+        };
+        verify_inclusion(&bytes, self.index, checkpoint.size, &checkpoint.root, &proof)
+    }
+}
+
+/// The digest of bytes under a salt in base64.
+fn digest(salt: &str, bytes: &[u8]) -> Option<String> {
+    Some(tagged(&salted(&BASE64.decode(salt).ok()?.try_into().ok()?, bytes)))
+}
+
+impl Bundle {
+    /// Reads a bundle strictly.
+    ///
+    /// # Errors
+    /// Where it is no JSON, or has members that no bundle has.
+    pub fn read(bytes: &[u8]) -> Result<Self, LedgerError> {
+        let unreadable = |why: String| LedgerError::Bundle { part: "the bundle cannot be read".into(), why };
+        let value = parse_strict(bytes).map_err(|error| unreadable(error.to_string()))?;
+        serde_json::from_value(value).map_err(|error| unreadable(error.to_string()))
+    }
+
+    /// What its entries say was erased.
+    pub fn erasures(entries: &[Proven]) -> Vec<String> {
+        let said = |entry: &Proven| {
+            let parts =
+                entry.entry.pointer("/details/parts").and_then(Value::as_array).cloned().unwrap_or_default();
+            let names: Vec<&str> = parts.iter().filter_map(Value::as_str).collect();
+            format!("{} on {}", names.join(", "), text(&entry.entry, "/occurred_at"))
+        };
+        entries.iter().filter(|entry| entry.kind() == ERASED).map(said).collect()
+    }
+
+    /// Checks everything, with nothing but the log's public key.
+    ///
+    /// # Errors
+    /// The first part that does not hold, and why.
+    pub fn check(&self, key: &LogKey) -> Result<Checked, LedgerError> {
+        if self.format != FORMAT {
+            return wrong("format", format!("it is {:?}; this program reads {FORMAT:?}", self.format));
+        }
+        let checkpoint = Checkpoint::open(&self.checkpoint, key)?;
+        for entry in self.entries.iter().chain(&self.epochs) {
+            entry.check(&checkpoint)?;
+        }
+        self.chain()?;
+        let erased = Self::erasures(&self.entries);
+        if erased != self.erased {
+            return wrong("erased", "it does not say what the entries say");
+        }
+        self.policies()?;
+        self.contents(!erased.is_empty())?;
+        self.results(!erased.is_empty())?;
+        let signatures = self.statements(!erased.is_empty())?;
+        let sampling = self.sampling()?.to_owned();
+        Ok(Checked {
+            action: self.action,
+            origin: checkpoint.origin,
+            size: checkpoint.size,
+            entries: self.entries.iter().map(|entry| (entry.index, entry.kind().to_owned())).collect(),
+            state: self.state(),
+            signatures,
+            sampling,
+            erased,
+        })
+    }
+
+    /// Where the last entry that moved the action has left it.
+    fn state(&self) -> String {
+        let state = |entry: &Proven| {
+            let states = ["/state", "/execution/status"].map(|at| text(&entry.entry, at).to_owned());
+            states.into_iter().find(|state| !state.is_empty())
+        };
+        let moves = self.entries.iter().rev().filter(|entry| entry.kind().starts_with("action."));
+        moves.filter_map(state).next().unwrap_or_default()
+    }
+
+    /// Each entry is about the action and names the one before: none is missing between the first and the last.
+    fn chain(&self) -> Result<(), LedgerError> {
+        if self.entries.is_empty() || self.count != self.entries.len() {
+            return wrong("count", format!("{} entries in place of {}", self.entries.len(), self.count));
+        }
+        let (mut before, mut last): (&str, Option<u64>) = ("", None);
+        for entry in &self.entries {
+            if text(&entry.entry, "/action/id") != self.action.to_string() {
+                return wrong(entry.part(), format!("it is not about the action {}", self.action));
+            }
+            if last.is_some_and(|last| entry.index <= last) {
+                return wrong(entry.part(), "it is out of order");
+            }
+            if text(&entry.entry, "/previous") != before {
+                return wrong(entry.part(), "an entry of the action before it is missing");
+            }
+            (before, last) = (text(&entry.entry, "/id"), Some(entry.index));
+        }
+        Ok(())
+    }
+
+    /// Digests that the entries have at `pointer`, and in which entry first.
+    fn named(&self, kind: &str, pointer: &str) -> BTreeMap<&str, u64> {
+        let of_kind = self.entries.iter().filter(|entry| entry.kind() == kind);
+        let named = of_kind.map(|entry| (text(&entry.entry, pointer), entry.index));
+        named.filter(|(digest, _)| !digest.is_empty()).rev().collect()
+    }
+
+    fn policies(&self) -> Result<(), LedgerError> {
+        let mut named = self.named("action.judged", "/policy/digest");
+        for policy in &self.policies {
+            let digest = tagged(&Sha256::digest(policy));
+            if named.remove(digest.as_str()).is_none() {
+                return wrong("policies", format!("the text with digest {digest} judged nothing here"));
+            }
+        }
+        match named.pop_first() {
+            Some((digest, index)) => {
+                wrong(format!("entry {index}"), format!("the policy {digest} is missing"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn contents(&self, erased: bool) -> Result<(), LedgerError> {
+        let mut named = self.named("action.judged", "/action/digest");
+        for content in &self.contents {
+            let bytes = canonical(&content.content).ok();
+            let Some(digest) = bytes.and_then(|bytes| digest(&content.salt, &bytes)) else {
+                return wrong("contents", "a salt cannot be read");
+            };
+            if named.remove(digest.as_str()).is_none() {
+                return wrong("contents", format!("the content with digest {digest} is in no entry"));
+            }
+        }
+        // What an edit has replaced is no longer stored; what the last judgement was about must be.
+        let judged = self.entries.iter().rev().filter(|entry| entry.kind() == "action.judged");
+        let last = judged.map(|entry| text(&entry.entry, "/action/digest")).find(|digest| !digest.is_empty());
+        match last.and_then(|last| named.get(last)) {
+            Some(index) if !erased => {
+                wrong(format!("entry {index}"), "its content is missing and was not erased")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn results(&self, erased: bool) -> Result<(), LedgerError> {
+        let mut named = self.named("action.completed", "/execution/effect_digest");
+        for result in &self.results {
+            let Some(digest) = digest(&result.salt, result.text.as_bytes()) else {
+                return wrong("results", "a salt cannot be read");
+            };
+            if named.remove(digest.as_str()).is_none() {
+                return wrong("results", format!("the result with digest {digest} is in no entry"));
+            }
+        }
+        match named.pop_first() {
+            Some((_, index)) if !erased => {
+                wrong(format!("entry {index}"), "its result is missing and was not erased")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns how many decisions and findings have a signature that holds.
+    fn statements(&self, erased: bool) -> Result<usize, LedgerError> {
+        let mut known: BTreeMap<String, Said> = BTreeMap::new();
+        for statement in &self.statements {
+            let (digest, received) = signature(statement, erased)?;
+            if known.insert(digest, received).is_some() {
+                return wrong("statements", "one is there twice");
+            }
+        }
+        let mut used = BTreeSet::new();
+        let kinds = ["decision.recorded", "finding.recorded"];
+        let recorded = self.entries.iter().filter(|entry| kinds.contains(&entry.kind()));
+        let mut signatures = 0;
+        for entry in recorded {
+            let said = |member: &str| text(&entry.entry, &format!("/review/{member}"));
+            let Some(statement) = known.get(said("signed/digest")) else {
+                return wrong(entry.part(), "the statement of its decision or finding is missing");
+            };
+            if !statement.says(&said) {
+                return wrong(entry.part(), "its decision or finding is not what the statement says");
+            }
+            signatures += 1;
+            used.insert(said("signed/digest"));
+        }
+        match known.keys().find(|digest| !used.contains(digest.as_str())) {
+            Some(digest) => {
+                wrong("statements", format!("the one with digest {digest} says nothing of what is here"))
+            }
+            None => Ok(signatures),
+        }
+    }
+
+    /// Throws the coin again.
+    fn sampling(&self) -> Result<&'static str, LedgerError> {
+        let of = |kind: &str, epoch: Option<i64>| {
+            let about = |entry: &&Proven| {
+                entry.kind() == kind && entry.entry.pointer("/details/epoch").and_then(Value::as_i64) == epoch
+            };
+            self.epochs.iter().find(about)
+        };
+        let Some(sampled) = self.entries.iter().find(|entry| entry.kind() == "action.sampled") else {
+            return if self.epochs.is_empty() {
+                Ok("none")
+            } else {
+                wrong("epochs", "nothing was thrown in them")
+            };
+        };
+        let epoch = sampled.entry.pointer("/sampling/epoch").and_then(Value::as_i64);
+        let Some(opened) = of("epoch.opened", epoch) else {
+            return wrong(sampled.part(), "the commitment to its epoch is missing");
+        };
+        let closed = of("epoch.closed", epoch);
+        if self.epochs.len() != 1 + usize::from(closed.is_some()) {
+            return wrong("epochs", "there are entries about other epochs");
+        }
+        let Some(closed) = closed else { return Ok("committed") };
+        let Some(key) = untagged(&format!("sha256:{}", text(&closed.entry, "/details/key"))) else {
+            return wrong(closed.part(), "the epoch's key cannot be read");
+        };
+        if tagged(&keyed::commitment(&key)) != text(&opened.entry, "/details/commitment") {
+            return wrong(closed.part(), "the epoch's key is not what was committed to");
+        }
+        let pi = sampled.entry.pointer("/sampling/pi").and_then(Value::as_f64).unwrap_or(f64::NAN);
+        let (source, id) = (text(&sampled.entry, "/action/source"), text(&sampled.entry, "/action/event"));
+        let throw = keyed::throw(&key, source, id, pi);
+        let selected = sampled.entry.pointer("/sampling/selected").and_then(Value::as_bool);
+        if throw.r.to_string() != text(&sampled.entry, "/sampling/r") || Some(throw.selected) != selected {
+            return wrong(sampled.part(), "thrown again, the coin falls another way");
+        }
+        Ok("proved")
+    }
+}
+
+/// A statement that its key has signed.
+enum Said {
+    Decisions(Received<DecisionData>),
+    Findings(Received<FindingData>),
+}
+
+impl Said {
+    /// Whether the statement has what an entry's review says.
+    fn says<'e>(&self, said: &impl Fn(&str) -> &'e str) -> bool {
+        match self {
+            Said::Decisions(received) => {
+                received.kid == said("signed/kid")
+                    && received.said.iter().zip(&received.corrections).any(|(one, corrected)| {
+                        one.approval.to_string() == said("approval")
+                            && one.digest == said("digest_shown")
+                            && one.decision.as_str() == said("decision")
+                            && corrected.as_deref().unwrap_or_default() == said("correction_digest")
+                    })
+            }
+            Said::Findings(received) => {
+                received.kid == said("signed/kid")
+                    && received.said.iter().zip(&received.corrections).any(|(one, corrected)| {
+                        one.audit.to_string() == said("audit")
+                            && one.digest == said("digest_shown")
+                            && one.finding.as_str() == said("finding")
+                            && corrected.as_deref().unwrap_or_default() == said("correction_digest")
+                            && one.severity.map_or("", |severity| severity.as_str()) == said("severity")
+                    })
+            }
+        }
+    }
+}
+
+/// A statement with its digest, if its key has signed it.
+fn signature(statement: &SignedBy, erased: bool) -> Result<(String, Said), LedgerError> {
+    let digest = statement_digest(&statement.jws);
+    let part = format!("the statement {digest}");
+    let signed = SignedStatement { jws: statement.jws.clone(), disclosures: statement.disclosures.clone() };
+    // Its header says what it is: what is signed as one thing is not the other.
+    let said = match Received::<FindingData>::read(&signed) {
+        Ok(received) => Said::Findings(verified(received, statement, part, erased)?),
+        Err(_) => match Received::<DecisionData>::read(&signed) {
+            Ok(received) => Said::Decisions(verified(received, statement, part, erased)?),
+            Err(error) => return wrong(part, error.to_string()),
+        },
+    };
+    Ok((digest, said))
+}
+
+fn verified<T: Signable>(
+    received: Received<T>,
+    statement: &SignedBy,
+    part: String,
+    erased: bool,
+) -> Result<Received<T>, LedgerError> {
+    let key = BASE64_URL.decode(&statement.key).ok().and_then(|key| key.try_into().ok());
+    let Some(key) = key.and_then(|key| VerifyingKey::from_bytes(&key).ok()) else {
+        return wrong(part, "its key cannot be read");
+    };
+    if thumbprint(&key) != received.kid || !received.verify(&key) {
+        return wrong(part, "the key has not signed it");
+    }
+    let known: BTreeSet<String> = received.disclosures.iter().map(|one| disclosure_digest(one)).collect();
+    let all: BTreeSet<String> = statement.disclosures.iter().map(|one| disclosure_digest(one)).collect();
+    if known != all || all.len() != statement.disclosures.len() {
+        return wrong(part, "what is disclosed is not what was signed");
+    }
+    if !received.disclosed && !erased {
+        return wrong(part, "what it was signed over is missing and was not erased");
+    }
+    Ok(received)
+}

@@ -1,0 +1,161 @@
+use chrono::{DateTime, Utc};
+use serde_json::json;
+
+use super::{airline, broken, lines, parse};
+use crate::{Configuration, Facts, KeyRefusal, Sources, keys_of, with_keys};
+
+#[test]
+fn a_brokers_user_is_one_agent_or_person() {
+    let directory = parse(&airline()).directory;
+    let agent = directory.agent_of_user("agent-airline").unwrap();
+    assert_eq!(
+        (agent.source().as_str(), agent.owner.as_deref()),
+        ("/agents/airline-assistant", Some("mara"))
+    );
+    assert_eq!(directory.sender_of_user("reviewer-sam").unwrap().id(), "sam");
+    assert_eq!(directory.auditor_of_user("auditor-ada").unwrap().id, "ada");
+    assert!(directory.operator("olga").is_some() && directory.operator("sam").is_none());
+    for user in ["reviewer-sam", "auditor-ada", "compliance-cora", "unknown", ""] {
+        assert!(directory.agent_of_user(user).is_none(), "{user}");
+    }
+    for user in ["agent-airline", "auditor-ada", "compliance-cora", "unknown"] {
+        assert!(directory.sender_of_user(user).is_none(), "{user}");
+    }
+    assert!(directory.auditor_of_user("reviewer-sam").is_none());
+    assert_eq!((directory.agents().len(), directory.reviewers().len()), (1, 4));
+    assert_eq!((directory.auditors().len(), directory.compliance().len()), (1, 1));
+    assert_eq!(directory.groups(), ["supervisors", "finance", "duty-managers", "service-audit"]);
+}
+
+#[test]
+fn a_bad_directory_is_refused_with_line_and_help() {
+    for (from, to, wanted) in [
+        ("id: rita", "id: sam", "directory.yaml:9: the id \"sam\" is already used in line 8; give"),
+        ("id: ada", "id: sam", "directory.yaml:18: the id \"sam\" is already used in line 8; give"),
+        ("id: rita", "id: Rita", "directory.yaml:9: \"Rita\" is not the id of a person; use 1 to 64"),
+        (
+            "reviewer-rita",
+            "agent-airline",
+            "directory.yaml:9: the AMQP user \"agent-airline\" is used twice; give",
+        ),
+        (
+            "reviewer-rita",
+            "countersign-router",
+            "directory.yaml:9: the AMQP user \"countersign-router\" is reserved for Countersign's own processes; choose",
+        ),
+        ("reviewer-rita", "'a b'", "directory.yaml:9: \"a b\" is not the name of an AMQP user; use"),
+        (
+            "groups: [supervisors], public_keys: []}",
+            "groups: [bosses], public_keys: []}",
+            "directory.yaml:8: \"sam\" serves the unknown group \"bosses\"; declare",
+        ),
+        (
+            "public_keys: []",
+            "public_keys: [abc]",
+            "directory.yaml:8: \"abc\" is not an Ed25519 public key; write",
+        ),
+        ("groups: [supervisors, finance,", "groups: [supervisors, supervisors, finance,", "declared twice"),
+        ("owner: mara", "owners: mara", "directory.yaml:5: unknown field"),
+        ("amqp_user: reviewer-dora, ", "", "directory.yaml:11: nothing can come from \"dora\"; give"),
+        (
+            "reviewers: [sam, rita, fay]",
+            "reviewers: [nobody]",
+            "directory.yaml:15: an app speaks for \"nobody\", who is no reviewer; name",
+        ),
+        ("id: service-desk", "id: sam", "directory.yaml:15: the id \"sam\" is already used in line 8; give"),
+        (
+            "public_keys: []",
+            "public_keys: [{x: 11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo, until: never}]",
+            "directory.yaml:8: \"never\" is not a time; write",
+        ),
+    ] {
+        let problems = broken("directory.yaml", from, to);
+        assert!(problems.contains(wanted), "{to}:\n{problems}");
+    }
+}
+
+const X: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+
+fn with_key_of_sam(entry: &str) -> Sources {
+    let mut sources = airline();
+    sources.directory = sources.directory.replacen("public_keys: []", &format!("public_keys: [{entry}]"), 1);
+    sources
+}
+
+#[test]
+fn a_key_counts_within_its_validity_and_until_it_is_revoked() {
+    let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
+    let counts = |entry: &str, now: &str| {
+        let directory = parse(&with_key_of_sam(entry)).directory;
+        directory.reviewer("sam").unwrap().public_keys[0].counts_at(at(now))
+    };
+    let now = "2026-06-01T00:00:00Z";
+    assert_eq!(counts(X, now), Ok(()));
+    let dated = |times: &str| format!("{{x: {X}, {times}}}");
+    assert_eq!(counts(&dated("from: '2026-06-01T00:00:00Z'"), now), Ok(()));
+    assert_eq!(counts(&dated("from: '2026-06-01T00:00:01Z'"), now), Err(KeyRefusal::NotValid));
+    assert_eq!(counts(&dated("until: '2026-06-01T00:00:01Z'"), now), Ok(()));
+    assert_eq!(counts(&dated("until: '2026-06-01T00:00:00Z'"), now), Err(KeyRefusal::NotValid));
+    assert_eq!(counts(&dated("revoked_at: '2026-06-01T00:00:00Z'"), now), Err(KeyRefusal::Revoked));
+    assert_eq!(counts(&dated("revoked_at: '2026-06-01T00:00:01Z'"), now), Ok(()));
+}
+
+#[test]
+fn authority_reaches_as_far_and_as_long_as_it_says() {
+    let entry = "authority: [{when: 'decimal(action.arguments.amount) <= decimal(\"50\")', from: '2026-01-01T00:00:00Z', \
+                 until: '2027-01-01T00:00:00Z'}], public_keys: []";
+    let mut sources = airline();
+    sources.directory = sources.directory.replacen("public_keys: []", entry, 1);
+    let configuration = parse(&sources);
+    let tool = configuration.tools.get("send_certificate").unwrap();
+    let may = |amount: &str, now: &str| {
+        let action = json!({"tool": "send_certificate", "arguments": {"amount": amount}});
+        let facts = Facts { action: &action, agent: &json!({}), tool, now: now.parse().unwrap() };
+        configuration.directory.reviewer("sam").unwrap().within_authority(&facts)
+    };
+    assert_eq!(may("50", "2026-06-01T00:00:00Z"), Ok(()));
+    assert!(may("50.01", "2026-06-01T00:00:00Z").unwrap_err().contains("reaches to"));
+    assert!(may("many", "2026-06-01T00:00:00Z").is_err(), "what cannot be evaluated is beyond it");
+    for outside in ["2025-12-31T23:59:59Z", "2027-01-01T00:00:00Z"] {
+        assert!(may("50", outside).unwrap_err().contains("not in force"), "{outside}");
+    }
+    assert!(configuration.directory.reviewer("rita").unwrap().authority.is_empty());
+}
+
+#[test]
+fn a_key_has_one_owner() {
+    let mut sources = airline();
+    sources.directory = sources.directory.replace("public_keys: []", &format!("public_keys: [{X}]"));
+    let problems = lines(&Configuration::parse(&sources).err().unwrap_or_default());
+    assert!(problems.contains("of \"rita\" is also \"sam\"'s; a key proves who signed"), "{problems}");
+}
+
+#[test]
+fn an_app_speaks_for_its_reviewers_who_need_no_user_of_their_own() {
+    let mut sources = airline();
+    sources.directory = sources
+        .directory
+        .replace("amqp_user: reviewer-fay, ", "")
+        .replace("[sam, rita, fay], public_keys: []", &format!("[sam, rita, fay], public_keys: [{X}]"));
+    let directory = parse(&sources).directory;
+    let app = directory.sender_of_user("app-service-desk").unwrap();
+    assert!(app.id() == "service-desk" && app.speaks_for("fay") && !app.speaks_for("dora"));
+    assert_eq!(app.keys().len(), 1);
+    let groups = directory.groups_of(app);
+    assert_eq!(groups.iter().map(String::as_str).collect::<Vec<_>>(), ["finance", "supervisors"]);
+    let rita = directory.sender_of_user("reviewer-rita").unwrap();
+    assert!(rita.speaks_for("rita") && !rita.speaks_for("sam") && rita.keys().is_empty());
+    assert_eq!(directory.senders().count(), 4, "fay has no user, the app has");
+}
+
+#[test]
+fn keys_are_given_to_those_who_have_none() {
+    let (with, without) = (with_key_of_sam(X).directory, airline().directory);
+    let keys = keys_of(&with).unwrap();
+    assert_eq!(keys.keys().collect::<Vec<_>>(), ["sam"]);
+    let (text, given) = with_keys(&without, &keys).unwrap();
+    assert_eq!(given, ["sam"]);
+    let given = parse(&Sources { directory: text, ..airline() }).directory;
+    assert_eq!(given.reviewer("sam").unwrap().public_keys.len(), 1);
+    assert_eq!(with_keys(&with, &keys).unwrap(), (with, vec![]));
+}

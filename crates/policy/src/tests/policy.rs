@@ -1,0 +1,247 @@
+use serde_json::{Value, json};
+
+use super::super::{Facts, Looked, Sources};
+use super::{POLICY, airline, broken, parse};
+use countersign_core::verdict::Verdict;
+
+/// A small policy with one rule, whose `when:` stands in line 5.
+fn policy_with(rule: &str) -> Sources {
+    let fallback = "{verdict: require_approval, group: supervisors, expires_after: 30m, \
+                    audit: {rate: 0.2, group: service-audit}}";
+    let policy = format!("version: v1\ndefault: {fallback}\non_error: {fallback}\nrules:\n{rule}");
+    Sources { policy, ..airline() }
+}
+
+fn rule(when: &str) -> String {
+    format!(
+        "  - when: {when}\n    id: only\n    verdict: allow\n    audit: {{rate: 0.1, group: service-audit}}\n"
+    )
+}
+
+fn judge(sources: &Sources, tool: &str, arguments: Value) -> (Verdict, String, Option<String>) {
+    let configuration = parse(sources);
+    let action =
+        json!({"source": "/agents/airline-assistant", "id": "1", "tool": tool, "arguments": arguments});
+    let facts = Facts {
+        action: &action,
+        agent: &json!({"id": "airline-assistant"}),
+        tool: configuration.tools.get(tool).unwrap(),
+        now: chrono::DateTime::UNIX_EPOCH,
+    };
+    let judgement = configuration.policy.judge(&facts);
+    assert_eq!(judgement.approval.is_some(), judgement.verdict == Verdict::RequireApproval);
+    (judgement.verdict, judgement.rule.to_owned(), judgement.errored.map(|error| error.message))
+}
+
+#[test]
+fn a_rule_that_errors_never_falls_through() {
+    let allow_all =
+        "  - when: \"true\"\n    id: all\n    verdict: allow\n    audit: {rate: 0.1, group: service-audit}\n";
+    for when in [
+        "decimal(action.arguments.amount) > decimal(\"100\")",
+        "action.arguments.amount > 100",
+        "action.arguments.missing == 1",
+        "action.arguments.amount",
+        "action.arguments.list.exists(x, x > 1)",
+        "action.reason == \"\"",
+        "int(action.arguments.amount) / 0 == 1",
+    ] {
+        let sources = policy_with(&format!("{}{allow_all}", rule(&format!("'{when}'"))));
+        let (verdict, by, error) = judge(&sources, "think", json!({"amount": "x", "list": ["x"]}));
+        assert_eq!((verdict, by.as_str()), (Verdict::RequireApproval, "on-error"), "{when}");
+        assert!(error.is_some(), "{when}");
+    }
+}
+
+#[test]
+fn the_first_rule_that_matches_decides_and_else_the_default() {
+    let deny = "  - when: \"true\"\n    id: second\n    verdict: deny\n    reason: no\n    audit: {rate: 0, group: service-audit}\n";
+    let both = policy_with(&format!("{}{deny}", rule("'true'")));
+    assert_eq!(judge(&both, "think", json!({})).1, "only");
+    let second = policy_with(&format!("{}{deny}", rule("'false'")));
+    assert_eq!(judge(&second, "think", json!({})), (Verdict::Deny, "second".to_owned(), None));
+    let none = policy_with(&rule("'false'"));
+    assert_eq!(judge(&none, "think", json!({})), (Verdict::RequireApproval, "default".to_owned(), None));
+}
+
+#[test]
+fn nobody_gets_around_a_limit_or_a_rule_by_spelling_a_number_otherwise() {
+    let limit = "    limit: {sum: action.arguments.amount, by: [action.arguments.account], within: 1h, max: '10', exceeded: deny}\n";
+    let counted = policy_with(&format!("{}{limit}", rule("action.arguments.amount / 2 == 3")));
+    let configuration = parse(&counted);
+    let tool = configuration.tools.get("think").unwrap();
+    let judged = |text: &str| {
+        let arguments = countersign_core::json::parse_strict(text.as_bytes()).unwrap();
+        let action = json!({"tool": "think", "arguments": arguments});
+        let facts = Facts { action: &action, agent: &json!({}), tool, now: chrono::DateTime::UNIX_EPOCH };
+        let judgement = configuration.policy.judge(&facts);
+        (judgement.rule.to_owned(), judgement.limit.map(|limit| (limit.key, limit.amount)))
+    };
+    let plain = judged(r#"{"account": 5, "amount": 7}"#);
+    assert_eq!(plain, ("only".to_owned(), Some(("[\"5\"]".to_owned(), 7.into()))));
+    for other in [
+        r#"{"account": 5.0, "amount": 7.0}"#,
+        r#"{"account": 0.5e1, "amount": 70e-1}"#,
+        r#"{"account": 5e0, "amount": 0.7E+1}"#,
+    ] {
+        assert_eq!(judged(other), plain, "{other}");
+    }
+}
+
+#[test]
+fn an_explanation_tells_every_rule_that_was_looked_at() {
+    let configuration = parse(&airline());
+    let action = json!({"tool": "send_certificate", "arguments": {"user_id": "a_b_5501", "amount": "250"}});
+    let tool = configuration.tools.get("send_certificate").unwrap();
+    let facts = Facts { action: &action, agent: &json!({}), tool, now: chrono::DateTime::UNIX_EPOCH };
+    let explanation = configuration.policy.explain(&facts);
+    let looked: Vec<_> = explanation.looks.iter().map(|look| (look.rule.as_str(), &look.looked)).collect();
+    assert_eq!(
+        looked,
+        [
+            ("reads", &Looked::NotMatched),
+            ("handover", &Looked::NotMatched),
+            ("cheap-changes", &Looked::NotMatched),
+            ("excessive-certificates", &Looked::NotMatched),
+            ("large-certificates", &Looked::Matched),
+        ]
+    );
+    let text = explanation.to_string();
+    assert!(text.contains("require_approval by large-certificates: A certificate over 100"), "{text}");
+    assert!(text.contains("approval by supervisors and finance within 30m"), "{text}");
+    assert_eq!(serde_json::to_value(&explanation).unwrap()["looks"][4]["looked"], "matched");
+}
+
+#[test]
+fn every_rule_and_both_fallbacks_have_an_audit_rate() {
+    let policy = parse(&airline()).policy;
+    for id in policy.rule_ids() {
+        assert!(policy.audit_spec(id).is_some(), "{id}");
+    }
+    assert_eq!(policy.audit_spec("reads").unwrap().rate, 0.05);
+    assert!(policy.audit_spec("unknown").is_none());
+    assert_eq!(policy.version(), "2026-11-01");
+    assert_eq!(policy.text(), POLICY);
+    assert_eq!(policy.digest().len(), "sha256:".len() + 64);
+}
+
+#[test]
+fn a_bad_policy_is_refused_with_line_and_help() {
+    for (from, to, wanted) in [
+        ("id: reads", "id: Reads", "policy.yaml:20: \"Reads\" is not the id of a rule; use 1 to 64"),
+        ("id: reads", "id: default", "policy.yaml:20: the rule id \"default\" is reserved; choose another"),
+        (
+            "id: handover",
+            "id: reads",
+            "policy.yaml:28: the rule id \"reads\" is already used in line 20; give",
+        ),
+        ("id: reads", "name: reads", "policy.yaml:20: unknown field"),
+        ("verdict: allow", "verdict: maybe", "policy.yaml:25: unknown variant"),
+        (
+            "tool.name == \"transfer",
+            "tool.nam == \"transfer",
+            "policy.yaml:30: when: of the rule \"handover\": tool has no field \"nam\"; use tool.name",
+        ),
+        (
+            "tool.name == \"transfer",
+            "tool.name == \"transfers",
+            "policy.yaml:30: unknown tool \"transfers_to_human_agents\"; write the name",
+        ),
+        (
+            "> decimal(\"100\")",
+            "> \"100\"",
+            "policy.yaml:51: when: of the rule \"large-certificates\": < and > may compare plain strings",
+        ),
+        ("rate: 0.05", "rate: 1.5", "policy.yaml:26: the rate 1.5 is not a probability; write 0.0"),
+        ("rate: 0.05", "rate: .nan", "policy.yaml:26: "),
+        (
+            "group: supervisors",
+            "group: bosses",
+            "policy.yaml:8: unknown group \"bosses\"; declare it under groups: in directory.yaml",
+        ),
+        (
+            "group: supervisors",
+            "group: service-audit",
+            "policy.yaml:8: the group \"service-audit\" has no reviewer; add it",
+        ),
+        (
+            "group: service-audit",
+            "group: supervisors",
+            "policy.yaml:10: the group \"supervisors\" has no auditor; add it",
+        ),
+        ("expires_after: 30m", "expires_after: soon", "policy.yaml:9: expires_after \"soon\" is not a time"),
+        (
+            "expires_after: 30m",
+            "expires_after: 99years",
+            "policy.yaml:9: expires_after \"99years\" is out of bounds; write a time from 1s",
+        ),
+        (
+            "    verdict: allow\n",
+            "    verdict: allow\n    group: supervisors\n",
+            "policy.yaml:26: allow has group; remove it",
+        ),
+        (
+            "    verdict: allow\n",
+            "    verdict: allow\n    reason: why\n",
+            "policy.yaml:26: allow has a reason; remove it",
+        ),
+        (
+            "    reason: Certificates over 1,000 are issued by the finance department only\n",
+            "",
+            "policy.yaml:45: deny has no reason; add reason",
+        ),
+        (
+            "  group: supervisors\n",
+            "",
+            "policy.yaml:7: require_approval has no group; add group: supervisors",
+        ),
+        (
+            "    audit: {rate: 0.05, group: service-audit}\n",
+            "    audit: {rate: 0.05, floor: 0.5, group: service-audit}\n",
+            "policy.yaml:26: the floor 0.5 is above the rate 0.05",
+        ),
+        (
+            "    verdict: deny\n",
+            "    verdict: deny\n    switching: {limit: 0.02, aoql: 0.02}\n",
+            "deny has switching; remove it",
+        ),
+        (
+            "    verdict: allow\n",
+            "    verdict: allow\n    switching: {limit: 0.02, aoql: 0.02}\n",
+            "policy.yaml:25: require_approval has no group; add group: supervisors",
+        ),
+        (
+            "    verdict: allow\n",
+            "    verdict: allow\n    switching: {limit: 0.5, aoql: 0.02}\n",
+            "policy.yaml:26: switching: no clearance keeps this limit",
+        ),
+        (
+            "    verdict: allow\n",
+            "    verdict: allow\n    group: supervisors\n    expires_after: 30m\n    \
+             switching: {limit: 0.02, aoql: 0.02}\n",
+            "the group \"service-audit\" has 1 people, and 2 must judge",
+        ),
+        (
+            "  not_executed: 0.1\n",
+            "  twice: 0.1\n",
+            "the group \"service-audit\" has 1 people, and 3 must judge",
+        ),
+        ("default:", "defaults:", "policy.yaml:6: unknown field"),
+        ("rules:", "rules: [", "policy.yaml:"),
+    ] {
+        let problems = broken("policy.yaml", from, to);
+        assert!(problems.contains(wanted), "{to}:\n{problems}");
+    }
+}
+
+#[test]
+fn on_error_may_not_allow() {
+    let on_error = "on_error:\n  verdict: require_approval\n  group: supervisors\n  expires_after: 30m\n";
+    let problems = broken("policy.yaml", on_error, "on_error:\n  verdict: allow\n");
+    assert!(
+        problems.contains("policy.yaml:14: on_error allows actions that a rule could not judge; write"),
+        "{problems}"
+    );
+    let missing = broken("policy.yaml", "on_error:\n  verdict", "on_errors:\n  verdict");
+    assert!(missing.contains("on_error"), "{missing}");
+}

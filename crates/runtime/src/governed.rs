@@ -1,0 +1,99 @@
+//! The governed configuration of the active generation, parsed once per generation.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use countersign_core::stratum::family_of;
+use countersign_policy::Configuration;
+use countersign_statistics::switching::{Stage, Switch};
+use countersign_store::{
+    StoreError, Transaction,
+    generation::{self, Active},
+    holds::{self, Hold},
+    switches::{self, Class},
+};
+
+/// What is in force under one generation.
+pub struct Governed {
+    /// The generation.
+    pub generation: i64,
+    /// Row of `configs`.
+    config: i64,
+    /// Policy, tools, directory.
+    pub configuration: Arc<Configuration>,
+    /// The operator who made them active.
+    pub applied_by: String,
+    /// Holds that have not been released.
+    pub holds: Vec<Hold>,
+    /// The classes that move between approval and audit, by stratum.
+    classes: HashMap<String, Class>,
+}
+
+impl Governed {
+    /// Whether a hold covers an action.
+    pub fn holds(&self, agent: &str, tool: &str, rule: &str) -> bool {
+        self.holds.iter().any(|hold| hold.covers(agent, tool, rule))
+    }
+
+    /// Where a class stands. One that nobody has seen yet stands where the strictest of its siblings does.
+    pub fn stage(&self, stratum: &str) -> Stage {
+        let family = family_of(stratum);
+        let siblings = || {
+            self.classes.values().filter(|class| family_of(&class.stratum) == family).map(|class| class.stage)
+        };
+        match self.classes.get(stratum) {
+            Some(class) => class.stage,
+            None => Switch::beside(siblings()).stage,
+        }
+    }
+}
+
+/// Shared by the lanes of a process.
+#[derive(Default)]
+pub struct GovernedCache {
+    latest: Mutex<Option<Arc<Governed>>>,
+}
+
+impl GovernedCache {
+    /// What was in force when this process last looked. Good for what is refused if it no longer is.
+    pub fn latest(&self) -> Option<Arc<Governed>> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What is in force in this transaction, which has locked `active`.
+    pub async fn under(&self, tx: &Transaction, active: &Active) -> Result<Arc<Governed>, StoreError> {
+        let known = match self.latest() {
+            Some(latest) if latest.generation == active.generation => return Ok(latest),
+            // Only the holds changed: no need to parse the folder again.
+            Some(latest) if latest.config == active.config => Some(latest.configuration.clone()),
+            _ => None,
+        };
+        let configuration = match known {
+            Some(configuration) => configuration,
+            None => Arc::new(parse(tx, active.config).await?),
+        };
+        let classes = switches::classes(tx).await?;
+        let governed = Arc::new(Governed {
+            generation: active.generation,
+            config: active.config,
+            configuration,
+            applied_by: generation::applied_by(tx, active.config).await?,
+            holds: holds::open(tx).await?,
+            classes: classes.into_iter().map(|class| (class.stratum.clone(), class)).collect(),
+        });
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(governed.clone());
+        tracing::info!(generation = active.generation, "generation in force");
+        Ok(governed)
+    }
+}
+
+/// Fail closed: a stored configuration that this version cannot parse lets nothing through.
+async fn parse(tx: &Transaction, config: i64) -> Result<Configuration, StoreError> {
+    let sources = generation::sources(tx, config).await?;
+    Configuration::parse(&sources).map_err(|problems| {
+        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        StoreError::Corrupt(format!("the active configuration does not check: {}", problems.join("; ")))
+    })
+}

@@ -1,0 +1,280 @@
+//! Who sent a decision or a finding, who signed it, and whether it has come before.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use countersign_broker::lane::Delivery;
+use countersign_core::{
+    json::parse_strict,
+    keyed::Pseudonyms,
+    message::{CloudEvent, DecisionData, FindingData, kind},
+    refusal::{Code, Complaint},
+    signed::{DECISIONS_MAX, Received, Signable, SignedStatement, statement_digest},
+};
+use countersign_policy::{Directory, KeyRefusal, Member, PublicKey, Sender};
+use countersign_store::{
+    StoreError, Transaction,
+    statements::{self, Statement},
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::author;
+
+/// How far a signer's clock may be ahead of the database's.
+const AHEAD: TimeDelta = TimeDelta::minutes(1);
+
+/// The longest id of an event, in bytes.
+const ID_MAX: usize = 256;
+
+fn plain(text: &str) -> bool {
+    (1..=ID_MAX).contains(&text.len()) && !text.chars().any(char::is_control)
+}
+
+/// What people say to us, signed.
+pub trait Heeded: Signable + Clone + DeserializeOwned {
+    /// The event's type.
+    const KIND: &'static str;
+    /// Who may send it, in a word.
+    const ROLE: &'static str;
+    /// The refusal of what cannot be read.
+    const INVALID: Code;
+    /// The refusal of a signer whom nobody knows.
+    const UNKNOWN: Code;
+    /// Who sends it.
+    fn sender<'d>(directory: &'d Directory, amqp_user: &str) -> Option<Sender<'d>>;
+    /// Who signs it.
+    fn signer<'d>(directory: &'d Directory, id: &str) -> Option<&'d Member>;
+}
+
+impl Heeded for DecisionData {
+    const KIND: &'static str = kind::APPROVAL_DECIDED;
+    const ROLE: &'static str = "reviewer or app";
+    const INVALID: Code = Code::InvalidDecision;
+    const UNKNOWN: Code = Code::ReviewerUnknown;
+
+    fn sender<'d>(directory: &'d Directory, amqp_user: &str) -> Option<Sender<'d>> {
+        directory.sender_of_user(amqp_user)
+    }
+
+    fn signer<'d>(directory: &'d Directory, id: &str) -> Option<&'d Member> {
+        directory.reviewer(id)
+    }
+}
+
+impl Heeded for FindingData {
+    const KIND: &'static str = kind::AUDIT_FINDING;
+    const ROLE: &'static str = "auditor";
+    const INVALID: Code = Code::InvalidFinding;
+    const UNKNOWN: Code = Code::AuditorUnknown;
+
+    fn sender<'d>(directory: &'d Directory, amqp_user: &str) -> Option<Sender<'d>> {
+        directory.auditor_of_user(amqp_user).map(Sender::Auditor)
+    }
+
+    fn signer<'d>(directory: &'d Directory, id: &str) -> Option<&'d Member> {
+        directory.auditor(id)
+    }
+}
+
+/// A message that says what is decided or found, whoever it is that says so.
+pub struct Heard<'a, T> {
+    /// Who sent it.
+    pub sender: Sender<'a>,
+    /// The event's id.
+    pub event: String,
+    /// What it says.
+    pub said: Vec<T>,
+    /// Whose signature holds, or why none does.
+    pub vouched: Result<Vouched<'a>, Complaint>,
+}
+
+/// A statement whose signature holds.
+pub struct Vouched<'a> {
+    /// Who signed it.
+    pub signer: &'a Member,
+    key: &'a PublicKey,
+    /// As it is to be recorded, without what became of it.
+    pub statement: Statement,
+    corrections: Vec<Option<String>>,
+}
+
+/// A message in which nothing can be found.
+pub struct Unreadable<'a> {
+    /// Who sent it, where that is known.
+    pub sender: Option<Sender<'a>>,
+    /// The event's id, where it can be read.
+    pub event: Option<String>,
+    /// What is wrong.
+    pub complaint: Complaint,
+}
+
+/// Reads a message and checks its signature. What depends on the time is left to [`Vouched::in_time`].
+///
+/// # Errors
+/// Where there is nothing to answer for: no author, no event, no statement in it.
+pub fn hear<'a, T: Heeded>(
+    delivery: &Delivery,
+    directory: &'a Directory,
+    max_bytes: usize,
+) -> Result<Heard<'a, T>, Unreadable<'a>> {
+    let anonymous = |complaint| Unreadable { sender: None, event: None, complaint };
+    let user = author::of(delivery).map_err(anonymous)?;
+    let sender = T::sender(directory, user).ok_or_else(|| anonymous(author::unknown(user, T::ROLE)))?;
+    let unreadable = |event: Option<&str>, code, why| Unreadable {
+        sender: Some(sender),
+        event: event.map(str::to_owned),
+        complaint: (code, why),
+    };
+    if delivery.body.len() > max_bytes {
+        return Err(unreadable(None, Code::MessageTooLarge, format!("the limit is {max_bytes} bytes")));
+    }
+    let value =
+        parse_strict(&delivery.body).map_err(|error| unreadable(None, error.code(), error.to_string()))?;
+    let id = value.get("id").and_then(Value::as_str).map(str::to_owned);
+    let event: CloudEvent<Value> = serde_json::from_value(value)
+        .map_err(|error| unreadable(id.as_deref(), T::INVALID, error.to_string()))?;
+    if event.kind != T::KIND {
+        let why = format!("the type is {:?}; send {:?}", event.kind, T::KIND);
+        return Err(unreadable(Some(&event.id), Code::UnknownType, why));
+    }
+    if !plain(&event.id) {
+        let why = format!("`id` must have 1 to {ID_MAX} bytes and no control characters");
+        return Err(unreadable(None, T::INVALID, why));
+    }
+    if event.data.get("jws").is_none()
+        && let Ok(one) = serde_json::from_value::<T>(event.data.clone())
+    {
+        let why = "sign it: `data` is `jws` and `disclosures`".into();
+        let (said, vouched) = (vec![one], Err((Code::Unsigned, why)));
+        return Ok(Heard { sender, event: event.id, said, vouched });
+    }
+    let received = serde_json::from_value::<SignedStatement>(event.data)
+        .map_err(|error| error.to_string())
+        .and_then(|signed| Received::<T>::read(&signed).map_err(|error| error.to_string()))
+        .map_err(|why| unreadable(Some(&event.id), T::INVALID, why))?;
+    if received.said.is_empty() {
+        let why = format!("a statement has 1 to {DECISIONS_MAX} entries");
+        return Err(unreadable(Some(&event.id), Code::DecisionCount, why));
+    }
+    let said: Vec<T> = received.said.iter().take(DECISIONS_MAX).cloned().collect();
+    let vouched = vouch(received, sender, directory, &event.id);
+    Ok(Heard { sender, event: event.id, said, vouched })
+}
+
+/// Believes a statement that a registered key has signed, brought by somebody who may bring it.
+fn vouch<'a, T: Heeded>(
+    received: Received<T>,
+    sender: Sender<'a>,
+    directory: &'a Directory,
+    event: &str,
+) -> Result<Vouched<'a>, Complaint> {
+    let Some(signer) = T::signer(directory, &received.signer) else {
+        return Err((T::UNKNOWN, "who is said to have signed it is nobody in the directory".into()));
+    };
+    if !sender.speaks_for(&signer.id) {
+        let why = format!("{:?} may not bring what {:?} signs", sender.id(), signer.id);
+        return Err((Code::NotSpokenFor, why));
+    }
+    let mut keys = signer.public_keys.iter().chain(sender.keys());
+    let key = keys
+        .find(|key| key.kid == received.kid)
+        .ok_or_else(|| (Code::KeyUnknown, format!("the directory has no such key for {:?}", signer.id)))?;
+    if !received.verify(&key.key) {
+        return Err((Code::SignatureInvalid, "the key has not signed these bytes".into()));
+    }
+    if received.said.len() > DECISIONS_MAX {
+        let why = format!("{} entries; a statement has 1 to {DECISIONS_MAX}", received.said.len());
+        return Err((Code::DecisionCount, why));
+    }
+    if !received.disclosed {
+        let why = "send everything of which the payload has a digest".into();
+        return Err((Code::Undisclosed, why));
+    }
+    let statement = Statement {
+        kid: received.kid,
+        jti: received.jti,
+        event: event.into(),
+        sender: sender.id().into(),
+        reviewer: received.signer,
+        jws: received.jws,
+        disclosures: received.disclosures,
+        signed_at: received.signed_at,
+        actions: vec![],
+        answers: vec![],
+    };
+    Ok(Vouched { signer, key, statement, corrections: received.corrections })
+}
+
+impl Vouched<'_> {
+    /// Adds to evidence what is known of the one at `index` among what was signed: by whom, with which key, in which
+    /// statement, and the digest of what the call should have been.
+    pub fn note(&self, noted: &mut Value, index: usize, pseudonyms: &Pseudonyms) {
+        let Statement { kid, jti, signed_at, jws, .. } = &self.statement;
+        noted["by"] = pseudonyms.of(&self.signer.id).into();
+        noted["signed"] = json!({"kid": kid, "jti": jti, "at": signed_at, "digest": statement_digest(jws)});
+        noted["correction_digest"] = json!(self.corrections.get(index));
+    }
+
+    /// Whether key and statement count at `now`, the database's clock.
+    ///
+    /// # Errors
+    /// Why they do not.
+    pub fn in_time(&self, now: DateTime<Utc>, oldest: Duration) -> Result<(), Complaint> {
+        self.key.counts_at(now).map_err(|refusal| match refusal {
+            KeyRefusal::Revoked => (Code::KeyRevoked, "the key has been revoked".to_owned()),
+            KeyRefusal::NotValid => (Code::KeyNotValid, "the key is not valid yet, or no longer".to_owned()),
+        })?;
+        let age = now.signed_duration_since(self.statement.signed_at);
+        if age < -AHEAD {
+            return Err((Code::SignedInFuture, "`iat` is later than now: is the clock right?".into()));
+        }
+        if age > TimeDelta::from_std(oldest).unwrap_or(TimeDelta::MAX) {
+            let why = format!("it was signed more than {oldest:?} ago: look again, and sign anew");
+            return Err((Code::Stale, why));
+        }
+        Ok(())
+    }
+}
+
+/// Tells apart what is new, what has come again, and what is replayed: a key's `jti` counts once. The same message
+/// again is answered as it was the first time.
+pub async fn sift<'a, T>(
+    tx: &Transaction,
+    heard: Vec<Heard<'a, T>>,
+) -> Result<(Vec<Heard<'a, T>>, Vec<Statement>), StoreError> {
+    let key = |statement: &Statement| (statement.kid.clone(), statement.jti.clone());
+    let vouched = heard.iter().filter_map(|one| one.vouched.as_ref().ok());
+    let keys: Vec<(&str, &str)> =
+        vouched.map(|vouched| (vouched.statement.kid.as_str(), vouched.statement.jti.as_str())).collect();
+    let before = statements::known(tx, &keys).await?;
+    let recorded: HashSet<_> = before.iter().map(key).collect();
+    let mut known: HashMap<_, Statement> = before.into_iter().map(|before| (key(&before), before)).collect();
+    let (mut new, mut again) = (Vec::with_capacity(heard.len()), Vec::new());
+    for mut one in heard {
+        let Ok(Vouched { statement, .. }) = &one.vouched else {
+            new.push(one);
+            continue;
+        };
+        let id = key(statement);
+        match known.get(&id) {
+            None => {
+                known.insert(id, statement.clone());
+                new.push(one);
+            }
+            // Twice in one batch: the first of the two is answered.
+            Some(before) if before.same(statement) => {
+                again.extend(recorded.contains(&id).then(|| before.clone()));
+            }
+            Some(_) => {
+                let why = "what was signed once counts once: sign anew, with another jti".into();
+                one.vouched = Err((Code::Replayed, why));
+                new.push(one);
+            }
+        }
+    }
+    Ok((new, again))
+}

@@ -1,0 +1,252 @@
+//! Messages about stored states: the same whoever sends them, and the same when they are sent again.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use countersign_broker::{
+    publisher::Outgoing,
+    topology::{APPROVALS, AUDITS, COMMANDS, FEEDBACK, OUTCOMES, SETTLED, agent_key},
+};
+use countersign_core::{
+    action::State,
+    digest::tagged,
+    ids::ActionId,
+    message::{
+        ActionView, ApprovalRequest, AuditRequest, Call, CloudEvent, Command, Decision, FeedbackData, Lesson,
+        Offer, OutcomeData, SettledPack, Severity, Timings, Why, kind,
+    },
+    permit::PACK_MAX,
+};
+use countersign_policy::{Configuration, ToolRegistry};
+use countersign_store::{actions::ActionRecord, audits::AuditRecord};
+use serde::Deserialize;
+use serde_json::{Value, value::RawValue};
+use uuid::Uuid;
+
+fn raw(bytes: &[u8]) -> Option<Box<RawValue>> {
+    serde_json::from_slice(bytes).ok()
+}
+
+/// The outcome for an action's agent, where it has one.
+pub fn outcome(record: &ActionRecord) -> Option<Outgoing> {
+    let stored = record.outcome.as_ref()?;
+    let ended_at = record.ended_at?;
+    let data = OutcomeData {
+        action: record.reference.clone(),
+        outcome: record.ruling.state.outcome()?,
+        result: stored.result.as_deref().and_then(raw),
+        error: stored.error.clone(),
+        verdict: record.ruling.verdict,
+        rule: record.ruling.rule.clone(),
+        policy_version: record.ruling.policy_version.clone(),
+        approvers: record.ruling.approvers.clone(),
+        timings: Timings {
+            proposed_at: record.proposed_at,
+            decided_at: record.decided_at,
+            started_at: record.started_at,
+            ended_at,
+        },
+    };
+    let mut event = CloudEvent::new(stored.event, "/countersign", kind::OUTCOME, ended_at, data);
+    event.traceparent = record.traceparent.clone();
+    Some(Outgoing::event(OUTCOMES, agent_key(&record.agent), &event))
+}
+
+/// The parts of the canonical content and of the proposal that a human is shown.
+fn view(record: &ActionRecord) -> Option<ActionView> {
+    #[derive(Deserialize)]
+    struct Content {
+        arguments: Box<RawValue>,
+        agent: Box<RawValue>,
+    }
+    let content: Content = serde_json::from_slice(record.content.as_deref()?).ok()?;
+    let body: Value =
+        record.body.as_deref().and_then(|body| serde_json::from_slice(body).ok()).unwrap_or_default();
+    let said = |member: &str| body.pointer(&format!("/data/{member}")).cloned();
+    Some(ActionView {
+        source: record.reference.source.clone(),
+        id: record.reference.id.clone(),
+        tool: record.tool.clone(),
+        arguments: content.arguments,
+        agent: content.agent,
+        reason: said("reason").and_then(|reason| reason.as_str().map(str::to_owned)),
+        task: said("task"),
+        context: said("context"),
+        supersedes: said("supersedes"),
+        compensates: said("compensates"),
+    })
+}
+
+/// The requests for a pending action's approval: one to each group that may decide now.
+pub fn approval_requests(record: &ActionRecord) -> Vec<Outgoing> {
+    let pending = record.ruling.state == State::PendingApproval;
+    let (true, Some(approval), Some(action)) = (pending, &record.approval, view(record)) else {
+        return vec![];
+    };
+    let request = &approval.request;
+    let groups: Vec<String> =
+        request.spec.groups(request.opened_at, record.now).into_iter().map(str::to_owned).collect();
+    let data = ApprovalRequest {
+        approval: approval.id,
+        action,
+        digest: tagged(&record.digest),
+        why: Why {
+            rule: approval.rule.clone(),
+            text: approval.rule_text.clone(),
+            policy_version: record.ruling.policy_version.clone(),
+        },
+        on_approve: format!("{} is called once with exactly these arguments", record.tool),
+        on_reject: "nothing is executed, and the agent is told so with your reason".into(),
+        groups: groups.clone(),
+        require: request.spec.require.clone(),
+        quorum: request.spec.quorum(),
+        approvers: request.voters(Decision::Approve).map(str::to_owned).collect(),
+        allowed_decisions: request.spec.decisions.clone(),
+        reason_codes: request.spec.reason_codes.clone(),
+        opened_at: request.opened_at,
+        expires_at: request.expires_at,
+    };
+    // The same again has the same id; what asks otherwise, or of others, is another event.
+    let id = Uuid::new_v5(&approval.id.0, &serde_json::to_vec(&data).unwrap_or_default());
+    let event = CloudEvent::new(id, "/countersign", kind::APPROVAL_REQUESTED, request.opened_at, data);
+    groups.into_iter().map(|group| Outgoing::event(APPROVALS, group, &event)).collect()
+}
+
+/// How an action that has succeeded can be undone until when, by the tool registry in force. The record must have been
+/// read with its body.
+///
+/// # Errors
+/// Why it cannot: the tool has no compensation, too much time has passed, the arguments cannot be made.
+pub fn offer(tools: &ToolRegistry, record: &ActionRecord) -> Result<Offer, String> {
+    let tool = tools.get(&record.tool).ok_or("the tool is not in the registry any more")?;
+    let reversible = tool.reversible().ok_or("the tool has no compensation")?;
+    let ended_at = record.ended_at.filter(|_| record.ruling.state == State::Succeeded);
+    let ended_at = ended_at.ok_or_else(|| format!("the action is {}", record.ruling.state))?;
+    let reversible_until = TimeDelta::from_std(reversible.within())
+        .ok()
+        .and_then(|within| ended_at.checked_add_signed(within))
+        .ok_or("its time has no end")?;
+    if reversible_until <= record.now {
+        return Err("the time in which it can be undone is over".into());
+    }
+    let mut action = record
+        .body
+        .as_deref()
+        .and_then(|body| serde_json::from_slice::<Value>(body).ok())
+        .and_then(|mut body| body.get_mut("data").map(Value::take))
+        .ok_or("what was proposed has been erased")?;
+    // What was executed, not what was proposed.
+    let executed =
+        record.content.as_deref().and_then(|content| serde_json::from_slice::<Value>(content).ok());
+    if let Some(arguments) = executed.as_ref().and_then(|content| content.get("arguments")) {
+        action["arguments"] = arguments.clone();
+    }
+    let result = record.outcome.as_ref().and_then(|outcome| outcome.result.as_deref());
+    let result = result.and_then(|result| serde_json::from_slice(result).ok()).unwrap_or(Value::Null);
+    let arguments = reversible.arguments(&action, &result)?;
+    Ok(Offer { tool: reversible.by().into(), arguments, reversible_until })
+}
+
+/// The request for an audit. The record must have been read with its body.
+pub fn audit_request(
+    configuration: &Configuration,
+    audit: &AuditRecord,
+    record: &ActionRecord,
+) -> Option<Outgoing> {
+    let data = AuditRequest {
+        audit: audit.id,
+        action: view(record)?,
+        digest: tagged(&record.digest),
+        rule: record.ruling.rule.clone(),
+        reason: audit.reason,
+        outcome: record.ruling.state.outcome()?,
+        result: record.outcome.as_ref().and_then(|outcome| outcome.result.as_deref()).and_then(raw),
+        error: record.outcome.as_ref().and_then(|outcome| outcome.error.clone()),
+        reason_codes: configuration.policy.audits().reason_codes.clone(),
+        compensation: offer(&configuration.tools, record).ok(),
+        group: audit.group.clone(),
+        opened_at: audit.opened_at,
+    };
+    // Whoever is asked next is told nothing of those before, and must not take it for what they have seen.
+    let id = match audit.round {
+        0 => audit.id.0,
+        round => Uuid::new_v5(&audit.id.0, &round.to_be_bytes()),
+    };
+    let event = CloudEvent::new(id, "/countersign", kind::AUDIT_REQUESTED, audit.opened_at, data);
+    Some(Outgoing::event(AUDITS, audit.group.clone(), &event))
+}
+
+/// What a human thought of an action. `before` are the arguments that an edit has replaced, `correction` what an
+/// auditor says the call should have been, `pi` the inclusion probability of the audit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Thought<'a> {
+    /// Why, for programs.
+    pub reason_code: Option<&'a str>,
+    /// Why, for people.
+    pub rationale: Option<&'a str>,
+    /// The arguments that an edit has replaced.
+    pub before: Option<&'a Value>,
+    /// What an auditor says that the call should have been.
+    pub correction: Option<&'a Value>,
+    /// The inclusion probability of the audit.
+    pub pi: Option<f64>,
+    /// How bad it was.
+    pub severity: Option<Severity>,
+}
+
+/// Feedback to an action's agent. The same again has the same id.
+pub fn feedback(record: &ActionRecord, lesson: Lesson, thought: &Thought<'_>) -> Option<Outgoing> {
+    #[derive(Deserialize)]
+    struct Content {
+        arguments: Value,
+        agent: Box<RawValue>,
+    }
+    let content: Content = serde_json::from_slice(record.content.as_deref()?).ok()?;
+    let now = Call { tool: record.tool.clone(), arguments: content.arguments };
+    let (call, corrected) = match thought.before {
+        Some(before) => (Call { arguments: before.clone(), ..now.clone() }, Some(now)),
+        None => {
+            let corrected = thought.correction.and_then(|correction| now.corrected(correction));
+            (now, corrected)
+        }
+    };
+    let data = FeedbackData {
+        action: record.reference.clone(),
+        lesson,
+        patch: match thought.correction {
+            Some(correction) => call.correcting(correction),
+            None => corrected.as_ref().and_then(|corrected| call.patch(corrected)),
+        },
+        call,
+        corrected,
+        reason_code: thought.reason_code.map(str::to_owned),
+        rationale: thought.rationale.map(str::to_owned),
+        pi: thought.pi,
+        severity: thought.severity,
+        agent: content.agent,
+        rule: record.ruling.rule.clone(),
+        policy_version: record.ruling.policy_version.clone(),
+    };
+    let id = Uuid::new_v5(&record.id.0, &serde_json::to_vec(&data).unwrap_or_default());
+    let event = CloudEvent::new(id, "/countersign", kind::FEEDBACK, record.now, data);
+    Some(Outgoing::event(FEEDBACK, agent_key(&record.agent), &event))
+}
+
+/// Actions that have ended, for the sampler, packed.
+pub fn settled(source: &str, actions: &[ActionId], now: DateTime<Utc>) -> Vec<Outgoing> {
+    let pack = |pack: &[ActionId]| {
+        let data = SettledPack { actions: pack.to_vec() };
+        let event = CloudEvent::new(Outgoing::fresh_id(), source, kind::SETTLED_PACK, now, data);
+        Outgoing::event(SETTLED, "settled", &event)
+    };
+    actions.chunks(PACK_MAX).map(pack).collect()
+}
+
+/// A command to the worker of a role.
+pub fn command(role: &str, command: Command, now: DateTime<Utc>) -> Outgoing {
+    let event = CloudEvent::new(Outgoing::fresh_id(), "/countersign", kind::COMMAND, now, command);
+    Outgoing::event(COMMANDS, role, &event)
+}
+
+/// A command to the router: judge this again.
+pub fn judge_again(action: ActionId, now: DateTime<Utc>) -> Outgoing {
+    command("router", Command::Judge { action }, now)
+}

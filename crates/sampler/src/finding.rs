@@ -1,0 +1,209 @@
+//! The findings lane: applies what auditors have signed.
+
+mod apply;
+mod follow;
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use countersign_broker::{
+    lane::{Delivery, Failure, Handler},
+    publisher::Outgoing,
+};
+use countersign_core::{ids::ActionId, message::FindingData, refusal::Complaint};
+use countersign_runtime::{
+    failure,
+    governed::Governed,
+    hear::{self, hear, sift},
+    process,
+};
+use countersign_store::{
+    Pipeline, StoreError, Transaction, actions,
+    audits::{self, AuditRecord},
+    evidence::{self, Evidence},
+    generation::{self, Active},
+    quarantine,
+    statements::{self, Statement},
+};
+use serde_json::{Value, json};
+
+use self::apply::{Applied, Said, apply};
+use crate::{Sampler, switching};
+
+/// A message with findings.
+type Heard<'a> = hear::Heard<'a, FindingData>;
+
+/// Applies findings.
+pub(crate) struct Findings {
+    pub(crate) sampler: Sampler,
+}
+
+#[async_trait]
+impl Handler for Findings {
+    async fn ready(&mut self) -> Result<(), Failure> {
+        self.sampler.process.ready().await
+    }
+
+    async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure> {
+        let work = async {
+            let (tx, active) = generation::begin(&self.sampler.process.store).await?;
+            let outgoing = find(&self.sampler, &tx, &active, batch).await?;
+            tx.commit().await?;
+            Ok(outgoing)
+        };
+        work.await.map_err(failure)
+    }
+
+    async fn quarantine(&mut self, delivery: &Delivery, code: &str, reason: &str) -> Result<(), Failure> {
+        self.sampler.process.quarantine(delivery, code, reason).await
+    }
+}
+
+/// Applies a batch of messages with findings. Returns what follows.
+async fn find(
+    sampler: &Sampler,
+    tx: &Transaction,
+    active: &Active,
+    batch: &[Delivery],
+) -> Result<Vec<Outgoing>, StoreError> {
+    let governed = sampler.process.governed.under(tx, active).await?;
+    let max_bytes = sampler.process.settings.limits.message_bytes;
+    let mut heard: Vec<Heard<'_>> = Vec::with_capacity(batch.len());
+    for delivery in batch {
+        match hear(delivery, &governed.configuration.directory, max_bytes) {
+            Ok(one) => heard.push(one),
+            Err(unreadable) => {
+                let (code, why) = &unreadable.complaint;
+                tracing::warn!(%code, why, "finding quarantined");
+                quarantine::insert(tx, &process::entry(delivery, code.as_str(), why)).await?;
+            }
+        }
+    }
+    let (heard, again) = sift(tx, heard).await?;
+    // Said before, and perhaps not heard by all whom it concerns.
+    let repeated: BTreeSet<ActionId> = again.into_iter().flat_map(|statement| statement.actions).collect();
+    let named: Vec<_> = heard.iter().flat_map(|one| &one.said).map(|data| data.audit).collect();
+    actions::lock(tx, &audits::actions_of(tx, &named).await?).await?;
+    let mut hearing = Hearing {
+        sampler,
+        tx,
+        governed: &governed,
+        // The clock is read after the locks: waiting for them counts.
+        now: generation::now(tx).await?,
+        concerned: repeated.clone(),
+        news: vec![],
+    };
+    let mut rows = Vec::with_capacity(heard.len());
+    for one in heard {
+        rows.extend(hearing.message(one).await?);
+    }
+    let Hearing { mut concerned, news, .. } = hearing;
+    let mut writes = Pipeline::default();
+    statements::insert(tx, &mut writes, &rows).await?;
+    tx.run(&writes).await?;
+    concerned.extend(switching::happened(tx, &governed.configuration.policy, &news).await?);
+    follow::owed(tx, &governed.configuration, &concerned, &repeated).await
+}
+
+/// A batch of findings before the audits that they are about.
+struct Hearing<'a> {
+    sampler: &'a Sampler,
+    tx: &'a Transaction,
+    governed: &'a Governed,
+    now: DateTime<Utc>,
+    /// The actions of which there is something to tell.
+    concerned: BTreeSet<ActionId>,
+    /// What the findings say of classes that move.
+    news: Vec<switching::News>,
+}
+
+impl Hearing<'_> {
+    /// Applies one message: what is to be recorded of a statement that was signed.
+    async fn message(&mut self, heard: Heard<'_>) -> Result<Option<Statement>, StoreError> {
+        let oldest = self.sampler.process.settings.limits.decision_age;
+        let vouched = match &heard.vouched {
+            Ok(vouched) => vouched.in_time(self.now, oldest).map(|()| vouched),
+            Err(complaint) => Err(complaint.clone()),
+        };
+        let mut actions = Vec::with_capacity(heard.said.len());
+        for (index, data) in heard.said.iter().enumerate() {
+            let audit = audits::lock(self.tx, data.audit).await?;
+            let mut noted = self.noted(&heard, data, audit.as_ref());
+            if let Ok(vouched) = &vouched {
+                vouched.note(&mut noted, index, &self.sampler.keys.pseudonyms);
+            }
+            let applied = match (&vouched, &audit) {
+                (Err(complaint), _) => Err(complaint.clone()),
+                (Ok(vouched), Some(audit)) => {
+                    let said = Said { data, auditor: vouched.signer, kid: &vouched.statement.kid };
+                    self.apply(audit, &said).await?
+                }
+                (Ok(_), None) => Err(apply::unknown(data)),
+            };
+            let action = audit.map(|audit| audit.action);
+            self.note(noted, data, action, applied).await?;
+            actions.extend(action);
+        }
+        Ok(heard.vouched.ok().map(|vouched| Statement { actions, ..vouched.statement }))
+    }
+
+    async fn apply(
+        &mut self,
+        audit: &AuditRecord,
+        said: &Said<'_>,
+    ) -> Result<Result<Applied, Complaint>, StoreError> {
+        let applied = apply(self.tx, &self.governed.configuration, audit, said).await?;
+        Ok(applied.map(|(applied, news)| {
+            // Said again, it changes nothing. Told again at once, an app that answers everything would never come to rest
+            // where another auditor is asked: the sweep asks again.
+            if applied == Applied::Now {
+                self.concerned.insert(audit.action);
+            }
+            self.news.extend(news);
+            applied
+        }))
+    }
+
+    /// What is known of a finding before it is applied.
+    fn noted(&self, heard: &Heard<'_>, data: &FindingData, audit: Option<&AuditRecord>) -> Value {
+        let mut noted = json!({
+            "event": heard.event, "audit": data.audit, "finding": data.finding, "severity": data.severity,
+            "digest_shown": data.digest, "sender": self.sampler.keys.pseudonyms.of(heard.sender.id()),
+        });
+        if let Some(audit) = audit {
+            (noted["groups"], noted["opened_at"]) = (json!([audit.group]), json!(audit.opened_at));
+        }
+        noted
+    }
+
+    /// Evidence of a finding, on its action's timeline where there is such an action.
+    async fn note(
+        &self,
+        mut noted: Value,
+        data: &FindingData,
+        action: Option<ActionId>,
+        applied: Result<Applied, Complaint>,
+    ) -> Result<(), StoreError> {
+        let kind = match &applied {
+            Ok(Applied::Now) => "finding.recorded",
+            Ok(Applied::Before) => "finding.repeated",
+            Err((code, why)) => {
+                tracing::info!(audit = %data.audit, %code, why, "finding refused");
+                noted["code"] = json!(code);
+                noted["message"] = why.clone().into();
+                "finding.refused"
+            }
+        };
+        if applied.is_ok() {
+            noted["reason_code"] = json!(data.reason_code);
+            noted["resolution"] = json!(data.resolution);
+            noted["compensate"] = data.compensate.into();
+        }
+        let evidence = match action {
+            Some(action) => Evidence::of(action, kind, noted),
+            None => Evidence::global(kind, noted),
+        };
+        evidence::insert(self.tx, &[evidence]).await
+    }
+}

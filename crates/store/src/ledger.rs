@@ -1,0 +1,269 @@
+//! The ledger: who may append, and what one batch of the recorder reads and writes.
+//!
+//! A batch is one transaction that begins with [`renew`]: it locks the recorder's row, so that whoever takes over waits
+//! for it, and finds out whether the fence is still its own.
+
+pub mod bundle;
+pub mod read;
+pub mod verify;
+
+use chrono::{DateTime, Utc};
+use countersign_core::ids::{ActionId, ActionRef};
+use countersign_ledger::{Hash, entry::ActionFacts, tree::Node};
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use crate::{StoreError, Transaction};
+
+/// Where the log stands, for whoever may append to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Counts up with every takeover.
+    pub fence: i64,
+    /// How many entries there are.
+    pub size: u64,
+}
+
+fn head(row: &Row) -> Head {
+    Head { fence: row.get(0), size: number(row.get(1)) }
+}
+
+/// Indexes are never negative.
+pub(crate) fn number(stored: i64) -> u64 {
+    u64::try_from(stored).unwrap_or_default()
+}
+
+/// An index as the database has it; ledgers end at 2^53 entries.
+pub(crate) fn stored(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// Takes the lease for so many seconds, if nobody else has it.
+pub async fn claim(tx: &Transaction, holder: &str, seconds: f64) -> Result<Option<Head>, StoreError> {
+    let sql = "UPDATE recorder SET fence = fence + 1, holder = $1,
+                      until = clock_timestamp() + make_interval(secs => $2)
+               WHERE until < clock_timestamp() RETURNING fence, size";
+    Ok(tx.query_opt(&tx.prepare_cached(sql).await?, &[&holder, &seconds]).await?.as_ref().map(head))
+}
+
+/// Keeps the lease for so many seconds more, and its row locked until the transaction ends. `None`: somebody else has
+/// taken over.
+pub async fn renew(tx: &Transaction, fence: i64, seconds: f64) -> Result<Option<Head>, StoreError> {
+    // A recorder that is gone without its server knowing must not keep the row locked.
+    let sql = "UPDATE recorder SET until = clock_timestamp() + make_interval(secs => $2)
+               WHERE fence = $1 RETURNING fence, size,
+                 set_config('idle_in_transaction_session_timeout', '4000', true)";
+    Ok(tx.query_opt(&tx.prepare_cached(sql).await?, &[&fence, &seconds]).await?.as_ref().map(head))
+}
+
+/// Gives the lease up at once.
+pub async fn release(tx: &Transaction, fence: i64) -> Result<(), StoreError> {
+    let sql = "UPDATE recorder SET until = '-infinity' WHERE fence = $1";
+    tx.execute(sql, &[&fence]).await?;
+    Ok(())
+}
+
+/// A row of evidence that is about to become an entry.
+#[derive(Clone, Debug)]
+pub struct Pending {
+    /// Row of `evidence`.
+    pub evidence: i64,
+    /// The event's id.
+    pub event: Uuid,
+    /// What happened.
+    pub kind: String,
+    /// The particulars, byte for byte as they are stored.
+    pub body: String,
+    /// When.
+    pub occurred_at: DateTime<Utc>,
+    /// Whose, if it is about an action.
+    pub action: Option<ActionId>,
+}
+
+/// What a batch is made of.
+#[derive(Clone, Debug)]
+pub struct Waiting {
+    /// The notes that name the rows, to be taken with [`take`].
+    pub notes: Vec<i64>,
+    /// The rows, by their ids.
+    pub rows: Vec<Pending>,
+    /// Whether more waits.
+    pub more: bool,
+    /// The database's clock, after they were written.
+    pub now: DateTime<Utc>,
+}
+
+/// Up to `limit` visible rows that are not in the ledger yet, the lowest ids first: of one action these come in
+/// the order in which they were written. Never "ids above the last one", which commit out of order. Rows that were
+/// written by one statement come together, even if they alone are more. None of the notes in `but`. `None`: nothing waits.
+pub async fn waiting(tx: &Transaction, limit: i64, but: &[i64]) -> Result<Option<Waiting>, StoreError> {
+    let statement = tx.prepare_cached(include_str!("sql/waiting_evidence.sql")).await?;
+    let rows = tx.query(&statement, &[&limit, &but]).await?;
+    let Some(first) = rows.first() else { return Ok(None) };
+    let (all, now): (i64, _) = (first.get(7), first.get(8));
+    let mut notes: Vec<i64> = rows.iter().map(|row| row.get(6)).collect();
+    notes.sort_unstable();
+    notes.dedup();
+    let rows = rows.iter().map(pending).collect::<Result<Vec<_>, _>>()?;
+    Ok(Some(Waiting { notes, more: number(all) > rows.len() as u64, rows, now }))
+}
+
+/// Takes notes whose rows become entries in this transaction.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] where one is not there any more: nobody but the recorder takes them.
+pub async fn take(tx: &Transaction, notes: &[i64]) -> Result<(), StoreError> {
+    let sql = "DELETE FROM evidence_pending WHERE first = ANY ($1)";
+    let taken = tx.execute(&tx.prepare_cached(sql).await?, &[&notes]).await?;
+    if taken == notes.len() as u64 {
+        return Ok(());
+    }
+    Err(StoreError::Corrupt(format!("of {} notes of evidence that waited {taken} are there", notes.len())))
+}
+
+fn pending(row: &Row) -> Result<Pending, StoreError> {
+    let evidence: i64 = row.get(0);
+    let event: Option<Uuid> = row.get(1);
+    let gone = || StoreError::Corrupt(format!("the evidence row {evidence} is gone before it was recorded"));
+    Ok(Pending {
+        evidence,
+        event: event.ok_or_else(gone)?,
+        kind: row.get(2),
+        body: row.get(3),
+        occurred_at: row.get(4),
+        action: row.get::<_, Option<Uuid>>(5).map(ActionId),
+    })
+}
+
+/// What entries say of their action.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// What never changes.
+    pub facts: ActionFacts,
+    /// The event of its last entry so far.
+    pub last: Option<Uuid>,
+}
+
+/// The actions that entries are about. Unknown ones are left out.
+pub async fn subjects(
+    tx: &Transaction,
+    actions: &[ActionId],
+) -> Result<Vec<(ActionId, Subject)>, StoreError> {
+    if actions.is_empty() {
+        return Ok(vec![]);
+    }
+    let sql = "SELECT a.id, a.source, a.event_id, a.agent, a.tool, a.traceparent, a.compensates, before.event
+               FROM UNNEST($1::uuid[]) AS wanted (id)
+               CROSS JOIN LATERAL (SELECT * FROM actions WHERE id = wanted.id LIMIT 1) a
+               LEFT JOIN LATERAL (SELECT event FROM ledger WHERE action = wanted.id
+                                  ORDER BY index DESC LIMIT 1) before ON true";
+    let ids: Vec<Uuid> = actions.iter().map(|id| id.0).collect();
+    let rows = tx.query(&tx.prepare_cached(sql).await?, &[&ids]).await?;
+    let subject = |row: &Row| {
+        let id = ActionId(row.get(0));
+        let facts = ActionFacts {
+            id,
+            reference: ActionRef { source: row.get(1), id: row.get(2) },
+            agent: row.get(3),
+            tool: row.get(4),
+            traceparent: row.get(5),
+            compensates: row.get::<_, Option<Uuid>>(6).map(ActionId),
+        };
+        (id, Subject { facts, last: row.get(7) })
+    };
+    Ok(rows.iter().map(subject).collect())
+}
+
+/// An entry to be appended.
+#[derive(Clone, Debug)]
+pub struct NewEntry {
+    /// Row of `evidence`.
+    pub evidence: i64,
+    /// The event's id.
+    pub event: Uuid,
+    /// Whose, if it is about an action.
+    pub action: Option<ActionId>,
+    /// What happened.
+    pub kind: String,
+    /// Canonical JSON.
+    pub entry: Vec<u8>,
+    /// Its leaf hash.
+    pub leaf: Hash,
+}
+
+/// Appends entries from index `first` on.
+pub async fn append(tx: &Transaction, first: u64, entries: &[NewEntry]) -> Result<(), StoreError> {
+    let sql = "INSERT INTO ledger (index, evidence, event, action, kind, entry, leaf)
+               SELECT $1 + n - 1, evidence, event, action, kind, entry, leaf
+               FROM UNNEST($2::bigint[], $3::uuid[], $4::uuid[], $5::text[], $6::bytea[], $7::bytea[])
+                 WITH ORDINALITY AS u (evidence, event, action, kind, entry, leaf, n)";
+    let evidence: Vec<i64> = entries.iter().map(|entry| entry.evidence).collect();
+    let events: Vec<Uuid> = entries.iter().map(|entry| entry.event).collect();
+    let actions: Vec<Option<Uuid>> = entries.iter().map(|entry| entry.action.map(|id| id.0)).collect();
+    let kinds: Vec<&str> = entries.iter().map(|entry| entry.kind.as_str()).collect();
+    let bytes: Vec<&[u8]> = entries.iter().map(|entry| entry.entry.as_slice()).collect();
+    let leaves: Vec<&[u8]> = entries.iter().map(|entry| entry.leaf.as_slice()).collect();
+    let statement = tx.prepare_cached(sql).await?;
+    tx.execute(&statement, &[&stored(first), &evidence, &events, &actions, &kinds, &bytes, &leaves]).await?;
+    Ok(())
+}
+
+/// Keeps the nodes above tiles that are full now.
+pub async fn add_nodes(tx: &Transaction, nodes: &[Node]) -> Result<(), StoreError> {
+    if nodes.is_empty() {
+        return Ok(());
+    }
+    let sql = "INSERT INTO ledger_nodes (level, index, hash)
+               SELECT * FROM UNNEST($1::smallint[], $2::bigint[], $3::bytea[])";
+    let levels: Vec<i16> = nodes.iter().map(|node| node.level.into()).collect();
+    let indexes: Vec<i64> = nodes.iter().map(|node| stored(node.index)).collect();
+    let hashes: Vec<&[u8]> = nodes.iter().map(|node| node.hash.as_slice()).collect();
+    tx.execute(&tx.prepare_cached(sql).await?, &[&levels, &indexes, &hashes]).await?;
+    Ok(())
+}
+
+/// A checkpoint as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signed {
+    /// How many entries it is of.
+    pub size: u64,
+    /// The root of their tree.
+    pub root: Hash,
+    /// The signed note.
+    pub note: String,
+    /// When the batch was drafted: also when its entries were recorded.
+    pub signed_at: DateTime<Utc>,
+}
+
+/// Moves the head to a checkpoint's size, and keeps the checkpoint.
+///
+/// # Errors
+/// [`StoreError::Refused`] where the fence is no longer the caller's or the head not where it was.
+pub async fn advance(tx: &Transaction, fence: i64, from: u64, checkpoint: &Signed) -> Result<(), StoreError> {
+    let sql = "WITH moved AS (
+                 UPDATE recorder SET size = $3 WHERE fence = $1 AND size = $2 RETURNING size)
+               INSERT INTO checkpoints (size, root, note, signed_at) SELECT size, $4, $5, $6 FROM moved";
+    let Signed { size, root, note, signed_at } = checkpoint;
+    let moved = tx
+        .execute(
+            &tx.prepare_cached(sql).await?,
+            &[&fence, &stored(from), &stored(*size), &root.as_slice(), note, signed_at],
+        )
+        .await?;
+    if moved == 1 {
+        return Ok(());
+    }
+    Err(StoreError::Refused(format!("the ledger is not at {from} entries under the fence {fence}")))
+}
+
+/// Which configuration was made active in which generation, in order.
+pub async fn generations(tx: &Transaction) -> Result<Vec<(i64, i64)>, StoreError> {
+    let sql = "SELECT (body ->> 'generation')::bigint, (body ->> 'config')::bigint
+               FROM evidence WHERE kind = 'config.applied' ORDER BY id";
+    Ok(tx
+        .query(&tx.prepare_cached(sql).await?, &[])
+        .await?
+        .iter()
+        .map(|row| (row.get(0), row.get(1)))
+        .collect())
+}

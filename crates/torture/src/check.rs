@@ -1,0 +1,394 @@
+//! The promises, checked: a pure function over the history and what is stored.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use countersign_core::{
+    action::State,
+    message::Decision,
+    refusal::Code,
+    transition::{Completion, Event as Arrow, Standing, transition},
+    verdict::Verdict,
+};
+use serde_json::Value;
+
+use super::{
+    faults::Fault,
+    history::{Event, Kind, Phase, SPENDING_MAX, SPENT, customer},
+    stored::{Quarantined, Stored, StoredAction},
+};
+
+/// An idempotent action is in doubt after so many claims.
+const RECOVERIES: i32 = 10;
+
+/// The share of executed actions that policy wants audited, at least.
+const AUDITED: f64 = 0.3;
+
+/// The promise that is broken where something is lost.
+pub(crate) const KEPT: &str = "accepted is kept";
+
+/// A promise that was not kept.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Violation {
+    /// Which, in a word.
+    pub(crate) promise: &'static str,
+    /// What contradicts it.
+    pub(crate) what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.promise, self.what)
+    }
+}
+
+/// What the history says of one action.
+#[derive(Default)]
+struct Told<'a> {
+    kind: Option<Kind>,
+    /// What its agent asked for.
+    arguments: Option<&'a Value>,
+    confirmed: bool,
+    /// The stricter policy that was in force before it was first proposed.
+    tightening: Option<usize>,
+    /// Whether a stricter policy came while it was under way: an interrupted call is judged again under it, and not repeated
+    /// where that asks for an approval.
+    judged_again: bool,
+    told: Vec<State>,
+    calls: Vec<(&'a str, &'a Value)>,
+    effects: Vec<Effect<'a>>,
+    votes: Vec<Vote<'a>>,
+}
+
+/// What a tool has done.
+struct Effect<'a> {
+    key: &'a str,
+    tool: &'a str,
+    arguments: &'a Value,
+    /// Those that stood when it acted.
+    votes: Vec<Vote<'a>>,
+    /// The stricter policy that was in force then.
+    tightening: Option<usize>,
+}
+
+/// What a reviewer had said.
+#[derive(Clone, Copy)]
+struct Vote<'a> {
+    reviewer: &'a str,
+    decision: Decision,
+    digest: &'a str,
+    arguments: &'a Value,
+}
+
+/// Everything that is promised and was not kept.
+pub(crate) fn check(history: &[Event], stored: &Stored) -> Vec<Violation> {
+    let mut found = Found(Vec::new());
+    let arrows = arrows();
+    let actions = by_action(history);
+    for (id, told) in &actions {
+        let action = stored.actions.get(*id);
+        found.accepted(id, told, action);
+        found.effects(id, told, action);
+        if let Some(action) = action {
+            found.walk(action, &arrows);
+            found.sampling(action);
+        }
+    }
+    for id in stored.actions.keys().filter(|id| !actions.contains_key(id.as_str())) {
+        found.add("nothing is stored but what was proposed", id.clone());
+    }
+    found.spending(&actions);
+    found.statements(history, stored);
+    found.quarantine(history, stored);
+    found.evidence(stored);
+    found.0
+}
+
+fn by_action(history: &[Event]) -> BTreeMap<&str, Told<'_>> {
+    let mut actions: BTreeMap<&str, Told<'_>> = BTreeMap::new();
+    // Told apart by when they came into force.
+    let (mut tightening, tighten) = (None, Fault::Tighten.to_string());
+    let mut tightens = false;
+    for (at, event) in history.iter().enumerate() {
+        match event {
+            Event::Injected { fault } if *fault == tighten => {
+                tightens = true;
+                let ended = |state: &State| *state != State::InDoubt;
+                let open = actions.values_mut().filter(|told| !told.told.iter().any(ended));
+                open.for_each(|told| told.judged_again = true);
+            }
+            Event::Stands { fault } if *fault == tighten => tightening = Some(at),
+            Event::Heals { fault } if *fault == tighten => (tightening, tightens) = (None, false),
+            Event::Proposed { id, kind, arguments, phase } => {
+                let told = actions.entry(id).or_insert_with(|| Told {
+                    tightening,
+                    judged_again: tightens,
+                    ..Told::default()
+                });
+                (told.kind, told.arguments) = (Some(*kind), Some(arguments));
+                told.confirmed |= *phase == Phase::Ok;
+            }
+            Event::Told { id, outcome } => {
+                let state = State::ALL.into_iter().find(|state| state.outcome() == Some(*outcome));
+                actions.entry(id).or_default().told.extend(state);
+            }
+            // From its invocation on it may have counted.
+            Event::Decided { id, reviewer, decision, digest, arguments, phase: Phase::Invoke, .. } => {
+                let vote = Vote { reviewer, decision: *decision, digest, arguments };
+                actions.entry(id).or_default().votes.push(vote);
+            }
+            Event::Called { id, key, arguments, .. } => {
+                actions.entry(id).or_default().calls.push((key, arguments));
+            }
+            Event::Acted { id, key, tool, arguments } => {
+                let told = actions.entry(id).or_default();
+                let votes = told.votes.clone();
+                told.effects.push(Effect { key, tool, arguments, votes, tightening });
+            }
+            Event::Decided { .. } | Event::Found { .. } => {}
+            Event::Injected { .. } | Event::Stands { .. } | Event::Heals { .. } => {}
+        }
+    }
+    actions
+}
+
+/// Every step that the state machine can make.
+fn arrows() -> BTreeSet<(&'static str, &'static str)> {
+    let now = chrono::DateTime::UNIX_EPOCH;
+    let (earlier, later) = (now - chrono::TimeDelta::days(1), now + chrono::TimeDelta::days(1));
+    let mut events = vec![Arrow::Rejected, Arrow::Cancelled, Arrow::Lapsed, Arrow::Claimed];
+    for held in [false, true] {
+        events.push(Arrow::Approved { held });
+        events.push(Arrow::Interrupted { idempotent: held });
+        events.push(Arrow::Resolved { succeeded: held });
+        for verdict in [Verdict::Allow, Verdict::RequireApproval, Verdict::Deny] {
+            events.push(Arrow::Judged { verdict, held });
+        }
+    }
+    events.extend([Completion::Succeeded, Completion::Failed, Completion::Unknown].map(Arrow::Completed));
+    let mut arrows = BTreeSet::new();
+    for state in State::ALL {
+        for (approved, expires_at) in [(false, later), (true, later), (false, earlier)] {
+            let standing =
+                Standing { state, approved, expires_at: Some(expires_at), approval_expires_at: None };
+            let next = events.iter().filter_map(|event| transition(&standing, *event, now).ok());
+            arrows.extend(next.map(|(next, _)| (state.as_str(), next.as_str())));
+        }
+    }
+    arrows
+}
+
+/// Whether all of those needed have approved exactly these arguments, under this digest if there is one.
+fn approved(kind: Kind, tight: bool, arguments: &Value, digest: Option<&str>, votes: &[Vote<'_>]) -> bool {
+    let counts = |vote: &&Vote<'_>| {
+        let decided =
+            vote.decision == Decision::Approve || (vote.decision == Decision::Edit && kind.edit_counts());
+        // An edit shows the digest of what it changes.
+        let bound = vote.decision == Decision::Edit || digest.is_none_or(|digest| digest == vote.digest);
+        decided && bound && vote.arguments == arguments
+    };
+    let people: BTreeSet<&str> = votes.iter().filter(counts).map(|vote| vote.reviewer).collect();
+    // Hall's condition: each can stand in one group only if any of the groups together have as many people as they need.
+    let needs = kind.needs(tight);
+    let enough = |some: u32| {
+        let some =
+            || needs.iter().enumerate().filter(move |(at, _)| some >> at & 1 == 1).map(|(_, need)| need);
+        let there = people.iter().filter(|person| some().any(|(_, group)| group.contains(person)));
+        there.count() >= some().map(|(count, _)| count).sum()
+    };
+    (0..1 << needs.len()).all(enough)
+}
+
+struct Found(Vec<Violation>);
+
+impl Found {
+    fn add(&mut self, promise: &'static str, what: String) {
+        self.0.push(Violation { promise, what });
+    }
+
+    /// Confirmed is kept, ends, and is answered; and the answers are what is stored.
+    fn accepted(&mut self, id: &str, told: &Told<'_>, action: Option<&StoredAction>) {
+        let Some(action) = action else {
+            if told.confirmed {
+                self.add(KEPT, format!("{id} was confirmed and is not stored"));
+            }
+            if !told.told.is_empty() {
+                self.add("answers are stored", format!("{id} was answered and is not stored"));
+            }
+            return;
+        };
+        let state = action.state;
+        // A doubt ends when somebody has looked, and then its agent hears again.
+        if state.outcome().is_none() || state == State::InDoubt {
+            self.add("accepted ends", format!("{id} is {state} still"));
+        } else if told.confirmed && !told.told.contains(&state) {
+            self.add("accepted is answered", format!("{id} is {state}, and its agent was never told"));
+        }
+        for told in told.told.iter().filter(|told| !action.outcomes.contains(*told)) {
+            let stored = &action.outcomes;
+            self.add("answers are stored", format!("{id}: told {told}, stored are {stored:?}"));
+        }
+        let idempotent = told.kind.is_some_and(Kind::idempotent);
+        // The tool's no to a repetition says nothing of the attempt before, and would be the same the next time.
+        let repeated = told.calls.len() > 1 || action.fence > 1;
+        let refused = repeated && !told.calls.is_empty() && told.effects.is_empty();
+        let given_up = told.judged_again && told.kind == Some(Kind::Record);
+        let in_doubt = action.outcomes.contains(&State::InDoubt);
+        if in_doubt && idempotent && !refused && !given_up && action.fence < RECOVERIES {
+            self.add(
+                "idempotent is repeated",
+                format!("{id} is in doubt after {} claims, though it may be repeated", action.fence),
+            );
+        }
+    }
+
+    /// At most one effect, of what was approved, and none where the outcome says so.
+    fn effects(&mut self, id: &str, told: &Told<'_>, action: Option<&StoredAction>) {
+        let Some(kind) = told.kind else {
+            if !told.calls.is_empty() {
+                self.add("no effect without proposal", format!("{id:?} was called and never proposed"));
+            }
+            return;
+        };
+        if told.effects.len() > 1 {
+            let keys: Vec<_> = told.effects.iter().map(|effect| effect.key).collect();
+            self.add("one effect", format!("{id} acted {} times, with keys {keys:?}", keys.len()));
+        }
+        if !kind.idempotent() && told.calls.len() > 1 {
+            let calls = told.calls.len();
+            self.add("one effect", format!("{id} was called {calls} times, and may not be repeated"));
+        }
+        if told.calls.iter().any(|call| told.calls.first() != Some(call)) {
+            self.add("one key, one call", format!("{id} was called with {:?}", told.calls));
+        }
+        for Effect { key, tool, arguments, votes, tightening } in &told.effects {
+            if *tool != kind.tool() {
+                self.add("no effect but the proposed", format!("{id} acted at {tool}"));
+            }
+            // What needs nobody's approval is called as it was proposed.
+            if kind.needs(false).is_empty() && told.arguments != Some(*arguments) {
+                self.add("no effect but the proposed", format!("{id} acted with {arguments}"));
+            }
+            let digest = action.map(|action| action.digest.as_str());
+            // Proposed and executed under the same one: it was in force all the while.
+            let tight = tightening.is_some() && *tightening == told.tightening;
+            if !approved(kind, tight, arguments, digest, votes) {
+                self.add("no effect without approval", format!("{id} acted with {arguments}"));
+            }
+            if action.is_none_or(|action| action.key != *key) {
+                self.add("one key, one call", format!("{id} acted with the key {key}"));
+            }
+        }
+        let Some(action) = action else { return };
+        let done = !told.effects.is_empty();
+        for outcome in &action.outcomes {
+            if *outcome == State::Succeeded && !done {
+                self.add("outcomes are true", format!("{id} succeeded without an effect"));
+            }
+            if !matches!(outcome, State::Succeeded | State::InDoubt) && done {
+                self.add("outcomes are true", format!("{id} is {outcome} and has had its effect"));
+            }
+        }
+    }
+
+    /// No more is spent for a customer than the limit.
+    fn spending(&mut self, actions: &BTreeMap<&str, Told<'_>>) {
+        let mut sums: BTreeMap<String, u64> = BTreeMap::new();
+        for (id, told) in actions.iter().filter(|(_, told)| told.kind == Some(Kind::Spend)) {
+            *sums.entry(customer(id)).or_default() += told.effects.len() as u64 * SPENT;
+        }
+        for (customer, sum) in sums.into_iter().filter(|(_, sum)| *sum > SPENDING_MAX) {
+            self.add("limits hold", format!("{sum} of at most {SPENDING_MAX} was spent for {customer}"));
+        }
+    }
+
+    /// Evidence tells of legal steps only, and ends where the action stands.
+    fn walk(&mut self, action: &StoredAction, arrows: &BTreeSet<(&str, &str)>) {
+        let mut state = State::Proposed;
+        for next in &action.walk {
+            if state != *next && !arrows.contains(&(state.as_str(), next.as_str())) {
+                self.add("legal transitions", format!("{} went from {state} to {next}", action.id));
+            }
+            state = *next;
+        }
+        if state != action.state {
+            let stored = action.state;
+            self.add("transitions are evidence", format!("{} is {stored}, evidence says {state}", action.id));
+        }
+    }
+
+    /// Every executed action has exactly one throw, every selected one its audit.
+    fn sampling(&mut self, action: &StoredAction) {
+        let id = &action.id;
+        let wanted = usize::from(action.executed);
+        if action.throws != wanted || action.sampled != wanted {
+            let (throws, sampled) = (action.throws, action.sampled);
+            let what = format!("{id}: {throws} throws, {sampled} in evidence, {wanted} expected");
+            self.add("sampling is complete", what);
+        }
+        if action.executed && action.pi < AUDITED {
+            self.add("sampling is complete", format!("{id} was drawn with a probability of {}", action.pi));
+        }
+        if action.selected && action.audits != 1 {
+            self.add("sampling is complete", format!("{id} was drawn and has {} audits", action.audits));
+        }
+    }
+
+    /// Decisions and findings that were confirmed are kept.
+    fn statements(&mut self, history: &[Event], stored: &Stored) {
+        for entry in history {
+            let (who, event) = match entry {
+                Event::Decided { reviewer, event, phase: Phase::Ok, .. } => (reviewer, event),
+                Event::Found { auditor, event, phase: Phase::Ok, .. } => (auditor, event),
+                _ => continue,
+            };
+            if !stored.statements.contains(event) {
+                self.add(KEPT, format!("what {who} said in {event} is not stored"));
+            }
+        }
+    }
+
+    /// What clients and workers send is good; what was for a queue that was deleted had nowhere to go.
+    fn quarantine(&mut self, history: &[Event], stored: &Stored) {
+        let deleted = |queue: &str| {
+            let fault = Fault::deletion(queue);
+            history.iter().any(|event| matches!(event, Event::Injected { fault: had } if *had == fault))
+        };
+        for Quarantined { code, message, queue } in &stored.quarantined {
+            if code != Code::Undeliverable.as_str() || !deleted(queue) {
+                self.add("nothing good is quarantined", format!("{code}: {message} (for {queue})"));
+            }
+        }
+    }
+
+    /// The ledger holds, nothing is missing in it, the stream has all of it in order, and the coin fell as it had to.
+    fn evidence(&mut self, stored: &Stored) {
+        if let Some(why) = &stored.ledger {
+            self.add("the ledger verifies", why.clone());
+        }
+        if stored.pending > 0 {
+            self.add("evidence is recorded", format!("{} rows are not in the ledger", stored.pending));
+        }
+        for why in &stored.coin {
+            self.add("the coin falls the same way again", why.clone());
+        }
+        for index in &stored.altered {
+            self.add("the stream is the ledger", format!("entry {index} is another there"));
+        }
+        let mut next = 0;
+        for index in &stored.stream {
+            if *index > next {
+                self.add("the stream has no gap", format!("it has {index} where {next} should be"));
+            }
+            next = next.max(index + 1);
+        }
+        if next != stored.size {
+            self.add("the stream has no gap", format!("it has {next} of {} entries", stored.size));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

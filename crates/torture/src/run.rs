@@ -1,0 +1,253 @@
+//! One run: load and faults, healing, settling, checking.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    time::Duration,
+};
+
+use countersign_core::action::State;
+use countersign_testkit::{services::Services, tools::ToolService};
+use tokio::time::{Instant, sleep_until};
+
+use super::{
+    check::check,
+    clients::Clients,
+    crashes::crash_everywhere,
+    history::{Event, History, Phase},
+    report::Report,
+    schedule::{Planned, plan},
+    stored::{self, Stored},
+    tools::Tools,
+    world::World,
+};
+use countersign_testkit::build;
+
+/// How long answers may take before those who lack one ask again.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What to do.
+pub(crate) struct Torture {
+    /// What is tortured.
+    pub(crate) binary: PathBuf,
+    /// The dice.
+    pub(crate) seed: u64,
+    /// How long.
+    pub(crate) length: Duration,
+    /// Actions per second and agent.
+    pub(crate) rate: f64,
+    /// How long everything may take to end when everything is healed.
+    pub(crate) settle: Duration,
+    /// Die at every point in turn instead of following the schedule; the binary must have them.
+    pub(crate) crash_points: bool,
+    /// The binary acks before it commits.
+    pub(crate) broken: bool,
+    /// Three RabbitMQ 4 nodes instead of one node of this machine's version.
+    pub(crate) cluster: bool,
+}
+
+/// A step of the schedule.
+enum Step {
+    Inject(usize),
+    Heal(usize),
+}
+
+/// Injections and healings in the order of their times.
+fn steps(planned: &[Planned]) -> Vec<(Duration, Step)> {
+    let mut steps: Vec<_> = planned
+        .iter()
+        .enumerate()
+        .flat_map(|(index, one)| [(one.at, Step::Inject(index)), (one.at + one.lasts, Step::Heal(index))])
+        .collect();
+    steps.sort_by_key(|step| step.0);
+    steps
+}
+
+impl Torture {
+    /// Runs it on services of its own and prints what came of it. Returns the promise of each violation, and a word for each
+    /// crash point that was not reached.
+    pub(crate) async fn run(&self) -> anyhow::Result<Vec<&'static str>> {
+        eprintln!("torture with seed {} for {:?}: starting services ...", self.seed, self.length);
+        let services = match self.cluster {
+            true => Services::private_cluster_on_small_disk(&build::rabbitmq_4()).await?,
+            false => Services::private_on_small_disk().await?,
+        };
+        let path = services.scratch().join("history.jsonl");
+        let history = History::create(&path)?;
+        let tools = ToolService::start(Tools::new(history.clone(), self.seed)).await?;
+        let mut world = World::set_up(services, self.binary.clone(), tools.url()).await?;
+        let mut report = Report::default();
+        self.hurt(&mut world, &history, &mut report).await?;
+        report.reopened = world.reopened.clone();
+        let events = history.events();
+        let stored = Stored::read(&world.system).await?;
+        let violations = check(&events, &stored);
+        report.print(&events, &stored, &violations);
+        let missed = report.missed.iter().map(|_| "crash points are reached");
+        let failed: Vec<_> = violations.iter().map(|violation| violation.promise).chain(missed).collect();
+        if !failed.is_empty() {
+            let name = format!("{}{}", self.seed, if self.broken { "-broken" } else { "" });
+            let kept = report.keep(world.services.scratch(), &name)?;
+            println!("history and logs are in {}", kept.display());
+            println!("again: {}", self.command());
+        }
+        world.close().await?;
+        Ok(failed)
+    }
+
+    fn command(&self) -> String {
+        if self.crash_points {
+            return format!("cargo xtask torture --crash-points --seed {} --rate {}", self.seed, self.rate);
+        }
+        let minutes = self.length.as_secs_f64() / 60.0;
+        let cluster = if self.cluster { " --cluster" } else { "" };
+        let broken = if self.broken { " --broken" } else { "" };
+        format!(
+            "cargo xtask torture{cluster}{broken} --minutes {minutes} --seed {} --rate {}",
+            self.seed, self.rate
+        )
+    }
+
+    async fn hurt(&self, world: &mut World, history: &History, report: &mut Report) -> anyhow::Result<()> {
+        let clients = Clients::new(history.clone(), self.seed);
+        let tasks = clients.start(&world.system, self.rate)?;
+        if self.crash_points {
+            crash_everywhere(world, history, report).await?;
+        } else {
+            self.follow_schedule(world, history, report).await?;
+        }
+        clients.stop_proposing();
+        eprintln!("everything is healed; waiting until everything has ended ...");
+        self.settle(world, history, &clients, report).await?;
+        // What they still say would be half recorded when it is looked at.
+        drop(tasks);
+        Ok(())
+    }
+
+    async fn follow_schedule(
+        &self,
+        world: &mut World,
+        history: &History,
+        report: &mut Report,
+    ) -> anyhow::Result<()> {
+        let mut planned = plan(self.seed, self.length, self.cluster);
+        planned.retain(|one| match one.fault.possible(world) {
+            Ok(()) => true,
+            Err(why) => {
+                eprintln!("left out: {}: {why}", one.fault);
+                report.count(&format!("left out: {}", one.fault.kind()));
+                false
+            }
+        });
+        let (started, mut begun) = (Instant::now(), BTreeMap::new());
+        for (at, step) in steps(&planned) {
+            sleep_until(started + at).await;
+            match step {
+                Step::Inject(index) => {
+                    let fault = &planned[index].fault;
+                    eprintln!(
+                        "{:5.1} s  {fault} for {:.1?}",
+                        started.elapsed().as_secs_f64(),
+                        planned[index].lasts
+                    );
+                    history.log(Event::Injected { fault: fault.to_string() });
+                    // What has ended by itself just now cannot be hurt.
+                    report.ended.extend(world.supervise()?);
+                    if fault.inject(world).await? {
+                        history.log(Event::Stands { fault: fault.to_string() });
+                        report.count(&fault.kind());
+                    } else {
+                        report.count(&format!("attempted: {}", fault.kind()));
+                    }
+                    begun.insert(index, Instant::now());
+                }
+                Step::Heal(index) => {
+                    let Planned { fault, lasts, .. } = &planned[index];
+                    // A server that took long to start has held up the schedule: a fault that is counted has lasted.
+                    if let Some(begun) = begun.get(&index) {
+                        sleep_until(*begun + *lasts).await;
+                    }
+                    history.log(Event::Heals { fault: fault.to_string() });
+                    fault.heal(world).await?;
+                    world.catch_up().await;
+                }
+            }
+        }
+        sleep_until(started + self.length).await;
+        world.loosen().await
+    }
+
+    /// Waits until what was confirmed has ended and is answered, as long as it may take; the checker judges.
+    async fn settle(
+        &self,
+        world: &mut World,
+        history: &History,
+        clients: &Clients,
+        report: &mut Report,
+    ) -> anyhow::Result<()> {
+        let (started, mut asked) = (Instant::now(), None);
+        while started.elapsed() < self.settle {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            report.ended.extend(world.supervise()?);
+            let Known { confirmed, told, said } = known(&history.events());
+            let Ok(progress) = stored::progress(&world.system).await else { continue };
+            let open = confirmed.iter().filter(|id| !progress.ended.contains_key(*id)).count();
+            let open = open + usize::try_from(progress.open)?;
+            let unheard = said.difference(&progress.heard).count();
+            let untold =
+                |(id, state): &(&String, &State)| !told.get(*id).is_some_and(|all| all.contains(state));
+            let silent = progress.ended.iter().filter(|(id, _)| confirmed.contains(*id)).filter(untold);
+            let silent: Vec<String> = silent.map(|(id, _)| id.clone()).collect();
+            report.settled_in = started.elapsed();
+            if open + unheard == 0 && silent.is_empty() && progress.owed == 0 {
+                return Ok(());
+            }
+            if open == 0
+                && started.elapsed() > PATIENCE
+                && asked.is_none_or(|at: Instant| at.elapsed() > PATIENCE)
+            {
+                asked = Some(Instant::now());
+                report.asked_again = report.asked_again.max(silent.len());
+                if let Err(error) = clients.ask_again(&world.system, &silent).await {
+                    eprintln!("asking again: {error}");
+                }
+            }
+        }
+        eprintln!("not everything has ended within {:?}", self.settle);
+        Ok(())
+    }
+}
+
+/// What clients know.
+#[derive(Default)]
+struct Known {
+    /// Actions that were confirmed.
+    confirmed: BTreeSet<String>,
+    /// Actions that were answered, with what.
+    told: BTreeMap<String, Vec<State>>,
+    /// Decisions and findings that were confirmed.
+    said: BTreeSet<String>,
+}
+
+fn known(events: &[Event]) -> Known {
+    let mut known = Known::default();
+    for event in events {
+        match event {
+            Event::Proposed { id, phase: Phase::Ok, .. } => {
+                known.confirmed.insert(id.clone());
+            }
+            Event::Told { id, outcome } => {
+                let state = State::ALL.into_iter().find(|state| state.outcome() == Some(*outcome));
+                known.told.entry(id.clone()).or_default().extend(state);
+            }
+            Event::Decided { event, phase: Phase::Ok, .. } | Event::Found { event, phase: Phase::Ok, .. } => {
+                known.said.insert(event.clone());
+            }
+            _ => {}
+        }
+    }
+    known
+}
+
+/// How often something came.
+pub(crate) type Counts = BTreeMap<String, usize>;
