@@ -66,11 +66,11 @@ pub fn judge(configuration: &Configuration) {
                 "source": "/agents/one", "id": "1", "tool": tool.name(), "arguments": arguments, "reason": "r",
             });
             let facts = Facts { action: &action, agent: &agent, tool, now: NOW };
-            let judgement = configuration.policy.judge(&facts);
+            let judgement = configuration.policy.evaluate(&facts);
             if judgement.errored.is_some() {
                 assert_ne!(judgement.verdict, Verdict::Allow, "{judgement:?}");
             }
-            assert_eq!(configuration.policy.judge(&facts), judgement);
+            assert_eq!(configuration.policy.evaluate(&facts), judgement);
             assert!(configuration.policy.rule_ids().any(|rule| rule == judgement.rule), "{judgement:?}");
             let explained = configuration.policy.explain(&facts);
             assert_eq!((explained.verdict, explained.rule.as_str()), (judgement.verdict, judgement.rule));

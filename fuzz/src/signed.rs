@@ -31,12 +31,12 @@ fn received<T: Signable + Serialize>(signed: &SignedStatement) {
     // Nobody has this key, so nothing can be signed with it: what holds is forged.
     assert!(!received.verify(&key().verifying_key()), "forged: {}", signed.jws);
     assert!(!received.jti.is_empty() && !received.kid.is_empty());
-    assert_eq!(received.said.len(), received.corrections.len());
+    assert_eq!(received.entries.len(), received.corrections.len());
     let sent: BTreeSet<&String> = signed.disclosures.iter().collect();
     assert!(received.disclosures.iter().all(|one| sent.contains(one)));
     // What was read, signed in earnest, is read back as the same.
     let mut salt = 0_u8;
-    let ours = Signer::new(&received.signer, key()).sign(&received.said, Uuid::from_u128(1), NOW, || {
+    let ours = Signer::new(&received.signer, key()).sign(&received.entries, Uuid::from_u128(1), NOW, || {
         salt = salt.wrapping_add(1);
         [salt; 16]
     });
@@ -47,6 +47,6 @@ fn received<T: Signable + Serialize>(signed: &SignedStatement) {
         (again.signer.as_str(), again.kid),
         (received.signer.as_str(), thumbprint(&key().verifying_key()))
     );
-    let said = |said: &[T]| serde_json::to_value(said).expect("it can be written");
-    assert_eq!(said(&again.said), said(&received.said));
+    let said = |entries: &[T]| serde_json::to_value(said).expect("it can be written");
+    assert_eq!(said(&again.entries), said(&received.entries));
 }

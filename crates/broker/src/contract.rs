@@ -106,7 +106,7 @@ const ROUTES: &[Route] = &[
         key: "agent.{agent}",
         queue: "countersign.feedback.{agent}",
         way: Way::Out,
-        who: "Each agent, and whoever trains it, reads what humans thought of its actions.",
+        who: "Each agent, and whoever trains it, reads what humans detail of its actions.",
         messages: &["feedback"],
     },
     Route {

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Subcommand;
 use countersign_store::{
     Transaction,
-    actions::{self, ActionRecord, Parts},
+    actions::{self, ActionRecord, LoadDepth},
     compensations, evidence, listing,
     listing::{ActionSummary, Filter},
 };
@@ -87,14 +87,14 @@ pub(crate) fn content(record: &ActionRecord) -> Value {
 /// One action with everything that is stored of it, in order.
 pub async fn timeline(tx: &Transaction, action: &ActionSummary) -> anyhow::Result<Value> {
     let record =
-        actions::load(tx, &[action.id], Parts::Request).await?.pop().context("the action is gone")?;
+        actions::load(tx, &[action.id], LoadDepth::Request).await?.pop().context("the action is gone")?;
     let entries = evidence::timeline(tx, action.id).await?;
     Ok(json!({
         "action": action,
         "content": content(&record),
         "compensates": record.compensates,
         "compensated_by": compensations::proposed(tx, &[action.id]).await?.first().map(|(_, by)| by),
-        "sampling": listing::throw(tx, action.id).await?,
+        "sampling": listing::draw(tx, action.id).await?,
         "timeline": entries,
     }))
 }

@@ -22,7 +22,7 @@ use countersign_policy::Sender;
 use countersign_runtime::keys;
 use countersign_store::{
     Store,
-    actions::{self, Parts},
+    actions::{self, LoadDepth},
     approvals, evidence,
     listing::{self, ApprovalSummary},
     statements,
@@ -191,10 +191,11 @@ async fn action_of(store: &Store, id: ApprovalId) -> anyhow::Result<ActionId> {
 async fn shown(store: &Store, id: ApprovalId) -> anyhow::Result<Value> {
     let action = action_of(store, id).await?;
     let tx = store.transaction().await?;
-    let record = actions::load(&tx, &[action], Parts::Bodies).await?.pop().context("the action is gone")?;
+    let record =
+        actions::load(&tx, &[action], LoadDepth::Bodies).await?.pop().context("the action is gone")?;
     let approval = record.approval.as_ref().context("the request is gone")?;
     Ok(json!({
-        "approval": id, "action": record.reference, "state": record.ruling.state,
+        "approval": id, "action": record.reference, "state": record.status.state,
         "rule": approval.rule, "why": approval.rule_text, "request": approval.request.state.as_str(),
         "asks": approval.request.spec, "so_far": approval.request.votes,
         "opened_at": approval.request.opened_at, "expires_at": approval.request.expires_at,

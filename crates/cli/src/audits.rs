@@ -10,7 +10,7 @@ use clap::Subcommand;
 use countersign_core::{digest::tagged, ids::AuditId};
 use countersign_runtime::messages;
 use countersign_store::{
-    actions::{self, Parts},
+    actions::{self, LoadDepth},
     audits, listing,
 };
 use serde_json::{Value, json};
@@ -42,7 +42,7 @@ pub(crate) enum AuditsCommand {
         /// The audit's id
         id: AuditId,
     },
-    /// Throw the coin again: check every selection of the epochs that have closed
+    /// Draw the coin again: check every selection of the epochs that have closed
     #[command(
         after_help = "SHA-256 of an epoch's key became evidence when the epoch opened, the key itself after it closed.\n\
         With it every throw is made again: R, and whether R selects the action at its stored π."
@@ -98,11 +98,12 @@ async fn shown(to: &Connections, id: AuditId) -> anyhow::Result<Value> {
     let tx = store.transaction().await?;
     let found = audits::actions_of(&tx, &[id]).await?;
     let action = *found.first().with_context(|| format!("there is no audit {id}"))?;
-    let record = actions::load(&tx, &[action], Parts::Bodies).await?.pop().context("the action is gone")?;
+    let record =
+        actions::load(&tx, &[action], LoadDepth::Bodies).await?.pop().context("the action is gone")?;
     let outcome = record.outcome.as_ref();
     let offer = messages::offer(&configuration.tools, &record);
     Ok(json!({
-        "audit": id, "action": record.reference, "outcome": record.ruling.state, "rule": record.ruling.rule,
+        "audit": id, "action": record.reference, "outcome": record.status.state, "rule": record.status.rule,
         "digest": tagged(&record.digest), "content": content(&record),
         "reason_codes": configuration.policy.audits().reason_codes,
         "compensation": offer.as_ref().ok(), "cannot_be_undone": offer.as_ref().err(),

@@ -41,11 +41,11 @@ pub(crate) async fn db(to: &Connections, command: DbCommand) -> anyhow::Result<E
 /// Keys.
 #[derive(Subcommand)]
 pub(crate) enum KeysCommand {
-    /// Make permit.jwk, permit.pub.jwk, ledger.jwk, ledger.pub.jwk, coin.secret and pseudonym.secret in a folder.
+    /// Make permit.jwk, permit.pub.jwk, ledger.jwk, ledger.pub.jwk, sampling.secret and pseudonym.secret in a folder.
     /// Overwrites nothing
     #[command(
         after_help = "Give each role only what it needs: the router permit.jwk and pseudonym.secret, the\n\
-        executor permit.pub.jwk, the sampler coin.secret and pseudonym.secret, the recorder ledger.jwk. Whoever\n\
+        executor permit.pub.jwk, the sampler sampling.secret and pseudonym.secret, the recorder ledger.jwk. Whoever\n\
         checks the ledger needs ledger.pub.jwk, from you and not from the ledger's folder."
     )]
     Generate {

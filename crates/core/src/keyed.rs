@@ -1,4 +1,4 @@
-//! What is derived from secrets: pseudonyms of people and the sampling coin.
+//! What is derived from secrets: pseudonyms of people and the sampling sampler.
 
 use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -67,16 +67,16 @@ impl Pseudonyms {
     }
 }
 
-/// The sampling coin: decides whether an executed action is audited, unpredictably for agents and
+/// The sampling sampler: decides whether an executed action is audited, unpredictably for agents and
 /// reproducibly for whoever holds the epoch's key.
 #[derive(Clone)]
-pub struct Coin {
+pub struct KeyedSampler {
     secret: Secret,
 }
 
-/// One throw of the coin, as stored for every executed action.
+/// One draw of the sampler, as stored for every executed action.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Throw {
+pub struct Draw {
     /// Inclusion probability π, 0 to 1.
     pub pi: f64,
     /// 56 bits, uniform.
@@ -85,8 +85,8 @@ pub struct Throw {
     pub selected: bool,
 }
 
-impl Coin {
-    /// A coin over the master secret.
+impl KeyedSampler {
+    /// A sampler over the master secret.
     pub fn new(secret: Secret) -> Self {
         Self { secret }
     }
@@ -96,7 +96,7 @@ impl Coin {
         self.secret.derive(&[b"countersign/audit-epoch/v1\0", &epoch.to_be_bytes()])
     }
 
-    /// Whether so large a share of audits, π, has this one judged twice: another coin, over the same action.
+    /// Whether so large a share of audits, π, has this one judged twice: a second draw over the same action.
     pub fn twice(&self, epoch: i64, source: &str, id: &str, share: f64) -> bool {
         let key = self.epoch_key(epoch);
         let mac =
@@ -104,23 +104,23 @@ impl Coin {
         selected(top_56_bits(&mac), share)
     }
 
-    /// The throw for one action in an epoch.
-    pub fn throw(&self, epoch: i64, source: &str, id: &str, pi: f64) -> Throw {
-        throw(&self.epoch_key(epoch), source, id, pi)
+    /// The draw for one action in an epoch.
+    pub fn draw(&self, epoch: i64, source: &str, id: &str, pi: f64) -> Draw {
+        draw(&self.epoch_key(epoch), source, id, pi)
     }
 }
 
 /// What is published of an epoch's key when the epoch opens: its SHA-256. After the epoch has closed, the key itself
-/// lets anybody throw the coin again.
+/// lets anybody repeat its draws.
 pub fn commitment(key: &[u8; 32]) -> [u8; 32] {
     Sha256::digest(key).into()
 }
 
-/// R = top 56 bits of HMAC-SHA256(K_epoch, "countersign/audit-coin/v1" ‖ 0 ‖ source ‖ 0 ‖ id).
-pub fn throw(key: &[u8; 32], source: &str, id: &str, pi: f64) -> Throw {
-    let mac = hmac_sha256(key, &[b"countersign/audit-coin/v1\0", source.as_bytes(), b"\0", id.as_bytes()]);
+/// R = top 56 bits of HMAC-SHA256(K_epoch, "countersign/audit-draw/v1" ‖ 0 ‖ source ‖ 0 ‖ id).
+pub fn draw(key: &[u8; 32], source: &str, id: &str, pi: f64) -> Draw {
+    let mac = hmac_sha256(key, &[b"countersign/audit-draw/v1\0", source.as_bytes(), b"\0", id.as_bytes()]);
     let r = top_56_bits(&mac);
-    Throw { pi, r, selected: selected(r, pi) }
+    Draw { pi, r, selected: selected(r, pi) }
 }
 
 fn top_56_bits(mac: &[u8; 32]) -> u64 {
@@ -138,16 +138,16 @@ pub fn selected(r: u64, pi: f64) -> bool {
 mod tests {
     use super::*;
 
-    fn coin() -> Coin {
-        Coin::new(Secret::new(vec![7; 32]).unwrap())
+    fn sampler() -> KeyedSampler {
+        KeyedSampler::new(Secret::new(vec![7; 32]).unwrap())
     }
 
     #[test]
-    fn the_coin_is_the_documented_hmac() {
-        // printf 'countersign/audit-coin/v1\0/agents/a\0a-1' | openssl dgst -sha256 -mac HMAC -macopt hexkey:<K_epoch>
-        let mac = hmac_sha256(&coin().epoch_key(3), &[b"countersign/audit-coin/v1\0/agents/a\0a-1"]);
-        let throw = coin().throw(3, "/agents/a", "a-1", 0.2);
-        assert_eq!(throw.r.to_be_bytes()[1..], mac[..7]);
+    fn a_draw_is_the_documented_hmac() {
+        // printf 'countersign/audit-draw/v1\0/agents/a\0a-1' | openssl dgst -sha256 -mac HMAC -macopt hexkey:<K_epoch>
+        let mac = hmac_sha256(&sampler().epoch_key(3), &[b"countersign/audit-draw/v1\0/agents/a\0a-1"]);
+        let draw = sampler().draw(3, "/agents/a", "a-1", 0.2);
+        assert_eq!(draw.r.to_be_bytes()[1..], mac[..7]);
     }
 
     #[test]
@@ -160,8 +160,8 @@ mod tests {
     #[test]
     fn a_higher_rate_selects_a_superset() {
         for n in 0..2_000 {
-            let low = coin().throw(1, "/agents/a", &n.to_string(), 0.1).selected;
-            let high = coin().throw(1, "/agents/a", &n.to_string(), 0.3).selected;
+            let low = sampler().draw(1, "/agents/a", &n.to_string(), 0.1).selected;
+            let high = sampler().draw(1, "/agents/a", &n.to_string(), 0.3).selected;
             assert!(!low || high);
         }
     }
@@ -181,7 +181,7 @@ mod tests {
     fn an_agent_that_knows_all_past_selections_predicts_no_better_than_chance() {
         use std::collections::HashMap;
         const ACTIONS: usize = 20_000;
-        let coin = coin();
+        let sampler = sampler();
         let mut seen: HashMap<String, (f64, f64)> = HashMap::new();
         let features = |id: &str, before: &[bool]| {
             let mut features: Vec<String> = id.char_indices().map(|(at, c)| format!("{at}{c}")).collect();
@@ -196,7 +196,7 @@ mod tests {
             let features = features(&id, &past);
             let rate = |feature: &String| seen.get(feature).map_or(0.0, |(hits, all)| hits / all - 0.1);
             let score: f64 = features.iter().map(rate).sum();
-            let selected = coin.throw((n / 5_000) as i64, "/agents/a", &id, 0.1).selected;
+            let selected = sampler.draw((n / 5_000) as i64, "/agents/a", &id, 0.1).selected;
             if n >= ACTIONS / 2 {
                 scored.push((score, selected));
             }

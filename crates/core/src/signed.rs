@@ -58,8 +58,8 @@ pub struct Parts<S> {
     pub jti: String,
     /// When it was signed, in seconds since 1970.
     pub iat: i64,
-    /// What is said; each is judged on its own.
-    pub said: Vec<S>,
+    /// What is entries; each is judged on its own.
+    pub entries: Vec<S>,
 }
 
 /// The longest `jti` and `kid`, in bytes.
@@ -117,13 +117,13 @@ impl Signer {
         Self { person: person.into(), key }
     }
 
-    /// Signs what is said at `now`. `jti` must be new; `salt` gives 128 new random bits for each disclosure.
+    /// Signs what is entries at `now`. `jti` must be new; `salt` gives 128 new random bits for each disclosure.
     ///
     /// # Errors
     /// Where a payload cannot be written as JSON.
     pub fn sign<T: Signable>(
         &self,
-        said: &[T],
+        entries: &[T],
         jti: Uuid,
         now: DateTime<Utc>,
         mut salt: impl FnMut() -> Salt,
@@ -136,8 +136,9 @@ impl Signer {
             disclosures.push(disclosure);
             Some(digest)
         };
-        let said = said.iter().map(|one| one.close(&mut digest)).collect();
-        let parts = Parts { signer: self.person.clone(), jti: jti.to_string(), iat: now.timestamp(), said };
+        let entries = entries.iter().map(|one| one.close(&mut digest)).collect();
+        let parts =
+            Parts { signer: self.person.clone(), jti: jti.to_string(), iat: now.timestamp(), entries };
         let header = Header {
             typ: Some(T::TYP.into()),
             kid: Some(thumbprint(&self.key.verifying_key())),
@@ -160,14 +161,14 @@ pub struct Received<T> {
     pub jws: String,
     /// Names the key.
     pub kid: String,
-    /// Who is said to say so.
+    /// Who is entries to say so.
     pub signer: String,
     /// Unique for the key.
     pub jti: String,
-    /// When it is said to have been signed.
+    /// When it is entries to have been signed.
     pub signed_at: DateTime<Utc>,
-    /// What is said, with what was disclosed.
-    pub said: Vec<T>,
+    /// What is entries, with what was disclosed.
+    pub entries: Vec<T>,
     /// Of each of these, the digest of what the call should have been.
     pub corrections: Vec<Option<String>>,
     /// Whether everything that the payload holds digests of was disclosed.
@@ -194,7 +195,7 @@ impl<T: Signable> Received<T> {
         let kid = header.kid.ok_or_else(|| Unreadable("its header has no `kid`".into()))?;
         let statement: T::Statement =
             jsonwebtoken::dangerous::insecure_decode_claims(&signed.jws).map_err(unreadable)?;
-        let Parts { signer, jti, iat, said } = statement.into();
+        let Parts { signer, jti, iat, entries } = statement.into();
         let plain = |text: &str| (1..=JTI_MAX).contains(&text.len()) && !text.chars().any(char::is_control);
         if !plain(&jti) || !plain(&kid) {
             return Err(Unreadable(format!(
@@ -213,14 +214,14 @@ impl<T: Signable> Received<T> {
             used.insert(text.clone());
             Some(value.clone())
         };
-        let corrections = said.iter().map(|one| T::correction_digest(one).cloned()).collect();
-        let said: Vec<T> = said.into_iter().map(|one| T::open(one, &mut value)).collect();
-        if said.iter().filter_map(T::reason_code).any(|code| !plain(code)) {
+        let corrections = entries.iter().map(|one| T::correction_digest(one).cloned()).collect();
+        let entries: Vec<T> = entries.into_iter().map(|one| T::open(one, &mut value)).collect();
+        if entries.iter().filter_map(T::reason_code).any(|code| !plain(code)) {
             return Err(Unreadable("`reason_code` must be one of the request's".into()));
         }
         let disclosures = used.into_iter().collect();
         let jws = signed.jws.clone();
-        Ok(Self { jws, kid, signer, jti, signed_at, said, corrections, disclosed, disclosures })
+        Ok(Self { jws, kid, signer, jti, signed_at, entries, corrections, disclosed, disclosures })
     }
 
     /// Whether `key` has signed exactly this.

@@ -20,8 +20,8 @@ pub struct Standing {
 /// What happens to an action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Policy judged it, for the first time or again; `held` if an operator's hold covers it.
-    Judged {
+    /// Policy evaluated it, for the first time or again; `held` if an operator's hold covers it.
+    Evaluated {
         /// The policy's verdict.
         verdict: Verdict,
         /// Whether an active hold covers it.
@@ -117,8 +117,8 @@ pub fn transition(
     match (state, event) {
         (
             State::Proposed | State::PendingApproval | State::Held | State::Authorised,
-            Event::Judged { verdict, held },
-        ) => Ok(judged(standing, verdict, held)),
+            Event::Evaluated { verdict, held },
+        ) => Ok(evaluated(standing, verdict, held)),
         (State::PendingApproval, Event::Approved { held: false }) => {
             Ok((State::Authorised, vec![CloseApproval, IssuePermit]))
         }
@@ -159,7 +159,7 @@ fn lapsed(standing: &Standing, now: DateTime<Utc>) -> bool {
 
 /// A verdict never loosens what a human is already asked about: a pending request stays pending under
 /// `allow`, and an approval already given still counts under `require_approval`.
-fn judged(standing: &Standing, verdict: Verdict, held: bool) -> (State, Vec<Effect>) {
+fn evaluated(standing: &Standing, verdict: Verdict, held: bool) -> (State, Vec<Effect>) {
     let pending = standing.state == State::PendingApproval;
     match verdict {
         Verdict::Deny => (State::Denied, closing(standing.state)),

@@ -34,13 +34,13 @@ pub(crate) const LATE: i32 = 0;
 /// What the recorder is told.
 pub(crate) enum Settled {
     /// A call ended.
-    Done(Done),
+    CallCompletion(CallCompletion),
     /// The stored outcome of an action is to be told again.
     Answer(ActionId),
 }
 
 /// How a call ended.
-pub(crate) struct Done {
+pub(crate) struct CallCompletion {
     pub(crate) action: ActionId,
     pub(crate) fence: i32,
     pub(crate) completion: Completion,
@@ -49,12 +49,12 @@ pub(crate) struct Done {
     pub(crate) result_digest: Option<String>,
     pub(crate) error: Option<Failure>,
     pub(crate) attempts: u32,
-    /// The call's place, given back when its outcome is recorded.
+    /// The call's slot, given back when its outcome is recorded.
     #[expect(dead_code, reason = "held until the result is recorded, never read")]
-    pub(crate) place: Option<OwnedSemaphorePermit>,
+    pub(crate) slot: Option<OwnedSemaphorePermit>,
 }
 
-impl Done {
+impl CallCompletion {
     /// Without a call.
     pub(crate) fn of(action: ActionId, fence: i32, completion: Completion) -> Self {
         Self {
@@ -65,13 +65,13 @@ impl Done {
             result_digest: None,
             error: None,
             attempts: 0,
-            place: None,
+            slot: None,
         }
     }
 }
 
 /// A claimed action, ready to be called.
-pub(crate) struct Work {
+pub(crate) struct ClaimedCall {
     pub(crate) action: ActionId,
     pub(crate) fence: i32,
     pub(crate) reference: (String, String),
@@ -103,31 +103,31 @@ pub(crate) fn lease(tool: &Tool) -> Duration {
 /// Starts calls and keeps count of them.
 #[derive(Clone)]
 pub(crate) struct Calls {
-    places: Arc<Semaphore>,
+    call_slots: Arc<Semaphore>,
     settled: mpsc::UnboundedSender<Settled>,
     pub(crate) tools: Arc<Tools>,
 }
 
 impl Calls {
-    /// The channel needs no limit of its own: whatever is in it holds a place, or came by a bounded lane.
+    /// The channel needs no limit of its own: whatever is in it holds a slot, or came by a bounded lane.
     pub(crate) fn new(process: &Process, settled: mpsc::UnboundedSender<Settled>) -> Self {
         let recorder = settled.clone();
         let late = Arc::new(move |key: &str, attempt| {
             if let Some(done) = late(key, attempt) {
                 // As in `settle`.
-                let _ = recorder.send(Settled::Done(done));
+                let _ = recorder.send(Settled::CallCompletion(done));
             }
         });
         Self {
-            places: Arc::new(Semaphore::new(process.settings.limits.calls as usize)),
+            call_slots: Arc::new(Semaphore::new(process.settings.limits.calls as usize)),
             settled,
             tools: Arc::new(Tools::new(&process.amqp_url, late)),
         }
     }
 
-    /// Waits for `count` places.
+    /// Waits for `count` call_slots.
     pub(crate) async fn reserve(&self, count: u32) -> Option<OwnedSemaphorePermit> {
-        self.places.clone().acquire_many_owned(count).await.ok()
+        self.call_slots.clone().acquire_many_owned(count).await.ok()
     }
 
     /// Tells the recorder.
@@ -137,17 +137,17 @@ impl Calls {
     }
 
     /// Starts a call that goes on whatever happens to the lane.
-    pub(crate) fn start(&self, work: Work, place: Option<OwnedSemaphorePermit>) {
+    pub(crate) fn start(&self, work: ClaimedCall, slot: Option<OwnedSemaphorePermit>) {
         let calls = self.clone();
         tokio::spawn(async move {
-            let done = execute(work, place).await;
-            calls.settle(Settled::Done(done));
+            let done = execute(work, slot).await;
+            calls.settle(Settled::CallCompletion(done));
         });
     }
 }
 
 /// An answer to an attempt that had been given up.
-fn late(key: &str, attempt: Attempt) -> Option<Done> {
+fn late(key: &str, attempt: Attempt) -> Option<CallCompletion> {
     let (completion, result, error) = match attempt {
         Attempt::Succeeded(value) => (Completion::Succeeded, Some(value), None),
         Attempt::Failed { code, message } => (Completion::Failed, None, Some(Failure { code, message })),
@@ -157,10 +157,10 @@ fn late(key: &str, attempt: Attempt) -> Option<Done> {
     };
     let result = result.map(|value| value.to_string().into_bytes());
     let action = key.parse().ok()?;
-    Some(Done { result, error, ..Done::of(action, LATE, completion) })
+    Some(CallCompletion { result, error, ..CallCompletion::of(action, LATE, completion) })
 }
 
-async fn execute(work: Work, place: Option<OwnedSemaphorePermit>) -> Done {
+async fn execute(work: ClaimedCall, slot: Option<OwnedSemaphorePermit>) -> CallCompletion {
     let tool = &work.tool;
     let (result, attempts) = match arguments(&work.content) {
         // Resumed after a long stop: the lease may be somebody else's by now, so this call must not start.
@@ -187,10 +187,17 @@ async fn execute(work: Work, place: Option<OwnedSemaphorePermit>) -> Done {
     metrics::counter!("countersign_calls_total", "tool" => tool.name.clone()).increment(1);
     let salt = work.salt.as_slice().try_into().ok();
     let result_digest = result.as_ref().zip(salt).map(|(result, salt)| tagged(&salted(salt, result)));
-    Done { result, result_digest, error, attempts, place, ..Done::of(work.action, work.fence, completion) }
+    CallCompletion {
+        result,
+        result_digest,
+        error,
+        attempts,
+        slot,
+        ..CallCompletion::of(work.action, work.fence, completion)
+    }
 }
 
-async fn call(work: &Work, arguments: &[u8]) -> (CallResult, u32) {
+async fn call(work: &ClaimedCall, arguments: &[u8]) -> (CallResult, u32) {
     let tool = &work.tool;
     let key = work.action.to_string();
     crash::point("call", "begins");

@@ -33,27 +33,27 @@ use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use crate::{
     Executor,
-    call::{Done, Settled, ToolCall, Work, lease},
+    call::{CallCompletion, ClaimedCall, Settled, ToolCall, lease},
 };
 
 /// Claims actions.
 pub(crate) struct Claims {
     executor: Executor,
-    places: Option<OwnedSemaphorePermit>,
+    call_slots: Option<OwnedSemaphorePermit>,
     /// Begun of this batch: done again because of what came after, it does not find them used.
     begun: HashSet<ActionId>,
 }
 
 impl Claims {
     pub(crate) fn new(executor: Executor) -> Self {
-        Self { executor, places: None, begun: HashSet::new() }
+        Self { executor, call_slots: None, begun: HashSet::new() }
     }
 }
 
 /// What is claimed.
 #[derive(Default)]
 struct Claimed {
-    work: Vec<Work>,
+    work: Vec<ClaimedCall>,
     /// Claimed, but what is stored is not what was signed: ended without a call.
     tampered: Vec<(ActionId, i32)>,
 }
@@ -62,7 +62,7 @@ struct Claimed {
 impl Handler for Claims {
     async fn ready(&mut self) -> Result<(), Failure> {
         // Those of a batch that has failed.
-        self.places = None;
+        self.call_slots = None;
         self.executor.process.ready().await
     }
 
@@ -71,14 +71,14 @@ impl Handler for Claims {
         let limit = self.executor.process.settings.limits.calls;
         self.begun.clear();
         // Never waited for more with some in hand: together they may be more than there are.
-        self.places = None;
-        self.places = self.executor.calls.reserve(most.min(limit)).await;
+        self.call_slots = None;
+        self.call_slots = self.executor.calls.reserve(most.min(limit)).await;
     }
 
     async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure> {
         let outgoing = self.claim(batch).await.map_err(failure)?;
         // Those that nothing was begun for.
-        self.places = None;
+        self.call_slots = None;
         Ok(outgoing)
     }
 
@@ -110,18 +110,22 @@ impl Claims {
     }
 
     fn begin(&mut self, claimed: Claimed) {
-        let (calls, places) = (&self.executor.calls, &mut self.places);
-        let mut place = || places.as_mut().and_then(|places| places.split(1));
+        let (calls, call_slots) = (&self.executor.calls, &mut self.call_slots);
+        let mut slot = || call_slots.as_mut().and_then(|call_slots| call_slots.split(1));
         self.begun.extend(claimed.work.iter().map(|work| work.action));
         self.begun.extend(claimed.tampered.iter().map(|(action, _)| *action));
         for work in claimed.work {
-            calls.start(work, place());
+            calls.start(work, slot());
         }
         for (action, fence) in claimed.tampered {
             let message = "what is stored is not what was signed; nothing was called".into();
             let error = Some(message::Failure { code: Code::DigestMismatch.into(), message });
-            let done = Done { error, place: place(), ..Done::of(action, fence, Completion::Failed) };
-            calls.settle(Settled::Done(done));
+            let done = CallCompletion {
+                error,
+                slot: slot(),
+                ..CallCompletion::of(action, fence, Completion::Failed)
+            };
+            calls.settle(Settled::CallCompletion(done));
         }
     }
 }
@@ -225,8 +229,8 @@ async fn under_locks(
     Ok((claimed, outgoing))
 }
 
-fn assemble(claim: Claim, tool: Arc<ToolCall>, content: Vec<u8>, claimed: Instant) -> Work {
-    Work {
+fn assemble(claim: Claim, tool: Arc<ToolCall>, content: Vec<u8>, claimed: Instant) -> ClaimedCall {
+    ClaimedCall {
         action: claim.action,
         fence: claim.fence,
         reference: (claim.source, claim.event_id),
@@ -293,7 +297,7 @@ async fn explain(
         };
         let code = match stored.state.as_str() {
             "authorised" if stored.permit == Some(permit.permit) => {
-                outgoing.push((*action, messages::judge_again(*action, stored.now)));
+                outgoing.push((*action, messages::reevaluate(*action, stored.now)));
                 stale(permit, stored.now)
             }
             "authorised" | "held" | "pending_approval" => Code::Superseded,

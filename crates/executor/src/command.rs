@@ -20,7 +20,7 @@ use countersign_store::{
 
 use crate::{
     Executor,
-    call::{Done, Settled},
+    call::{CallCompletion, Settled},
     record,
 };
 
@@ -79,7 +79,7 @@ impl Commands {
         let Some(claim) = claims::interrupted(&tx, action).await? else { return Ok(None) };
         let tool = governed.configuration.tools.get(&claim.tool);
         if repeat && !claim.late && claim.fence < RECOVERIES && tool.is_some_and(Tool::idempotent) {
-            return Ok(Some(messages::judge_again(action, active.now)));
+            return Ok(Some(messages::reevaluate(action, active.now)));
         }
         in_doubt(&tx, &claim).await?;
         tx.commit().await?;
@@ -91,6 +91,10 @@ impl Commands {
 async fn in_doubt(tx: &Transaction, claim: &Claim) -> Result<(), StoreError> {
     let message = "the attempt was interrupted and may have had its effect; a human will find out".into();
     let error = Some(message::Failure { code: "interrupted".into(), message });
-    let done = Done { error, attempts: 1, ..Done::of(claim.action, claim.fence, Completion::Unknown) };
+    let done = CallCompletion {
+        error,
+        attempts: 1,
+        ..CallCompletion::of(claim.action, claim.fence, Completion::Unknown)
+    };
     record::write(tx, &[done]).await
 }

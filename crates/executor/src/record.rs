@@ -13,14 +13,14 @@ use countersign_core::{action::State, ids::ActionId, transition::Completion};
 use countersign_runtime::{messages, process::Process};
 use countersign_store::{
     Pipeline, StoreError, Transaction,
-    actions::{self, ActionRecord, Parts},
+    actions::{self, ActionRecord, LoadDepth},
     evidence::Evidence,
     outcomes::{self, Ended, LateResult, NewOutcome},
 };
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{self, Receiver, UnboundedReceiver};
 
-use crate::call::{Done, LATE, Settled};
+use crate::call::{CallCompletion, LATE, Settled};
 
 /// Most results at a time.
 const BATCH: usize = 256;
@@ -45,7 +45,7 @@ pub(crate) async fn run(process: Process, mut results: UnboundedReceiver<Settled
             let (mut done, mut ids) = (Vec::new(), Vec::new());
             for settled in batch.drain(..) {
                 match settled {
-                    Settled::Done(call) => done.push(call),
+                    Settled::CallCompletion(call) => done.push(call),
                     Settled::Answer(action) => ids.push(action),
                 }
             }
@@ -66,8 +66,12 @@ async fn pause() {
 /// Stores results, however long it takes: they exist nowhere else. If this process dies first, the leases
 /// run out and the actions are retried with the same key, or put in doubt. Returns what is to be told: these, and `asked`.
 ///
-/// A result is dropped when it is stored: its place is free again.
-async fn store(process: &Process, mut done: Vec<Done>, mut asked: Vec<ActionId>) -> Vec<ActionRecord> {
+/// A result is dropped when it is stored: its slot is free again.
+async fn store(
+    process: &Process,
+    mut done: Vec<CallCompletion>,
+    mut asked: Vec<ActionId>,
+) -> Vec<ActionRecord> {
     let mut records = Vec::with_capacity(done.len() + asked.len());
     loop {
         let commit = commit(process, &mut done, &asked, &mut records);
@@ -88,7 +92,7 @@ async fn store(process: &Process, mut done: Vec<Done>, mut asked: Vec<ActionId>)
 }
 
 /// One of the results cannot be stored: each is tried alone, and the culprit keeps its state without its text.
-async fn unstorable(process: &Process, done: Vec<Done>) {
+async fn unstorable(process: &Process, done: Vec<CallCompletion>) {
     for call in done {
         let (mut one, mut told) = (vec![call], Vec::new());
         while let Err(error) = commit(process, &mut one, &[], &mut told).await {
@@ -108,7 +112,7 @@ async fn unstorable(process: &Process, done: Vec<Done>) {
 /// Stores results and drops them. Adds their actions to `records`, and those of `asked`, as they are then.
 async fn commit(
     process: &Process,
-    done: &mut Vec<Done>,
+    done: &mut Vec<CallCompletion>,
     asked: &[ActionId],
     records: &mut Vec<ActionRecord>,
 ) -> Result<(), StoreError> {
@@ -140,12 +144,16 @@ fn readable<T>(read: Result<T, StoreError>) -> Option<T> {
 
 /// Stores, under locks, what did not end a claim at once: it is late, or stored already. Its actions are told what has become of
 /// them, and so are those of `asked`.
-async fn rest(process: &Process, done: &[Done], asked: &[ActionId]) -> Result<Vec<ActionRecord>, StoreError> {
+async fn rest(
+    process: &Process,
+    done: &[CallCompletion],
+    asked: &[ActionId],
+) -> Result<Vec<ActionRecord>, StoreError> {
     let tx = process.store.transaction().await?;
     write(&tx, done).await?;
     let lost = done.iter().filter(|call| call.fence != LATE).map(|call| call.action);
     let told: Vec<ActionId> = asked.iter().copied().chain(lost).collect();
-    match actions::commit(tx, Pipeline::default(), &told, Parts::Outcome).await {
+    match actions::commit(tx, Pipeline::default(), &told, LoadDepth::Outcome).await {
         Err(error @ StoreError::Corrupt(_)) => Ok(readable(Err(error)).unwrap_or_default()),
         records => records,
     }
@@ -160,7 +168,7 @@ fn state(completion: Completion) -> State {
 }
 
 /// Records completions under their fences. Idempotent: after an unknown commit nothing is written twice.
-pub(crate) async fn write(tx: &Transaction, done: &[Done]) -> Result<(), StoreError> {
+pub(crate) async fn write(tx: &Transaction, done: &[CallCompletion]) -> Result<(), StoreError> {
     let ids: Vec<ActionId> = done.iter().map(|call| call.action).collect();
     let mut held = outcomes::hold(tx, &ids).await?;
     let (mut ours, mut late) = (Vec::new(), Vec::new());
@@ -178,14 +186,14 @@ pub(crate) async fn write(tx: &Transaction, done: &[Done]) -> Result<(), StoreEr
     outcomes::settle(tx, &ours, &late).await
 }
 
-fn noted(call: &Done) -> Value {
+fn noted(call: &CallCompletion) -> Value {
     json!({
         "state": state(call.completion), "fence": call.fence, "attempts": call.attempts,
         "error_code": call.error.as_ref().map(|error| &error.code),
     })
 }
 
-fn ended(call: &Done) -> Ended {
+fn ended(call: &CallCompletion) -> Ended {
     let mut noted = noted(call);
     noted["result_digest"] = json!(call.result.as_ref().and(call.result_digest.as_ref()));
     let (result, error) = (call.result.clone(), call.error.clone());
@@ -234,7 +242,7 @@ async fn publish(
     publisher: &mut Option<Publisher>,
     records: &[ActionRecord],
 ) -> Result<(), RecordError> {
-    let executed: Vec<_> = records.iter().filter(|record| record.ruling.state.executed()).collect();
+    let executed: Vec<_> = records.iter().filter(|record| record.status.state.executed()).collect();
     let publisher = match publisher {
         Some(publisher) => publisher,
         None => {

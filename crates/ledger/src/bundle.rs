@@ -321,7 +321,7 @@ impl Bundle {
 
     /// Returns how many decisions and findings have a signature that holds.
     fn statements(&self, erased: bool) -> Result<usize, LedgerError> {
-        let mut known: BTreeMap<String, Said> = BTreeMap::new();
+        let mut known: BTreeMap<String, SignedStatements> = BTreeMap::new();
         for statement in &self.statements {
             let (digest, received) = signature(statement, erased)?;
             if known.insert(digest, received).is_some() {
@@ -333,15 +333,15 @@ impl Bundle {
         let recorded = self.entries.iter().filter(|entry| kinds.contains(&entry.kind()));
         let mut signatures = 0;
         for entry in recorded {
-            let said = |member: &str| text(&entry.entry, &format!("/review/{member}"));
-            let Some(statement) = known.get(said("signed/digest")) else {
+            let review = |member: &str| text(&entry.entry, &format!("/review/{member}"));
+            let Some(statement) = known.get(review("signed/digest")) else {
                 return wrong(entry.part(), "the statement of its decision or finding is missing");
             };
-            if !statement.says(&said) {
+            if !statement.says(&review) {
                 return wrong(entry.part(), "its decision or finding is not what the statement says");
             }
             signatures += 1;
-            used.insert(said("signed/digest"));
+            used.insert(review("signed/digest"));
         }
         match known.keys().find(|digest| !used.contains(digest.as_str())) {
             Some(digest) => {
@@ -383,42 +383,42 @@ impl Bundle {
         }
         let pi = sampled.entry.pointer("/sampling/pi").and_then(Value::as_f64).unwrap_or(f64::NAN);
         let (source, id) = (text(&sampled.entry, "/action/source"), text(&sampled.entry, "/action/event"));
-        let throw = keyed::throw(&key, source, id, pi);
+        let draw = keyed::draw(&key, source, id, pi);
         let selected = sampled.entry.pointer("/sampling/selected").and_then(Value::as_bool);
-        if throw.r.to_string() != text(&sampled.entry, "/sampling/r") || Some(throw.selected) != selected {
-            return wrong(sampled.part(), "thrown again, the coin falls another way");
+        if draw.r.to_string() != text(&sampled.entry, "/sampling/r") || Some(draw.selected) != selected {
+            return wrong(sampled.part(), "repeated with the epoch's key, the draw has another result");
         }
         Ok("proved")
     }
 }
 
 /// A statement that its key has signed.
-enum Said {
+enum SignedStatements {
     Decisions(Received<DecisionData>),
     Findings(Received<FindingData>),
 }
 
-impl Said {
+impl SignedStatements {
     /// Whether the statement has what an entry's review says.
-    fn says<'e>(&self, said: &impl Fn(&str) -> &'e str) -> bool {
+    fn says<'e>(&self, review: &impl Fn(&str) -> &'e str) -> bool {
         match self {
-            Said::Decisions(received) => {
-                received.kid == said("signed/kid")
-                    && received.said.iter().zip(&received.corrections).any(|(one, corrected)| {
-                        one.approval.to_string() == said("approval")
-                            && one.digest == said("digest_shown")
-                            && one.decision.as_str() == said("decision")
-                            && corrected.as_deref().unwrap_or_default() == said("correction_digest")
+            SignedStatements::Decisions(received) => {
+                received.kid == review("signed/kid")
+                    && received.entries.iter().zip(&received.corrections).any(|(one, corrected)| {
+                        one.approval.to_string() == review("approval")
+                            && one.digest == review("digest_shown")
+                            && one.decision.as_str() == review("decision")
+                            && corrected.as_deref().unwrap_or_default() == review("correction_digest")
                     })
             }
-            Said::Findings(received) => {
-                received.kid == said("signed/kid")
-                    && received.said.iter().zip(&received.corrections).any(|(one, corrected)| {
-                        one.audit.to_string() == said("audit")
-                            && one.digest == said("digest_shown")
-                            && one.finding.as_str() == said("finding")
-                            && corrected.as_deref().unwrap_or_default() == said("correction_digest")
-                            && one.severity.map_or("", |severity| severity.as_str()) == said("severity")
+            SignedStatements::Findings(received) => {
+                received.kid == review("signed/kid")
+                    && received.entries.iter().zip(&received.corrections).any(|(one, corrected)| {
+                        one.audit.to_string() == review("audit")
+                            && one.digest == review("digest_shown")
+                            && one.finding.as_str() == review("finding")
+                            && corrected.as_deref().unwrap_or_default() == review("correction_digest")
+                            && one.severity.map_or("", |severity| severity.as_str()) == review("severity")
                     })
             }
         }
@@ -426,15 +426,15 @@ impl Said {
 }
 
 /// A statement with its digest, if its key has signed it.
-fn signature(statement: &SignedBy, erased: bool) -> Result<(String, Said), LedgerError> {
+fn signature(statement: &SignedBy, erased: bool) -> Result<(String, SignedStatements), LedgerError> {
     let digest = statement_digest(&statement.jws);
     let part = format!("the statement {digest}");
     let signed = SignedStatement { jws: statement.jws.clone(), disclosures: statement.disclosures.clone() };
     // Its header says what it is: what is signed as one thing is not the other.
     let said = match Received::<FindingData>::read(&signed) {
-        Ok(received) => Said::Findings(verified(received, statement, part, erased)?),
+        Ok(received) => SignedStatements::Findings(verified(received, statement, part, erased)?),
         Err(_) => match Received::<DecisionData>::read(&signed) {
-            Ok(received) => Said::Decisions(verified(received, statement, part, erased)?),
+            Ok(received) => SignedStatements::Decisions(verified(received, statement, part, erased)?),
             Err(error) => return wrong(part, error.to_string()),
         },
     };

@@ -11,19 +11,19 @@ use std::collections::BTreeMap;
 use super::{
     Hash,
     tile::TileId,
-    tree::{Path, TILE_WIDTH, Tail, Tiles, leaf_hash},
+    tree::{Path, TILE_WIDTH, Tiles, TreeFrontier, leaf_hash},
 };
 
 /// A log in memory, kept in tiles as a folder has them.
 pub(super) struct Log {
     pub(super) entries: Vec<Vec<u8>>,
-    pub(super) tail: Tail,
+    pub(super) tail: TreeFrontier,
     pub(super) tiles: Tiles,
 }
 
 impl Log {
     pub(super) fn of(size: u64) -> Self {
-        let mut log = Self { entries: vec![], tail: Tail::default(), tiles: BTreeMap::new() };
+        let mut log = Self { entries: vec![], tail: TreeFrontier::default(), tiles: BTreeMap::new() };
         (0..size).for_each(|n| log.push(format!("entry {n}").into_bytes()));
         log
     }

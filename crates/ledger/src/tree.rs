@@ -52,7 +52,7 @@ pub struct Node {
 
 /// The right edge of a growing tree: per tile level, the hashes of the tile that is not full yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tail {
+pub struct TreeFrontier {
     size: u64,
     levels: Vec<Vec<Hash>>,
 }
@@ -67,7 +67,7 @@ pub fn levels(size: u64) -> u8 {
     (0..=6_u8).take_while(|level| size >> (8 * u32::from(*level)) > 0).count() as u8
 }
 
-impl Tail {
+impl TreeFrontier {
     /// The edge of a tree of `size` leaves from the hashes of its unfull tiles, level by level.
     ///
     /// # Errors

@@ -60,9 +60,9 @@ pub struct Audits {
     pub failed: u32,
     /// The inclusion probability of what was rejected or denied.
     pub not_executed: f64,
-    /// The share of audits that two people judge, blind to each other.
+    /// The share of audits that two people evaluate, blind to each other.
     pub twice: f64,
-    /// Audits an hour that a group can judge; a group that is not named judges any number.
+    /// Audits an hour that a group can evaluate; a group that is not named judges any number.
     pub capacity: BTreeMap<String, f64>,
     /// The codes of what can be wrong; any where there are none.
     pub reason_codes: Vec<String>,
@@ -185,7 +185,7 @@ impl Reader {
         let (not_executed, twice) = (share("not_executed", &raw.not_executed), share("twice", &raw.twice));
         for (group, capacity) in &raw.capacity {
             if !(capacity.value > 0.0 && capacity.value.is_finite()) {
-                let message = format!("{group:?} can judge {} audits an hour", capacity.value);
+                let message = format!("{group:?} can evaluate {} audits an hour", capacity.value);
                 self.problems.add(line(capacity), message, "write a number above 0");
             }
         }

@@ -1,4 +1,4 @@
-//! `policy_test.yaml`: actions with the judgement that their author expects.
+//! `policy_test.yaml`: actions with the evaluation that their author expects.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -116,6 +116,6 @@ fn ask(configuration: &Configuration, action: &Value, now: DateTime<Utc>) -> Res
     let none = Value::Object(Map::new());
     tool.check_arguments(action.get("arguments").unwrap_or(&none))?;
     let agent = action.get("agent").unwrap_or(&none);
-    let judgement = configuration.policy.judge(&Facts { action, agent, tool, now });
-    Ok(((judgement.verdict, judgement.rule.to_owned()), judgement.text))
+    let evaluation = configuration.policy.evaluate(&Facts { action, agent, tool, now });
+    Ok(((evaluation.verdict, evaluation.rule.to_owned()), evaluation.text))
 }

@@ -1,4 +1,4 @@
-//! A judgement and the way to it, for the people who write policies.
+//! A evaluation and the way to it, for the people who write policies.
 
 use std::fmt;
 use std::time::Duration;
@@ -33,7 +33,7 @@ pub struct Look {
     pub looked: Looked,
 }
 
-/// A judgement and the way to it.
+/// A evaluation and the way to it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Explanation {
     /// The policy's version.

@@ -33,8 +33,8 @@ pub use directory::{
 };
 pub use enrol::{keys_of, with_keys};
 pub use explanation::{Explanation, Look, Looked};
-pub use limit_file::LimitUsage;
-pub use policy::{Facts, INTAKE, Judgement, Policy, RuleError};
+pub use limit_file::LimitUse;
+pub use policy::{Evaluation, Facts, INTAKE, Policy, RuleError};
 pub use tools::{AmqpConnector, Connector, Egress, HttpConnector, Reversible, Tool, ToolRegistry};
 
 /// The name under which problems of [`Sources::policy`] are reported.

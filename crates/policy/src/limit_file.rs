@@ -42,7 +42,7 @@ pub(super) struct Limit {
 
 /// What an action adds to a limit, and what it may come to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LimitUsage {
+pub struct LimitUse {
     /// Together with the rule's id it says whose sum it is: a JSON array of texts.
     pub key: String,
     /// What this action adds.
@@ -59,7 +59,7 @@ pub struct LimitUsage {
 
 impl Limit {
     /// What the action adds, by which key. An action that cannot be counted is an error.
-    pub(super) fn usage(&self, bindings: &Bindings<'_>) -> Result<LimitUsage, String> {
+    pub(super) fn usage(&self, bindings: &Bindings<'_>) -> Result<LimitUse, String> {
         let amount = match &self.sum {
             Some(sum) => decimal(&sum.to_json(bindings)?)?,
             None => Decimal::ONE,
@@ -80,7 +80,7 @@ impl Limit {
             return Err(format!("the key of the limit has more than {MAX_KEY_BYTES} bytes"));
         }
         let (max, within, exceeded) = (self.max, self.within, self.exceeded);
-        Ok(LimitUsage { key, amount, max, within, exceeded, text: self.text.clone() })
+        Ok(LimitUse { key, amount, max, within, exceeded, text: self.text.clone() })
     }
 
     pub(super) fn roots(&self) -> impl Iterator<Item = &&'static str> {

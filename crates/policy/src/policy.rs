@@ -10,13 +10,13 @@ use super::audit_file::{AuditSpec, Audits, Switching};
 use super::directory::Member;
 use super::explanation::{Explanation, Look, Looked};
 use super::expr::{self, Bindings, EXCLUSION, Expression};
-use super::limit_file::{Limit, LimitUsage};
+use super::limit_file::{Limit, LimitUse};
 use super::tools::Tool;
 use countersign_core::{approval::ApprovalSpec, verdict::Verdict};
 
-/// The rule that a judgement names when no rule matched.
+/// The rule that a evaluation names when no rule matched.
 pub(super) const DEFAULT: &str = "default";
-/// The rule that a judgement names when a rule could not be evaluated.
+/// The rule that a evaluation names when a rule could not be evaluated.
 pub(super) const ON_ERROR: &str = "on-error";
 /// The rule that is named where a proposal is refused before the policy sees it.
 pub const INTAKE: &str = "intake";
@@ -57,7 +57,7 @@ pub struct Policy {
     pub(super) exclusions: HashMap<String, Expression>,
 }
 
-/// What a judgement is about.
+/// What a evaluation is about.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'a> {
     /// `source`, `id`, `tool`, `arguments` and what else the proposal has, as one object.
@@ -66,7 +66,7 @@ pub struct Facts<'a> {
     pub agent: &'a Value,
     /// The registered tool.
     pub tool: &'a Tool,
-    /// The time of the judgement.
+    /// The time of the evaluation.
     pub now: DateTime<Utc>,
 }
 
@@ -81,7 +81,7 @@ pub struct RuleError {
 
 /// What the policy says about one action, and why.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Judgement<'p> {
+pub struct Evaluation<'p> {
     /// The verdict.
     pub verdict: Verdict,
     /// The id of the rule that decided, `default` or `on-error`.
@@ -93,7 +93,7 @@ pub struct Judgement<'p> {
     /// Who approves; given when the verdict is `require_approval`, or may become so: by a limit or by switching.
     pub approval: Option<&'p ApprovalSpec>,
     /// What the action adds to the rule's limit.
-    pub limit: Option<LimitUsage>,
+    pub limit: Option<LimitUse>,
     /// How often actions of this rule are audited once executed.
     pub audit: &'p AuditSpec,
     /// The risk band, where the rule has any.
@@ -107,8 +107,8 @@ pub struct Judgement<'p> {
 /// The longest name of a risk band, in characters.
 const BAND_MAX: usize = 64;
 
-impl Judgement<'_> {
-    /// The judgement of a class that must be approved as things stand.
+impl Evaluation<'_> {
+    /// The evaluation of a class that must be approved as things stand.
     #[must_use]
     pub fn approved_first(mut self) -> Self {
         if self.verdict == Verdict::Allow {
@@ -118,7 +118,7 @@ impl Judgement<'_> {
         self
     }
 
-    /// The judgement if the limit is exceeded: the stricter of the rule's verdict and the limit's.
+    /// The evaluation if the limit is exceeded: the stricter of the rule's verdict and the limit's.
     #[must_use]
     pub fn exceeded(mut self) -> Self {
         if let Some(limit) = &self.limit {
@@ -137,27 +137,27 @@ impl Judgement<'_> {
 impl Policy {
     /// Judges an action: the first rule that matches decides. A rule that cannot be evaluated ends
     /// the search with `on_error`; nothing below it is looked at.
-    pub fn judge(&self, facts: &Facts<'_>) -> Judgement<'_> {
+    pub fn evaluate(&self, facts: &Facts<'_>) -> Evaluation<'_> {
         self.look(facts, |_, _| ())
     }
 
     /// Judges an action and tells about every rule that was looked at.
     pub fn explain(&self, facts: &Facts<'_>) -> Explanation {
         let mut looks = Vec::new();
-        let judgement = self.look(facts, |rule, looked| {
+        let evaluation = self.look(facts, |rule, looked| {
             looks.push(Look { rule: rule.id.clone(), when: rule.when.clone(), looked });
         });
         Explanation {
             policy_version: self.version.clone(),
             policy_digest: self.digest.clone(),
             looks,
-            verdict: judgement.verdict,
-            rule: judgement.rule.to_owned(),
-            text: judgement.text,
-            reason: judgement.reason,
-            approval: judgement.approval.cloned(),
-            audit: judgement.audit.clone(),
-            errored: judgement.errored,
+            verdict: evaluation.verdict,
+            rule: evaluation.rule.to_owned(),
+            text: evaluation.text,
+            reason: evaluation.reason,
+            approval: evaluation.approval.cloned(),
+            audit: evaluation.audit.clone(),
+            errored: evaluation.errored,
         }
     }
 
@@ -199,7 +199,7 @@ impl Policy {
         &self.text
     }
 
-    /// The ids under which judgements are recorded: the rules in order, `default`, `on-error`.
+    /// The ids under which evaluations are recorded: the rules in order, `default`, `on-error`.
     pub fn rule_ids(&self) -> impl Iterator<Item = &str> {
         self.rules.iter().map(|rule| rule.id.as_str()).chain([DEFAULT, ON_ERROR])
     }
@@ -232,7 +232,7 @@ impl Policy {
         self.rules.iter().find(|candidate| candidate.id == id)
     }
 
-    fn look(&self, facts: &Facts<'_>, mut seen: impl FnMut(&Rule, Looked)) -> Judgement<'_> {
+    fn look(&self, facts: &Facts<'_>, mut seen: impl FnMut(&Rule, Looked)) -> Evaluation<'_> {
         let bindings = self.bind(facts);
         for rule in &self.rules {
             let held = match &bindings {
@@ -244,19 +244,19 @@ impl Policy {
                 Ok(true) => {
                     seen(rule, Looked::Matched);
                     let text = rule.description.as_ref().unwrap_or(&rule.when).clone();
-                    let mut judgement = rule.then.judgement(&rule.id, text, None);
+                    let mut evaluation = rule.then.evaluation(&rule.id, text, None);
                     if let (Some(band), Ok(bindings)) = (&rule.then.band, &bindings) {
                         match risk_band(band, bindings) {
-                            Ok(band) => judgement.band = Some(band),
+                            Ok(band) => evaluation.band = Some(band),
                             Err(message) => return self.errored(rule, format!("band: {message}")),
                         }
                     }
                     return match (&rule.limit, &bindings) {
                         (Some(limit), Ok(bindings)) => match limit.usage(bindings) {
-                            Ok(usage) => Judgement { limit: Some(usage), ..judgement },
+                            Ok(usage) => Evaluation { limit: Some(usage), ..evaluation },
                             Err(message) => self.errored(rule, format!("limit: {message}")),
                         },
-                        _ => judgement,
+                        _ => evaluation,
                     };
                 }
                 Err(message) => {
@@ -265,13 +265,13 @@ impl Policy {
                 }
             }
         }
-        self.default.judgement(DEFAULT, "no rule matched".to_owned(), None)
+        self.default.evaluation(DEFAULT, "no rule matched".to_owned(), None)
     }
 
-    fn errored(&self, rule: &Rule, message: String) -> Judgement<'_> {
+    fn errored(&self, rule: &Rule, message: String) -> Evaluation<'_> {
         let text = format!("the rule {} could not be evaluated: {message}", rule.id);
         let errored = RuleError { rule: rule.id.clone(), message };
-        self.on_error.judgement(ON_ERROR, text, Some(errored))
+        self.on_error.evaluation(ON_ERROR, text, Some(errored))
     }
 
     /// Binds the names that the rules use, and no others.
@@ -309,8 +309,8 @@ pub(super) fn bind<'v>(facts: &Facts<'v>, used: impl Fn(&str) -> bool) -> Result
 }
 
 impl Consequence {
-    fn judgement<'p>(&'p self, rule: &'p str, text: String, errored: Option<RuleError>) -> Judgement<'p> {
-        Judgement {
+    fn evaluation<'p>(&'p self, rule: &'p str, text: String, errored: Option<RuleError>) -> Evaluation<'p> {
+        Evaluation {
             verdict: self.verdict,
             rule,
             text,

@@ -78,7 +78,7 @@ impl RawRule {
 pub(super) struct References {
     /// How many people of a group must approve, and where it says so.
     approving: BTreeMap<String, (u32, u64)>,
-    /// How many people of a group must be able to judge, and where it says so.
+    /// How many people of a group must be able to evaluate, and where it says so.
     auditing: BTreeMap<String, (u32, u64)>,
     /// Groups that are only named.
     named: BTreeMap<String, u64>,
@@ -150,7 +150,7 @@ impl Reader {
         if raw.verdict.value == Verdict::Allow {
             self.problems.add(
                 line(&raw.verdict),
-                "on_error allows actions that a rule could not judge",
+                "on_error allows actions that a rule could not evaluate",
                 "write require_approval or deny",
             );
         }
@@ -297,7 +297,7 @@ impl References {
         }
     }
 
-    /// A group that must judge, with so many people.
+    /// A group that must evaluate, with so many people.
     pub(super) fn auditing(&mut self, group: &Spanned<String>, count: u32) {
         self.auditing.entry(group.value.clone()).or_insert((count, line(group)));
     }
@@ -313,7 +313,7 @@ impl References {
     }
 
     /// Every group must have people enough to serve it: an approval that nobody may decide would
-    /// only ever expire, an audit that nobody may judge would never be.
+    /// only ever expire, an audit that nobody may evaluate would never be.
     pub(super) fn check_groups(&self, directory: &Directory) -> Vec<Problem> {
         let approving = self.approving.iter().map(|(group, (count, at))| (group, *count, *at));
         let auditing = self.auditing.iter().map(|(group, (count, at))| (group, *count, *at));
@@ -337,7 +337,7 @@ impl References {
                 let help = format!("add it to the groups of a {role} in directory.yaml");
                 problems.push(Problem::new(POLICY_FILE, at, message, help));
             } else if there < count as usize {
-                let must = if role == "reviewer" { "approve" } else { "judge" };
+                let must = if role == "reviewer" { "approve" } else { "evaluate" };
                 let message = format!("the group {group:?} has {there} people, and {count} must {must}");
                 let help = format!("add it to the groups of more {role}s in directory.yaml");
                 problems.push(Problem::new(POLICY_FILE, at, message, help));

@@ -91,11 +91,11 @@ fn the_examples_actions_fit_their_tools_and_every_costly_wrong_one_waits() {
             continue;
         };
         let facts = Facts { action: &action, agent: &json!({}), tool, now: chrono::DateTime::UNIX_EPOCH };
-        let judgement = configuration.policy.judge(&facts);
-        assert_ne!(judgement.rule, "default");
-        assert_eq!(judgement.errored, None);
-        if action["correct"] == false && judgement.verdict == Verdict::Allow {
-            assert!(["cheap-changes", "small-certificates"].contains(&judgement.rule), "{line}");
+        let evaluation = configuration.policy.evaluate(&facts);
+        assert_ne!(evaluation.rule, "default");
+        assert_eq!(evaluation.errored, None);
+        if action["correct"] == false && evaluation.verdict == Verdict::Allow {
+            assert!(["cheap-changes", "small-certificates"].contains(&evaluation.rule), "{line}");
             cheap_and_wrong += 1;
         }
     }
@@ -150,9 +150,9 @@ fn a_case_that_differs_or_cannot_be_judged_does_not_pass() {
         format!("cases:\n  - name: a\n    action: {action}\n    expect: {{verdict: deny, rule: default}}\n")
     };
     for (action, wanted) in [
-        ("{tool: think, arguments: {thought: x}}", "Looking things up"),
+        ("{tool: think, arguments: {detail: x}}", "Looking things up"),
         ("{tool: thinks}", "unknown tool"),
-        ("{tool: think}", "\"thought\" is a required property"),
+        ("{tool: think}", "\"detail\" is a required property"),
     ] {
         let results = run_cases(&configuration, &case(action)).unwrap();
         assert!(!results[0].passed && results[0].message.contains(wanted), "{results:?}");

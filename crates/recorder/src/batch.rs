@@ -5,7 +5,7 @@ use std::time::Duration;
 use countersign_broker::crash;
 use countersign_ledger::{
     note::Checkpoint,
-    tree::{Node, Tail},
+    tree::{Node, TreeFrontier},
 };
 use countersign_store::{
     StoreError,
@@ -16,18 +16,18 @@ use tokio::{sync::watch, task::JoinSet};
 use crate::{
     Recorder,
     draft::{Draft, Drafts},
+    entry_cache::EntryCache,
     error::RecorderError,
     joined,
-    recent::Recent,
 };
 
 /// The appending side of a recorder's life.
 pub(crate) struct Batches<'r> {
     recorder: &'r Recorder,
     fence: i64,
-    tail: Tail,
+    tail: TreeFrontier,
     /// The entries of late.
-    recent: Recent,
+    cache: EntryCache,
     /// Tells the others how far the ledger has come.
     sizes: watch::Sender<u64>,
 }
@@ -37,11 +37,11 @@ impl<'r> Batches<'r> {
     pub(crate) async fn start(
         recorder: &'r Recorder,
         head: Head,
-        recent: Recent,
+        cache: EntryCache,
         sizes: watch::Sender<u64>,
     ) -> Result<Self, RecorderError> {
         let tail = recorder.reading(async |tx| read::tail(tx, head.size).await).await?;
-        Ok(Self { recorder, fence: head.fence, tail, recent, sizes })
+        Ok(Self { recorder, fence: head.fence, tail, cache, sizes })
     }
 
     /// Appends batch after batch, until one fails: then nothing of it is known, and everything is read again.
@@ -104,11 +104,11 @@ impl<'r> Batches<'r> {
         tx.commit().await?;
         crash::point("ledger", "committed");
         self.tail = tail;
-        self.recent.push(head.size, draft.entries.into_iter().map(|entry| entry.entry));
+        self.cache.push(head.size, draft.entries.into_iter().map(|entry| entry.entry));
         Ok(())
     }
 
-    fn sign(&self, draft: &Draft, tail: &Tail) -> Result<Signed, RecorderError> {
+    fn sign(&self, draft: &Draft, tail: &TreeFrontier) -> Result<Signed, RecorderError> {
         let origin = self.recorder.process.settings.ledger.origin.clone();
         let checkpoint = Checkpoint { origin, size: tail.size(), root: tail.root() };
         let note = checkpoint.sign(&self.recorder.keys.ledger)?;

@@ -5,7 +5,7 @@ use countersign_ledger::event::cloud_event;
 use countersign_store::ledger::read;
 use tokio::sync::watch;
 
-use crate::{Recorder, error::RecorderError, pause, recent::Recent};
+use crate::{Recorder, entry_cache::EntryCache, error::RecorderError, pause};
 
 /// Most entries that are read at once.
 const PAGE: usize = 1_024;
@@ -21,9 +21,13 @@ const BATCH_BYTES: usize = 1 << 20;
 /// Each life of the connection begins with what the stream has, and each message is confirmed before the next is sent, so
 /// nothing follows a message that is not there. Two recorders that feed at the same time, one of them too late, repeat
 /// each other and skip nothing.
-pub(crate) async fn follow(recorder: Recorder, recent: Recent, known: watch::Receiver<u64>) -> RecorderError {
+pub(crate) async fn follow(
+    recorder: Recorder,
+    cache: EntryCache,
+    known: watch::Receiver<u64>,
+) -> RecorderError {
     loop {
-        match feed(&recorder, &recent, known.clone()).await {
+        match feed(&recorder, &cache, known.clone()).await {
             forked @ RecorderError::Forked(_) => return forked,
             RecorderError::Lost => return RecorderError::Lost,
             error => tracing::warn!(%error, "the audit stream waits"),
@@ -32,7 +36,7 @@ pub(crate) async fn follow(recorder: Recorder, recent: Recent, known: watch::Rec
     }
 }
 
-async fn feed(recorder: &Recorder, recent: &Recent, mut known: watch::Receiver<u64>) -> RecorderError {
+async fn feed(recorder: &Recorder, cache: &EntryCache, mut known: watch::Receiver<u64>) -> RecorderError {
     let connected = async {
         let feed = Feed::connect(&recorder.process.amqp_url, "countersign-recorder:stream").await?;
         let next = resume(recorder, &feed).await?;
@@ -46,7 +50,7 @@ async fn feed(recorder: &Recorder, recent: &Recent, mut known: watch::Receiver<u
     loop {
         let size = *known.borrow_and_update();
         while next < size {
-            match page(recorder, recent, &feed, next).await {
+            match page(recorder, cache, &feed, next).await {
                 Ok(after) => next = after,
                 Err(error) => return error,
             }
@@ -70,8 +74,8 @@ async fn resume(recorder: &Recorder, feed: &Feed) -> Result<u64, RecorderError> 
 }
 
 /// Publishes a page of entries from `from` on. Returns the index of the one after.
-async fn page(recorder: &Recorder, recent: &Recent, feed: &Feed, from: u64) -> Result<u64, RecorderError> {
-    let mut entries = recent.get(from, PAGE);
+async fn page(recorder: &Recorder, cache: &EntryCache, feed: &Feed, from: u64) -> Result<u64, RecorderError> {
+    let mut entries = cache.get(from, PAGE);
     if entries.is_empty() {
         entries = recorder.entries(from, PAGE).await?;
     }

@@ -18,7 +18,7 @@ use countersign_ledger::{
 use countersign_store::ledger::{Signed, read};
 use tokio::{sync::watch, task::block_in_place};
 
-use crate::{Recorder, error::RecorderError, pause, recent::Recent};
+use crate::{Recorder, entry_cache::EntryCache, error::RecorderError, pause};
 
 /// The file of the newest checkpoint.
 const CHECKPOINT: &str = "checkpoint";
@@ -29,7 +29,7 @@ const UNFINISHED: &str = ".unfinished";
 /// A log's folder.
 pub(crate) struct Folder {
     recorder: Recorder,
-    recent: Recent,
+    cache: EntryCache,
     path: PathBuf,
     /// Its checkpoint as it was last seen.
     note: Option<String>,
@@ -42,11 +42,11 @@ impl Folder {
     ///
     /// # Errors
     /// [`RecorderError::Forked`] where its checkpoint is not one that the database continues.
-    pub(crate) async fn open(recorder: &Recorder, recent: Recent) -> Result<Self, RecorderError> {
+    pub(crate) async fn open(recorder: &Recorder, cache: EntryCache) -> Result<Self, RecorderError> {
         let path = recorder.process.settings.ledger.folder.clone();
         // Of recorders that died. One that lives on without its lease, and has lost its file, tries again.
         let _ = block_in_place(|| fs::remove_dir_all(path.join(UNFINISHED)));
-        let mut folder = Self { recorder: recorder.clone(), recent, path, note: None, written: 0 };
+        let mut folder = Self { recorder: recorder.clone(), cache, path, note: None, written: 0 };
         match folder.look().await {
             Err(forked @ RecorderError::Forked(_)) => return Err(forked),
             // Looked at again when it is written to.
@@ -137,7 +137,7 @@ impl Folder {
         }
         if tile.level == 0 {
             let (from, count) = (tile.index * TILE_WIDTH as u64, usize::from(tile.width));
-            let mut entries = self.recent.get(from, count);
+            let mut entries = self.cache.get(from, count);
             let mut hashes: Vec<Hash> = entries.iter().map(|entry| leaf_hash(entry)).collect();
             if entries.len() < count {
                 entries = self.recorder.entries(from, count).await?;

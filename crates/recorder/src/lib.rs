@@ -6,11 +6,11 @@
 
 mod batch;
 mod draft;
+mod entry_cache;
 mod error;
 mod feed;
 mod folder;
 mod governing;
-mod recent;
 
 use std::{panic::resume_unwind, path::Path, sync::Arc, time::Duration};
 
@@ -27,8 +27,8 @@ use tokio::{
 };
 use uuid::Uuid;
 
+use self::entry_cache::{Entry, EntryCache};
 pub use self::error::RecorderError;
-use self::recent::{Entry, Recent};
 
 /// What the recorder knows that others don't.
 #[derive(Clone)]
@@ -100,14 +100,14 @@ async fn life(recorder: &Recorder) -> Result<(), RecorderError> {
 }
 
 async fn record(recorder: &Recorder, head: Head) -> Result<(), RecorderError> {
-    let recent = Recent::default();
-    let folder = folder::Folder::open(recorder, recent.clone()).await?;
+    let cache = EntryCache::default();
+    let folder = folder::Folder::open(recorder, cache.clone()).await?;
     let (sizes, known) = watch::channel(head.size);
-    let mut batches = batch::Batches::start(recorder, head, recent.clone(), sizes).await?;
+    let mut batches = batch::Batches::start(recorder, head, cache.clone(), sizes).await?;
     // Each at its own pace: what one waits for, or works on, keeps no other from its turn.
     let mut followers = JoinSet::new();
     followers.spawn(folder.follow(known.clone()));
-    followers.spawn(feed::follow(recorder.clone(), recent, known));
+    followers.spawn(feed::follow(recorder.clone(), cache, known));
     let lived = tokio::select! {
         ended = batches.run() => ended,
         Some(ended) = followers.join_next() => Err(joined(ended)),

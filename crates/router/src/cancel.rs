@@ -10,14 +10,14 @@ use countersign_core::{
 use countersign_runtime::{author, process};
 use countersign_store::{
     StoreError, Transaction,
-    actions::{self, Parts},
+    actions::{self, LoadDepth},
     cancellations,
     evidence::{self, Evidence},
     quarantine,
 };
 use serde_json::json;
 
-use crate::{again, change::Changes, judge::Court};
+use crate::{evaluation::EvaluationContext, reevaluate, write_set::WriteSet};
 
 /// Whether a message withdraws an action, as far as its envelope can be read.
 pub(crate) fn is_one(delivery: &Delivery) -> bool {
@@ -32,12 +32,12 @@ pub(crate) fn is_one(delivery: &Delivery) -> bool {
 /// Applies a batch of withdrawals. Returns the actions that they ended.
 pub(crate) async fn withdraw(
     tx: &Transaction,
-    court: &Court<'_>,
+    context: &EvaluationContext<'_>,
     batch: &[&Delivery],
 ) -> Result<Vec<ActionId>, StoreError> {
     let mut references = Vec::with_capacity(batch.len());
     for delivery in batch {
-        match decode(court, delivery) {
+        match decode(context, delivery) {
             Ok(reference) => references.push(reference),
             Err((code, why)) => {
                 tracing::warn!(%code, why, "withdrawal quarantined");
@@ -51,12 +51,12 @@ pub(crate) async fn withdraw(
     let references: Vec<&ActionRef> = references.iter().collect();
     cancellations::insert(tx, &references).await?;
     let ids: Vec<ActionId> = actions::find(tx, &references).await?.iter().map(|known| known.id).collect();
-    let mut changes = Changes::default();
-    for mut record in actions::lock_and_load(tx, &ids, Parts::Bodies).await? {
-        let court = Court { now: record.now, ..*court };
-        let before = record.ruling.state;
-        match again::judge(&court, &record) {
-            Ok(judged) => again::apply(&mut changes, &court, &mut record, judged),
+    let mut write_set = WriteSet::default();
+    for mut record in actions::lock_and_load(tx, &ids, LoadDepth::Bodies).await? {
+        let context = EvaluationContext { now: record.now, ..*context };
+        let before = record.status.state;
+        match reevaluate::evaluate(&context, &record) {
+            Ok(evaluated) => reevaluate::apply(&mut write_set, &context, &mut record, evaluated),
             // Claimed or ended: too late, and the outcome will say, or has said, how it went.
             Err(_) => {
                 let noted = json!({"code": Code::TooLate, "state": before});
@@ -64,13 +64,13 @@ pub(crate) async fn withdraw(
             }
         }
     }
-    changes.write(tx).await?;
+    write_set.write(tx).await?;
     Ok(ids)
 }
 
-fn decode(court: &Court<'_>, delivery: &Delivery) -> Result<ActionRef, Complaint> {
+fn decode(context: &EvaluationContext<'_>, delivery: &Delivery) -> Result<ActionRef, Complaint> {
     let user = author::of(delivery)?;
-    let directory = &court.governed.configuration.directory;
+    let directory = &context.governed.configuration.directory;
     let agent = directory.agent_of_user(user).ok_or_else(|| author::unknown(user, "agent"))?;
     let value = parse_strict(&delivery.body).map_err(|error| (error.code(), error.to_string()))?;
     let event: CloudEvent<CancelData> =

@@ -15,7 +15,7 @@ use countersign_core::{
 use countersign_runtime::{failure, messages, process};
 use countersign_store::{
     Pipeline, StoreError, Transaction,
-    actions::{self, Parts},
+    actions::{self, LoadDepth},
     approvals,
     generation::{self, Active},
     quarantine,
@@ -23,12 +23,14 @@ use countersign_store::{
 
 use crate::{
     Router,
-    again::{self, Repeat},
-    change::Changes,
     compensate::compensate,
-    decide, escalation, follow, intake,
-    judge::Court,
-    tally::Tally,
+    decide, escalation,
+    evaluation::EvaluationContext,
+    intake,
+    limit_usage::LimitUsage,
+    outgoing_messages,
+    reevaluate::{self, Repeat},
+    write_set::WriteSet,
 };
 
 /// Looks again.
@@ -46,7 +48,8 @@ impl Handler for Commands {
         let router = &self.router;
         let work = async {
             let (tx, Obeyed { ids, also }) = obey(router, batch).await?;
-            let mut outgoing = follow::commit(tx, Pipeline::default(), &ids, &router.keys.permit).await?;
+            let mut outgoing =
+                outgoing_messages::commit(tx, Pipeline::default(), &ids, &router.keys.permit).await?;
             outgoing.extend(also);
             Ok(outgoing)
         };
@@ -61,18 +64,18 @@ impl Handler for Commands {
 /// What follows from a batch of commands.
 #[derive(Default)]
 struct Obeyed {
-    /// The actions whose stored states are to be published.
+    /// The actions resolve_author stored states are to be published.
     ids: Vec<ActionId>,
-    /// Commands about those whose interrupted call may not be repeated, and answers to decisions that are taken in again.
+    /// Commands about those resolve_author interrupted call may not be repeated, and answers to decisions that are taken in again.
     also: Vec<Outgoing>,
 }
 
 async fn obey(router: &Router, batch: &[Delivery]) -> Result<(Transaction, Obeyed), StoreError> {
-    let (mut judge, mut request, mut undo, mut replays) = (vec![], vec![], vec![], vec![]);
+    let (mut evaluate, mut request, mut undo, mut replays) = (vec![], vec![], vec![], vec![]);
     let mut refused = Vec::new();
     for delivery in batch {
         match serde_json::from_slice::<CloudEvent<Command>>(&delivery.body).map(|event| event.data) {
-            Ok(Command::Judge { action }) => judge.push(action),
+            Ok(Command::Judge { action }) => evaluate.push(action),
             Ok(Command::RequestApproval { action }) => request.push(action),
             Ok(Command::Compensate { action }) => undo.push(action),
             Ok(Command::Replay { quarantine }) => replays.push(quarantine),
@@ -80,10 +83,10 @@ async fn obey(router: &Router, batch: &[Delivery]) -> Result<(Transaction, Obeye
             Err(error) => refused.push((delivery, error.to_string())),
         }
     }
-    judge.sort_unstable();
-    judge.dedup();
+    evaluate.sort_unstable();
+    evaluate.dedup();
     // All at once, in the order in which everybody locks: the generation before actions.
-    let named = [judge.as_slice(), request.as_slice(), undo.as_slice()].concat();
+    let named = [evaluate.as_slice(), request.as_slice(), undo.as_slice()].concat();
     let (tx, active) = generation::begin_locked(&router.process.store, &named).await?;
     let mut obeyed = Obeyed::default();
     for (delivery, why) in refused {
@@ -95,30 +98,30 @@ async fn obey(router: &Router, batch: &[Delivery]) -> Result<(Transaction, Obeye
     if !request.is_empty() {
         ask_again(&tx, &request).await?;
     }
-    if !judge.is_empty() {
-        judge_again(router, &tx, &active, &judge, &mut obeyed.also).await?;
+    if !evaluate.is_empty() {
+        reevaluate_all(router, &tx, &active, &evaluate, &mut obeyed.also).await?;
     }
     if !undo.is_empty() {
         obeyed.ids.extend(compensate(router, &tx, &active, &undo).await?);
     }
-    obeyed.ids.extend(judge);
+    obeyed.ids.extend(evaluate);
     obeyed.ids.extend(request);
     Ok((tx, obeyed))
 }
 
-/// Open requests of locked actions are published again, and to whom they have escalated meanwhile.
+/// Open requests of locked actions are published reevaluate, and to whom they have escalated meanwhile.
 async fn ask_again(tx: &Transaction, ids: &[ActionId]) -> Result<(), StoreError> {
-    let mut changes = Changes::default();
-    for mut record in actions::load(tx, ids, Parts::Request).await? {
+    let mut write_set = WriteSet::default();
+    for mut record in actions::load(tx, ids, LoadDepth::Request).await? {
         let now = record.now;
-        escalation::note(&mut changes, &mut record, now);
+        escalation::note(&mut write_set, &mut record, now);
     }
-    changes.write(tx).await?;
+    write_set.write(tx).await?;
     approvals::published(tx, ids).await
 }
 
 /// Judges open, locked actions again. A permit that is still good is only sent again.
-async fn judge_again(
+async fn reevaluate_all(
     router: &Router,
     tx: &Transaction,
     active: &Active,
@@ -126,45 +129,46 @@ async fn judge_again(
     also: &mut Vec<Outgoing>,
 ) -> Result<(), StoreError> {
     let governed = router.process.governed.under(tx, active).await?;
-    let mut records = actions::load(tx, ids, Parts::Bodies).await?;
+    let mut records = actions::load(tx, ids, LoadDepth::Bodies).await?;
     let limits = &router.process.settings.limits;
-    let court = Court { governed: &governed, limits, now: active.now, tally: None };
+    let context = EvaluationContext { governed: &governed, limits, now: active.now, limit_usage: None };
     let counted = records.iter().filter(|_| governed.configuration.policy.has_limits());
-    let proposals: Vec<_> = counted.filter_map(|record| again::proposal_of(&court, record).ok()).collect();
-    let tally = Tally::of(tx, &court, proposals.iter(), ids).await?;
+    let proposals: Vec<_> =
+        counted.filter_map(|record| reevaluate::proposal_of(&context, record).ok()).collect();
+    let limit_usage = LimitUsage::of(tx, &context, proposals.iter(), ids).await?;
     // The clock is read after the locks: waiting for them counts against the deadlines.
     let now = generation::now(tx).await?;
-    let court = Court { now, ..court };
-    let counting = Court { tally: Some(&tally), ..court };
-    let mut changes = Changes::default();
+    let context = EvaluationContext { now, ..context };
+    let counting = EvaluationContext { limit_usage: Some(&limit_usage), ..context };
+    let mut write_set = WriteSet::default();
     for record in &mut records {
         let in_time = record.expires_at.is_none_or(|expires| expires > now);
-        if again::permit_is_good(&court, record) && in_time && !record.cancelled {
-            // Counts as looked at: the sweep comes back only after its full patience.
-            changes.rule(record.id, record.ruling.clone(), false);
+        if reevaluate::permit_is_good(&context, record) && in_time && !record.cancelled {
+            // Counts as looked at: the sweep comes back only after its full backoff_factor.
+            write_set.set_status(record.id, record.status.clone(), false);
             continue;
         }
         if record.interrupted {
-            let again = again::repeat(&mut changes, &court, record);
+            let again = reevaluate::repeat(&mut write_set, &context, record);
             let abandon = || messages::command("executor", Command::Abandon { action: record.id }, now);
             also.extend((again == Repeat::Never).then(abandon));
             continue;
         }
         // Under the policy that has counted it, it has its place already.
-        let counted = record.ruling.generation == court.governed.generation;
-        if let Ok(judged) = again::judge(if counted { &court } else { &counting }, record) {
-            let nothing_new = judged.ruling.state == record.ruling.state
-                && judged.ruling.generation == record.ruling.generation
-                && matches!(record.ruling.state, State::PendingApproval | State::Held);
+        let counted = record.status.generation == context.governed.generation;
+        if let Ok(evaluated) = reevaluate::evaluate(if counted { &context } else { &counting }, record) {
+            let nothing_new = evaluated.status.state == record.status.state
+                && evaluated.status.generation == record.status.generation
+                && matches!(record.status.state, State::PendingApproval | State::Held);
             if !nothing_new {
-                again::apply(&mut changes, &court, record, judged);
+                reevaluate::apply(&mut write_set, &context, record, evaluated);
             }
         }
     }
-    changes.write(tx).await
+    write_set.write(tx).await
 }
 
-/// Takes a quarantined message in again, as its author's.
+/// Takes a quarantined message in reevaluate, as its author's.
 async fn replay(
     router: &Router,
     tx: &Transaction,
@@ -186,15 +190,15 @@ async fn replay(
     let ids = match delivery.exchange.as_str() {
         ACTIONS => {
             let withdrawn = intake::withdrawn(router, tx, &[&delivery]).await?;
-            let taken = intake::take_in(router, tx, active, &[delivery], withdrawn).await?;
+            let taken = intake::ingest(router, tx, active, &[delivery], withdrawn).await?;
             tx.run(&taken.writes(tx).await?).await?;
-            taken.owed.all()
+            taken.pending.all()
         }
         DECISIONS => {
             let decided = decide::decide(router, tx, active, &[delivery]).await?;
             tx.run(&decided.writes(tx).await?).await?;
             also.extend(decided.answers);
-            decided.owed.all()
+            decided.pending.all()
         }
         other => {
             tracing::warn!(quarantine = id, exchange = other, "only proposals and decisions can be replayed");

@@ -1,4 +1,4 @@
-//! Undoing an action at an auditor's request: an action like any other, judged by policy itself.
+//! Undoing an action at an auditor's request: an action like any other, evaluated by policy itself.
 
 use countersign_broker::{lane::Delivery, topology::COMMANDS};
 use countersign_core::{
@@ -8,7 +8,7 @@ use countersign_core::{
 use countersign_runtime::{messages::offer, remediation};
 use countersign_store::{
     StoreError, Transaction,
-    actions::{self, ActionRecord, Parts},
+    actions::{self, ActionRecord, LoadDepth},
     compensations,
     generation::Active,
 };
@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 
 use crate::{
     Router,
+    evaluation::EvaluationContext,
     intake::{COMPENSATIONS, propose},
-    judge::Court,
 };
 
 /// Proposes what undoes these locked actions, where an auditor has asked for it. What can no longer be undone is left
@@ -35,7 +35,7 @@ pub(crate) async fn compensate(
     let mut asked = compensations::asked(tx, ids).await?;
     asked.retain(|(action, _)| !known.iter().any(|(undone, _)| undone == action));
     let ids: Vec<ActionId> = asked.iter().map(|(action, _)| *action).collect();
-    let records = actions::load(tx, &ids, Parts::Bodies).await?;
+    let records = actions::load(tx, &ids, LoadDepth::Bodies).await?;
     let mut proposals = Vec::with_capacity(records.len());
     for record in &records {
         let auditor =
@@ -53,19 +53,19 @@ pub(crate) async fn compensate(
                 proposals.push((delivery, record.id, record.agent.clone()));
             }
             Err(why) => {
-                let group = &record.ruling.audit_group;
+                let group = &record.status.audit_group;
                 remediation::open(tx, &governed.configuration, record.id, group, &why).await?;
             }
         }
     }
     let limits = &router.process.settings.limits;
-    let court = Court { governed: &governed, limits, now: active.now, tally: None };
-    let mut undoing = propose(router, tx, &court, &proposals).await?;
+    let context = EvaluationContext { governed: &governed, limits, now: active.now, limit_usage: None };
+    let mut undoing = propose(router, tx, &context, &proposals).await?;
     undoing.extend(known.into_iter().map(|(_, by)| by));
     Ok(undoing)
 }
 
-/// The agent acts, and the auditor who asks is the one on whose behalf: they may not approve it themselves.
+/// The agent acts, and the auditor who asks is the one on resolve_author behalf: they may not approve it themselves.
 fn proposal(record: &ActionRecord, tool: &str, arguments: Value, auditor: &str) -> Vec<u8> {
     let content: Option<Value> =
         record.content.as_deref().and_then(|content| serde_json::from_slice(content).ok());

@@ -20,13 +20,12 @@ use countersign_core::{
 };
 use countersign_policy::Sender;
 use countersign_runtime::{
-    failure,
-    hear::{self, Vouched, hear, sift},
-    process,
+    failure, process,
+    submission::{self, Authenticated, authenticate, deduplicate},
 };
 use countersign_store::{
     Pipeline, StoreError, Transaction,
-    actions::{self, ActionRecord, Parts},
+    actions::{self, ActionRecord, LoadDepth},
     approvals,
     evidence::Evidence,
     generation::{self, Active},
@@ -37,16 +36,15 @@ use serde_json::{Value, json};
 
 use self::apply::{Applied, Said, apply};
 use crate::{
-    Router,
-    change::Changes,
-    escalation,
-    follow::{self, Owed},
-    judge::Court,
-    tally::Tally,
+    Router, escalation,
+    evaluation::EvaluationContext,
+    limit_usage::LimitUsage,
+    outgoing_messages::{self, PendingNotifications},
+    write_set::WriteSet,
 };
 
 /// A message with decisions.
-type Heard<'a> = hear::Heard<'a, DecisionData>;
+type Submission<'a> = submission::Submission<'a, DecisionData>;
 
 /// Applies decisions.
 pub(crate) struct Decisions {
@@ -65,10 +63,11 @@ impl Handler for Decisions {
             let (tx, active) = generation::begin(&router.process.store).await?;
             let mut decided = decide(router, &tx, &active, batch).await?;
             let mut outgoing = std::mem::take(&mut decided.answers);
-            let Owed { now, permits, others } = &decided.owed;
+            let PendingNotifications { now, permits, others } = &decided.pending;
             let writes = decided.writes(&tx).await?;
-            outgoing.extend(follow::commit_decided(tx, writes, others, &router.keys.permit).await?);
-            outgoing.extend(follow::issued(permits, &router.keys.permit, *now));
+            outgoing
+                .extend(outgoing_messages::commit_decided(tx, writes, others, &router.keys.permit).await?);
+            outgoing.extend(outgoing_messages::issued(permits, &router.keys.permit, *now));
             Ok(outgoing)
         };
         work.await.map_err(failure)
@@ -83,17 +82,17 @@ impl Handler for Decisions {
 #[derive(Default)]
 pub(crate) struct Decided {
     /// The actions of which there is something to tell.
-    pub(crate) owed: Owed,
-    /// What the senders are told.
+    pub(crate) pending: PendingNotifications,
+    /// What the senders are notified.
     pub(crate) answers: Vec<Outgoing>,
-    changes: Changes,
+    write_set: WriteSet,
     statements: Vec<Statement>,
 }
 
 impl Decided {
     /// What is to be written.
     pub(crate) async fn writes(&self, tx: &Transaction) -> Result<Pipeline<'_>, StoreError> {
-        let mut writes = self.changes.writes(tx).await?;
+        let mut writes = self.write_set.writes(tx).await?;
         statements::insert(tx, &mut writes, &self.statements).await?;
         Ok(writes)
     }
@@ -110,10 +109,10 @@ pub(crate) async fn decide(
     let directory = &governed.configuration.directory;
     let limits = &router.process.settings.limits;
     let mut decided = Decided::default();
-    let mut heard: Vec<Heard<'_>> = Vec::with_capacity(batch.len());
+    let mut submission: Vec<Submission<'_>> = Vec::with_capacity(batch.len());
     for delivery in batch {
-        match hear(delivery, directory, limits.message_bytes) {
-            Ok(one) => heard.push(one),
+        match authenticate(delivery, directory, limits.message_bytes) {
+            Ok(one) => submission.push(one),
             Err(unreadable) => {
                 let (code, why) = &unreadable.complaint;
                 tracing::warn!(%code, why, "decision quarantined");
@@ -125,100 +124,108 @@ pub(crate) async fn decide(
             }
         }
     }
-    let named: Vec<_> = heard.iter().flat_map(|one| &one.said).map(|data| data.approval).collect();
-    let ((heard, again), about) = tokio::try_join!(sift(tx, heard), approvals::actions_of(tx, &named))?;
+    let named: Vec<_> = submission.iter().flat_map(|one| &one.entries).map(|data| data.approval).collect();
+    let ((submission, again), about) =
+        tokio::try_join!(deduplicate(tx, submission), approvals::actions_of(tx, &named))?;
     for statement in again {
         decided.answers.extend(answer::messages(&statement.sender, &statement.answers, active.now));
-        decided.owed.others.extend(statement.actions);
+        decided.pending.others.extend(statement.actions);
     }
     let about: HashMap<_, _> = about.into_iter().collect();
-    let said: Vec<&DecisionData> = heard.iter().flat_map(|one| &one.said).collect();
+    let said: Vec<&DecisionData> = submission.iter().flat_map(|one| &one.entries).collect();
     let ids: BTreeSet<ActionId> = said.iter().filter_map(|data| about.get(&data.approval).copied()).collect();
     let ids: Vec<ActionId> = ids.into_iter().collect();
-    let records = actions::lock_and_load(tx, &ids, Parts::Bodies).await?;
+    let records = actions::lock_and_load(tx, &ids, LoadDepth::Bodies).await?;
     let records: HashMap<ActionId, ActionRecord> =
         records.into_iter().map(|record| (record.id, record)).collect();
-    let court = Court { governed: &governed, limits, now: active.now, tally: None };
+    let context = EvaluationContext { governed: &governed, limits, now: active.now, limit_usage: None };
     // The clock is read after the locks: waiting for them counts against the deadline.
-    let (tally, now) = match governed.configuration.policy.has_limits() {
+    let (limit_usage, now) = match governed.configuration.policy.has_limits() {
         true => {
-            let proposals = edit::proposals(&court, &said, &about, &records);
-            (Tally::of(tx, &court, proposals.iter(), &ids).await?, generation::now(tx).await?)
+            let proposals = edit::proposals(&context, &said, &about, &records);
+            (LimitUsage::of(tx, &context, proposals.iter(), &ids).await?, generation::now(tx).await?)
         }
         false => {
             let read = records.values().map(|record| record.now).max();
-            (Tally::default(), read.unwrap_or(active.now))
+            (LimitUsage::default(), read.unwrap_or(active.now))
         }
     };
-    let court = Court { now, ..court };
+    let context = EvaluationContext { now, ..context };
     let mut hearing = Hearing {
         router,
-        court: &court,
-        tally: &tally,
+        context: &context,
+        limit_usage: &limit_usage,
         about,
         records,
-        changes: Changes::default(),
-        told: BTreeSet::new(),
+        write_set: WriteSet::default(),
+        notified: BTreeSet::new(),
     };
-    let mut rows = Vec::with_capacity(heard.len());
-    for one in heard {
+    let mut rows = Vec::with_capacity(submission.len());
+    for one in submission {
         let (sender, answers, row) = hearing.message(one);
-        decided.answers.extend(answer::messages(sender.id(), &answers, court.now));
+        decided.answers.extend(answer::messages(sender.id(), &answers, context.now));
         rows.extend(row.map(|row| Statement { answers, ..row }));
     }
-    let Hearing { records, changes, mut told, .. } = hearing;
-    let mut permits = changes.issued();
+    let Hearing { records, write_set, mut notified, .. } = hearing;
+    let mut permits = write_set.issued();
     permits.retain(|permit| {
-        let ruling = records.get(&permit.action).map(|record| &record.ruling);
-        let out = ruling.is_some_and(|now| now.state == State::Authorised && now.permit == Some(permit.id));
-        out && told.remove(&permit.action)
+        let status = records.get(&permit.action).map(|record| &record.status);
+        let out = status.is_some_and(|now| now.state == State::Authorised && now.permit == Some(permit.id));
+        out && notified.remove(&permit.action)
     });
-    decided.owed.others.extend(told);
-    decided.owed = Owed { now: court.now, permits, ..decided.owed };
-    (decided.changes, decided.statements) = (changes, rows);
+    decided.pending.others.extend(notified);
+    decided.pending = PendingNotifications { now: context.now, permits, ..decided.pending };
+    (decided.write_set, decided.statements) = (write_set, rows);
     Ok(decided)
 }
 
 /// A batch of decisions before the actions that they are about, which are locked.
 struct Hearing<'a> {
     router: &'a Router,
-    court: &'a Court<'a>,
-    tally: &'a Tally,
+    context: &'a EvaluationContext<'a>,
+    limit_usage: &'a LimitUsage,
     about: HashMap<ApprovalId, ActionId>,
     records: HashMap<ActionId, ActionRecord>,
-    changes: Changes,
-    /// What nobody needs to hear again is not told: a vote more leaves the request as it was.
-    told: BTreeSet<ActionId>,
+    write_set: WriteSet,
+    /// What nobody needs to authenticate again is not notified: a vote more leaves the request as it was.
+    notified: BTreeSet<ActionId>,
 }
 
 impl<'a> Hearing<'a> {
-    /// Applies one message: what its sender is told, and what is to be recorded of a statement that was signed.
-    fn message(&mut self, heard: Heard<'a>) -> (Sender<'a>, Vec<ApprovalAnswer>, Option<Statement>) {
-        let oldest = self.court.limits.decision_age;
-        let in_time = match &heard.vouched {
-            Ok(vouched) => vouched.in_time(self.court.now, oldest).map(|()| vouched),
+    /// Applies one message: what its sender is notified, and what is to be recorded of a statement that was signed.
+    fn message(
+        &mut self,
+        submission: Submission<'a>,
+    ) -> (Sender<'a>, Vec<ApprovalAnswer>, Option<Statement>) {
+        let oldest = self.context.limits.decision_age;
+        let in_time = match &submission.authenticated {
+            Ok(authenticated) => authenticated.in_time(self.context.now, oldest).map(|()| authenticated),
             Err(complaint) => Err(complaint.clone()),
         };
-        let said = heard.said.iter().enumerate();
-        let answers = said.map(|(index, data)| self.decision(&heard, &in_time, index, data)).collect();
-        let actions = heard.said.iter().filter_map(|data| self.about.get(&data.approval).copied());
+        let entries = submission.entries.iter().enumerate();
+        let answers =
+            entries.map(|(index, data)| self.decision(&submission, &in_time, index, data)).collect();
+        let actions = submission.entries.iter().filter_map(|data| self.about.get(&data.approval).copied());
         let actions = actions.collect();
-        let row = heard.vouched.ok().map(|vouched| Statement { actions, ..vouched.statement });
-        (heard.sender, answers, row)
+        let row = submission
+            .authenticated
+            .ok()
+            .map(|authenticated| Statement { actions, ..authenticated.statement });
+        (submission.sender, answers, row)
     }
 
     fn decision(
         &mut self,
-        heard: &Heard<'_>,
-        in_time: &Result<&Vouched<'_>, Complaint>,
+        submission: &Submission<'_>,
+        in_time: &Result<&Authenticated<'_>, Complaint>,
         index: usize,
         data: &DecisionData,
     ) -> ApprovalAnswer {
         let action = self.about.get(&data.approval).copied();
-        let vouched = in_time.as_ref().ok().copied();
-        let mut noted = self.noted(heard, data);
-        if let Some(vouched) = vouched {
-            vouched.note(&mut noted, index, &self.router.keys.pseudonyms);
+        let authenticated = in_time.as_ref().ok().copied();
+        let mut noted = self.noted(submission, data);
+        if let Some(authenticated) = authenticated {
+            authenticated.note(&mut noted, index, &self.router.keys.pseudonyms);
         }
         // Before it is applied: an edit closes the request.
         if let Some(asked) = action.and_then(|action| self.records.get(&action)?.approval.as_ref())
@@ -226,8 +233,8 @@ impl<'a> Hearing<'a> {
         {
             let opened_at = asked.request.opened_at;
             noted["opened_at"] = json!(opened_at);
-            let may = asked.request.spec.groups(opened_at, self.court.now);
-            let is = vouched.map(|vouched| &vouched.signer.groups);
+            let may = asked.request.spec.groups(opened_at, self.context.now);
+            let is = authenticated.map(|authenticated| &authenticated.signer.groups);
             let role: Vec<_> =
                 is.into_iter().flatten().filter(|group| may.contains(group.as_str())).collect();
             noted["groups"] = json!(role);
@@ -235,23 +242,23 @@ impl<'a> Hearing<'a> {
         let applied = match (in_time, action.and_then(|action| self.records.get_mut(&action))) {
             (Err(complaint), _) => Err(complaint.clone()),
             (_, None) => Err((Code::ApprovalUnknown, "there never was such a request".into())),
-            (Ok(vouched), Some(record)) => {
-                let (reviewer, event) = (vouched.signer, heard.event.as_str());
+            (Ok(authenticated), Some(record)) => {
+                let (reviewer, event) = (authenticated.signer, submission.event.as_str());
                 let before = standing(record);
-                let kid = vouched.statement.kid.as_str();
-                let said = Said { decision: data, reviewer, event, kid, tally: self.tally };
-                // Asked or not, the groups that may decide by now are told so.
-                if escalation::note(&mut self.changes, record, self.court.now) {
-                    self.told.insert(record.id);
+                let kid = authenticated.statement.kid.as_str();
+                let said = Said { decision: data, reviewer, event, kid, limit_usage: self.limit_usage };
+                // Asked or not, the groups that may decide by now are notified so.
+                if escalation::note(&mut self.write_set, record, self.context.now) {
+                    self.notified.insert(record.id);
                 }
-                let applied = apply(self.court, &mut self.changes, record, &said);
+                let applied = apply(self.context, &mut self.write_set, record, &said);
                 if before != standing(record) || matches!(applied, Ok(Applied::Before)) {
-                    self.told.insert(record.id);
+                    self.notified.insert(record.id);
                 }
                 applied
             }
         };
-        let state = action.and_then(|action| self.records.get(&action)).map(|record| record.ruling.state);
+        let state = action.and_then(|action| self.records.get(&action)).map(|record| record.status.state);
         self.note(noted, data, &applied, state);
         let answer = match applied {
             Ok(Applied::Now) => ApprovalAnswer::counted(DecisionResult::Recorded),
@@ -259,7 +266,7 @@ impl<'a> Hearing<'a> {
             Err((code, why)) => ApprovalAnswer::refused(code, why),
         };
         ApprovalAnswer {
-            event: Some(heard.event.clone()),
+            event: Some(submission.event.clone()),
             approval: Some(data.approval),
             decision: Some(data.decision),
             state,
@@ -268,10 +275,10 @@ impl<'a> Hearing<'a> {
     }
 
     /// What is known of a decision before it is applied.
-    fn noted(&self, heard: &Heard<'_>, data: &DecisionData) -> Value {
+    fn noted(&self, submission: &Submission<'_>, data: &DecisionData) -> Value {
         json!({
-            "event": heard.event, "approval": data.approval, "decision": data.decision,
-            "digest_shown": data.digest, "sender": self.sender(heard.sender),
+            "event": submission.event, "approval": data.approval, "decision": data.decision,
+            "digest_shown": data.digest, "sender": self.sender(submission.sender),
         })
     }
 
@@ -296,7 +303,7 @@ impl<'a> Hearing<'a> {
         if applied.is_ok() {
             noted["reason_code"] = json!(data.reason_code);
         }
-        self.changes.evidence.push(match self.about.get(&data.approval) {
+        self.write_set.evidence.push(match self.about.get(&data.approval) {
             Some(action) => Evidence::of(*action, kind, noted),
             None => Evidence::global(kind, noted),
         });
@@ -313,8 +320,8 @@ impl<'a> Hearing<'a> {
     }
 }
 
-/// What others are told of an action: where it stands, and what is asked.
+/// What others are notified of an action: where it stands, and what is asked.
 fn standing(record: &ActionRecord) -> (State, Option<(ApprovalId, ApprovalSpec)>) {
     let asked = record.approval.as_ref().map(|approval| (approval.id, approval.request.spec.clone()));
-    (record.ruling.state, asked)
+    (record.status.state, asked)
 }

@@ -5,11 +5,11 @@ use countersign_core::approval::RequestState;
 use countersign_store::{actions::ActionRecord, evidence::Evidence};
 use serde_json::json;
 
-use crate::{again, change::Changes};
+use crate::{reevaluate, write_set::WriteSet};
 
 /// Notes the groups to which an open request of a locked action has escalated by `now`, each once. Returns whether
 /// there were any: then the request is to be published to them.
-pub(crate) fn note(changes: &mut Changes, record: &mut ActionRecord, now: DateTime<Utc>) -> bool {
+pub(crate) fn note(write_set: &mut WriteSet, record: &mut ActionRecord, now: DateTime<Utc>) -> bool {
     let Some(approval) = record.approval.as_mut() else { return false };
     let request = &approval.request;
     if request.state != RequestState::Open || request.expires_at <= now {
@@ -22,10 +22,10 @@ pub(crate) fn note(changes: &mut Changes, record: &mut ActionRecord, now: DateTi
     }
     for group in new {
         let noted = json!({"approval": approval.id, "also": group});
-        changes.evidence.push(Evidence::of(record.id, "approval.escalated", noted));
+        write_set.evidence.push(Evidence::of(record.id, "approval.escalated", noted));
         approval.escalated.push(group);
     }
     let approval = approval.clone();
-    changes.request(again::row(record, &approval, &approval.request));
+    write_set.request(reevaluate::row(record, &approval, &approval.request));
     true
 }

@@ -32,17 +32,17 @@ use uuid::Uuid;
 
 use crate::{
     Router, cancel,
-    change::{Changes, Subject},
-    follow::{self, Owed},
-    judge::{Court, Judged},
-    tally::Tally,
+    evaluation::{Evaluated, EvaluationContext},
+    limit_usage::LimitUsage,
+    outgoing_messages::{self, PendingNotifications},
+    write_set::{Subject, WriteSet},
 };
 
 /// The source of what Countersign itself proposes: to undo an action, under that action's id.
 pub(crate) const COMPENSATIONS: &str = "/countersign/compensations";
 
-/// A proposal, and whose it is.
-pub(crate) struct Arrival<'a> {
+/// A proposal, and resolve_author it is.
+pub(crate) struct InboundMessage<'a> {
     delivery: &'a Delivery,
     /// What an auditor has asked to be undone, and for which agent; an agent's own proposals undo nothing.
     undoes: Option<(ActionId, &'a str)>,
@@ -65,11 +65,11 @@ impl Handler for Intake {
             let asked = references(router, batch);
             let asked: Vec<&ActionRef> = asked.iter().collect();
             let (tx, active, withdrawn) = cancellations::begin(&router.process.store, &asked).await?;
-            let taken = take_in(router, &tx, &active, batch, withdrawn).await?;
-            let Owed { now, permits, others } = &taken.owed;
+            let taken = ingest(router, &tx, &active, batch, withdrawn).await?;
+            let PendingNotifications { now, permits, others } = &taken.pending;
             let writes = taken.writes(&tx).await?;
-            let mut outgoing = follow::commit(tx, writes, others, &router.keys.permit).await?;
-            outgoing.extend(follow::issued(permits, &router.keys.permit, *now));
+            let mut outgoing = outgoing_messages::commit(tx, writes, others, &router.keys.permit).await?;
+            outgoing.extend(outgoing_messages::issued(permits, &router.keys.permit, *now));
             Ok(outgoing)
         };
         work.await.map_err(failure)
@@ -87,46 +87,46 @@ struct Candidate<'a> {
     payload: Payload,
     /// What tells a repetition from a conflict: the proposal in canonical form, or the raw bytes.
     fingerprint: Vec<u8>,
-    /// The agent's earlier action in whose place it comes.
+    /// The agent's earlier action in resolve_author place it comes.
     supersedes: Option<ActionRef>,
-    changes: Changes,
+    write_set: WriteSet,
 }
 
 /// What has been taken in, and is to be written.
-pub(crate) struct Taken {
+pub(crate) struct IntakeResult {
     payloads: Vec<Payload>,
-    changes: Changes,
-    pub(crate) owed: Owed,
+    write_set: WriteSet,
+    pub(crate) pending: PendingNotifications,
 }
 
-impl Taken {
+impl IntakeResult {
     pub(crate) async fn writes(&self, tx: &Transaction) -> Result<Pipeline<'_>, StoreError> {
-        let mut writes = self.changes.writes(tx).await?;
+        let mut writes = self.write_set.writes(tx).await?;
         payloads::insert(tx, &mut writes, &self.payloads).await?;
         Ok(writes)
     }
 }
 
 /// Applies a batch of agents' messages. `withdrawn` are those that were withdrawn before they arrived.
-pub(crate) async fn take_in(
+pub(crate) async fn ingest(
     router: &Router,
     tx: &Transaction,
     active: &Active,
     batch: &[Delivery],
     mut withdrawn: Vec<ActionRef>,
-) -> Result<Taken, StoreError> {
+) -> Result<IntakeResult, StoreError> {
     let governed = router.process.governed.under(tx, active).await?;
     let limits = &router.process.settings.limits;
-    let court = Court { governed: &governed, limits, now: active.now, tally: None };
+    let context = EvaluationContext { governed: &governed, limits, now: active.now, limit_usage: None };
     let (withdrawals, batch): (Vec<_>, Vec<_>) = batch.iter().partition(|delivery| cancel::is_one(delivery));
     // First: a batch may hold a proposal and its cancellation, in any order; and everybody locks actions before limits.
-    let ended = cancel::withdraw(tx, &court, &withdrawals).await?;
+    let ended = cancel::withdraw(tx, &context, &withdrawals).await?;
     if !withdrawals.is_empty() {
         withdrawn = self::withdrawn(router, tx, &batch).await?;
     }
-    let batch = batch.into_iter().map(|delivery| Arrival { delivery, undoes: None }).collect();
-    let mut taken = accept(router, tx, &court, batch, withdrawn.into_iter().collect()).await?;
-    taken.owed.others.extend(ended);
+    let batch = batch.into_iter().map(|delivery| InboundMessage { delivery, undoes: None }).collect();
+    let mut taken = accept(router, tx, &context, batch, withdrawn.into_iter().collect()).await?;
+    taken.pending.others.extend(ended);
     Ok(taken)
 }
 
@@ -134,36 +134,36 @@ pub(crate) async fn take_in(
 pub(crate) async fn propose(
     router: &Router,
     tx: &Transaction,
-    court: &Court<'_>,
+    context: &EvaluationContext<'_>,
     proposals: &[(Delivery, ActionId, String)],
 ) -> Result<Vec<ActionId>, StoreError> {
     let batch: Vec<&Delivery> = proposals.iter().map(|(delivery, ..)| delivery).collect();
     let withdrawn = withdrawn(router, tx, &batch).await?;
-    let arrivals = proposals
+    let inbound = proposals
         .iter()
-        .map(|(delivery, undone, agent)| Arrival { delivery, undoes: Some((*undone, agent)) });
-    let taken = accept(router, tx, court, arrivals.collect(), withdrawn.into_iter().collect()).await?;
+        .map(|(delivery, undone, agent)| InboundMessage { delivery, undoes: Some((*undone, agent)) });
+    let taken = accept(router, tx, context, inbound.collect(), withdrawn.into_iter().collect()).await?;
     tx.run(&taken.writes(tx).await?).await?;
-    Ok(taken.owed.all())
+    Ok(taken.pending.all())
 }
 
 async fn accept(
     router: &Router,
     tx: &Transaction,
-    court: &Court<'_>,
-    arrivals: Vec<Arrival<'_>>,
+    context: &EvaluationContext<'_>,
+    inbound: Vec<InboundMessage<'_>>,
     withdrawn: HashSet<ActionRef>,
-) -> Result<Taken, StoreError> {
-    let batch: Vec<&Delivery> = arrivals.iter().map(|arrival| arrival.delivery).collect();
-    let (tally, mut counted) = tally(tx, court, &batch).await?;
-    let counting = Court { tally: Some(&tally), ..*court };
+) -> Result<IntakeResult, StoreError> {
+    let batch: Vec<&Delivery> = inbound.iter().map(|inbound| inbound.delivery).collect();
+    let (limit_usage, mut counted) = limit_usage(tx, context, &batch).await?;
+    let counting = EvaluationContext { limit_usage: Some(&limit_usage), ..*context };
     let mut candidates = Vec::with_capacity(batch.len());
-    for arrival in arrivals {
-        match candidate(router, [court, &counting], &mut counted, &withdrawn, &arrival) {
+    for inbound in inbound {
+        match candidate(router, [context, &counting], &mut counted, &withdrawn, &inbound) {
             Ok(candidate) => candidates.push(candidate),
             Err((code, message)) => {
                 tracing::warn!(%code, message, "proposal quarantined");
-                quarantine::insert(tx, &process::entry(arrival.delivery, code.as_str(), &message)).await?;
+                quarantine::insert(tx, &process::entry(inbound.delivery, code.as_str(), &message)).await?;
             }
         }
     }
@@ -179,33 +179,33 @@ async fn accept(
     let (fresh, known): (Vec<_>, Vec<_>) =
         candidates.into_iter().partition(|candidate| new.contains(&candidate.action.id));
     let mut payloads = Vec::with_capacity(fresh.len());
-    let mut changes = Changes::default();
+    let mut write_set = WriteSet::default();
     for candidate in fresh {
         payloads.push(candidate.payload);
-        changes.merge(candidate.changes);
+        write_set.merge(candidate.write_set);
         if let Some(earlier) = candidate.action.supersedes {
             let id = candidate.action.id;
-            changes.evidence.push(Evidence::of(id, "action.supersedes", json!({"action": earlier})));
-            changes.evidence.push(Evidence::of(earlier, "action.superseded", json!({"by": id})));
+            write_set.evidence.push(Evidence::of(id, "action.supersedes", json!({"action": earlier})));
+            write_set.evidence.push(Evidence::of(earlier, "action.superseded", json!({"by": id})));
         }
         if let Some(undone) = candidate.action.compensates {
             let id = candidate.action.id;
-            changes.evidence.push(Evidence::of(id, "action.compensates", json!({"action": undone})));
-            changes.evidence.push(Evidence::of(undone, "action.compensation_proposed", json!({"by": id})));
+            write_set.evidence.push(Evidence::of(id, "action.compensates", json!({"action": undone})));
+            write_set.evidence.push(Evidence::of(undone, "action.compensation_proposed", json!({"by": id})));
         }
     }
-    let owed = Owed { now: court.now, permits: changes.issued(), others: vec![] };
-    let mut taken = Taken { payloads, changes, owed };
+    let pending = PendingNotifications { now: context.now, permits: write_set.issued(), others: vec![] };
+    let mut taken = IntakeResult { payloads, write_set, pending };
     if !known.is_empty() {
         // What has come twice in one batch is compared with what is stored of it.
         tx.run(&taken.writes(tx).await?).await?;
-        (taken.payloads, taken.changes) = (vec![], Changes::default());
+        (taken.payloads, taken.write_set) = (vec![], WriteSet::default());
         new.extend(repeated(tx, &known).await?);
     }
-    for permit in &taken.owed.permits {
+    for permit in &taken.pending.permits {
         new.remove(&permit.action);
     }
-    taken.owed.others.extend(new);
+    taken.pending.others.extend(new);
     Ok(taken)
 }
 
@@ -230,7 +230,7 @@ fn references<'a>(router: &Router, batch: impl IntoIterator<Item = &'a Delivery>
         .collect()
 }
 
-/// The stored actions in whose place others come.
+/// The stored actions in resolve_author place others come.
 async fn superseded(
     tx: &Transaction,
     candidates: &[Candidate<'_>],
@@ -243,29 +243,29 @@ async fn superseded(
 
 /// The sums that the new proposals of a batch add to, and which these are. One that is known has added already, and
 /// one that comes twice adds once.
-async fn tally(
+async fn limit_usage(
     tx: &Transaction,
-    court: &Court<'_>,
+    context: &EvaluationContext<'_>,
     batch: &[&Delivery],
-) -> Result<(Tally, HashSet<ActionRef>), StoreError> {
+) -> Result<(LimitUsage, HashSet<ActionRef>), StoreError> {
     let mut proposals = HashMap::new();
-    if court.governed.configuration.policy.has_limits() {
+    if context.governed.configuration.policy.has_limits() {
         for delivery in batch {
-            if let Ok(proposal) = proposal::decode(&delivery.body, court.limits.message_bytes) {
+            if let Ok(proposal) = proposal::decode(&delivery.body, context.limits.message_bytes) {
                 proposals.entry(proposal.reference.clone()).or_insert(proposal);
             }
         }
     }
-    let tally = Tally::of(tx, court, proposals.values(), &[]).await?;
+    let limit_usage = LimitUsage::of(tx, context, proposals.values(), &[]).await?;
     // Looked for under the locks: another router may just have taken in the same proposal, and its amount is in the sum.
     let references: Vec<&ActionRef> = proposals.keys().collect();
     for known in actions::find(tx, &references).await? {
         proposals.remove(&known.reference);
     }
-    Ok((tally, proposals.into_keys().collect()))
+    Ok((limit_usage, proposals.into_keys().collect()))
 }
 
-/// Proposals whose (source, id) is known: the same again is answered from what is stored, another body under
+/// Proposals resolve_author (source, id) is known: the same again is answered from what is stored, another body under
 /// the same id is quarantined and noted on the action.
 async fn repeated(tx: &Transaction, known: &[Candidate<'_>]) -> Result<Vec<ActionId>, StoreError> {
     let references: Vec<&ActionRef> = known.iter().map(|candidate| &candidate.action.reference).collect();
@@ -294,13 +294,13 @@ async fn repeated(tx: &Transaction, known: &[Candidate<'_>]) -> Result<Vec<Actio
 
 fn candidate<'a>(
     router: &Router,
-    [court, counting]: [&Court<'_>; 2],
+    [context, counting]: [&EvaluationContext<'_>; 2],
     counted: &mut HashSet<ActionRef>,
     withdrawn: &HashSet<ActionRef>,
-    arrival: &Arrival<'a>,
+    inbound: &InboundMessage<'a>,
 ) -> Result<Candidate<'a>, Complaint> {
-    let delivery = arrival.delivery;
-    let (agent, source) = whose(court, arrival)?;
+    let delivery = inbound.delivery;
+    let (agent, source) = resolve_author(context, inbound)?;
     let forged = |reference: &ActionRef| {
         let why = format!("the source is {:?}, the author's is {source:?}", reference.source);
         (Code::SourceForged, why)
@@ -313,45 +313,50 @@ fn candidate<'a>(
         approval_expires_at: None,
     };
     let illegal = |error: countersign_core::transition::Illegal| (Code::Illegal, error.to_string());
-    let (reference, proposal, judged) = match proposal::decode(&delivery.body, court.limits.message_bytes) {
-        Ok(proposal) if proposal.reference.source != source => {
-            return Err(forged(&proposal.reference));
-        }
-        Ok(proposal) if arrival.undoes.is_none() && proposal.action.get("compensates").is_some() => {
-            let message =
-                "`data.compensates` is what Countersign proposes when an auditor asks for it".into();
-            let failure = message::Failure { code: Code::InvalidProposal.into(), message };
-            (proposal.reference.clone(), None, court.refuse(standing(None), failure).map_err(illegal)?)
-        }
-        Ok(proposal) => {
-            let court = if counted.remove(&proposal.reference) { counting } else { court };
-            let judged =
-                court.judge(&proposal, &agent, &salt, standing(Some(&proposal)), None).map_err(illegal)?;
-            let judged = match withdrawn.contains(&proposal.reference) {
-                true => court.withdrawn(standing(Some(&proposal)), judged).map_err(illegal)?,
-                false => judged,
-            };
-            (proposal.reference.clone(), Some(proposal), judged)
-        }
-        Err(refusal) => {
-            let Some(reference) = refusal.reference else { return Err((refusal.code, refusal.message)) };
-            if reference.source != source {
-                return Err(forged(&reference));
+    let (reference, proposal, evaluated) =
+        match proposal::decode(&delivery.body, context.limits.message_bytes) {
+            Ok(proposal) if proposal.reference.source != source => {
+                return Err(forged(&proposal.reference));
             }
-            let failure = message::Failure { code: refusal.code.into(), message: refusal.message };
-            (reference, None, court.refuse(standing(None), failure).map_err(illegal)?)
-        }
-    };
-    Ok(assemble(router, court, arrival, &agent, reference, proposal, judged, salt))
+            Ok(proposal) if inbound.undoes.is_none() && proposal.action.get("compensates").is_some() => {
+                let message =
+                    "`data.compensates` is what Countersign proposes when an auditor asks for it".into();
+                let failure = message::Failure { code: Code::InvalidProposal.into(), message };
+                (proposal.reference.clone(), None, context.refuse(standing(None), failure).map_err(illegal)?)
+            }
+            Ok(proposal) => {
+                let context = if counted.remove(&proposal.reference) { counting } else { context };
+                let evaluated = context
+                    .evaluate(&proposal, &agent, &salt, standing(Some(&proposal)), None)
+                    .map_err(illegal)?;
+                let evaluated = match withdrawn.contains(&proposal.reference) {
+                    true => context.withdrawn(standing(Some(&proposal)), evaluated).map_err(illegal)?,
+                    false => evaluated,
+                };
+                (proposal.reference.clone(), Some(proposal), evaluated)
+            }
+            Err(refusal) => {
+                let Some(reference) = refusal.reference else { return Err((refusal.code, refusal.message)) };
+                if reference.source != source {
+                    return Err(forged(&reference));
+                }
+                let failure = message::Failure { code: refusal.code.into(), message: refusal.message };
+                (reference, None, context.refuse(standing(None), failure).map_err(illegal)?)
+            }
+        };
+    Ok(assemble(router, context, inbound, &agent, reference, proposal, evaluated, salt))
 }
 
-/// The agent whose proposal it is, and the source that it must name.
-fn whose(court: &Court<'_>, arrival: &Arrival<'_>) -> Result<(String, String), Complaint> {
-    if let Some((_, agent)) = arrival.undoes {
+/// The agent resolve_author proposal it is, and the source that it must name.
+fn resolve_author(
+    context: &EvaluationContext<'_>,
+    inbound: &InboundMessage<'_>,
+) -> Result<(String, String), Complaint> {
+    if let Some((_, agent)) = inbound.undoes {
         return Ok((agent.to_owned(), COMPENSATIONS.to_owned()));
     }
-    let user = author::of(arrival.delivery)?;
-    let agent = court.governed.configuration.directory.agent_of_user(user);
+    let user = author::of(inbound.delivery)?;
+    let agent = context.governed.configuration.directory.agent_of_user(user);
     let agent = agent.ok_or_else(|| author::unknown(user, "agent"))?;
     Ok((agent.id.clone(), agent.source()))
 }
@@ -359,42 +364,42 @@ fn whose(court: &Court<'_>, arrival: &Arrival<'_>) -> Result<(String, String), C
 #[allow(clippy::too_many_arguments, reason = "one caller; a struct would only name the same things twice")]
 fn assemble<'a>(
     router: &Router,
-    court: &Court<'_>,
-    arrival: &Arrival<'a>,
+    context: &EvaluationContext<'_>,
+    inbound: &InboundMessage<'a>,
     agent: &str,
     reference: ActionRef,
     proposal: Option<Proposal>,
-    mut judged: Judged,
+    mut evaluated: Evaluated,
     salt: Salt,
 ) -> Candidate<'a> {
-    let delivery = arrival.delivery;
+    let delivery = inbound.delivery;
     let id = ActionId(Uuid::now_v7());
     let expires_at = proposal.as_ref().and_then(|proposal| proposal.expires_at);
     let subject = Subject {
         action: id,
         reference: &reference,
         expires_at,
-        now: court.now,
-        permit_lifetime: court.permit_lifetime(),
+        now: context.now,
+        permit_lifetime: context.permit_lifetime(),
     };
-    let mut changes = Changes::default();
-    let mut noted = changes.judged(&subject, &mut judged);
+    let mut write_set = WriteSet::default();
+    let mut noted = write_set.evaluated(&subject, &mut evaluated);
     noted["agent"] = describe(router, agent, proposal.as_ref());
     if let Some(proposal) = &proposal {
         noted["tool"] = proposal.tool.clone().into();
-        noted["context"] = context(&proposal.action);
+        noted["context"] = lineage(&proposal.action);
     }
-    changes.evidence.push(Evidence::of(id, "action.judged", noted));
+    write_set.evidence.push(Evidence::of(id, "action.evaluated", noted));
     let fingerprint = proposal
         .as_ref()
         .and_then(|proposal| canonical(&proposal.action).ok())
         .unwrap_or_else(|| delivery.body.clone());
-    let kept = delivery.body.len() <= court.limits.message_bytes;
+    let kept = delivery.body.len() <= context.limits.message_bytes;
     let payload = Payload {
         action: id,
         body: if kept { delivery.body.clone() } else { Vec::new() },
-        digest: judged.content.as_ref().map_or_else(|| salted(&salt, &[]), |content| content.digest),
-        content: judged.content.map(|content| content.bytes),
+        digest: evaluated.content.as_ref().map_or_else(|| salted(&salt, &[]), |content| content.digest),
+        content: evaluated.content.map(|content| content.bytes),
         body_digest: salted(&salt, &fingerprint),
         salt,
     };
@@ -402,18 +407,18 @@ fn assemble<'a>(
     let action = NewAction {
         id,
         supersedes: None,
-        compensates: arrival.undoes.map(|(undone, _)| undone),
+        compensates: inbound.undoes.map(|(undone, _)| undone),
         reference,
         agent: agent.into(),
         tool: proposal.as_ref().map(|proposal| proposal.tool.clone()).unwrap_or_default(),
         expires_at,
         traceparent: proposal.and_then(|proposal| proposal.traceparent),
-        ruling: judged.ruling,
+        status: evaluated.status,
     };
-    Candidate { delivery, action, payload, fingerprint, supersedes, changes }
+    Candidate { delivery, action, payload, fingerprint, supersedes, write_set }
 }
 
-/// Who acted, for evidence: the person on whose behalf by pseudonym.
+/// Who acted, for evidence: the person on resolve_author behalf by pseudonym.
 fn describe(router: &Router, agent: &str, proposal: Option<&Proposal>) -> Value {
     let said = |member: &str| proposal.and_then(|p| p.agent.get(member)).cloned();
     json!({
@@ -426,7 +431,7 @@ fn describe(router: &Router, agent: &str, proposal: Option<&Proposal>) -> Value 
 }
 
 /// Lineage: the digests of what the decision rests on; at most 32, and not the uris, which may name people.
-fn context(action: &Value) -> Value {
+fn lineage(action: &Value) -> Value {
     let digests = action
         .get("context")
         .and_then(Value::as_array)

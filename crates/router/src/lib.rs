@@ -4,20 +4,20 @@
 //! **No side-effect code is linked here**, and no credential of any tool: the worst that a broken router can
 //! do to the outside is to sign a permit, and whether that is used is decided once more by the executor.
 
-mod again;
 mod cancel;
-mod change;
 mod command;
 mod compensate;
 mod dead_letter;
 mod decide;
-mod entitled;
+mod eligibility;
 mod escalation;
-mod follow;
+mod evaluation;
 mod intake;
-mod judge;
+mod limit_usage;
+mod outgoing_messages;
+mod reevaluate;
 mod sweep;
-mod tally;
+mod write_set;
 
 use std::{path::Path, sync::Arc};
 

@@ -29,14 +29,14 @@ impl Sweeper for RouterSweep {
         Some(DECISIONS)
     }
 
-    async fn due(&mut self, tx: &Transaction, patience: f64) -> Result<Vec<Outgoing>, StoreError> {
+    async fn due(&mut self, tx: &Transaction, backoff_factor: f64) -> Result<Vec<Outgoing>, StoreError> {
         // The time on a command says when it was sent; nothing is decided by it.
         let now = Utc::now();
         let mut due = Vec::new();
         for action in sweeps::to_judge(tx, self.unclaimed).await? {
-            due.push(messages::judge_again(action, now));
+            due.push(messages::reevaluate(action, now));
         }
-        for action in sweeps::to_request(tx, self.republish * patience).await? {
+        for action in sweeps::to_request(tx, self.republish * backoff_factor).await? {
             due.push(messages::command("router", Command::RequestApproval { action }, now));
         }
         Ok(due)

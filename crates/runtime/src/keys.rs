@@ -14,7 +14,7 @@ pub mod file {
     /// Its public half, for executors.
     pub const PERMIT_PUBLIC: &str = "permit.pub.jwk";
     /// The sampler's master secret for the coin.
-    pub const COIN: &str = "coin.secret";
+    pub const SAMPLING: &str = "sampling.secret";
     /// The recorder's signing key, of the ledger's checkpoints.
     pub const LEDGER_KEY: &str = "ledger.jwk";
     /// Its public half, for whoever checks the ledger.
@@ -86,7 +86,7 @@ pub fn generate(dir: &Path) -> Result<(), KeyError> {
     fs::create_dir_all(dir).map_err(|e| error(dir, e))?;
     let public = pair(&dir.join(file::PERMIT_KEY))?;
     write(&dir.join(file::PERMIT_PUBLIC), &json(&public))?;
-    for name in [file::COIN, file::PSEUDONYM] {
+    for name in [file::SAMPLING, file::PSEUDONYM] {
         write(&dir.join(name), &BASE64.encode(rand::random::<[u8; 32]>()))?;
     }
     generate_ledger(dir)
@@ -139,7 +139,7 @@ mod tests {
         let key = signing_key(&dir.path().join(file::PERMIT_KEY)).unwrap();
         let public = verifying_key(&dir.path().join(file::PERMIT_PUBLIC)).unwrap();
         assert_eq!(key.verifying_key(), public);
-        assert!(secret(&dir.path().join(file::COIN)).is_ok());
+        assert!(secret(&dir.path().join(file::SAMPLING)).is_ok());
         assert!(signing_key(&dir.path().join(file::PERMIT_PUBLIC)).is_err());
         assert!(generate(dir.path()).is_err());
     }

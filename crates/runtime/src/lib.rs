@@ -3,12 +3,12 @@
 
 pub mod author;
 pub mod governed;
-pub mod hear;
 pub mod keys;
 pub mod messages;
 pub mod process;
 pub mod remediation;
 pub mod settings;
+pub mod submission;
 pub mod sweep;
 pub mod telemetry;
 

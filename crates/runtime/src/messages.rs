@@ -31,13 +31,13 @@ pub fn outcome(record: &ActionRecord) -> Option<Outgoing> {
     let ended_at = record.ended_at?;
     let data = OutcomeData {
         action: record.reference.clone(),
-        outcome: record.ruling.state.outcome()?,
+        outcome: record.status.state.outcome()?,
         result: stored.result.as_deref().and_then(raw),
         error: stored.error.clone(),
-        verdict: record.ruling.verdict,
-        rule: record.ruling.rule.clone(),
-        policy_version: record.ruling.policy_version.clone(),
-        approvers: record.ruling.approvers.clone(),
+        verdict: record.status.verdict,
+        rule: record.status.rule.clone(),
+        policy_version: record.status.policy_version.clone(),
+        approvers: record.status.approvers.clone(),
         timings: Timings {
             proposed_at: record.proposed_at,
             decided_at: record.decided_at,
@@ -77,7 +77,7 @@ fn view(record: &ActionRecord) -> Option<ActionView> {
 
 /// The requests for a pending action's approval: one to each group that may decide now.
 pub fn approval_requests(record: &ActionRecord) -> Vec<Outgoing> {
-    let pending = record.ruling.state == State::PendingApproval;
+    let pending = record.status.state == State::PendingApproval;
     let (true, Some(approval), Some(action)) = (pending, &record.approval, view(record)) else {
         return vec![];
     };
@@ -91,7 +91,7 @@ pub fn approval_requests(record: &ActionRecord) -> Vec<Outgoing> {
         why: Why {
             rule: approval.rule.clone(),
             text: approval.rule_text.clone(),
-            policy_version: record.ruling.policy_version.clone(),
+            policy_version: record.status.policy_version.clone(),
         },
         on_approve: format!("{} is called once with exactly these arguments", record.tool),
         on_reject: "nothing is executed, and the agent is told so with your reason".into(),
@@ -118,8 +118,8 @@ pub fn approval_requests(record: &ActionRecord) -> Vec<Outgoing> {
 pub fn offer(tools: &ToolRegistry, record: &ActionRecord) -> Result<Offer, String> {
     let tool = tools.get(&record.tool).ok_or("the tool is not in the registry any more")?;
     let reversible = tool.reversible().ok_or("the tool has no compensation")?;
-    let ended_at = record.ended_at.filter(|_| record.ruling.state == State::Succeeded);
-    let ended_at = ended_at.ok_or_else(|| format!("the action is {}", record.ruling.state))?;
+    let ended_at = record.ended_at.filter(|_| record.status.state == State::Succeeded);
+    let ended_at = ended_at.ok_or_else(|| format!("the action is {}", record.status.state))?;
     let reversible_until = TimeDelta::from_std(reversible.within())
         .ok()
         .and_then(|within| ended_at.checked_add_signed(within))
@@ -155,9 +155,9 @@ pub fn audit_request(
         audit: audit.id,
         action: view(record)?,
         digest: tagged(&record.digest),
-        rule: record.ruling.rule.clone(),
+        rule: record.status.rule.clone(),
         reason: audit.reason,
-        outcome: record.ruling.state.outcome()?,
+        outcome: record.status.state.outcome()?,
         result: record.outcome.as_ref().and_then(|outcome| outcome.result.as_deref()).and_then(raw),
         error: record.outcome.as_ref().and_then(|outcome| outcome.error.clone()),
         reason_codes: configuration.policy.audits().reason_codes.clone(),
@@ -174,10 +174,10 @@ pub fn audit_request(
     Some(Outgoing::event(AUDITS, audit.group.clone(), &event))
 }
 
-/// What a human thought of an action. `before` are the arguments that an edit has replaced, `correction` what an
+/// What a human detail of an action. `before` are the arguments that an edit has replaced, `correction` what an
 /// auditor says the call should have been, `pi` the inclusion probability of the audit.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Thought<'a> {
+pub struct FeedbackDetail<'a> {
     /// Why, for programs.
     pub reason_code: Option<&'a str>,
     /// Why, for people.
@@ -193,7 +193,7 @@ pub struct Thought<'a> {
 }
 
 /// Feedback to an action's agent. The same again has the same id.
-pub fn feedback(record: &ActionRecord, lesson: Lesson, thought: &Thought<'_>) -> Option<Outgoing> {
+pub fn feedback(record: &ActionRecord, lesson: Lesson, detail: &FeedbackDetail<'_>) -> Option<Outgoing> {
     #[derive(Deserialize)]
     struct Content {
         arguments: Value,
@@ -201,29 +201,29 @@ pub fn feedback(record: &ActionRecord, lesson: Lesson, thought: &Thought<'_>) ->
     }
     let content: Content = serde_json::from_slice(record.content.as_deref()?).ok()?;
     let now = Call { tool: record.tool.clone(), arguments: content.arguments };
-    let (call, corrected) = match thought.before {
+    let (call, corrected) = match detail.before {
         Some(before) => (Call { arguments: before.clone(), ..now.clone() }, Some(now)),
         None => {
-            let corrected = thought.correction.and_then(|correction| now.corrected(correction));
+            let corrected = detail.correction.and_then(|correction| now.corrected(correction));
             (now, corrected)
         }
     };
     let data = FeedbackData {
         action: record.reference.clone(),
         lesson,
-        patch: match thought.correction {
+        patch: match detail.correction {
             Some(correction) => call.correcting(correction),
             None => corrected.as_ref().and_then(|corrected| call.patch(corrected)),
         },
         call,
         corrected,
-        reason_code: thought.reason_code.map(str::to_owned),
-        rationale: thought.rationale.map(str::to_owned),
-        pi: thought.pi,
-        severity: thought.severity,
+        reason_code: detail.reason_code.map(str::to_owned),
+        rationale: detail.rationale.map(str::to_owned),
+        pi: detail.pi,
+        severity: detail.severity,
         agent: content.agent,
-        rule: record.ruling.rule.clone(),
-        policy_version: record.ruling.policy_version.clone(),
+        rule: record.status.rule.clone(),
+        policy_version: record.status.policy_version.clone(),
     };
     let id = Uuid::new_v5(&record.id.0, &serde_json::to_vec(&data).unwrap_or_default());
     let event = CloudEvent::new(id, "/countersign", kind::FEEDBACK, record.now, data);
@@ -247,6 +247,6 @@ pub fn command(role: &str, command: Command, now: DateTime<Utc>) -> Outgoing {
 }
 
 /// A command to the router: judge this again.
-pub fn judge_again(action: ActionId, now: DateTime<Utc>) -> Outgoing {
+pub fn reevaluate(action: ActionId, now: DateTime<Utc>) -> Outgoing {
     command("router", Command::Judge { action }, now)
 }

@@ -20,14 +20,14 @@ pub trait Sweeper: Send {
         None
     }
 
-    /// The commands that are due now. People are asked again after `patience` times as long as usual.
-    async fn due(&mut self, tx: &Transaction, patience: f64) -> Result<Vec<Outgoing>, StoreError>;
+    /// The commands that are due now. People are asked again after `backoff_factor` times as long as usual.
+    async fn due(&mut self, tx: &Transaction, backoff_factor: f64) -> Result<Vec<Outgoing>, StoreError>;
 }
 
 /// So many answers may wait while people are asked again as usual: about a batch.
 const UNHEARD: u32 = 256;
 
-/// The patience while more wait: whoever is asked again answers again, and that would have to be heard as well.
+/// The backoff_factor while more wait: whoever is asked again answers again, and that would have to be heard as well.
 const PATIENT: f64 = 10.0;
 
 #[derive(Debug, thiserror::Error)]
@@ -73,20 +73,20 @@ async fn once<S: Sweeper>(
         tracing::warn!(sweep = name, waiting, "commands wait to be done; nothing is looked for");
         return Ok(());
     }
-    let mut patience = 1.0;
+    let mut backoff_factor = 1.0;
     if let Some(queue) = sweeper.answers() {
         match publisher.depth(queue).await {
             Ok(waiting) if waiting <= UNHEARD => {}
-            Ok(_) => patience = PATIENT,
+            Ok(_) => backoff_factor = PATIENT,
             // What can be done without this queue is done.
             Err(error) => {
                 tracing::warn!(sweep = name, %error, "how much waits to be heard is unknown");
-                (patience, *publisher) = (PATIENT, Publisher::connect(&process.amqp_url, name).await?);
+                (backoff_factor, *publisher) = (PATIENT, Publisher::connect(&process.amqp_url, name).await?);
             }
         }
     }
     let limit = process.settings.limits.transaction;
-    let due = process.store.within(limit, due(&process.store, sweeper, patience)).await?;
+    let due = process.store.within(limit, due(&process.store, sweeper, backoff_factor)).await?;
     if due.is_empty() {
         return Ok(());
     }
@@ -97,9 +97,13 @@ async fn once<S: Sweeper>(
     Ok(())
 }
 
-async fn due<S: Sweeper>(store: &Store, sweeper: &mut S, patience: f64) -> Result<Vec<Outgoing>, StoreError> {
+async fn due<S: Sweeper>(
+    store: &Store,
+    sweeper: &mut S,
+    backoff_factor: f64,
+) -> Result<Vec<Outgoing>, StoreError> {
     let tx = store.transaction().await?;
-    let due = sweeper.due(&tx, patience).await?;
+    let due = sweeper.due(&tx, backoff_factor).await?;
     tx.commit().await?;
     Ok(due)
 }

@@ -69,7 +69,7 @@ impl Handler for Commands {
 
 /// Reveals the key of an epoch that has closed: from now on anybody can throw its coin again.
 async fn reveal(sampler: &Sampler, tx: &Transaction, epoch: i64) -> Result<(), StoreError> {
-    let key = sampler.keys.coin.epoch_key(epoch);
+    let key = sampler.keys.keyed_sampler.epoch_key(epoch);
     if epochs::reveal(tx, epoch, &key, closed_after(&sampler.process)).await? {
         let noted = json!({"epoch": epoch, "key": hex(&key)});
         evidence::insert(tx, &[Evidence::global("epoch.closed", noted)]).await?;

@@ -9,7 +9,7 @@ use countersign_store::{
     StoreError, Transaction,
     actions::ActionRecord,
     expected,
-    sampling::{self, NewThrow},
+    sampling::{self, NewDraw},
 };
 use serde::Deserialize;
 
@@ -25,31 +25,31 @@ pub(crate) async fn draw(
     policy: &Policy,
     epoch: i64,
     records: &[&ActionRecord],
-) -> Result<Vec<NewThrow>, StoreError> {
+) -> Result<Vec<NewDraw>, StoreError> {
     let forced = forced(tx, policy, epoch, records).await?;
     let rates = Rates::of(sampler, tx, policy, epoch, records).await?;
-    let throw = |(record, forced): (&&ActionRecord, Forced)| {
-        let executed = record.ruling.state.executed();
+    let drawn = |(record, forced): (&&ActionRecord, Forced)| {
+        let executed = record.status.state.executed();
         let (wanted, pi) = match forced {
             Some(_) => (1.0, 1.0),
             None if executed => rates.pi(policy, record),
             None => (policy.audits().not_executed, policy.audits().not_executed),
         };
-        let throw = sampler.keys.coin.throw(epoch, &record.reference.source, &record.reference.id, pi);
-        let stratum = record.ruling.stratum.clone();
-        NewThrow { action: record.id, epoch, stratum, throw, wanted, forced, executed }
+        let draw = sampler.keys.keyed_sampler.draw(epoch, &record.reference.source, &record.reference.id, pi);
+        let stratum = record.status.stratum.clone();
+        NewDraw { action: record.id, epoch, stratum, draw, wanted, forced, executed }
     };
-    Ok(records.iter().zip(forced).map(throw).collect())
+    Ok(records.iter().zip(forced).map(drawn).collect())
 }
 
 /// How an action of a rule is audited: as it was judged, and as the policy in force says beyond that.
 fn spec(policy: &Policy, record: &ActionRecord) -> AuditSpec {
-    let rate = record.ruling.audit_rate;
-    let tighter = if record.ruling.stage == Some(Stage::Tight) { TIGHTER } else { 1.0 };
+    let rate = record.status.audit_rate;
+    let tighter = if record.status.stage == Some(Stage::Tight) { TIGHTER } else { 1.0 };
     let (floor, at_least) = policy
-        .audit_spec(&record.ruling.rule)
+        .audit_spec(&record.status.rule)
         .map_or((rate, 0), |spec| ((spec.floor * tighter).min(rate), spec.at_least));
-    AuditSpec { rate, floor, at_least, group: record.ruling.audit_group.clone() }
+    AuditSpec { rate, floor, at_least, group: record.status.audit_group.clone() }
 }
 
 /// What rates rest on beside the rule.
@@ -67,14 +67,14 @@ impl Rates {
         epoch: i64,
         records: &[&ActionRecord],
     ) -> Result<Self, StoreError> {
-        let executed = || records.iter().filter(|record| record.ruling.state.executed());
+        let executed = || records.iter().filter(|record| record.status.state.executed());
         let counted = executed().filter(|record| spec(policy, record).at_least > 0);
-        let strata: BTreeSet<&str> = counted.map(|record| record.ruling.stratum.as_str()).collect();
+        let strata: BTreeSet<&str> = counted.map(|record| record.status.stratum.as_str()).collect();
         let capacity = &policy.audits().capacity;
         let hours = sampler.epoch_seconds() as f64 / 3_600.0;
         let groups: BTreeMap<&str, f64> = executed()
             .filter_map(|record| {
-                let (group, an_hour) = capacity.get_key_value(&record.ruling.audit_group)?;
+                let (group, an_hour) = capacity.get_key_value(&record.status.audit_group)?;
                 Some((group.as_str(), an_hour * hours))
             })
             .collect();
@@ -92,7 +92,7 @@ impl Rates {
     /// π before and after the limits of capacity.
     fn pi(&self, policy: &Policy, record: &ActionRecord) -> (f64, f64) {
         let spec = spec(policy, record);
-        let expected = self.expected.get(&record.ruling.stratum).copied().unwrap_or_default();
+        let expected = self.expected.get(&record.status.stratum).copied().unwrap_or_default();
         let wanted = spec.wanted(expected);
         (wanted, spec.pi(wanted, self.left.get(&spec.group).copied().unwrap_or(1.0)))
     }
@@ -111,10 +111,10 @@ async fn forced(
         .iter()
         .map(|record| {
             let mut names = Vec::new();
-            if record.ruling.state.executed() && audits.first > 0 {
+            if record.status.state.executed() && audits.first > 0 {
                 names.extend(news(record).into_iter().map(|(reason, name)| (reason, name, audits.first)));
             }
-            if record.ruling.state == State::Failed && audits.failed > 0 {
+            if record.status.state == State::Failed && audits.failed > 0 {
                 names.push(("failed", format!("failed/{epoch}"), audits.failed));
             }
             names
@@ -127,11 +127,11 @@ async fn forced(
     let mut taken = if open.is_empty() { HashMap::new() } else { expected::taken(tx, &open).await? };
     // Looked for under the locks: a sampler with the same pack may just have counted it, and must not do so twice.
     let ids: Vec<ActionId> = records.iter().map(|record| record.id).collect();
-    let counted = if taken.is_empty() { HashSet::new() } else { sampling::thrown(tx, &ids).await? };
+    let counted = if taken.is_empty() { HashSet::new() } else { sampling::drawn(tx, &ids).await? };
     let mut all = Vec::with_capacity(records.len());
     for (record, mut names) in records.iter().zip(names) {
         names.retain(|_| !counted.contains(&record.id));
-        let mut forced = (record.ruling.state == State::InDoubt).then_some(("in_doubt", None));
+        let mut forced = (record.status.state == State::InDoubt).then_some(("in_doubt", None));
         for (reason, name, cap) in names {
             // What is audited anyway takes nothing from the failures' cap, but is one of the first of what is new.
             if reason == "failed" && forced.is_some() {
@@ -173,7 +173,7 @@ fn news(record: &ActionRecord) -> Vec<(&'static str, String)> {
     vec![
         ("new_agent", format!("agent/{}@{}", record.agent, cut(agent.version))),
         ("new_model", format!("model/{}", cut(agent.model))),
-        ("new_policy", format!("policy/{}", record.ruling.policy_version)),
+        ("new_policy", format!("policy/{}", record.status.policy_version)),
         ("new_tool", format!("tool/{}@{}", record.tool, target.version)),
     ]
 }

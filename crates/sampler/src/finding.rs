@@ -15,8 +15,8 @@ use countersign_core::{ids::ActionId, message::FindingData, refusal::Complaint};
 use countersign_runtime::{
     failure,
     governed::Governed,
-    hear::{self, hear, sift},
     process,
+    submission::{self, authenticate, deduplicate},
 };
 use countersign_store::{
     Pipeline, StoreError, Transaction, actions,
@@ -32,7 +32,7 @@ use self::apply::{Applied, Said, apply};
 use crate::{Sampler, switching};
 
 /// A message with findings.
-type Heard<'a> = hear::Heard<'a, FindingData>;
+type Submission<'a> = submission::Submission<'a, FindingData>;
 
 /// Applies findings.
 pub(crate) struct Findings {
@@ -69,10 +69,10 @@ async fn find(
 ) -> Result<Vec<Outgoing>, StoreError> {
     let governed = sampler.process.governed.under(tx, active).await?;
     let max_bytes = sampler.process.settings.limits.message_bytes;
-    let mut heard: Vec<Heard<'_>> = Vec::with_capacity(batch.len());
+    let mut submission: Vec<Submission<'_>> = Vec::with_capacity(batch.len());
     for delivery in batch {
-        match hear(delivery, &governed.configuration.directory, max_bytes) {
-            Ok(one) => heard.push(one),
+        match authenticate(delivery, &governed.configuration.directory, max_bytes) {
+            Ok(one) => submission.push(one),
             Err(unreadable) => {
                 let (code, why) = &unreadable.complaint;
                 tracing::warn!(%code, why, "finding quarantined");
@@ -80,10 +80,10 @@ async fn find(
             }
         }
     }
-    let (heard, again) = sift(tx, heard).await?;
-    // Said before, and perhaps not heard by all whom it concerns.
+    let (submission, again) = deduplicate(tx, submission).await?;
+    // Said before, and perhaps not submission by all whom it concerns.
     let repeated: BTreeSet<ActionId> = again.into_iter().flat_map(|statement| statement.actions).collect();
-    let named: Vec<_> = heard.iter().flat_map(|one| &one.said).map(|data| data.audit).collect();
+    let named: Vec<_> = submission.iter().flat_map(|one| &one.entries).map(|data| data.audit).collect();
     actions::lock(tx, &audits::actions_of(tx, &named).await?).await?;
     let mut hearing = Hearing {
         sampler,
@@ -94,8 +94,8 @@ async fn find(
         concerned: repeated.clone(),
         news: vec![],
     };
-    let mut rows = Vec::with_capacity(heard.len());
-    for one in heard {
+    let mut rows = Vec::with_capacity(submission.len());
+    for one in submission {
         rows.extend(hearing.message(one).await?);
     }
     let Hearing { mut concerned, news, .. } = hearing;
@@ -115,28 +115,29 @@ struct Hearing<'a> {
     /// The actions of which there is something to tell.
     concerned: BTreeSet<ActionId>,
     /// What the findings say of classes that move.
-    news: Vec<switching::News>,
+    news: Vec<switching::SwitchingInput>,
 }
 
 impl Hearing<'_> {
     /// Applies one message: what is to be recorded of a statement that was signed.
-    async fn message(&mut self, heard: Heard<'_>) -> Result<Option<Statement>, StoreError> {
+    async fn message(&mut self, submission: Submission<'_>) -> Result<Option<Statement>, StoreError> {
         let oldest = self.sampler.process.settings.limits.decision_age;
-        let vouched = match &heard.vouched {
-            Ok(vouched) => vouched.in_time(self.now, oldest).map(|()| vouched),
+        let authenticated = match &submission.authenticated {
+            Ok(authenticated) => authenticated.in_time(self.now, oldest).map(|()| authenticated),
             Err(complaint) => Err(complaint.clone()),
         };
-        let mut actions = Vec::with_capacity(heard.said.len());
-        for (index, data) in heard.said.iter().enumerate() {
+        let mut actions = Vec::with_capacity(submission.entries.len());
+        for (index, data) in submission.entries.iter().enumerate() {
             let audit = audits::lock(self.tx, data.audit).await?;
-            let mut noted = self.noted(&heard, data, audit.as_ref());
-            if let Ok(vouched) = &vouched {
-                vouched.note(&mut noted, index, &self.sampler.keys.pseudonyms);
+            let mut noted = self.noted(&submission, data, audit.as_ref());
+            if let Ok(authenticated) = &authenticated {
+                authenticated.note(&mut noted, index, &self.sampler.keys.pseudonyms);
             }
-            let applied = match (&vouched, &audit) {
+            let applied = match (&authenticated, &audit) {
                 (Err(complaint), _) => Err(complaint.clone()),
-                (Ok(vouched), Some(audit)) => {
-                    let said = Said { data, auditor: vouched.signer, kid: &vouched.statement.kid };
+                (Ok(authenticated), Some(audit)) => {
+                    let said =
+                        Said { data, auditor: authenticated.signer, kid: &authenticated.statement.kid };
                     self.apply(audit, &said).await?
                 }
                 (Ok(_), None) => Err(apply::unknown(data)),
@@ -145,7 +146,10 @@ impl Hearing<'_> {
             self.note(noted, data, action, applied).await?;
             actions.extend(action);
         }
-        Ok(heard.vouched.ok().map(|vouched| Statement { actions, ..vouched.statement }))
+        Ok(submission
+            .authenticated
+            .ok()
+            .map(|authenticated| Statement { actions, ..authenticated.statement }))
     }
 
     async fn apply(
@@ -166,10 +170,10 @@ impl Hearing<'_> {
     }
 
     /// What is known of a finding before it is applied.
-    fn noted(&self, heard: &Heard<'_>, data: &FindingData, audit: Option<&AuditRecord>) -> Value {
+    fn noted(&self, submission: &Submission<'_>, data: &FindingData, audit: Option<&AuditRecord>) -> Value {
         let mut noted = json!({
-            "event": heard.event, "audit": data.audit, "finding": data.finding, "severity": data.severity,
-            "digest_shown": data.digest, "sender": self.sampler.keys.pseudonyms.of(heard.sender.id()),
+            "event": submission.event, "audit": data.audit, "finding": data.finding, "severity": data.severity,
+            "digest_shown": data.digest, "sender": self.sampler.keys.pseudonyms.of(submission.sender.id()),
         });
         if let Some(audit) = audit {
             (noted["groups"], noted["opened_at"]) = (json!([audit.group]), json!(audit.opened_at));

@@ -14,7 +14,7 @@ mod switching;
 use std::{path::Path, sync::Arc, time::Duration};
 
 use countersign_broker::topology::{FINDINGS, SETTLED, commands_queue};
-use countersign_core::keyed::{Coin, Pseudonyms};
+use countersign_core::keyed::{KeyedSampler, Pseudonyms};
 use countersign_runtime::{
     keys::{self, KeyError, file},
     process::{self, Batches, Process},
@@ -25,16 +25,16 @@ use tokio::task::JoinSet;
 #[derive(Clone)]
 pub struct Keys {
     /// Chooses what is audited.
-    pub coin: Coin,
+    pub keyed_sampler: KeyedSampler,
     /// Names people in evidence.
     pub pseudonyms: Pseudonyms,
 }
 
 impl Keys {
-    /// Reads `coin.secret` and `pseudonym.secret` in `dir`.
+    /// Reads `sampling.secret` and `pseudonym.secret` in `dir`.
     pub fn read(dir: &Path) -> Result<Self, KeyError> {
         Ok(Self {
-            coin: Coin::new(keys::secret(&dir.join(file::COIN))?),
+            keyed_sampler: KeyedSampler::new(keys::secret(&dir.join(file::SAMPLING))?),
             pseudonyms: Pseudonyms::new(&keys::secret(&dir.join(file::PSEUDONYM))?),
         })
     }
@@ -54,7 +54,7 @@ impl Sampler {
     }
 }
 
-/// The least that settled packs wait for company. Nobody waits for a throw: when little happens, a commit for several of
+/// The least that settled packs wait for company. Nobody waits for a draw: when little happens, a commit for several of
 /// them leaves the disk to those who are waited for.
 const LINGER: Duration = Duration::from_millis(200);
 

@@ -19,12 +19,12 @@ use countersign_policy::Configuration;
 use countersign_runtime::{failure, messages, process, remediation};
 use countersign_store::{
     StoreError, Transaction,
-    actions::{self, ActionRecord, Parts},
+    actions::{self, ActionRecord, LoadDepth},
     audits::{self, NewAudit},
     epochs,
     evidence::{self, Evidence},
     generation, quarantine,
-    sampling::{self, NewThrow},
+    sampling::{self, NewDraw},
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -32,7 +32,7 @@ use uuid::Uuid;
 use crate::{
     Sampler,
     draw::draw,
-    switching::{self, News},
+    switching::{self, SwitchingInput},
 };
 
 /// Throws the coin.
@@ -78,7 +78,7 @@ impl Handler for Samples {
 
 /// Commits to an epoch's key before the first of its throws is stored.
 async fn open_epoch(sampler: &Sampler, tx: &Transaction, epoch: i64) -> Result<(), StoreError> {
-    let commitment = commitment(&sampler.keys.coin.epoch_key(epoch));
+    let commitment = commitment(&sampler.keys.keyed_sampler.epoch_key(epoch));
     let end = epoch.saturating_add(1).saturating_mul(sampler.epoch_seconds());
     let ends_at = DateTime::from_timestamp(end, 0).unwrap_or(DateTime::<Utc>::MAX_UTC);
     let described = json!({"epoch": epoch, "commitment": tagged(&commitment), "ends_at": ends_at});
@@ -87,9 +87,9 @@ async fn open_epoch(sampler: &Sampler, tx: &Transaction, epoch: i64) -> Result<(
 
 /// Whether the coin is thrown for an action: it was executed, or a human or the policy has refused what can be shown.
 fn drawn(configuration: &Configuration, record: &ActionRecord) -> bool {
-    let refused = matches!(record.ruling.state, State::Rejected | State::Denied) && record.content.is_some();
-    let looked_at = configuration.policy.audits().not_executed > 0.0 || record.ruling.stage.is_some();
-    record.ruling.state.executed() || (refused && looked_at)
+    let refused = matches!(record.status.state, State::Rejected | State::Denied) && record.content.is_some();
+    let looked_at = configuration.policy.audits().not_executed > 0.0 || record.status.stage.is_some();
+    record.status.state.executed() || (refused && looked_at)
 }
 
 /// Throws the coin for actions that have none and opens the audits it asks for. Returns the actions of the
@@ -100,12 +100,12 @@ async fn sample(
     configuration: &Configuration,
     ids: &[ActionId],
 ) -> Result<Vec<ActionId>, StoreError> {
-    let records = actions::load(tx, ids, Parts::Content).await?;
-    put_right(tx, configuration, &records).await?;
+    let records = actions::load(tx, ids, LoadDepth::Content).await?;
+    open_remediations(tx, configuration, &records).await?;
     let policy = &configuration.policy;
     let ended: Vec<_> = records.iter().filter(|record| drawn(configuration, record)).collect();
     let ids: Vec<ActionId> = ended.iter().map(|record| record.id).collect();
-    let known = sampling::thrown(tx, &ids).await?;
+    let known = sampling::drawn(tx, &ids).await?;
     let fresh: Vec<&ActionRecord> = ended.into_iter().filter(|record| !known.contains(&record.id)).collect();
     let Some(now) = fresh.iter().map(|record| record.now).max() else {
         return Ok(known.into_iter().collect());
@@ -117,21 +117,22 @@ async fn sample(
     let (mut opened, mut evidence) = (Vec::new(), Vec::with_capacity(new.len()));
     let mut news = Vec::new();
     for (record, thrown) in fresh.iter().zip(&throws).filter(|(record, _)| new.contains(&record.id)) {
-        news.extend(News::reviewed(record));
+        news.extend(SwitchingInput::reviewed(record));
         let mut noted = describe(thrown);
-        if thrown.throw.selected {
+        if thrown.draw.selected {
             let id = AuditId(Uuid::now_v7());
             let reference = &record.reference;
             let share = policy.audits().twice;
-            let twice = sampler.keys.coin.twice(thrown.epoch, &reference.source, &reference.id, share);
-            noted["audit"] = json!({"id": id, "group": record.ruling.audit_group, "twice": twice});
-            let in_doubt = record.ruling.state == State::InDoubt;
+            let twice =
+                sampler.keys.keyed_sampler.twice(thrown.epoch, &reference.source, &reference.id, share);
+            noted["audit"] = json!({"id": id, "group": record.status.audit_group, "twice": twice});
+            let in_doubt = record.status.state == State::InDoubt;
             let reason = if in_doubt { AuditReason::InDoubt } else { AuditReason::Sampled };
-            let group = record.ruling.audit_group.clone();
+            let group = record.status.audit_group.clone();
             opened.push(NewAudit { id, action: record.id, group, reason, twice });
         }
         evidence.push(Evidence::of(record.id, "action.sampled", noted));
-        if let Some(undone) = record.compensates.filter(|_| record.ruling.state == State::Succeeded) {
+        if let Some(undone) = record.compensates.filter(|_| record.status.state == State::Succeeded) {
             evidence.push(Evidence::of(undone, "action.compensated", json!({"by": record.id})));
         }
     }
@@ -145,28 +146,28 @@ async fn sample(
 }
 
 /// What evidence says of a throw.
-fn describe(thrown: &NewThrow) -> serde_json::Value {
+fn describe(thrown: &NewDraw) -> serde_json::Value {
     let (forced, cap) = (thrown.forced.map(|forced| forced.0), thrown.forced.and_then(|forced| forced.1));
     json!({
-        "epoch": thrown.epoch, "stratum": thrown.stratum, "executed": thrown.executed, "pi": thrown.throw.pi,
+        "epoch": thrown.epoch, "stratum": thrown.stratum, "executed": thrown.executed, "pi": thrown.draw.pi,
         // 56 bits are beyond what JSON numbers carry exactly everywhere.
-        "r": thrown.throw.r.to_string(), "selected": thrown.throw.selected,
+        "r": thrown.draw.r.to_string(), "selected": thrown.draw.selected,
         "wanted": thrown.wanted, "forced": forced, "cap": cap,
     })
 }
 
 /// A compensation that came to nothing leaves something to be put right.
-async fn put_right(
+async fn open_remediations(
     tx: &Transaction,
     configuration: &Configuration,
     records: &[ActionRecord],
 ) -> Result<(), StoreError> {
     for record in records {
-        let state = record.ruling.state;
+        let state = record.status.state;
         let Some(undone) = record.compensates.filter(|_| state.outcome().is_some()) else { continue };
         if !matches!(state, State::Succeeded | State::InDoubt) {
             let why = format!("its compensation ended as {state}");
-            let group = &record.ruling.audit_group;
+            let group = &record.status.audit_group;
             remediation::open(tx, configuration, undone, group, &why).await?;
         }
     }
@@ -184,7 +185,7 @@ pub(crate) async fn requests(
     }
     let open = audits::open_of(tx, ids).await?;
     let ids: Vec<ActionId> = open.iter().map(|audit| audit.action).collect();
-    let records = actions::load(tx, &ids, Parts::Bodies).await?;
+    let records = actions::load(tx, &ids, LoadDepth::Bodies).await?;
     Ok(open
         .iter()
         .filter_map(|audit| {

@@ -34,9 +34,9 @@ impl Sweeper for SamplerSweep {
         Some(FINDINGS)
     }
 
-    async fn due(&mut self, tx: &Transaction, patience: f64) -> Result<Vec<Outgoing>, StoreError> {
+    async fn due(&mut self, tx: &Transaction, backoff_factor: f64) -> Result<Vec<Outgoing>, StoreError> {
         let now = Utc::now();
-        let audits = sweeps::to_audit(tx, self.republish * patience).await?;
+        let audits = sweeps::to_audit(tx, self.republish * backoff_factor).await?;
         let audits = audits.into_iter().map(|audit| Command::RequestAudit { audit });
         let closed = epochs::to_reveal(tx, self.closed).await?;
         let closed = closed.into_iter().map(|epoch| Command::RevealEpoch { epoch });

@@ -9,7 +9,7 @@ use countersign_core::{
     verdict::Verdict,
 };
 use countersign_policy::Policy;
-use countersign_statistics::switching::{Happened, Plan, Stage};
+use countersign_statistics::switching::{Plan, Stage, SwitchingEvent};
 use countersign_store::{
     StoreError, Transaction,
     actions::ActionRecord,
@@ -21,31 +21,31 @@ use serde_json::json;
 use uuid::Uuid;
 
 /// Something that happened to the class of an action.
-pub(crate) struct News {
+pub(crate) struct SwitchingInput {
     stratum: String,
-    happened: Happened,
+    happened: SwitchingEvent,
     /// The generation under which the action was judged.
     generation: i64,
 }
 
-impl News {
-    pub(crate) fn of(record: &ActionRecord, happened: Happened) -> Option<Self> {
-        record.ruling.stage?;
-        let (stratum, generation) = (record.ruling.stratum.clone(), record.ruling.generation);
+impl SwitchingInput {
+    pub(crate) fn of(record: &ActionRecord, happened: SwitchingEvent) -> Option<Self> {
+        record.status.stage?;
+        let (stratum, generation) = (record.status.stratum.clone(), record.status.generation);
         Some(Self { stratum, happened, generation })
     }
 
     /// What an action that has ended says of its class, if people were asked about it first.
     pub(crate) fn reviewed(record: &ActionRecord) -> Option<Self> {
-        if record.ruling.verdict != Verdict::RequireApproval {
+        if record.status.verdict != Verdict::RequireApproval {
             return None;
         }
-        let wrong = match record.ruling.state {
+        let wrong = match record.status.state {
             State::Rejected => true,
             state if state.executed() => record.edited.is_some(),
             _ => return None,
         };
-        Self::of(record, Happened::Reviewed { wrong })
+        Self::of(record, SwitchingEvent::Reviewed { wrong })
     }
 }
 
@@ -53,7 +53,7 @@ impl News {
 pub(crate) async fn happened(
     tx: &Transaction,
     policy: &Policy,
-    news: &[News],
+    news: &[SwitchingInput],
 ) -> Result<Vec<ActionId>, StoreError> {
     if news.is_empty() {
         return Ok(vec![]);
@@ -68,7 +68,8 @@ pub(crate) async fn happened(
         let stratum = record.stratum.clone();
         for news in news.iter().filter(|news| news.stratum == stratum) {
             // A verdict on what was executed before the class was last let go says nothing of it now.
-            let late = matches!(news.happened, Happened::Audited { .. }) && news.generation < record.since;
+            let late =
+                matches!(news.happened, SwitchingEvent::Audited { .. }) && news.generation < record.since;
             if late {
                 continue;
             }
@@ -92,9 +93,9 @@ pub(crate) async fn happened(
 }
 
 /// Why a class moved, with the numbers.
-fn reason(plan: &Plan, record: &SwitchRecord, happened: Happened, to: Stage) -> String {
+fn reason(plan: &Plan, record: &SwitchRecord, happened: SwitchingEvent, to: Stage) -> String {
     match (record.switch.stage, happened, to) {
-        (_, Happened::Critical, _) => "a second auditor confirmed a critical error".into(),
+        (_, SwitchingEvent::Critical, _) => "a second auditor confirmed a critical error".into(),
         (Stage::Pre, _, Stage::Normal) => format!("{} approvals in a row without an error", plan.clearance),
         (Stage::Pre, _, _) => format!("{} clearances failed", record.switch.failed + 1),
         (_, _, Stage::Tight) => format!("the CUSUM of audits passed ln 20 (level {})", plan.tighten),

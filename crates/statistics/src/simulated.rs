@@ -7,7 +7,7 @@ use super::{
     binomial::Interval,
     estimate::{Group, estimate},
     sequential::{EProcess, Lattice},
-    switching::{Happened, Plan, Stage, Switch},
+    switching::{Plan, Stage, Switch, SwitchingEvent},
 };
 
 /// Numbers of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): fast, and good enough to simulate with. Nothing that
@@ -114,14 +114,14 @@ pub fn undetected(seed: u64, plan: &Plan, p: f64, actions: u32) -> f64 {
     for now in 0..actions {
         while verdicts.front().is_some_and(|(due, _, _)| *due <= now) {
             if let Some((_, of, wrong)) = verdicts.pop_front().filter(|(_, of, _)| *of == stretch) {
-                class = class.after(plan, Happened::Audited { wrong });
+                class = class.after(plan, SwitchingEvent::Audited { wrong });
                 stretch = if class.stage == Stage::Pre { of + 1 } else { of };
             }
         }
         let wrong = dice.below(p);
         match class.stage {
-            Stage::Hold => class = class.after(plan, Happened::Reset),
-            Stage::Pre => class = class.after(plan, Happened::Reviewed { wrong }),
+            Stage::Hold => class = class.after(plan, SwitchingEvent::Reset),
+            Stage::Pre => class = class.after(plan, SwitchingEvent::Reviewed { wrong }),
             stage if dice.below(plan.pi(stage)) => {
                 // Never before one that was drawn earlier: verdicts come in order.
                 let due = now + (dice.unit() * f64::from(plan.wanted.lag)) as u32;

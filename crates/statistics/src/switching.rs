@@ -99,7 +99,7 @@ impl std::str::FromStr for Stage {
 
 /// What happens to a class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Happened {
+pub enum SwitchingEvent {
     /// A human approved an action as it was, or turned it down or edited it.
     Reviewed {
         /// Whether it was wrong.
@@ -150,12 +150,12 @@ impl Switch {
 
     /// The class after what happened. What has no place in its stage, such as a late verdict, changes nothing.
     #[must_use]
-    pub fn after(self, plan: &Plan, happened: Happened) -> Self {
+    pub fn after(self, plan: &Plan, happened: SwitchingEvent) -> Self {
         match (self.stage, happened) {
-            (Stage::Pre, Happened::Reviewed { wrong }) => self.reviewed(plan, wrong),
-            (Stage::Normal | Stage::Tight, Happened::Audited { wrong }) => self.audited(plan, wrong),
-            (Stage::Normal | Stage::Tight, Happened::Critical) => Self::new(Stage::Pre),
-            (Stage::Hold, Happened::Reset) => Self::new(Stage::Pre),
+            (Stage::Pre, SwitchingEvent::Reviewed { wrong }) => self.reviewed(plan, wrong),
+            (Stage::Normal | Stage::Tight, SwitchingEvent::Audited { wrong }) => self.audited(plan, wrong),
+            (Stage::Normal | Stage::Tight, SwitchingEvent::Critical) => Self::new(Stage::Pre),
+            (Stage::Hold, SwitchingEvent::Reset) => Self::new(Stage::Pre),
             _ => self,
         }
     }

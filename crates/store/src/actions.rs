@@ -14,12 +14,12 @@ use crate::{Pipeline, StoreError, Transaction, transaction::parameters};
 
 mod load;
 
-pub use load::{ActionRecord, ApprovalRecord, OutcomeRecord, Parts, commit, load, lock_and_load};
+pub use load::{ActionRecord, ApprovalRecord, LoadDepth, OutcomeRecord, commit, load, lock_and_load};
 pub(crate) use load::{COLUMNS, action};
 
 /// What a judgement says of an action.
 #[derive(Clone, Debug)]
-pub struct Ruling {
+pub struct ActionStatus {
     /// Where the action stands now.
     pub state: State,
     /// The policy's verdict.
@@ -66,7 +66,7 @@ pub struct NewAction {
     /// The action that it undoes.
     pub compensates: Option<ActionId>,
     /// What the router decided.
-    pub ruling: Ruling,
+    pub status: ActionStatus,
 }
 
 /// Takes in actions whose (source, id) is new. Returns the ids of those that were.
@@ -82,20 +82,20 @@ pub async fn insert(tx: &Transaction, rows: &[NewAction]) -> Result<Vec<ActionId
     let event_ids: Vec<&str> = rows.iter().map(|row| row.reference.id.as_str()).collect();
     let agents: Vec<&str> = rows.iter().map(|row| row.agent.as_str()).collect();
     let tools: Vec<&str> = rows.iter().map(|row| row.tool.as_str()).collect();
-    let states: Vec<&str> = rows.iter().map(|row| row.ruling.state.as_str()).collect();
-    let verdicts: Vec<&str> = rows.iter().map(|row| row.ruling.verdict.as_str()).collect();
-    let rules: Vec<&str> = rows.iter().map(|row| row.ruling.rule.as_str()).collect();
-    let generations: Vec<i64> = rows.iter().map(|row| row.ruling.generation).collect();
-    let versions: Vec<&str> = rows.iter().map(|row| row.ruling.policy_version.as_str()).collect();
-    let rates: Vec<f64> = rows.iter().map(|row| row.ruling.audit_rate).collect();
-    let groups: Vec<&str> = rows.iter().map(|row| row.ruling.audit_group.as_str()).collect();
-    let permits: Vec<Option<Uuid>> = rows.iter().map(|row| row.ruling.permit.map(|id| id.0)).collect();
+    let states: Vec<&str> = rows.iter().map(|row| row.status.state.as_str()).collect();
+    let verdicts: Vec<&str> = rows.iter().map(|row| row.status.verdict.as_str()).collect();
+    let rules: Vec<&str> = rows.iter().map(|row| row.status.rule.as_str()).collect();
+    let generations: Vec<i64> = rows.iter().map(|row| row.status.generation).collect();
+    let versions: Vec<&str> = rows.iter().map(|row| row.status.policy_version.as_str()).collect();
+    let rates: Vec<f64> = rows.iter().map(|row| row.status.audit_rate).collect();
+    let groups: Vec<&str> = rows.iter().map(|row| row.status.audit_group.as_str()).collect();
+    let permits: Vec<Option<Uuid>> = rows.iter().map(|row| row.status.permit.map(|id| id.0)).collect();
     let expires: Vec<Option<DateTime<Utc>>> = rows.iter().map(|row| row.expires_at).collect();
     let traces: Vec<Option<&str>> = rows.iter().map(|row| row.traceparent.as_deref()).collect();
     let supersedes: Vec<Option<Uuid>> = rows.iter().map(|row| row.supersedes.map(|id| id.0)).collect();
     let compensates: Vec<Option<Uuid>> = rows.iter().map(|row| row.compensates.map(|id| id.0)).collect();
-    let strata: Vec<&str> = rows.iter().map(|row| row.ruling.stratum.as_str()).collect();
-    let stages: Vec<Option<&str>> = rows.iter().map(|row| row.ruling.stage.map(Stage::as_str)).collect();
+    let strata: Vec<&str> = rows.iter().map(|row| row.status.stratum.as_str()).collect();
+    let stages: Vec<Option<&str>> = rows.iter().map(|row| row.status.stage.map(Stage::as_str)).collect();
     let inserted = tx
         .query(
             &statement,
@@ -183,16 +183,16 @@ pub(crate) async fn locking(
     reads.add(client, sql, parameters![uuids(ids)]).await
 }
 
-/// Writes new rulings of locked actions. `decided` marks those that a human decided just now.
-pub async fn rule<'a>(
+/// Writes new statuses of locked actions. `decided` marks those that a human decided just now.
+pub async fn set_status<'a>(
     tx: &Transaction,
     writes: &mut Pipeline<'a>,
-    rows: &[(ActionId, &'a Ruling, bool)],
+    rows: &[(ActionId, &'a ActionStatus, bool)],
 ) -> Result<(), StoreError> {
     if rows.is_empty() {
         return Ok(());
     }
-    let sql = include_str!("sql/rule_actions.sql");
+    let sql = include_str!("sql/set_status.sql");
     let ids: Vec<Uuid> = rows.iter().map(|row| row.0.0).collect();
     let states: Vec<&str> = rows.iter().map(|row| row.1.state.as_str()).collect();
     let verdicts: Vec<&str> = rows.iter().map(|row| row.1.verdict.as_str()).collect();

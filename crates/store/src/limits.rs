@@ -10,7 +10,7 @@ use crate::{Pipeline, StoreError, Transaction, transaction::parameters};
 
 /// What one action adds to a sum.
 #[derive(Clone, Debug)]
-pub struct LimitUse {
+pub struct LimitRow {
     /// The action.
     pub action: ActionId,
     /// The rule whose limit it is.
@@ -82,7 +82,7 @@ pub async fn sums(
 pub async fn add<'a>(
     tx: &Transaction,
     writes: &mut Pipeline<'a>,
-    rows: &'a [LimitUse],
+    rows: &'a [LimitRow],
 ) -> Result<(), StoreError> {
     if rows.is_empty() {
         return Ok(());

@@ -240,7 +240,7 @@ pub async fn audits(
 
 /// The throw of the coin for one action.
 #[derive(Clone, Debug, Serialize)]
-pub struct ThrowSummary {
+pub struct DrawSummary {
     /// The epoch whose key was used.
     pub epoch: i64,
     /// The stratum.
@@ -254,9 +254,9 @@ pub struct ThrowSummary {
 }
 
 /// The throw of the coin for one action, if it has been executed.
-pub async fn throw(tx: &Transaction, action: ActionId) -> Result<Option<ThrowSummary>, StoreError> {
+pub async fn draw(tx: &Transaction, action: ActionId) -> Result<Option<DrawSummary>, StoreError> {
     let sql = "SELECT epoch, stratum, pi, selected, forced FROM sampling WHERE action = $1";
-    Ok(tx.query_opt(sql, &[&action.0]).await?.map(|row| ThrowSummary {
+    Ok(tx.query_opt(sql, &[&action.0]).await?.map(|row| DrawSummary {
         epoch: row.get(0),
         stratum: row.get(1),
         pi: row.get(2),

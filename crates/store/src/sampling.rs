@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use countersign_core::{
     ids::{ActionId, ActionRef},
-    keyed::Throw,
+    keyed::Draw,
 };
 use uuid::Uuid;
 
@@ -12,7 +12,7 @@ use crate::{StoreError, Transaction};
 
 /// A throw to be stored.
 #[derive(Clone, Debug)]
-pub struct NewThrow {
+pub struct NewDraw {
     /// Whose.
     pub action: ActionId,
     /// The epoch whose key was used.
@@ -20,7 +20,7 @@ pub struct NewThrow {
     /// The stratum.
     pub stratum: String,
     /// π, R and whether it was selected.
-    pub throw: Throw,
+    pub draw: Draw,
     /// π before capacity.
     pub wanted: f64,
     /// Why π is 1 whatever the rule says, and up to how many.
@@ -30,7 +30,7 @@ pub struct NewThrow {
 }
 
 /// Stores throws; an action that has one keeps it. Returns the actions whose throw is new.
-pub async fn insert(tx: &Transaction, rows: &[NewThrow]) -> Result<Vec<ActionId>, StoreError> {
+pub async fn insert(tx: &Transaction, rows: &[NewDraw]) -> Result<Vec<ActionId>, StoreError> {
     if rows.is_empty() {
         return Ok(Vec::new());
     }
@@ -45,13 +45,13 @@ pub async fn insert(tx: &Transaction, rows: &[NewThrow]) -> Result<Vec<ActionId>
     let actions: Vec<Uuid> = rows.iter().map(|row| row.action.0).collect();
     let epochs: Vec<i64> = rows.iter().map(|row| row.epoch).collect();
     let strata: Vec<&str> = rows.iter().map(|row| row.stratum.as_str()).collect();
-    let pis: Vec<f64> = rows.iter().map(|row| row.throw.pi).collect();
+    let pis: Vec<f64> = rows.iter().map(|row| row.draw.pi).collect();
     // 56 bits fit a signed 64-bit number.
-    let rs: Vec<i64> = rows.iter().map(|row| i64::try_from(row.throw.r).unwrap_or(i64::MAX)).collect();
-    let selected: Vec<bool> = rows.iter().map(|row| row.throw.selected).collect();
+    let rs: Vec<i64> = rows.iter().map(|row| i64::try_from(row.draw.r).unwrap_or(i64::MAX)).collect();
+    let selected: Vec<bool> = rows.iter().map(|row| row.draw.selected).collect();
     let forced: Vec<Option<&str>> = rows.iter().map(|row| row.forced.map(|forced| forced.0)).collect();
     let wanted: Vec<f64> = rows.iter().map(|row| row.wanted).collect();
-    let cap = |row: &NewThrow| row.forced.and_then(|forced| forced.1).map(i64::from);
+    let cap = |row: &NewDraw| row.forced.and_then(|forced| forced.1).map(i64::from);
     let caps: Vec<Option<i64>> = rows.iter().map(cap).collect();
     let executed: Vec<bool> = rows.iter().map(|row| row.executed).collect();
     let new = tx
@@ -64,7 +64,7 @@ pub async fn insert(tx: &Transaction, rows: &[NewThrow]) -> Result<Vec<ActionId>
 }
 
 /// Those of these actions whose coin has been thrown.
-pub async fn thrown(tx: &Transaction, actions: &[ActionId]) -> Result<HashSet<ActionId>, StoreError> {
+pub async fn drawn(tx: &Transaction, actions: &[ActionId]) -> Result<HashSet<ActionId>, StoreError> {
     let ids: Vec<Uuid> = actions.iter().map(|id| id.0).collect();
     let statement = tx.prepare_cached("SELECT action FROM sampling WHERE action = ANY($1)").await?;
     Ok(tx.query(&statement, &[&ids]).await?.iter().map(|row| ActionId(row.get(0))).collect())
@@ -72,13 +72,13 @@ pub async fn thrown(tx: &Transaction, actions: &[ActionId]) -> Result<HashSet<Ac
 
 /// A throw as it can be checked.
 #[derive(Clone, Debug)]
-pub struct StoredThrow {
+pub struct StoredDraw {
     /// The action.
     pub action: ActionId,
     /// As its agent calls it: what the coin is thrown over.
     pub reference: ActionRef,
     /// π, R and whether it was selected.
-    pub throw: Throw,
+    pub draw: Draw,
     /// Whether there is an audit of it.
     pub audited: bool,
 }
@@ -89,17 +89,17 @@ pub async fn of_epoch(
     epoch: i64,
     after: Option<ActionId>,
     limit: i64,
-) -> Result<Vec<StoredThrow>, StoreError> {
+) -> Result<Vec<StoredDraw>, StoreError> {
     let sql = "SELECT s.action, a.source, a.event_id, s.pi, s.r, s.selected,
                       EXISTS (SELECT FROM audits u WHERE u.action = s.action)
                FROM sampling s JOIN actions a ON a.id = s.action
                WHERE s.epoch = $1 AND ($2::uuid IS NULL OR s.action > $2) ORDER BY s.action LIMIT $3";
     let after = after.map(|action| action.0);
     let rows = tx.query(&tx.prepare_cached(sql).await?, &[&epoch, &after, &limit]).await?;
-    let stored = |row: &tokio_postgres::Row| StoredThrow {
+    let stored = |row: &tokio_postgres::Row| StoredDraw {
         action: ActionId(row.get(0)),
         reference: ActionRef { source: row.get(1), id: row.get(2) },
-        throw: Throw {
+        draw: Draw {
             pi: row.get(3),
             r: u64::try_from(row.get::<_, i64>(4)).unwrap_or_default(),
             selected: row.get(5),

@@ -15,7 +15,7 @@ use countersign_cli::{
     folder::{Folder, Keys},
     users,
 };
-use countersign_core::{keyed::Coin, signed::Signer};
+use countersign_core::{keyed::KeyedSampler, signed::Signer};
 use countersign_runtime::keys;
 use countersign_store::Store;
 use url::Url;
@@ -153,8 +153,8 @@ impl System {
     }
 
     /// The coin that its samplers throw.
-    pub fn coin(&self) -> anyhow::Result<Coin> {
-        Ok(Coin::new(keys::secret(&self.place.scratch.join("keys").join(keys::file::COIN))?))
+    pub fn coin(&self) -> anyhow::Result<KeyedSampler> {
+        Ok(KeyedSampler::new(keys::secret(&self.place.scratch.join("keys").join(keys::file::SAMPLING))?))
     }
 
     /// The public key of the ledger.

@@ -65,7 +65,7 @@ pub(crate) struct Stored {
     /// Why the ledger does not verify.
     pub(crate) ledger: Option<String>,
     /// What the coin, thrown again, shows otherwise.
-    pub(crate) coin: Vec<String>,
+    pub(crate) keyed_sampler: Vec<String>,
     /// The indexes in the audit stream, in their order there.
     pub(crate) stream: Vec<u64>,
     /// Those of them under which the ledger has another entry.
@@ -180,8 +180,8 @@ async fn thrown_again(system: &System, tx: &Transaction) -> anyhow::Result<Vec<S
             wrong.push(format!("another key than that of epoch {number} is revealed"));
         }
         for stored in sampling::of_epoch(tx, number, None, i64::MAX).await? {
-            let (action, thrown) = (&stored.reference, stored.throw);
-            if coin.throw(number, &action.source, &action.id, thrown.pi) != thrown {
+            let (action, thrown) = (&stored.reference, stored.draw);
+            if keyed_sampler.draw(number, &action.source, &action.id, thrown.pi) != thrown {
                 wrong.push(format!("the coin falls another way for {}", action.id));
             }
         }

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::ensure;
 use countersign_core::{
-    keyed::{Coin, Secret},
+    keyed::{KeyedSampler, Secret},
     message::Finding,
 };
 use countersign_statistics::estimate::{Group, estimate};
@@ -38,7 +38,7 @@ fn covered(writes: &[Value], stratum: impl Fn(&Value) -> String) -> anyhow::Resu
     strata.dedup();
     let mut covered = 0;
     for key in 0..20_u8 {
-        let coin = Coin::new(Secret::new(vec![key; 32])?);
+        let coin = KeyedSampler::new(Secret::new(vec![key; 32])?);
         let mut executed = vec![0; strata.len()];
         let mut groups: Vec<Group> = (0..strata.len())
             .map(|stratum| Group { stratum, pi: PI, judged: 0, wrong: 0, missing: 0 })
@@ -47,7 +47,7 @@ fn covered(writes: &[Value], stratum: impl Fn(&Value) -> String) -> anyhow::Resu
             let of = stratum(action);
             let index = strata.iter().position(|known| *known == of).unwrap_or_default();
             executed[index] += 1;
-            if coin.throw(1, "/agents/one", &id(action), PI).selected {
+            if keyed_sampler.draw(1, "/agents/one", &id(action), PI).selected {
                 groups[index].judged += 1;
                 groups[index].wrong += u64::from(wrong(action));
             }

@@ -72,10 +72,10 @@ async fn prove(tx: &Transaction, epoch: &Epoch) -> anyhow::Result<Proof> {
         after = Some(last.action);
         for stored in &page {
             proof.throws += 1;
-            proof.selected += u64::from(stored.throw.selected);
+            proof.selected += u64::from(stored.draw.selected);
             let Some(key) = &key else { continue };
-            let again = keyed::throw(key, &stored.reference.source, &stored.reference.id, stored.throw.pi);
-            if again != stored.throw || stored.audited != stored.throw.selected {
+            let again = keyed::draw(key, &stored.reference.source, &stored.reference.id, stored.draw.pi);
+            if again != stored.draw || stored.audited != stored.draw.selected {
                 proof.wrong_in_all += 1;
                 if proof.wrong.len() < NAMED {
                     proof.wrong.push(stored.action);

@@ -8,7 +8,7 @@ use countersign_ledger::{
     Hash,
     entry::body_digest,
     note::{Checkpoint, LogKey},
-    tree::{Node, Tail, empty_root, leaf_hash},
+    tree::{Node, TreeFrontier, empty_root, leaf_hash},
 };
 use countersign_store::{
     Transaction,
@@ -84,7 +84,7 @@ pub(super) async fn run(to: &Connections, args: VerifyArgs) -> anyhow::Result<Ex
     let Some(note) = note else { return Err(usage("the ledger is empty: there is nothing to verify yet")) };
     let mut walk = Walk {
         key: key::read(&args.key, note)?,
-        tail: Tail::default(),
+        tail: TreeFrontier::default(),
         folder,
         anchors: VecDeque::new(),
         found: Found { entries: 0, checkpoints: 0, tiles: None, counts: vec![], wrong: None },
@@ -125,7 +125,7 @@ struct Anchor {
 
 struct Walk {
     key: LogKey,
-    tail: Tail,
+    tail: TreeFrontier,
     folder: Option<Folder>,
     /// From the folder and from elsewhere, in order of size.
     anchors: VecDeque<Anchor>,

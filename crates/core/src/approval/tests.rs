@@ -273,7 +273,7 @@ impl Life {
         let counts = self.counting();
         let people: Vec<_> = self.request.voters(Decision::Approve).filter_map(counts).collect();
         self.standing.approved = spec.satisfied(&people, self.request.opened_at, now);
-        let event = Event::Judged { verdict: Verdict::RequireApproval, held: false };
+        let event = Event::Evaluated { verdict: Verdict::RequireApproval, held: false };
         self.standing.state = transition(&self.standing, event, now).unwrap().0;
         let votes = self.request.votes.clone();
         match self.standing.state {
@@ -364,7 +364,7 @@ proptest! {
                     let counts = life.counting();
                     if life.request.apply(RequestEvent::Asked(policy.clone()), now, &counts).is_ok() {
                         life.asked.push(policy);
-                        let event = Event::Judged { verdict: Verdict::RequireApproval, held: false };
+                        let event = Event::Evaluated { verdict: Verdict::RequireApproval, held: false };
                         prop_assert_eq!(transition(&life.standing, event, now).unwrap().0, State::PendingApproval);
                     }
                     false

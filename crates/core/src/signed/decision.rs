@@ -46,14 +46,14 @@ pub struct SignedDecision {
 
 impl From<Parts<SignedDecision>> for Statement {
     fn from(parts: Parts<SignedDecision>) -> Self {
-        Self { reviewer: parts.signer, jti: parts.jti, iat: parts.iat, decisions: parts.said }
+        Self { reviewer: parts.signer, jti: parts.jti, iat: parts.iat, decisions: parts.entries }
     }
 }
 
 impl From<Statement> for Parts<SignedDecision> {
     fn from(statement: Statement) -> Self {
-        let Statement { reviewer: signer, jti, iat, decisions: said } = statement;
-        Self { signer, jti, iat, said }
+        let Statement { reviewer: signer, jti, iat, decisions: entries } = statement;
+        Self { signer, jti, iat, entries }
     }
 }
 

@@ -54,14 +54,14 @@ pub struct SignedFinding {
 
 impl From<Parts<SignedFinding>> for FindingStatement {
     fn from(parts: Parts<SignedFinding>) -> Self {
-        Self { auditor: parts.signer, jti: parts.jti, iat: parts.iat, findings: parts.said }
+        Self { auditor: parts.signer, jti: parts.jti, iat: parts.iat, findings: parts.entries }
     }
 }
 
 impl From<FindingStatement> for Parts<SignedFinding> {
     fn from(statement: FindingStatement) -> Self {
-        let FindingStatement { auditor: signer, jti, iat, findings: said } = statement;
-        Self { signer, jti, iat, said }
+        let FindingStatement { auditor: signer, jti, iat, findings: entries } = statement;
+        Self { signer, jti, iat, entries }
     }
 }
 

@@ -62,8 +62,8 @@ fn what_was_signed_is_read_back_and_only_its_key_verifies() {
     let received = Received::<DecisionData>::read(&signed()).unwrap();
     assert_eq!((received.signer.as_str(), received.signed_at), ("sam", NOW));
     assert!(received.disclosed);
-    assert_eq!(received.said[0].reason.as_deref(), Some("not covered"));
-    assert_eq!(received.said[1].arguments, Some(json!({"amount": "5"})));
+    assert_eq!(received.entries[0].reason.as_deref(), Some("not covered"));
+    assert_eq!(received.entries[1].arguments, Some(json!({"amount": "5"})));
     assert_eq!(received.kid, thumbprint(&key(1).verifying_key()));
     assert!(received.verify(&key(1).verifying_key()));
     assert!(!received.verify(&key(2).verifying_key()));
@@ -85,7 +85,7 @@ fn a_disclosure_that_was_changed_is_not_the_one_that_was_signed() {
     let other = disclose(&[1; 16], &json!("covered"));
     let changed = SignedStatement { disclosures: vec![other, signed.disclosures[1].clone()], ..signed };
     let received = Received::<DecisionData>::read(&changed).unwrap();
-    assert!(!received.disclosed && received.said[0].reason.is_none());
+    assert!(!received.disclosed && received.entries[0].reason.is_none());
 }
 
 #[test]

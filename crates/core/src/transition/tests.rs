@@ -14,7 +14,7 @@ fn events() -> Vec<Event> {
     for held in [false, true] {
         events.push(Event::Approved { held });
         for verdict in [Verdict::Allow, Verdict::RequireApproval, Verdict::Deny] {
-            events.push(Event::Judged { verdict, held });
+            events.push(Event::Evaluated { verdict, held });
         }
         events.push(Event::Interrupted { idempotent: held });
         events.push(Event::Resolved { succeeded: held });
@@ -30,10 +30,10 @@ fn arrow(state: State, event: Event) -> Option<State> {
     use State::*;
     let open = matches!(state, Proposed | PendingApproval | Held | Authorised);
     Some(match (state, event) {
-        (_, Event::Judged { verdict: Verdict::Deny, .. }) if open => Denied,
-        (_, Event::Judged { verdict: Verdict::RequireApproval, .. }) if open => PendingApproval,
-        (PendingApproval, Event::Judged { verdict: Verdict::Allow, .. }) => PendingApproval,
-        (_, Event::Judged { verdict: Verdict::Allow, held }) if open => {
+        (_, Event::Evaluated { verdict: Verdict::Deny, .. }) if open => Denied,
+        (_, Event::Evaluated { verdict: Verdict::RequireApproval, .. }) if open => PendingApproval,
+        (PendingApproval, Event::Evaluated { verdict: Verdict::Allow, .. }) => PendingApproval,
+        (_, Event::Evaluated { verdict: Verdict::Allow, held }) if open => {
             if held {
                 Held
             } else {
@@ -68,7 +68,7 @@ fn every_pair_of_state_and_event_is_an_arrow_of_the_diagram_or_refused() {
 
 #[test]
 fn an_approval_already_given_still_counts_when_judged_again() {
-    let event = Event::Judged { verdict: Verdict::RequireApproval, held: false };
+    let event = Event::Evaluated { verdict: Verdict::RequireApproval, held: false };
     for state in [State::Held, State::Authorised] {
         let (next, effects) = transition(&standing(state, true), event, NOW).unwrap();
         assert_eq!((next, effects), (State::Authorised, vec![Effect::IssuePermit]));
@@ -127,7 +127,7 @@ proptest! {
             let event = events[pick % events.len()];
             let before = standing.state;
             let Ok((next, effects)) = transition(&standing, event, now) else { continue };
-            let verdict_allows = matches!(event, Event::Judged { verdict: Verdict::Allow, .. });
+            let verdict_allows = matches!(event, Event::Evaluated { verdict: Verdict::Allow, .. });
             allowed = match next {
                 State::Authorised | State::Held => verdict_allows || standing.approved || matches!(event, Event::Approved { .. }),
                 _ => allowed,

@@ -11,7 +11,7 @@ use super::{Call, Connector};
 /// How all attempts together ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CallResult {
-    /// Done, with this answer.
+    /// CallCompletion, with this answer.
     Succeeded(Value),
     /// Certainly not done.
     Failed {

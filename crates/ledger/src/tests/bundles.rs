@@ -24,7 +24,7 @@ use countersign_core::{
     digest::{hex, salted, tagged},
     ids::{ActionId, ActionRef, ApprovalId},
     json::canonical,
-    keyed::{commitment, throw},
+    keyed::{commitment, draw},
     message::{Decision, DecisionData},
     signed::{Signer, statement_digest, thumbprint},
 };
@@ -118,7 +118,7 @@ fn bundle() -> Bundle {
     let signed =
         Signer::new("sam", reviewer.clone()).sign(&[decision], Uuid::from_u128(3), now, || [1; 16]).unwrap();
     let (key, pi) = ([4; 32], 0.25);
-    let thrown = throw(&key, &reference.source, &reference.id, pi);
+    let thrown = draw(&key, &reference.source, &reference.id, pi);
     story.tell(true, "action.judged", judged("pending_approval"));
     story.tell(true, "decision.recorded", json!({"approval": approval, "decision": "approve", "digest_shown": digest, "by": "p-1",
         "signed": {"kid": thumbprint(&reviewer.verifying_key()), "digest": statement_digest(&signed.jws)}, "state": "authorised"}));

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use super::{
     super::{
         Hash,
-        tree::{Tail, verify_consistency, verify_inclusion},
+        tree::{TreeFrontier, verify_consistency, verify_inclusion},
     },
     Log,
 };
@@ -98,7 +98,7 @@ fn roots_and_proofs_of_0_to_1000_leaves_are_those_of_the_formulas() {
             verify_consistency((old as u64, &formulas.mth(0, old)), (size as u64, &root), &proof).unwrap();
         }
         let levels = (0..3).map(|level| log.tail.level(level).to_vec()).collect();
-        assert_eq!(Tail::restore(size as u64, levels).unwrap().root(), root);
+        assert_eq!(TreeFrontier::restore(size as u64, levels).unwrap().root(), root);
         log.push(format!("entry {size}").into_bytes());
     }
 }

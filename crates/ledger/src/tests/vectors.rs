@@ -1,6 +1,6 @@
 //! The test vectors of RFC 6962's reference implementation.
 
-use super::super::tree::{Tail, empty_root, leaf_hash};
+use super::super::tree::{TreeFrontier, empty_root, leaf_hash};
 use countersign_core::digest::hex;
 
 const LEAVES: [&[u8]; 8] = [
@@ -28,7 +28,7 @@ const ROOTS: [&str; 9] = [
 
 #[test]
 fn the_roots_of_the_reference_leaves_are_those_of_the_reference() {
-    let mut tail = Tail::default();
+    let mut tail = TreeFrontier::default();
     assert_eq!(hex(&tail.root()), ROOTS[0]);
     assert_eq!(hex(&empty_root()), ROOTS[0]);
     for (leaf, root) in LEAVES.iter().zip(&ROOTS[1..]) {

@@ -18,7 +18,7 @@ fn rule(when: &str) -> String {
     )
 }
 
-fn judge(sources: &Sources, tool: &str, arguments: Value) -> (Verdict, String, Option<String>) {
+fn evaluate(sources: &Sources, tool: &str, arguments: Value) -> (Verdict, String, Option<String>) {
     let configuration = parse(sources);
     let action =
         json!({"source": "/agents/airline-assistant", "id": "1", "tool": tool, "arguments": arguments});
@@ -28,9 +28,9 @@ fn judge(sources: &Sources, tool: &str, arguments: Value) -> (Verdict, String, O
         tool: configuration.tools.get(tool).unwrap(),
         now: chrono::DateTime::UNIX_EPOCH,
     };
-    let judgement = configuration.policy.judge(&facts);
-    assert_eq!(judgement.approval.is_some(), judgement.verdict == Verdict::RequireApproval);
-    (judgement.verdict, judgement.rule.to_owned(), judgement.errored.map(|error| error.message))
+    let evaluation = configuration.policy.evaluate(&facts);
+    assert_eq!(evaluation.approval.is_some(), evaluation.verdict == Verdict::RequireApproval);
+    (evaluation.verdict, evaluation.rule.to_owned(), evaluation.errored.map(|error| error.message))
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn a_rule_that_errors_never_falls_through() {
         "int(action.arguments.amount) / 0 == 1",
     ] {
         let sources = policy_with(&format!("{}{allow_all}", rule(&format!("'{when}'"))));
-        let (verdict, by, error) = judge(&sources, "think", json!({"amount": "x", "list": ["x"]}));
+        let (verdict, by, error) = evaluate(&sources, "think", json!({"amount": "x", "list": ["x"]}));
         assert_eq!((verdict, by.as_str()), (Verdict::RequireApproval, "on-error"), "{when}");
         assert!(error.is_some(), "{when}");
     }
@@ -57,11 +57,11 @@ fn a_rule_that_errors_never_falls_through() {
 fn the_first_rule_that_matches_decides_and_else_the_default() {
     let deny = "  - when: \"true\"\n    id: second\n    verdict: deny\n    reason: no\n    audit: {rate: 0, group: service-audit}\n";
     let both = policy_with(&format!("{}{deny}", rule("'true'")));
-    assert_eq!(judge(&both, "think", json!({})).1, "only");
+    assert_eq!(evaluate(&both, "think", json!({})).1, "only");
     let second = policy_with(&format!("{}{deny}", rule("'false'")));
-    assert_eq!(judge(&second, "think", json!({})), (Verdict::Deny, "second".to_owned(), None));
+    assert_eq!(evaluate(&second, "think", json!({})), (Verdict::Deny, "second".to_owned(), None));
     let none = policy_with(&rule("'false'"));
-    assert_eq!(judge(&none, "think", json!({})), (Verdict::RequireApproval, "default".to_owned(), None));
+    assert_eq!(evaluate(&none, "think", json!({})), (Verdict::RequireApproval, "default".to_owned(), None));
 }
 
 #[test]
@@ -74,8 +74,8 @@ fn nobody_gets_around_a_limit_or_a_rule_by_spelling_a_number_otherwise() {
         let arguments = countersign_core::json::parse_strict(text.as_bytes()).unwrap();
         let action = json!({"tool": "think", "arguments": arguments});
         let facts = Facts { action: &action, agent: &json!({}), tool, now: chrono::DateTime::UNIX_EPOCH };
-        let judgement = configuration.policy.judge(&facts);
-        (judgement.rule.to_owned(), judgement.limit.map(|limit| (limit.key, limit.amount)))
+        let evaluation = configuration.policy.evaluate(&facts);
+        (evaluation.rule.to_owned(), evaluation.limit.map(|limit| (limit.key, limit.amount)))
     };
     let plain = judged(r#"{"account": 5, "amount": 7}"#);
     assert_eq!(plain, ("only".to_owned(), Some(("[\"5\"]".to_owned(), 7.into()))));
@@ -219,12 +219,12 @@ fn a_bad_policy_is_refused_with_line_and_help() {
             "    verdict: allow\n",
             "    verdict: allow\n    group: supervisors\n    expires_after: 30m\n    \
              switching: {limit: 0.02, aoql: 0.02}\n",
-            "the group \"service-audit\" has 1 people, and 2 must judge",
+            "the group \"service-audit\" has 1 people, and 2 must evaluate",
         ),
         (
             "  not_executed: 0.1\n",
             "  twice: 0.1\n",
-            "the group \"service-audit\" has 1 people, and 3 must judge",
+            "the group \"service-audit\" has 1 people, and 3 must evaluate",
         ),
         ("default:", "defaults:", "policy.yaml:6: unknown field"),
         ("rules:", "rules: [", "policy.yaml:"),
@@ -239,7 +239,7 @@ fn on_error_may_not_allow() {
     let on_error = "on_error:\n  verdict: require_approval\n  group: supervisors\n  expires_after: 30m\n";
     let problems = broken("policy.yaml", on_error, "on_error:\n  verdict: allow\n");
     assert!(
-        problems.contains("policy.yaml:14: on_error allows actions that a rule could not judge; write"),
+        problems.contains("policy.yaml:14: on_error allows actions that a rule could not evaluate; write"),
         "{problems}"
     );
     let missing = broken("policy.yaml", "on_error:\n  verdict", "on_errors:\n  verdict");

@@ -17,11 +17,11 @@ use countersign_store::{
 
 use super::edit::{edit, edited};
 use crate::{
-    again,
-    change::Changes,
-    entitled::Bench,
-    judge::{Court, Judged},
-    tally::Tally,
+    eligibility::Eligibility,
+    evaluation::{Evaluated, EvaluationContext},
+    limit_usage::LimitUsage,
+    reevaluate,
+    write_set::WriteSet,
 };
 
 /// The longest reason, in bytes.
@@ -35,7 +35,7 @@ pub(super) struct Said<'a> {
     /// The key that signed it.
     pub(super) kid: &'a str,
     /// What an edit then adds to limits.
-    pub(super) tally: &'a Tally,
+    pub(super) limit_usage: &'a LimitUsage,
 }
 
 /// When a decision that counts was applied.
@@ -47,44 +47,45 @@ pub(super) enum Applied {
 
 /// Applies one decision to a locked action, or says why it does not count.
 pub(super) fn apply(
-    court: &Court<'_>,
-    changes: &mut Changes,
+    context: &EvaluationContext<'_>,
+    write_set: &mut WriteSet,
     record: &mut ActionRecord,
     said: &Said<'_>,
 ) -> Result<Applied, Complaint> {
     let decision = said.decision;
     let approval = about(record, decision)?;
-    if record.ruling.state != State::PendingApproval {
+    if record.status.state != State::PendingApproval {
         return match repeated(&approval.request, said) {
             true => Ok(Applied::Before),
-            false => Err((Code::NotOpen, format!("the action is {}", record.ruling.state))),
+            false => Err((Code::NotOpen, format!("the action is {}", record.status.state))),
         };
     }
-    look_again(court, changes, record, said.tally)?;
-    let proposal = again::proposal_of(court, record).map_err(|refusal| (refusal.code, refusal.message))?;
-    let tools = &court.governed.configuration.tools;
+    look_again(context, write_set, record, said.limit_usage)?;
+    let proposal =
+        reevaluate::proposal_of(context, record).map_err(|refusal| (refusal.code, refusal.message))?;
+    let tools = &context.governed.configuration.tools;
     let tool = tools.get(&proposal.tool).ok_or((Code::UnknownTool, "the tool is gone".to_owned()))?;
     let agent = record.agent.clone();
-    let bench = Bench::new(court, &agent, &proposal, tool);
+    let eligibility = Eligibility::new(context, &agent, &proposal, tool);
     let approval = about(record, decision)?;
-    bench.may(said.reviewer, &approval.request)?;
+    eligibility.may(said.reviewer, &approval.request)?;
     reasons(decision, &approval.request.spec)?;
     let repeated = repeated(&approval.request, said);
-    let voted = vote(court, approval, said, &bench)?;
+    let voted = vote(context, approval, said, &eligibility)?;
     let edited = match decision.decision {
-        Decision::Edit => Some(edited(court, record, said, tool)?),
+        Decision::Edit => Some(edited(context, record, said, tool)?),
         _ => None,
     };
     let state = voted.request.state;
-    record_vote(court, changes, record, said, voted);
+    record_vote(context, write_set, record, said, voted);
     match (state, edited) {
-        (RequestState::Approved, _) => approve(court, changes, record)?,
-        (RequestState::Rejected, _) => reject(court, changes, record, decision)?,
-        (RequestState::Closed, Some(edited)) => edit(court, changes, record, said, edited),
+        (RequestState::Approved, _) => approve(context, write_set, record)?,
+        (RequestState::Rejected, _) => reject(context, write_set, record, decision)?,
+        (RequestState::Closed, Some(edited)) => edit(context, write_set, record, said, edited),
         _ => {}
     }
-    // The same again changes nothing, unless what was missing then is there now.
-    let same = repeated && record.ruling.state == State::PendingApproval;
+    // The same again write_set nothing, unless what was missing then is there now.
+    let same = repeated && record.status.state == State::PendingApproval;
     Ok(if same { Applied::Before } else { Applied::Now })
 }
 
@@ -102,20 +103,21 @@ fn repeated(request: &Request, said: &Said<'_>) -> bool {
 
 /// Judges the action under the generation in force before anybody decides it: policy may have ended it, or ask more.
 fn look_again(
-    court: &Court<'_>,
-    changes: &mut Changes,
+    context: &EvaluationContext<'_>,
+    write_set: &mut WriteSet,
     record: &mut ActionRecord,
-    tally: &Tally,
+    limit_usage: &LimitUsage,
 ) -> Result<(), Complaint> {
     // Under the policy that has counted it, it has its place in the limits already.
-    let new = record.ruling.generation != court.governed.generation;
-    let court = Court { tally: new.then_some(tally), ..*court };
-    let judged = again::judge(&court, record).map_err(|error| (Code::Illegal, error.to_string()))?;
-    let same = again::same_content(&judged, record);
-    let code = match judged.ruling.state {
+    let new = record.status.generation != context.governed.generation;
+    let context = EvaluationContext { limit_usage: new.then_some(limit_usage), ..*context };
+    let evaluated =
+        reevaluate::evaluate(&context, record).map_err(|error| (Code::Illegal, error.to_string()))?;
+    let same = reevaluate::same_content(&evaluated, record);
+    let code = match evaluated.status.state {
         State::PendingApproval if same => {
             if new {
-                again::apply(changes, &court, record, judged);
+                reevaluate::apply(write_set, &context, record, evaluated);
             }
             return Ok(());
         }
@@ -123,8 +125,8 @@ fn look_again(
         State::Denied => Code::DeniedByPolicy,
         _ => Code::Changed,
     };
-    again::apply(changes, &court, record, judged);
-    let why = format!("judged again when the decision came, the action is {}", record.ruling.state);
+    reevaluate::apply(write_set, &context, record, evaluated);
+    let why = format!("evaluated again when the decision came, the action is {}", record.status.state);
     Err((code, why))
 }
 
@@ -155,17 +157,17 @@ fn reasons(decision: &DecisionData, spec: &ApprovalSpec) -> Result<(), Complaint
 
 /// The request with the vote. What a revoked key has signed for the same person binds them no longer.
 fn vote(
-    court: &Court<'_>,
+    context: &EvaluationContext<'_>,
     approval: &ApprovalRecord,
     said: &Said<'_>,
-    bench: &Bench<'_>,
+    eligibility: &Eligibility<'_>,
 ) -> Result<ApprovalRecord, Complaint> {
     let decision = said.decision;
     let digest =
         untagged(&decision.digest).ok_or_else(|| (Code::DigestMismatch, "the digest is none".to_owned()))?;
     let mut voted = approval.clone();
     let reviewer = said.reviewer.id.clone();
-    if voted.keys.get(&reviewer).is_some_and(|kids| !bench.holds(said.reviewer, kids)) {
+    if voted.keys.get(&reviewer).is_some_and(|kids| !eligibility.holds(said.reviewer, kids)) {
         voted.request.votes.remove(&reviewer);
         voted.keys.remove(&reviewer);
     }
@@ -174,21 +176,21 @@ fn vote(
     let event = RequestEvent::Decided { reviewer, decision: decision.decision, digest };
     voted
         .request
-        .apply(event, court.now, &bench.counting(&spec, &voted.keys))
+        .apply(event, context.now, &eligibility.counting(&spec, &voted.keys))
         .map_err(|refused| (refused.code(), refused.to_string()))?;
     Ok(voted)
 }
 
 /// Writes a vote, and where the request stands with it.
 fn record_vote(
-    court: &Court<'_>,
-    changes: &mut Changes,
+    context: &EvaluationContext<'_>,
+    write_set: &mut WriteSet,
     record: &mut ActionRecord,
     said: &Said<'_>,
     voted: ApprovalRecord,
 ) {
     let decision = said.decision;
-    changes.decisions.push(DecisionRow {
+    write_set.decisions.push(DecisionRow {
         action: record.id,
         digest: voted.request.digest.to_vec(),
         reviewer: said.reviewer.id.clone(),
@@ -198,55 +200,64 @@ fn record_vote(
         event: said.event.into(),
         reason_code: decision.reason_code.clone(),
         reason: decision.reason.as_ref().map(|reason| reason.replace('\0', "\u{fffd}")),
-        decided_at: court.now,
+        decided_at: context.now,
     });
     if voted.request.state != RequestState::Open {
-        changes.request(again::row(record, &voted, &voted.request));
+        write_set.request(reevaluate::row(record, &voted, &voted.request));
     }
     record.approval = Some(voted);
 }
 
-fn approve(court: &Court<'_>, changes: &mut Changes, record: &mut ActionRecord) -> Result<(), Complaint> {
+fn approve(
+    context: &EvaluationContext<'_>,
+    write_set: &mut WriteSet,
+    record: &mut ActionRecord,
+) -> Result<(), Complaint> {
     let illegal = |error: Illegal| (Code::Illegal, error.to_string());
-    let mut judged = again::judge(court, record).map_err(illegal)?;
+    let mut evaluated = reevaluate::evaluate(context, record).map_err(illegal)?;
     let (state, effects) =
-        transition(&again::standing(record), Event::Approved { held: judged.held }, court.now)
+        transition(&reevaluate::standing(record), Event::Approved { held: evaluated.held }, context.now)
             .map_err(illegal)?;
     let voters = record.approval.iter().flat_map(|approval| approval.request.voters(Decision::Approve));
-    judged.ruling.approvers = voters.map(str::to_owned).collect();
-    judged.ruling.state = state;
-    judged.ruling.approved = true;
-    judged.effects = effects;
-    settle(court, changes, record, judged);
+    evaluated.status.approvers = voters.map(str::to_owned).collect();
+    evaluated.status.state = state;
+    evaluated.status.approved = true;
+    evaluated.effects = effects;
+    settle(context, write_set, record, evaluated);
     Ok(())
 }
 
 fn reject(
-    court: &Court<'_>,
-    changes: &mut Changes,
+    context: &EvaluationContext<'_>,
+    write_set: &mut WriteSet,
     record: &mut ActionRecord,
     decision: &DecisionData,
 ) -> Result<(), Complaint> {
-    let (state, effects) = transition(&again::standing(record), Event::Rejected, court.now)
+    let (state, effects) = transition(&reevaluate::standing(record), Event::Rejected, context.now)
         .map_err(|error| (Code::Illegal, error.to_string()))?;
-    let mut judged = Judged::unchanged(&record.ruling, effects);
-    judged.ruling.state = state;
+    let mut evaluated = Evaluated::unchanged(&record.status, effects);
+    evaluated.status.state = state;
     let code = match (decision.decision, &decision.reason_code) {
         (Decision::Respond, _) => Code::Responded.into(),
         (_, Some(code)) => code.clone(),
         _ => Code::Rejected.into(),
     };
     let message = decision.reason.clone().unwrap_or_default();
-    judged.failure = Some(Failure { code, message });
-    settle(court, changes, record, judged);
+    evaluated.failure = Some(Failure { code, message });
+    settle(context, write_set, record, evaluated);
     Ok(())
 }
 
 /// Writes what a human decided.
-fn settle(court: &Court<'_>, changes: &mut Changes, record: &mut ActionRecord, mut judged: Judged) {
-    let mut noted = changes.judged(&again::subject(court, record), &mut judged);
+fn settle(
+    context: &EvaluationContext<'_>,
+    write_set: &mut WriteSet,
+    record: &mut ActionRecord,
+    mut evaluated: Evaluated,
+) {
+    let mut noted = write_set.evaluated(&reevaluate::subject(context, record), &mut evaluated);
     noted["again"] = true.into();
-    changes.evidence.push(Evidence::of(record.id, "action.judged", noted));
-    record.ruling = judged.ruling;
-    changes.rule(record.id, record.ruling.clone(), true);
+    write_set.evidence.push(Evidence::of(record.id, "action.evaluated", noted));
+    record.status = evaluated.status;
+    write_set.set_status(record.id, record.status.clone(), true);
 }

@@ -16,51 +16,51 @@ use countersign_store::actions::ActionRecord;
 
 use super::apply::{Said, apply};
 use crate::{
-    again,
-    change::Changes,
-    entitled::Bench,
-    judge::{Court, Judged},
+    eligibility::Eligibility,
+    evaluation::{Evaluated, EvaluationContext},
+    reevaluate,
+    write_set::WriteSet,
 };
 
-/// The proposals whose amounts may be counted anew: as they would be edited, and those that another generation has
-/// judged.
+/// The proposals resolve_author amounts may be counted anew: as they would be edited, and those that another generation has
+/// evaluated.
 pub(super) fn proposals(
-    court: &Court<'_>,
+    context: &EvaluationContext<'_>,
     said: &[&DecisionData],
     about: &HashMap<ApprovalId, ActionId>,
     records: &HashMap<ActionId, ActionRecord>,
 ) -> Vec<Proposal> {
     let edited = |data: &&DecisionData| {
-        let mut proposal = again::proposal_of(court, records.get(about.get(&data.approval)?)?).ok()?;
+        let mut proposal = reevaluate::proposal_of(context, records.get(about.get(&data.approval)?)?).ok()?;
         proposal.action["arguments"] = data.arguments.clone()?;
         Some(proposal)
     };
     let edits = said.iter().filter(|data| data.decision == Decision::Edit).filter_map(edited);
-    let older = records.values().filter(|record| record.ruling.generation != court.governed.generation);
-    edits.chain(older.filter_map(|record| again::proposal_of(court, record).ok())).collect()
+    let older = records.values().filter(|record| record.status.generation != context.governed.generation);
+    edits.chain(older.filter_map(|record| reevaluate::proposal_of(context, record).ok())).collect()
 }
 
 /// The action with changed arguments, and what policy says of it.
 pub(super) struct Edited {
     arguments: Vec<u8>,
-    judged: Judged,
+    evaluated: Evaluated,
 }
 
-/// An edit is judged before it counts: what the schema, the policy or the editor's own authority refuses leaves the
+/// An edit is evaluated before it counts: what the schema, the policy or the editor's own authority refuses leaves the
 /// request as it was, and adds to no limit.
 pub(super) fn edited(
-    court: &Court<'_>,
+    context: &EvaluationContext<'_>,
     record: &ActionRecord,
     said: &Said<'_>,
     tool: &Tool,
 ) -> Result<Edited, Complaint> {
-    let mark = said.tally.mark();
-    let counting = Court { tally: Some(said.tally), ..*court };
-    attempt(&counting, record, said, tool).inspect_err(|_| said.tally.back_to(mark))
+    let mark = said.limit_usage.mark();
+    let counting = EvaluationContext { limit_usage: Some(said.limit_usage), ..*context };
+    attempt(&counting, record, said, tool).inspect_err(|_| said.limit_usage.back_to(mark))
 }
 
 fn attempt(
-    court: &Court<'_>,
+    context: &EvaluationContext<'_>,
     record: &ActionRecord,
     said: &Said<'_>,
     tool: &Tool,
@@ -73,9 +73,11 @@ fn attempt(
     changed.edited = Some(arguments.clone());
     // A salt of its own: edited back, it is not what was approved before.
     changed.salt = rand::random::<Salt>().to_vec();
-    let judged = again::judge(court, &changed).map_err(|error| (Code::Illegal, error.to_string()))?;
-    let same = judged.content.as_ref().is_some_and(|content| Some(&content.bytes) == record.content.as_ref());
-    match (judged.ruling.state, &judged.failure) {
+    let evaluated =
+        reevaluate::evaluate(context, &changed).map_err(|error| (Code::Illegal, error.to_string()))?;
+    let same =
+        evaluated.content.as_ref().is_some_and(|content| Some(&content.bytes) == record.content.as_ref());
+    match (evaluated.status.state, &evaluated.failure) {
         (State::PendingApproval, _) if same => {
             return Err((Code::EditSame, "these are the arguments that it has already".into()));
         }
@@ -87,24 +89,25 @@ fn attempt(
             return Err((Code::EditDenied, format!("with these arguments it would be {state}")));
         }
     }
-    let proposal = again::proposal_of(court, &changed).map_err(|refusal| (refusal.code, refusal.message))?;
+    let proposal =
+        reevaluate::proposal_of(context, &changed).map_err(|refusal| (refusal.code, refusal.message))?;
     if let Some(approval) = &record.approval {
-        Bench::new(court, &record.agent, &proposal, tool).may(said.reviewer, &approval.request)?;
+        Eligibility::new(context, &record.agent, &proposal, tool).may(said.reviewer, &approval.request)?;
     }
-    Ok(Edited { arguments, judged })
+    Ok(Edited { arguments, evaluated })
 }
 
 /// Another content takes the place of what was asked about, and with it another request: what was approved before
 /// falls away. The editor's approval counts if the rule says so, and where policy still lets them approve.
 pub(super) fn edit(
-    court: &Court<'_>,
-    changes: &mut Changes,
+    context: &EvaluationContext<'_>,
+    write_set: &mut WriteSet,
     record: &mut ActionRecord,
     said: &Said<'_>,
     edited: Edited,
 ) {
     record.edited = Some(edited.arguments);
-    again::apply(changes, court, record, edited.judged);
+    reevaluate::apply(write_set, context, record, edited.evaluated);
     let Some(approval) = record.approval.as_ref().filter(|approval| approval.request.spec.edit_counts) else {
         return;
     };
@@ -116,7 +119,7 @@ pub(super) fn edit(
         reason: None,
         arguments: None,
     };
-    if let Err((code, why)) = apply(court, changes, record, &Said { decision: &approves, ..*said }) {
+    if let Err((code, why)) = apply(context, write_set, record, &Said { decision: &approves, ..*said }) {
         tracing::info!(action = %record.reference, %code, why, "the edit stands, and is not its editor's approval");
     }
 }

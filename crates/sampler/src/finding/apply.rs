@@ -12,10 +12,10 @@ use countersign_core::{
 };
 use countersign_policy::{Configuration, Member};
 use countersign_runtime::{messages::offer, remediation};
-use countersign_statistics::switching::Happened;
+use countersign_statistics::switching::SwitchingEvent;
 use countersign_store::{
     Pipeline, StoreError, Transaction,
-    actions::{self, ActionRecord, Parts},
+    actions::{self, ActionRecord, LoadDepth},
     audits::{self, AuditRecord, FoundRow},
     compensations,
     evidence::{self, Evidence},
@@ -24,7 +24,7 @@ use countersign_store::{
 };
 use serde_json::{Value, json};
 
-use crate::switching::News;
+use crate::switching::SwitchingInput;
 
 /// The longest reason, in bytes.
 const REASON_MAX: usize = 4_000;
@@ -47,7 +47,7 @@ pub(super) fn unknown(data: &FindingData) -> Complaint {
     (Code::AuditUnknown, format!("there is no audit {}", data.audit))
 }
 
-type Answer = Result<(Applied, Vec<News>), Complaint>;
+type Answer = Result<(Applied, Vec<SwitchingInput>), Complaint>;
 
 /// Applies one finding on a locked audit, or says why it does not count.
 pub(super) async fn apply(
@@ -69,7 +69,7 @@ pub(super) async fn apply(
     if !audit.open {
         return Ok(Err((Code::NotOpen, "the audit has been judged already".into())));
     }
-    let record = actions::load(tx, &[audit.action], Parts::Bodies).await?.pop();
+    let record = actions::load(tx, &[audit.action], LoadDepth::Bodies).await?.pop();
     let Some(record) = record else { return Ok(Err(unknown(data))) };
     if let Err(complaint) = check(configuration, audit, &record, said) {
         return Ok(Err(complaint));
@@ -98,7 +98,7 @@ pub(super) async fn apply(
     });
     evidence::insert(tx, &[Evidence::of(record.id, "audit.judged", noted)]).await?;
     let wrong = settled.finding == Finding::Wrong;
-    if wrong && record.ruling.state == State::Succeeded && !found.iter().any(|row| row.compensate) {
+    if wrong && record.status.state == State::Succeeded && !found.iter().any(|row| row.compensate) {
         // What could be undone is the auditor's to ask for; what cannot is somebody's to put right.
         if let Err(why) = offer(&configuration.tools, &record) {
             remediation::open(tx, configuration, record.id, &audit.group, &why).await?;
@@ -114,13 +114,17 @@ async fn news(
     record: &ActionRecord,
     wrong: bool,
     severity: Option<Severity>,
-) -> Result<Vec<News>, StoreError> {
+) -> Result<Vec<SwitchingInput>, StoreError> {
     let critical = severity == Some(Severity::Critical);
-    let at_once = record.ruling.verdict == Verdict::Allow;
-    let drawn = listing::throw(tx, record.id).await?.is_some_and(|throw| throw.selected);
-    let audited = (at_once && drawn).then_some(Happened::Audited { wrong });
-    let critical = (critical && record.ruling.state.executed()).then_some(Happened::Critical);
-    Ok(audited.into_iter().chain(critical).filter_map(|happened| News::of(record, happened)).collect())
+    let at_once = record.status.verdict == Verdict::Allow;
+    let drawn = listing::draw(tx, record.id).await?.is_some_and(|throw| throw.selected);
+    let audited = (at_once && drawn).then_some(SwitchingEvent::Audited { wrong });
+    let critical = (critical && record.status.state.executed()).then_some(SwitchingEvent::Critical);
+    Ok(audited
+        .into_iter()
+        .chain(critical)
+        .filter_map(|happened| SwitchingInput::of(record, happened))
+        .collect())
 }
 
 /// A finding as a row, with the correction as the full call and as a JSON Patch.
@@ -178,7 +182,7 @@ fn check(
     if data.compensate && !wrong {
         return Err((Code::NotReversible, "only what is wrong is undone".into()));
     }
-    match (record.ruling.state, data.resolution) {
+    match (record.status.state, data.resolution) {
         (State::InDoubt, None) if data.finding != Finding::Unsure => Err((
             Code::ResolutionMissing,
             "the action is in doubt: say whether it succeeded or failed in `resolution`".into(),
@@ -233,8 +237,8 @@ async fn undo(
 /// A human found out what an action in doubt did: its agent is told with a second outcome.
 async fn resolve(tx: &Transaction, record: &ActionRecord, resolution: Resolution) -> Result<(), StoreError> {
     let standing = Standing {
-        state: record.ruling.state,
-        approved: record.ruling.approved,
+        state: record.status.state,
+        approved: record.status.approved,
         expires_at: None,
         approval_expires_at: None,
     };

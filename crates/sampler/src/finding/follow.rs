@@ -8,10 +8,10 @@ use countersign_core::{
     message::{Command, Finding, Lesson},
 };
 use countersign_policy::Configuration;
-use countersign_runtime::messages::{self, Thought};
+use countersign_runtime::messages::{self, FeedbackDetail};
 use countersign_store::{
     StoreError, Transaction,
-    actions::{self, ActionRecord, Parts},
+    actions::{self, ActionRecord, LoadDepth},
     audits::{self, AuditRecord},
     compensations, listing,
 };
@@ -26,7 +26,7 @@ pub(super) async fn owed(
     repeated: &BTreeSet<ActionId>,
 ) -> Result<Vec<Outgoing>, StoreError> {
     let ids: Vec<ActionId> = concerned.iter().copied().collect();
-    let records = actions::load(tx, &ids, Parts::Bodies).await?;
+    let records = actions::load(tx, &ids, LoadDepth::Bodies).await?;
     let audits = audits::of(tx, &ids).await?;
     let mut outgoing = Vec::new();
     for record in &records {
@@ -59,19 +59,19 @@ async fn lesson(
 ) -> Result<Option<Outgoing>, StoreError> {
     // Where nothing was executed it was the refusal that was wrong, and the agent has nothing to learn from it.
     let wrong = audit.settled.filter(|settled| settled.finding == Finding::Wrong);
-    let Some(settled) = wrong.filter(|_| record.ruling.state.executed()) else { return Ok(None) };
+    let Some(settled) = wrong.filter(|_| record.status.state.executed()) else { return Ok(None) };
     let found = audits::findings(tx, audit.id).await?;
     let wrong = || found.iter().rev().filter(|found| found.opinion.finding == Finding::Wrong);
     let correction = wrong().find_map(|found| found.correction.as_deref());
     let correction = correction.and_then(|correction| serde_json::from_slice(correction).ok());
     let Some(last) = wrong().next() else { return Ok(None) };
-    let thought = Thought {
+    let detail = FeedbackDetail {
         reason_code: last.reason_code.as_deref(),
         rationale: last.reason.as_deref(),
         before: None,
         correction: correction.as_ref(),
-        pi: listing::throw(tx, record.id).await?.filter(|throw| throw.selected).map(|throw| throw.pi),
+        pi: listing::draw(tx, record.id).await?.filter(|throw| throw.selected).map(|throw| throw.pi),
         severity: settled.severity,
     };
-    Ok(messages::feedback(record, Lesson::Correction, &thought))
+    Ok(messages::feedback(record, Lesson::Correction, &detail))
 }

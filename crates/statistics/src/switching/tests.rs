@@ -7,12 +7,12 @@ fn plan() -> Plan {
     Plan::with_clearance(WANTED, 110).unwrap()
 }
 
-fn audited(wrong: bool) -> Happened {
-    Happened::Audited { wrong }
+fn audited(wrong: bool) -> SwitchingEvent {
+    SwitchingEvent::Audited { wrong }
 }
 
-fn reviewed(wrong: bool) -> Happened {
-    Happened::Reviewed { wrong }
+fn reviewed(wrong: bool) -> SwitchingEvent {
+    SwitchingEvent::Reviewed { wrong }
 }
 
 #[test]
@@ -39,10 +39,10 @@ fn clearances_that_fail_again_and_again_stop_everything_until_an_operator_resets
     assert!(
         reviews >= plan.clearance * FAILED_CLEARANCES && reviews < (plan.clearance + 10) * FAILED_CLEARANCES
     );
-    for happened in [reviewed(false), audited(false), Happened::Critical] {
+    for happened in [reviewed(false), audited(false), SwitchingEvent::Critical] {
         assert_eq!(class.after(&plan, happened), class);
     }
-    assert_eq!(class.after(&plan, Happened::Reset), Switch::new(Stage::Pre));
+    assert_eq!(class.after(&plan, SwitchingEvent::Reset), Switch::new(Stage::Pre));
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn five_clean_lots_end_tight_and_a_dirty_one_counts_anew() {
 #[test]
 fn a_confirmed_critical_error_brings_back_to_approval_at_once() {
     for stage in [Stage::Normal, Stage::Tight] {
-        assert_eq!(Switch::new(stage).after(&plan(), Happened::Critical), Switch::new(Stage::Pre));
+        assert_eq!(Switch::new(stage).after(&plan(), SwitchingEvent::Critical), Switch::new(Stage::Pre));
     }
 }
 

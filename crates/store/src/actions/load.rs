@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::{Ruling, locking, uuids};
+use super::{ActionStatus, locking, uuids};
 use crate::{Pipeline, StoreError, Transaction, transaction::parameters};
 
 /// The approval request of an action.
@@ -54,7 +54,7 @@ pub struct OutcomeRecord {
     pub error: Option<Failure>,
 }
 
-/// An action with what belongs to it: what was not asked for ([`Parts`]) is empty.
+/// An action with what belongs to it: what was not asked for ([`LoadDepth`]) is empty.
 #[derive(Clone, Debug)]
 pub struct ActionRecord {
     /// Its id.
@@ -66,7 +66,7 @@ pub struct ActionRecord {
     /// The tool.
     pub tool: String,
     /// What it was judged to be, and where it stands.
-    pub ruling: Ruling,
+    pub status: ActionStatus,
     /// Counts claims.
     pub fence: i32,
     /// Whether it is executing and the claim's lease has run out.
@@ -109,7 +109,7 @@ pub struct ActionRecord {
 
 /// How much is read of what belongs to an action: each has what those before it have. The rest is empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Parts {
+pub enum LoadDepth {
     /// The action and its outcome.
     Outcome = 0,
     /// What was asked for: content, digests, edits.
@@ -121,7 +121,11 @@ pub enum Parts {
 }
 
 /// Reads actions with these parts of what belongs to them, in id order.
-pub async fn load(tx: &Transaction, ids: &[ActionId], parts: Parts) -> Result<Vec<ActionRecord>, StoreError> {
+pub async fn load(
+    tx: &Transaction,
+    ids: &[ActionId],
+    parts: LoadDepth,
+) -> Result<Vec<ActionRecord>, StoreError> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
@@ -135,7 +139,7 @@ pub(crate) async fn loading(
     tx: &Transaction,
     statements: &mut Pipeline<'_>,
     ids: &[ActionId],
-    parts: Parts,
+    parts: LoadDepth,
 ) -> Result<(), StoreError> {
     let sql = include_str!("../sql/load_actions.sql");
     statements.add(tx, sql, parameters![uuids(ids), parts as i32]).await
@@ -149,7 +153,7 @@ pub async fn commit(
     tx: Transaction,
     mut writes: Pipeline<'_>,
     ids: &[ActionId],
-    parts: Parts,
+    parts: LoadDepth,
 ) -> Result<Vec<ActionRecord>, StoreError> {
     if ids.is_empty() {
         tx.commit_with(&writes).await?;
@@ -168,7 +172,7 @@ pub(crate) fn loaded(rows: &[Vec<Row>]) -> Result<Vec<ActionRecord>, StoreError>
 pub async fn lock_and_load(
     tx: &Transaction,
     ids: &[ActionId],
-    parts: Parts,
+    parts: LoadDepth,
 ) -> Result<Vec<ActionRecord>, StoreError> {
     if ids.is_empty() {
         return Ok(Vec::new());
@@ -234,7 +238,7 @@ pub(crate) fn action(row: &Row) -> Result<ActionRecord, StoreError> {
         reference: ActionRef { source: row.get("source"), id: row.get("event_id") },
         agent: row.get("agent"),
         tool: row.get("tool"),
-        ruling: Ruling {
+        status: ActionStatus {
             state: word(row, "state")?,
             verdict: word(row, "verdict")?,
             rule: row.get("rule"),

@@ -5,7 +5,7 @@ use countersign_core::ids::ActionId;
 use countersign_ledger::{
     Hash,
     tile::TileId,
-    tree::{TILE_WIDTH, Tail, Tiles, levels},
+    tree::{TILE_WIDTH, Tiles, TreeFrontier, levels},
 };
 use tokio_postgres::Row;
 
@@ -78,7 +78,7 @@ pub async fn tile(tx: &Transaction, tile: &TileId) -> Result<Vec<Hash>, StoreErr
 }
 
 /// The right edge of the tree of `size` entries.
-pub async fn tail(tx: &Transaction, size: u64) -> Result<Tail, StoreError> {
+pub async fn tail(tx: &Transaction, size: u64) -> Result<TreeFrontier, StoreError> {
     let mut edge = Vec::new();
     for level in 0..levels(size) {
         let hashes = size >> (8 * u32::from(level));
@@ -86,7 +86,8 @@ pub async fn tail(tx: &Transaction, size: u64) -> Result<Tail, StoreError> {
             TileId { level, index: hashes / TILE_WIDTH as u64, width: (hashes % TILE_WIDTH as u64) as u16 };
         edge.push(tile(tx, &id).await?);
     }
-    Tail::restore(size, edge).map_err(|error| StoreError::Corrupt(format!("the ledger has a gap: {error}")))
+    TreeFrontier::restore(size, edge)
+        .map_err(|error| StoreError::Corrupt(format!("the ledger has a gap: {error}")))
 }
 
 /// The tiles that a proof needs.

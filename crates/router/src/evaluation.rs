@@ -12,17 +12,17 @@ use countersign_core::{
     transition::{Effect, Event, Illegal, Standing, transition},
     verdict::Verdict,
 };
-use countersign_policy::{Configuration, Facts, INTAKE, Judgement, LimitUsage, Tool};
+use countersign_policy::{Configuration, Evaluation, Facts, INTAKE, LimitUse, Tool};
 use countersign_runtime::{governed::Governed, settings::Limits};
 use countersign_statistics::switching::{Stage, TIGHTER};
-use countersign_store::actions::{ActionRecord, ApprovalRecord, Ruling};
+use countersign_store::actions::{ActionRecord, ActionStatus, ApprovalRecord};
 
-use crate::{entitled::Bench, tally::Tally};
+use crate::{eligibility::Eligibility, limit_usage::LimitUsage};
 
-/// What is stored of a judged action beside its ruling.
+/// What is stored of a evaluated action beside its status.
 #[derive(Clone, Debug)]
-pub(crate) struct Judged {
-    pub(crate) ruling: Ruling,
+pub(crate) struct Evaluated {
+    pub(crate) status: ActionStatus,
     pub(crate) effects: Vec<Effect>,
     /// Whether an operator's hold covers it, or its class executes nothing.
     pub(crate) held: bool,
@@ -33,18 +33,18 @@ pub(crate) struct Judged {
     /// Whom it asks, and for how long.
     pub(crate) approval: Option<ApprovalSpec>,
     /// What it adds to a cumulative limit of which rule.
-    pub(crate) usage: Option<(String, LimitUsage)>,
+    pub(crate) usage: Option<(String, LimitUse)>,
     /// Why it will not be executed.
     pub(crate) failure: Option<Failure>,
     /// The condition that could not be evaluated, and why.
     pub(crate) errored: Option<String>,
 }
 
-impl Judged {
-    /// A change of state that no new judgement brought about.
-    pub(crate) fn unchanged(ruling: &Ruling, effects: Vec<Effect>) -> Self {
+impl Evaluated {
+    /// A write_set of state that no new evaluation brought about.
+    pub(crate) fn unchanged(status: &ActionStatus, effects: Vec<Effect>) -> Self {
         Self {
-            ruling: ruling.clone(),
+            status: status.clone(),
             effects,
             held: false,
             content: None,
@@ -57,12 +57,12 @@ impl Judged {
     }
 }
 
-/// What an agent is told whose action ran out of time.
+/// What an agent is notified resolve_author action ran out of time.
 pub(crate) fn expired() -> Failure {
     refusal(Code::Expired, "its time ran out before it was executed")
 }
 
-/// What an agent is told that has withdrawn its action.
+/// What an agent is notified that has withdrawn its action.
 pub(crate) fn cancelled() -> Failure {
     refusal(Code::Cancelled, "its agent withdrew it")
 }
@@ -76,18 +76,18 @@ pub(crate) struct Content {
     pub(crate) target: Target,
 }
 
-/// Under what a proposal is judged.
-pub(crate) struct Court<'a> {
+/// Under what a proposal is evaluated.
+pub(crate) struct EvaluationContext<'a> {
     pub(crate) governed: &'a Governed,
     pub(crate) limits: &'a Limits,
     pub(crate) now: DateTime<Utc>,
     /// The cumulative limits that the action adds to; none where what it adds was counted before.
-    pub(crate) tally: Option<&'a Tally>,
+    pub(crate) limit_usage: Option<&'a LimitUsage>,
 }
 
 /// The request by which a stored action was asked about, if a human was asked at all.
 fn asked(record: &ActionRecord) -> Option<&ApprovalRecord> {
-    record.approval.as_ref().filter(|_| record.ruling.verdict == Verdict::RequireApproval)
+    record.approval.as_ref().filter(|_| record.status.verdict == Verdict::RequireApproval)
 }
 
 /// Whether those who have rejected an open request are enough for what it asks from now on.
@@ -102,7 +102,7 @@ fn refusal(code: Code, message: impl Into<String>) -> Failure {
     Failure { code: code.into(), message: message.into() }
 }
 
-impl Court<'_> {
+impl EvaluationContext<'_> {
     fn configuration(&self) -> &Configuration {
         &self.governed.configuration
     }
@@ -117,52 +117,53 @@ impl Court<'_> {
     ///
     /// A verdict never loosens what a human has been asked: whatever asked before asks still, together with what
     /// asks now, and an approval counts while it satisfies both.
-    pub(crate) fn judge(
+    pub(crate) fn evaluate(
         &self,
         proposal: &Proposal,
         agent: &str,
         salt: &Salt,
         standing: Standing,
         record: Option<&ActionRecord>,
-    ) -> Result<Judged, Illegal> {
+    ) -> Result<Evaluated, Illegal> {
         let (tool, content) = match self.admit(proposal, agent, salt) {
             Ok(admitted) => admitted,
             Err(failure) => return self.refuse(standing, failure),
         };
         let facts = Facts { action: &proposal.action, agent: &proposal.agent, tool, now: self.now };
-        let mut judgement = self.configuration().policy.judge(&facts);
+        let mut evaluation = self.configuration().policy.evaluate(&facts);
         let mut usage = None;
-        if let (Some(tally), Some(limit)) = (self.tally, &judgement.limit) {
-            usage = Some((judgement.rule.to_owned(), limit.clone()));
-            if !tally.admits(judgement.rule, limit, record.map(|record| record.id)) {
-                judgement = judgement.exceeded();
+        if let (Some(limit_usage), Some(limit)) = (self.limit_usage, &evaluation.limit) {
+            usage = Some((evaluation.rule.to_owned(), limit.clone()));
+            if !limit_usage.admits(evaluation.rule, limit, record.map(|record| record.id)) {
+                evaluation = evaluation.exceeded();
             }
         }
-        let class = stratum(judgement.rule, tool.name(), agent, &proposal.agent, judgement.band.as_deref());
-        let stage = judgement.switching.map(|_| self.governed.stage(&class));
+        let class = stratum(evaluation.rule, tool.name(), agent, &proposal.agent, evaluation.band.as_deref());
+        let stage = evaluation.switching.map(|_| self.governed.stage(&class));
         if matches!(stage, Some(Stage::Pre | Stage::Hold)) {
-            judgement = judgement.approved_first();
+            evaluation = evaluation.approved_first();
         }
         let asked = record.and_then(asked);
-        let mut spec = judgement.approval.filter(|_| judgement.verdict == Verdict::RequireApproval).cloned();
-        let mut rule = judgement.rule;
+        let mut spec =
+            evaluation.approval.filter(|_| evaluation.verdict == Verdict::RequireApproval).cloned();
+        let mut rule = evaluation.rule;
         if let Some(before) = asked {
             spec = Some(match spec {
                 Some(now) => before.request.spec.union(&now),
                 None => before.request.spec.clone(),
             });
-            if judgement.verdict == Verdict::Allow {
-                judgement.verdict = Verdict::RequireApproval;
-                judgement.text.clone_from(&before.rule_text);
+            if evaluation.verdict == Verdict::Allow {
+                evaluation.verdict = Verdict::RequireApproval;
+                evaluation.text.clone_from(&before.rule_text);
                 rule = &before.rule;
             }
         }
-        let bench = Bench::new(self, agent, proposal, tool);
+        let eligibility = Eligibility::new(self, agent, proposal, tool);
         // Another target or another form: what a human approved is no longer what would run.
         let same = record.is_none_or(|record| record.digest == content.digest);
         let satisfied = || match (asked, &spec) {
             (Some(before), Some(spec)) => {
-                let counts = bench.counting(spec, &before.keys);
+                let counts = eligibility.counting(spec, &before.keys);
                 let people: Vec<_> = before.request.voters(Decision::Approve).filter_map(&counts).collect();
                 spec.satisfied(&people, before.request.opened_at, self.now)
             }
@@ -172,47 +173,47 @@ impl Court<'_> {
         let standing = Standing { approved, ..standing };
         let held = self.governed.holds(agent, &proposal.tool, rule) || stage == Some(Stage::Hold);
         let turned_down = same && record.is_some_and(|record| turned_down(record, spec.as_ref()));
-        let event = match turned_down && judgement.verdict == Verdict::RequireApproval {
+        let event = match turned_down && evaluation.verdict == Verdict::RequireApproval {
             true => Event::Rejected,
-            false => Event::Judged { verdict: judgement.verdict, held },
+            false => Event::Evaluated { verdict: evaluation.verdict, held },
         };
         let (state, effects) = transition(&standing, event, self.now)?;
         let failure = match state {
             State::Expired => Some(expired()),
             State::Rejected => Some(refusal(Code::Rejected, "enough reviewers have rejected it")),
-            State::Denied => Some(refusal(Code::Policy, judgement.reason.clone().unwrap_or_default())),
+            State::Denied => Some(refusal(Code::Policy, evaluation.reason.clone().unwrap_or_default())),
             _ => None,
         };
-        let mut ruling = Ruling {
+        let mut status = ActionStatus {
             rule: rule.into(),
             stratum: class,
             stage,
-            ..self.ruling(state, &judgement, standing.approved)
+            ..self.status(state, &evaluation, standing.approved)
         };
         if stage == Some(Stage::Tight) {
-            ruling.audit_rate = (ruling.audit_rate * TIGHTER).min(1.0);
+            status.audit_rate = (status.audit_rate * TIGHTER).min(1.0);
         }
         if let Some(record) = record.filter(|_| approved) {
-            ruling.approvers.clone_from(&record.ruling.approvers);
+            status.approvers.clone_from(&record.status.approvers);
         }
-        Ok(Judged {
-            ruling,
+        Ok(Evaluated {
+            status,
             effects,
             held,
             content: Some(content),
-            rule_text: judgement.text.clone(),
+            rule_text: evaluation.text.clone(),
             approval: spec,
             usage: usage.filter(|_| state.outcome().is_none()),
             failure,
-            errored: judgement.errored.as_ref().map(|error| format!("{}: {}", error.rule, error.message)),
+            errored: evaluation.errored.as_ref().map(|error| format!("{}: {}", error.rule, error.message)),
         })
     }
 
     /// Ends what its agent has withdrawn before it arrived, whatever was made of it.
-    pub(crate) fn withdrawn(&self, standing: Standing, judged: Judged) -> Result<Judged, Illegal> {
+    pub(crate) fn withdrawn(&self, standing: Standing, evaluated: Evaluated) -> Result<Evaluated, Illegal> {
         let (state, effects) = transition(&standing, Event::Cancelled, self.now)?;
-        let mut withdrawn = Judged { effects, usage: None, failure: Some(cancelled()), ..judged };
-        withdrawn.ruling.state = state;
+        let mut withdrawn = Evaluated { effects, usage: None, failure: Some(cancelled()), ..evaluated };
+        withdrawn.status.state = state;
         if state == State::Expired {
             withdrawn.failure = Some(expired());
         }
@@ -220,10 +221,10 @@ impl Court<'_> {
     }
 
     /// Denies what policy never gets to see.
-    pub(crate) fn refuse(&self, standing: Standing, failure: Failure) -> Result<Judged, Illegal> {
-        let event = Event::Judged { verdict: Verdict::Deny, held: false };
+    pub(crate) fn refuse(&self, standing: Standing, failure: Failure) -> Result<Evaluated, Illegal> {
+        let event = Event::Evaluated { verdict: Verdict::Deny, held: false };
         let (state, effects) = transition(&standing, event, self.now)?;
-        let ruling = Ruling {
+        let status = ActionStatus {
             state,
             verdict: Verdict::Deny,
             rule: INTAKE.into(),
@@ -237,8 +238,8 @@ impl Court<'_> {
             approvers: vec![],
             permit: None,
         };
-        Ok(Judged {
-            ruling,
+        Ok(Evaluated {
+            status,
             effects,
             held: false,
             content: None,
@@ -250,15 +251,15 @@ impl Court<'_> {
         })
     }
 
-    fn ruling(&self, state: State, judgement: &Judgement<'_>, approved: bool) -> Ruling {
-        Ruling {
+    fn status(&self, state: State, evaluation: &Evaluation<'_>, approved: bool) -> ActionStatus {
+        ActionStatus {
             state,
-            verdict: judgement.verdict,
-            rule: judgement.rule.into(),
+            verdict: evaluation.verdict,
+            rule: evaluation.rule.into(),
             generation: self.governed.generation,
             policy_version: self.configuration().policy.version().into(),
-            audit_rate: judgement.audit.rate,
-            audit_group: judgement.audit.group.clone(),
+            audit_rate: evaluation.audit.rate,
+            audit_group: evaluation.audit.group.clone(),
             stratum: String::new(),
             stage: None,
             approved,

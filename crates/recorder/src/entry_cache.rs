@@ -14,7 +14,7 @@ pub(crate) type Entry = Arc<[u8]>;
 
 /// Shared by those who append and those who read.
 #[derive(Clone, Default)]
-pub(crate) struct Recent(Arc<Mutex<Window>>);
+pub(crate) struct EntryCache(Arc<Mutex<Window>>);
 
 #[derive(Default)]
 struct Window {
@@ -24,7 +24,7 @@ struct Window {
     bytes: usize,
 }
 
-impl Recent {
+impl EntryCache {
     /// Keeps entries that are in the ledger from index `first` on.
     pub(crate) fn push(&self, first: u64, entries: impl Iterator<Item = Vec<u8>>) {
         let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -62,30 +62,30 @@ mod tests {
 
     #[test]
     fn what_was_appended_last_is_there_and_nothing_else() {
-        let recent = Recent::default();
-        recent.push(7, [vec![7], vec![8]].into_iter());
-        recent.push(9, [vec![9]].into_iter());
-        assert_eq!(numbers(&recent.get(8, 5)), [8, 9]);
-        assert_eq!(numbers(&recent.get(7, 2)), [7, 8]);
-        assert!(recent.get(6, 1).is_empty() && recent.get(10, 1).is_empty());
+        let cache = EntryCache::default();
+        cache.push(7, [vec![7], vec![8]].into_iter());
+        cache.push(9, [vec![9]].into_iter());
+        assert_eq!(numbers(&cache.get(8, 5)), [8, 9]);
+        assert_eq!(numbers(&cache.get(7, 2)), [7, 8]);
+        assert!(cache.get(6, 1).is_empty() && cache.get(10, 1).is_empty());
     }
 
     #[test]
     fn large_ones_are_forgotten_sooner() {
-        let recent = Recent::default();
-        recent.push(0, (0..3_u8).map(|n| vec![n; KEPT_BYTES / 2]));
-        assert!(recent.get(0, 1).is_empty());
-        assert_eq!(numbers(&recent.get(1, 5)), [1, 2]);
+        let cache = EntryCache::default();
+        cache.push(0, (0..3_u8).map(|n| vec![n; KEPT_BYTES / 2]));
+        assert!(cache.get(0, 1).is_empty());
+        assert_eq!(numbers(&cache.get(1, 5)), [1, 2]);
     }
 
     #[test]
     fn the_oldest_are_forgotten_and_a_gap_forgets_all() {
-        let recent = Recent::default();
-        recent.push(0, (0..KEPT + 1).map(|n| vec![n as u8]));
-        assert!(recent.get(0, 1).is_empty());
-        assert_eq!(recent.get(1, KEPT + 1).len(), KEPT);
-        recent.push(10_000, [vec![1]].into_iter());
-        assert!(recent.get(1, 1).is_empty());
-        assert_eq!(numbers(&recent.get(10_000, 1)), [1]);
+        let cache = EntryCache::default();
+        cache.push(0, (0..KEPT + 1).map(|n| vec![n as u8]));
+        assert!(cache.get(0, 1).is_empty());
+        assert_eq!(cache.get(1, KEPT + 1).len(), KEPT);
+        cache.push(10_000, [vec![1]].into_iter());
+        assert!(cache.get(1, 1).is_empty());
+        assert_eq!(numbers(&cache.get(10_000, 1)), [1]);
     }
 }

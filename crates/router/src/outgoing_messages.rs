@@ -8,10 +8,10 @@ use countersign_core::{
     message::{CloudEvent, Lesson, kind},
     permit::{PACK_MAX, PermitPack},
 };
-use countersign_runtime::messages::{self, Thought};
+use countersign_runtime::messages::{self, FeedbackDetail};
 use countersign_store::{
     Pipeline, StoreError, Transaction,
-    actions::{self, ActionRecord, Parts},
+    actions::{self, ActionRecord, LoadDepth},
     permits::IssuedPermit,
 };
 use ed25519_dalek::SigningKey;
@@ -19,7 +19,7 @@ use serde_json::{Value, value::RawValue};
 
 /// The actions of which something follows when a transaction is committed.
 #[derive(Default)]
-pub(crate) struct Owed {
+pub(crate) struct PendingNotifications {
     /// The database's clock.
     pub(crate) now: DateTime<Utc>,
     /// Just issued, and out: what is stored of their actions need not be read again.
@@ -28,7 +28,7 @@ pub(crate) struct Owed {
     pub(crate) others: Vec<ActionId>,
 }
 
-impl Owed {
+impl PendingNotifications {
     pub(crate) fn all(self) -> Vec<ActionId> {
         let Self { permits, mut others, .. } = self;
         others.extend(permits.into_iter().map(|permit| permit.action));
@@ -45,7 +45,7 @@ pub(crate) async fn commit(
     ids: &[ActionId],
     key: &SigningKey,
 ) -> Result<Vec<Outgoing>, StoreError> {
-    Ok(of_records(&actions::commit(tx, writes, ids, Parts::Request).await?, key))
+    Ok(of_records(&actions::commit(tx, writes, ids, LoadDepth::Request).await?, key))
 }
 
 /// The same after humans have decided, and what the agents are to learn from it.
@@ -55,7 +55,7 @@ pub(crate) async fn commit_decided(
     ids: &[ActionId],
     key: &SigningKey,
 ) -> Result<Vec<Outgoing>, StoreError> {
-    let records = actions::commit(tx, writes, ids, Parts::Request).await?;
+    let records = actions::commit(tx, writes, ids, LoadDepth::Request).await?;
     let mut outgoing = of_records(&records, key);
     outgoing.extend(records.iter().filter_map(lesson));
     Ok(outgoing)
@@ -63,27 +63,27 @@ pub(crate) async fn commit_decided(
 
 /// What a reviewer's last word teaches: why it was rejected, or what was put in place of the agent's arguments.
 fn lesson(record: &ActionRecord) -> Option<Outgoing> {
-    match record.ruling.state {
+    match record.status.state {
         State::Rejected => {
             let error = record.outcome.as_ref()?.error.as_ref()?;
             let (reason_code, rationale) = (Some(error.code.as_str()), Some(error.message.as_str()));
             messages::feedback(
                 record,
                 Lesson::Rejection,
-                &Thought { reason_code, rationale, ..Thought::default() },
+                &FeedbackDetail { reason_code, rationale, ..FeedbackDetail::default() },
             )
         }
         State::PendingApproval if record.edited.is_some() => {
             let body: Value = serde_json::from_slice(record.body.as_deref()?).ok()?;
             let before = Some(body.pointer("/data/arguments")?);
-            messages::feedback(record, Lesson::Edit, &Thought { before, ..Thought::default() })
+            messages::feedback(record, Lesson::Edit, &FeedbackDetail { before, ..FeedbackDetail::default() })
         }
         _ => None,
     }
 }
 
 fn of_records(records: &[ActionRecord], key: &SigningKey) -> Vec<Outgoing> {
-    let mut outgoing: Vec<Outgoing> = records.iter().flat_map(told).collect();
+    let mut outgoing: Vec<Outgoing> = records.iter().flat_map(notified).collect();
     let ended: Vec<ActionId> =
         records.iter().filter(|record| settled(record)).map(|record| record.id).collect();
     let permits = records.iter().filter_map(|record| raw(record.permit_bytes.clone()?)).collect();
@@ -111,13 +111,13 @@ fn packed(permits: Vec<Box<RawValue>>, key: &SigningKey, now: DateTime<Utc>) -> 
 
 /// What ended without an effect is audited as well, and a compensation that came to nothing leaves something to do.
 fn settled(record: &ActionRecord) -> bool {
-    let state = record.ruling.state;
+    let state = record.status.state;
     let refused = matches!(state, State::Rejected | State::Denied) && record.content.is_some();
     refused || (record.compensates.is_some() && state.outcome().is_some() && !state.executed())
 }
 
-fn told(record: &ActionRecord) -> Vec<Outgoing> {
-    match record.ruling.state {
+fn notified(record: &ActionRecord) -> Vec<Outgoing> {
+    match record.status.state {
         State::PendingApproval => messages::approval_requests(record),
         _ => messages::outcome(record).into_iter().collect(),
     }

@@ -35,7 +35,7 @@ fn plain(text: &str) -> bool {
 }
 
 /// What people say to us, signed.
-pub trait Heeded: Signable + Clone + DeserializeOwned {
+pub trait Submittable: Signable + Clone + DeserializeOwned {
     /// The event's type.
     const KIND: &'static str;
     /// Who may send it, in a word.
@@ -50,7 +50,7 @@ pub trait Heeded: Signable + Clone + DeserializeOwned {
     fn signer<'d>(directory: &'d Directory, id: &str) -> Option<&'d Member>;
 }
 
-impl Heeded for DecisionData {
+impl Submittable for DecisionData {
     const KIND: &'static str = kind::APPROVAL_DECIDED;
     const ROLE: &'static str = "reviewer or app";
     const INVALID: Code = Code::InvalidDecision;
@@ -65,7 +65,7 @@ impl Heeded for DecisionData {
     }
 }
 
-impl Heeded for FindingData {
+impl Submittable for FindingData {
     const KIND: &'static str = kind::AUDIT_FINDING;
     const ROLE: &'static str = "auditor";
     const INVALID: Code = Code::InvalidFinding;
@@ -81,19 +81,19 @@ impl Heeded for FindingData {
 }
 
 /// A message that says what is decided or found, whoever it is that says so.
-pub struct Heard<'a, T> {
+pub struct Submission<'a, T> {
     /// Who sent it.
     pub sender: Sender<'a>,
     /// The event's id.
     pub event: String,
     /// What it says.
-    pub said: Vec<T>,
+    pub entries: Vec<T>,
     /// Whose signature holds, or why none does.
-    pub vouched: Result<Vouched<'a>, Complaint>,
+    pub authenticated: Result<Authenticated<'a>, Complaint>,
 }
 
 /// A statement whose signature holds.
-pub struct Vouched<'a> {
+pub struct Authenticated<'a> {
     /// Who signed it.
     pub signer: &'a Member,
     key: &'a PublicKey,
@@ -112,15 +112,15 @@ pub struct Unreadable<'a> {
     pub complaint: Complaint,
 }
 
-/// Reads a message and checks its signature. What depends on the time is left to [`Vouched::in_time`].
+/// Reads a message and checks its signature. What depends on the time is left to [`Authenticated::in_time`].
 ///
 /// # Errors
 /// Where there is nothing to answer for: no author, no event, no statement in it.
-pub fn hear<'a, T: Heeded>(
+pub fn authenticate<'a, T: Submittable>(
     delivery: &Delivery,
     directory: &'a Directory,
     max_bytes: usize,
-) -> Result<Heard<'a, T>, Unreadable<'a>> {
+) -> Result<Submission<'a, T>, Unreadable<'a>> {
     let anonymous = |complaint| Unreadable { sender: None, event: None, complaint };
     let user = author::of(delivery).map_err(anonymous)?;
     let sender = T::sender(directory, user).ok_or_else(|| anonymous(author::unknown(user, T::ROLE)))?;
@@ -149,31 +149,31 @@ pub fn hear<'a, T: Heeded>(
         && let Ok(one) = serde_json::from_value::<T>(event.data.clone())
     {
         let why = "sign it: `data` is `jws` and `disclosures`".into();
-        let (said, vouched) = (vec![one], Err((Code::Unsigned, why)));
-        return Ok(Heard { sender, event: event.id, said, vouched });
+        let (entries, authenticated) = (vec![one], Err((Code::Unsigned, why)));
+        return Ok(Submission { sender, event: event.id, entries, authenticated });
     }
     let received = serde_json::from_value::<SignedStatement>(event.data)
         .map_err(|error| error.to_string())
         .and_then(|signed| Received::<T>::read(&signed).map_err(|error| error.to_string()))
         .map_err(|why| unreadable(Some(&event.id), T::INVALID, why))?;
-    if received.said.is_empty() {
+    if received.entries.is_empty() {
         let why = format!("a statement has 1 to {DECISIONS_MAX} entries");
         return Err(unreadable(Some(&event.id), Code::DecisionCount, why));
     }
-    let said: Vec<T> = received.said.iter().take(DECISIONS_MAX).cloned().collect();
-    let vouched = vouch(received, sender, directory, &event.id);
-    Ok(Heard { sender, event: event.id, said, vouched })
+    let entries: Vec<T> = received.entries.iter().take(DECISIONS_MAX).cloned().collect();
+    let authenticated = verify(received, sender, directory, &event.id);
+    Ok(Submission { sender, event: event.id, entries, authenticated })
 }
 
 /// Believes a statement that a registered key has signed, brought by somebody who may bring it.
-fn vouch<'a, T: Heeded>(
+fn verify<'a, T: Submittable>(
     received: Received<T>,
     sender: Sender<'a>,
     directory: &'a Directory,
     event: &str,
-) -> Result<Vouched<'a>, Complaint> {
+) -> Result<Authenticated<'a>, Complaint> {
     let Some(signer) = T::signer(directory, &received.signer) else {
-        return Err((T::UNKNOWN, "who is said to have signed it is nobody in the directory".into()));
+        return Err((T::UNKNOWN, "who is entries to have signed it is nobody in the directory".into()));
     };
     if !sender.speaks_for(&signer.id) {
         let why = format!("{:?} may not bring what {:?} signs", sender.id(), signer.id);
@@ -186,8 +186,8 @@ fn vouch<'a, T: Heeded>(
     if !received.verify(&key.key) {
         return Err((Code::SignatureInvalid, "the key has not signed these bytes".into()));
     }
-    if received.said.len() > DECISIONS_MAX {
-        let why = format!("{} entries; a statement has 1 to {DECISIONS_MAX}", received.said.len());
+    if received.entries.len() > DECISIONS_MAX {
+        let why = format!("{} entries; a statement has 1 to {DECISIONS_MAX}", received.entries.len());
         return Err((Code::DecisionCount, why));
     }
     if !received.disclosed {
@@ -206,10 +206,10 @@ fn vouch<'a, T: Heeded>(
         actions: vec![],
         answers: vec![],
     };
-    Ok(Vouched { signer, key, statement, corrections: received.corrections })
+    Ok(Authenticated { signer, key, statement, corrections: received.corrections })
 }
 
-impl Vouched<'_> {
+impl Authenticated<'_> {
     /// Adds to evidence what is known of the one at `index` among what was signed: by whom, with which key, in which
     /// statement, and the digest of what the call should have been.
     pub fn note(&self, noted: &mut Value, index: usize, pseudonyms: &Pseudonyms) {
@@ -242,20 +242,21 @@ impl Vouched<'_> {
 
 /// Tells apart what is new, what has come again, and what is replayed: a key's `jti` counts once. The same message
 /// again is answered as it was the first time.
-pub async fn sift<'a, T>(
+pub async fn deduplicate<'a, T>(
     tx: &Transaction,
-    heard: Vec<Heard<'a, T>>,
-) -> Result<(Vec<Heard<'a, T>>, Vec<Statement>), StoreError> {
+    submission: Vec<Submission<'a, T>>,
+) -> Result<(Vec<Submission<'a, T>>, Vec<Statement>), StoreError> {
     let key = |statement: &Statement| (statement.kid.clone(), statement.jti.clone());
-    let vouched = heard.iter().filter_map(|one| one.vouched.as_ref().ok());
-    let keys: Vec<(&str, &str)> =
-        vouched.map(|vouched| (vouched.statement.kid.as_str(), vouched.statement.jti.as_str())).collect();
+    let authenticated = submission.iter().filter_map(|one| one.authenticated.as_ref().ok());
+    let keys: Vec<(&str, &str)> = authenticated
+        .map(|authenticated| (authenticated.statement.kid.as_str(), authenticated.statement.jti.as_str()))
+        .collect();
     let before = statements::known(tx, &keys).await?;
     let recorded: HashSet<_> = before.iter().map(key).collect();
     let mut known: HashMap<_, Statement> = before.into_iter().map(|before| (key(&before), before)).collect();
-    let (mut new, mut again) = (Vec::with_capacity(heard.len()), Vec::new());
-    for mut one in heard {
-        let Ok(Vouched { statement, .. }) = &one.vouched else {
+    let (mut new, mut again) = (Vec::with_capacity(submission.len()), Vec::new());
+    for mut one in submission {
+        let Ok(Authenticated { statement, .. }) = &one.authenticated else {
             new.push(one);
             continue;
         };
@@ -271,7 +272,7 @@ pub async fn sift<'a, T>(
             }
             Some(_) => {
                 let why = "what was signed once counts once: sign anew, with another jti".into();
-                one.vouched = Err((Code::Replayed, why));
+                one.authenticated = Err((Code::Replayed, why));
                 new.push(one);
             }
         }

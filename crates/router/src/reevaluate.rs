@@ -17,24 +17,27 @@ use countersign_store::{
 use serde_json::Value;
 
 use crate::{
-    change::{Changes, Subject},
-    judge::{Court, Judged, cancelled, expired},
+    evaluation::{Evaluated, EvaluationContext, cancelled, expired},
+    write_set::{Subject, WriteSet},
 };
 
-/// Where a stored action stands. What was interrupted is judged as if its permit were still out.
+/// Where a stored action stands. What was interrupted is evaluated as if its permit were still out.
 pub(crate) fn standing(record: &ActionRecord) -> Standing {
     Standing {
-        state: if record.interrupted { State::Authorised } else { record.ruling.state },
-        approved: record.ruling.approved,
+        state: if record.interrupted { State::Authorised } else { record.status.state },
+        approved: record.status.approved,
         expires_at: record.expires_at,
         approval_expires_at: record.approval.as_ref().map(|approval| approval.request.expires_at),
     }
 }
 
 /// The proposal of a stored action, read with its body, as it is to be executed: with what a reviewer edited.
-pub(crate) fn proposal_of(court: &Court<'_>, record: &ActionRecord) -> Result<Proposal, Refusal> {
+pub(crate) fn proposal_of(
+    context: &EvaluationContext<'_>,
+    record: &ActionRecord,
+) -> Result<Proposal, Refusal> {
     let body = record.body.as_deref().unwrap_or_default();
-    let mut proposal = proposal::decode(body, court.limits.message_bytes)?;
+    let mut proposal = proposal::decode(body, context.limits.message_bytes)?;
     let edited = record.edited.as_deref().and_then(|edited| serde_json::from_slice::<Value>(edited).ok());
     if let Some(edited) = edited {
         proposal.action["arguments"] = edited.clone();
@@ -44,67 +47,72 @@ pub(crate) fn proposal_of(court: &Court<'_>, record: &ActionRecord) -> Result<Pr
 }
 
 /// Judges a locked action, read with its body, as if it had just come in, keeping what a human has approved.
-pub(crate) fn judge(court: &Court<'_>, record: &ActionRecord) -> Result<Judged, Illegal> {
+pub(crate) fn evaluate(context: &EvaluationContext<'_>, record: &ActionRecord) -> Result<Evaluated, Illegal> {
     if record.cancelled && !record.interrupted {
-        let (state, effects) = transition(&standing(record), Event::Cancelled, court.now)?;
-        let mut judged = Judged::unchanged(&record.ruling, effects);
-        judged.ruling.state = state;
-        judged.ruling.permit = None;
-        judged.failure = Some(if state == State::Expired { expired() } else { cancelled() });
-        return Ok(judged);
+        let (state, effects) = transition(&standing(record), Event::Cancelled, context.now)?;
+        let mut evaluated = Evaluated::unchanged(&record.status, effects);
+        evaluated.status.state = state;
+        evaluated.status.permit = None;
+        evaluated.failure = Some(if state == State::Expired { expired() } else { cancelled() });
+        return Ok(evaluated);
     }
-    match proposal_of(court, record) {
+    match proposal_of(context, record) {
         Ok(proposal) => {
             let salt: Salt = record.salt.as_slice().try_into().unwrap_or_default();
-            court.judge(&proposal, &record.agent, &salt, standing(record), Some(record))
+            context.evaluate(&proposal, &record.agent, &salt, standing(record), Some(record))
         }
         Err(refusal) => {
             let failure = Failure { code: refusal.code.into(), message: refusal.message };
-            court.refuse(standing(record), failure)
+            context.refuse(standing(record), failure)
         }
     }
 }
 
 /// Whether the action is still bound to the content that was stored before.
-pub(crate) fn same_content(judged: &Judged, record: &ActionRecord) -> bool {
-    judged.content.as_ref().is_none_or(|content| content.digest.as_slice() == record.digest)
+pub(crate) fn same_content(evaluated: &Evaluated, record: &ActionRecord) -> bool {
+    evaluated.content.as_ref().is_none_or(|content| content.digest.as_slice() == record.digest)
 }
 
-/// Writes a judgement of a stored action into `changes`, and into `record` what is to be stored. An open request
+/// Writes a evaluation of a stored action into `write_set`, and into `record` what is to be stored. An open request
 /// that is asked again about the same content stays open and becomes stricter; about another content, another
 /// takes its place.
-pub(crate) fn apply(changes: &mut Changes, court: &Court<'_>, record: &mut ActionRecord, mut judged: Judged) {
+pub(crate) fn apply(
+    write_set: &mut WriteSet,
+    context: &EvaluationContext<'_>,
+    record: &mut ActionRecord,
+    mut evaluated: Evaluated,
+) {
     if let Some(open) = record.approval.as_ref().filter(|open| open.request.state == RequestState::Open) {
-        let asks = judged.approval.as_ref().filter(|_| same_content(&judged, record));
-        let event = match (judged.ruling.state, asks) {
+        let asks = evaluated.approval.as_ref().filter(|_| same_content(&evaluated, record));
+        let event = match (evaluated.status.state, asks) {
             (State::PendingApproval | State::Rejected, Some(spec)) => RequestEvent::Asked(spec.clone()),
-            (State::Expired, _) if open.request.expires_at <= court.now => RequestEvent::Lapsed,
+            (State::Expired, _) if open.request.expires_at <= context.now => RequestEvent::Lapsed,
             _ => RequestEvent::Closed,
         };
         let mut approval = open.clone();
-        // A request whose time is up has expired, whatever else happens to it.
-        let state = approval.request.apply(event, court.now, &|_| None).unwrap_or(approval.request.state);
+        // A request resolve_author time is up has expired, whatever else happens to it.
+        let state = approval.request.apply(event, context.now, &|_| None).unwrap_or(approval.request.state);
         if state == RequestState::Open {
-            judged.effects.retain(|effect| *effect != Effect::OpenApproval);
-            approval.rule.clone_from(&judged.ruling.rule);
-            approval.rule_text.clone_from(&judged.rule_text);
+            evaluated.effects.retain(|effect| *effect != Effect::OpenApproval);
+            approval.rule.clone_from(&evaluated.status.rule);
+            approval.rule_text.clone_from(&evaluated.rule_text);
         }
         if approval != *open {
-            changes.request(row(record, &approval, &approval.request));
+            write_set.request(row(record, &approval, &approval.request));
         }
     }
-    let mut noted = changes.judged(&subject(court, record), &mut judged);
+    let mut noted = write_set.evaluated(&subject(context, record), &mut evaluated);
     noted["again"] = true.into();
-    changes.evidence.push(Evidence::of(record.id, "action.judged", noted));
-    if let Some(content) = judged.content.as_ref().filter(|_| !same_content(&judged, record)) {
-        changes.rebind(record.id, content, record.edited.clone());
+    write_set.evidence.push(Evidence::of(record.id, "action.evaluated", noted));
+    if let Some(content) = evaluated.content.as_ref().filter(|_| !same_content(&evaluated, record)) {
+        write_set.rebind(record.id, content, record.edited.clone());
         record.salt = content.salt.to_vec();
         record.digest = content.digest.to_vec();
         record.content = Some(content.bytes.clone());
     }
-    record.ruling = judged.ruling;
-    changes.rule(record.id, record.ruling.clone(), false);
-    refresh(changes, record);
+    record.status = evaluated.status;
+    write_set.set_status(record.id, record.status.clone(), false);
+    refresh(write_set, record);
 }
 
 /// A request as a row.
@@ -123,8 +131,9 @@ pub(crate) fn row(record: &ActionRecord, approval: &ApprovalRecord, request: &Re
 }
 
 /// Brings the record's request up to what is to be stored. Votes on another content fall away.
-pub(crate) fn refresh(changes: &Changes, record: &mut ActionRecord) {
-    let (Some(row), Ok(digest)) = (changes.request_of(record.id), record.digest.as_slice().try_into()) else {
+pub(crate) fn refresh(write_set: &WriteSet, record: &mut ActionRecord) {
+    let (Some(row), Ok(digest)) = (write_set.request_of(record.id), record.digest.as_slice().try_into())
+    else {
         return;
     };
     let before = record.approval.take().filter(|before| before.request.digest == digest);
@@ -158,44 +167,50 @@ pub(crate) enum Repeat {
 }
 
 /// Issues a permit for the repetition of an interrupted call, if the same content would be authorised now.
-pub(crate) fn repeat(changes: &mut Changes, court: &Court<'_>, record: &ActionRecord) -> Repeat {
-    let Some(mut judged) = judge(court, record).ok().filter(|judged| same_content(judged, record)) else {
+pub(crate) fn repeat(
+    write_set: &mut WriteSet,
+    context: &EvaluationContext<'_>,
+    record: &ActionRecord,
+) -> Repeat {
+    let Some(mut evaluated) =
+        evaluate(context, record).ok().filter(|evaluated| same_content(evaluated, record))
+    else {
         return Repeat::Never;
     };
-    match judged.ruling.state {
+    match evaluated.status.state {
         State::Authorised => {}
         State::Held => return Repeat::Held,
         _ => return Repeat::Never,
     }
-    let before = Standing { state: record.ruling.state, ..standing(record) };
-    let Ok((state, _)) = transition(&before, Event::Interrupted { idempotent: true }, court.now) else {
+    let before = Standing { state: record.status.state, ..standing(record) };
+    let Ok((state, _)) = transition(&before, Event::Interrupted { idempotent: true }, context.now) else {
         return Repeat::Never;
     };
-    let mut noted = changes.judged(&subject(court, record), &mut judged);
-    judged.ruling.state = state;
+    let mut noted = write_set.evaluated(&subject(context, record), &mut evaluated);
+    evaluated.status.state = state;
     noted["state"] = state.as_str().into();
     noted["again"] = true.into();
-    changes.evidence.push(Evidence::of(record.id, "action.judged", noted));
-    changes.rule(record.id, judged.ruling, false);
+    write_set.evidence.push(Evidence::of(record.id, "action.evaluated", noted));
+    write_set.set_status(record.id, evaluated.status, false);
     Repeat::Permitted
 }
 
-/// What a change is about.
-pub(crate) fn subject<'a>(court: &Court<'_>, record: &'a ActionRecord) -> Subject<'a> {
+/// What a write_set is about.
+pub(crate) fn subject<'a>(context: &EvaluationContext<'_>, record: &'a ActionRecord) -> Subject<'a> {
     Subject {
         action: record.id,
         reference: &record.reference,
         expires_at: record.expires_at,
-        now: court.now,
-        permit_lifetime: court.permit_lifetime(),
+        now: context.now,
+        permit_lifetime: context.permit_lifetime(),
     }
 }
 
-/// Whether the permit that is out can still be claimed: then it is sent again, not replaced, so that a long
+/// Whether the permit that is out can still be claimed: then it is sent reevaluate, not replaced, so that a long
 /// queue before the executors does not make every permit in it void.
-pub(crate) fn permit_is_good(court: &Court<'_>, record: &ActionRecord) -> bool {
+pub(crate) fn permit_is_good(context: &EvaluationContext<'_>, record: &ActionRecord) -> bool {
     let permit: Option<Permit> =
         record.permit_bytes.as_deref().and_then(|bytes| serde_json::from_slice(bytes).ok());
-    record.ruling.generation == court.governed.generation
-        && permit.is_some_and(|permit| permit.expires_at > court.now)
+    record.status.generation == context.governed.generation
+        && permit.is_some_and(|permit| permit.expires_at > context.now)
 }

@@ -12,10 +12,10 @@ use countersign_core::{
 };
 use countersign_store::{
     Pipeline, StoreError, Transaction, actions,
-    actions::Ruling,
+    actions::ActionStatus,
     approvals::{self, ApprovalRow, DecisionRow},
     evidence::{self, Evidence},
-    limits::{self, LimitUse},
+    limits::{self, LimitRow},
     outcomes::{self, NewOutcome},
     payloads,
     permits::{self, IssuedPermit},
@@ -24,17 +24,17 @@ use countersign_store::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::judge::{Content, Judged};
+use crate::evaluation::{Content, Evaluated};
 
 /// Rows to be written. Of what there is one of per action, the last counts.
 #[derive(Default)]
-pub(crate) struct Changes {
-    rulings: BTreeMap<ActionId, (Ruling, bool)>,
+pub(crate) struct WriteSet {
+    statuses: BTreeMap<ActionId, (ActionStatus, bool)>,
     contents: BTreeMap<ActionId, (Content, Option<Vec<u8>>)>,
     requests: BTreeMap<ActionId, ApprovalRow>,
     pub(crate) decisions: Vec<DecisionRow>,
     permits: Vec<IssuedPermit>,
-    uses: Vec<LimitUse>,
+    uses: Vec<LimitRow>,
     /// Classes that may be new, and the generation under which they stand so.
     classes: BTreeSet<Class>,
     generation: i64,
@@ -42,7 +42,7 @@ pub(crate) struct Changes {
     pub(crate) evidence: Vec<Evidence>,
 }
 
-/// Whose change it is, and when.
+/// Whose write_set it is, and when.
 pub(crate) struct Subject<'a> {
     pub(crate) action: ActionId,
     pub(crate) reference: &'a ActionRef,
@@ -51,50 +51,50 @@ pub(crate) struct Subject<'a> {
     pub(crate) permit_lifetime: TimeDelta,
 }
 
-impl Changes {
-    /// Carries out the effects of a judgement on its rows: opens the approval, issues the permit, records
+impl WriteSet {
+    /// Carries out the effects of a evaluation on its rows: opens the approval, issues the permit, records
     /// the outcome. Returns what evidence should say about it.
-    pub(crate) fn judged(&mut self, subject: &Subject<'_>, judged: &mut Judged) -> Value {
+    pub(crate) fn evaluated(&mut self, subject: &Subject<'_>, evaluated: &mut Evaluated) -> Value {
         let mut noted = json!({
-            "state": judged.ruling.state,
-            "verdict": judged.ruling.verdict,
-            "rule": judged.ruling.rule,
-            "policy_version": judged.ruling.policy_version,
-            "generation": judged.ruling.generation,
+            "state": evaluated.status.state,
+            "verdict": evaluated.status.verdict,
+            "rule": evaluated.status.rule,
+            "policy_version": evaluated.status.policy_version,
+            "generation": evaluated.status.generation,
         });
-        if let Some(stage) = judged.ruling.stage {
+        if let Some(stage) = evaluated.status.stage {
             noted["stage"] = json!(stage);
-            self.generation = judged.ruling.generation;
+            self.generation = evaluated.status.generation;
             self.classes.insert(Class {
-                stratum: judged.ruling.stratum.clone(),
-                rule: judged.ruling.rule.clone(),
+                stratum: evaluated.status.stratum.clone(),
+                rule: evaluated.status.rule.clone(),
                 stage,
             });
         }
-        if let Some(content) = &judged.content {
+        if let Some(content) = &evaluated.content {
             noted["digest"] = tagged(&content.digest).into();
             noted["target"] = json!(content.target);
         }
-        if let Some(failure) = &judged.failure {
+        if let Some(failure) = &evaluated.failure {
             noted["reason_code"] = failure.code.clone().into();
         }
-        if let Some(errored) = &judged.errored {
+        if let Some(errored) = &evaluated.errored {
             noted["rule_errored"] = errored.clone().into();
         }
-        if let Some((rule, usage)) = judged.usage.take() {
+        if let Some((rule, usage)) = evaluated.usage.take() {
             noted["limit"] = json!({"amount": usage.amount.to_string(), "max": usage.max.to_string()});
             let (key, amount) = (usage.key, usage.amount);
-            self.uses.push(LimitUse { action: subject.action, rule, key, amount });
+            self.uses.push(LimitRow { action: subject.action, rule, key, amount });
         }
-        for effect in judged.effects.clone() {
+        for effect in evaluated.effects.clone() {
             match effect {
-                Effect::OpenApproval => noted["approval"] = self.open(subject, judged),
-                Effect::IssuePermit => noted["permit"] = self.issue(subject, judged),
+                Effect::OpenApproval => noted["approval"] = self.open(subject, evaluated),
+                Effect::IssuePermit => noted["permit"] = self.issue(subject, evaluated),
                 Effect::Answer => self.outcomes.push(NewOutcome::new(
                     subject.action,
-                    judged.ruling.state,
+                    evaluated.status.state,
                     None,
-                    judged.failure.clone(),
+                    evaluated.failure.clone(),
                 )),
                 // The request is ended by whoever knows how: expired, rejected or no longer needed.
                 Effect::CloseApproval | Effect::CallTool | Effect::Sample => {}
@@ -103,13 +103,13 @@ impl Changes {
         noted
     }
 
-    fn open(&mut self, subject: &Subject<'_>, judged: &Judged) -> Value {
-        let Some(spec) = &judged.approval else { return Value::Null };
+    fn open(&mut self, subject: &Subject<'_>, evaluated: &Evaluated) -> Value {
+        let Some(spec) = &evaluated.approval else { return Value::Null };
         let row = ApprovalRow {
             id: ApprovalId(Uuid::now_v7()),
             action: subject.action,
-            rule: judged.ruling.rule.clone(),
-            rule_text: judged.rule_text.clone(),
+            rule: evaluated.status.rule.clone(),
+            rule_text: evaluated.rule_text.clone(),
             spec: spec.clone(),
             state: RequestState::Open,
             opened_at: subject.now,
@@ -121,8 +121,8 @@ impl Changes {
         noted
     }
 
-    fn issue(&mut self, subject: &Subject<'_>, judged: &mut Judged) -> Value {
-        let Some(content) = &judged.content else { return Value::Null };
+    fn issue(&mut self, subject: &Subject<'_>, evaluated: &mut Evaluated) -> Value {
+        let Some(content) = &evaluated.content else { return Value::Null };
         let lapses = subject.now + subject.permit_lifetime;
         let permit = Permit {
             permit: PermitId(Uuid::now_v7()),
@@ -130,11 +130,11 @@ impl Changes {
             reference: subject.reference.clone(),
             digest: tagged(&content.digest),
             target: content.target.clone(),
-            generation: judged.ruling.generation,
+            generation: evaluated.status.generation,
             issued_at: subject.now,
             expires_at: subject.expires_at.map_or(lapses, |expires| expires.min(lapses)),
         };
-        judged.ruling.permit = Some(permit.permit);
+        evaluated.status.permit = Some(permit.permit);
         let noted = json!({"id": permit.permit, "expires_at": permit.expires_at});
         self.permits.push(IssuedPermit {
             id: permit.permit,
@@ -147,9 +147,9 @@ impl Changes {
     }
 
     /// Moves a stored action; `decided` if a human did.
-    pub(crate) fn rule(&mut self, action: ActionId, ruling: Ruling, decided: bool) {
-        let decided = decided || self.rulings.get(&action).is_some_and(|before| before.1);
-        self.rulings.insert(action, (ruling, decided));
+    pub(crate) fn set_status(&mut self, action: ActionId, status: ActionStatus, decided: bool) {
+        let decided = decided || self.statuses.get(&action).is_some_and(|before| before.1);
+        self.statuses.insert(action, (status, decided));
     }
 
     /// Binds a stored action to changed content.
@@ -162,14 +162,14 @@ impl Changes {
         self.requests.insert(row.action, row);
     }
 
-    /// What an action's request is to be, where it changes.
+    /// What an action's request is to be, where it write_set.
     pub(crate) fn request_of(&self, action: ActionId) -> Option<&ApprovalRow> {
         self.requests.get(&action)
     }
 
-    /// Adds what another action's change writes.
-    pub(crate) fn merge(&mut self, other: Changes) {
-        self.rulings.extend(other.rulings);
+    /// Adds what another action's write_set writes.
+    pub(crate) fn merge(&mut self, other: WriteSet) {
+        self.statuses.extend(other.statuses);
         self.contents.extend(other.contents);
         self.requests.extend(other.requests);
         self.decisions.extend(other.decisions);
@@ -202,10 +202,10 @@ impl Changes {
             let edited = edited.as_deref();
             payloads::replace_content(tx, &mut writes, *action, bytes, salt, digest, edited).await?;
         }
-        let rulings: Vec<_> =
-            self.rulings.iter().map(|(id, (ruling, decided))| (*id, ruling, *decided)).collect();
+        let statuses: Vec<_> =
+            self.statuses.iter().map(|(id, (status, decided))| (*id, status, *decided)).collect();
         let requests: Vec<_> = self.requests.values().collect();
-        actions::rule(tx, &mut writes, &rulings).await?;
+        actions::set_status(tx, &mut writes, &statuses).await?;
         approvals::save(tx, &mut writes, &requests).await?;
         approvals::decided(tx, &mut writes, &self.decisions).await?;
         permits::insert(tx, &mut writes, &self.permits).await?;

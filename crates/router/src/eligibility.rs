@@ -9,24 +9,29 @@ use countersign_core::{
 };
 use countersign_policy::{Facts, Member, Tool};
 
-use crate::judge::Court;
+use crate::evaluation::EvaluationContext;
 
 /// An action before those who may decide it.
-pub(crate) struct Bench<'a> {
-    court: &'a Court<'a>,
+pub(crate) struct Eligibility<'a> {
+    context: &'a EvaluationContext<'a>,
     agent: &'a str,
     facts: Facts<'a>,
 }
 
-impl<'a> Bench<'a> {
-    pub(crate) fn new(court: &'a Court<'a>, agent: &'a str, proposal: &'a Proposal, tool: &'a Tool) -> Self {
-        let facts = Facts { action: &proposal.action, agent: &proposal.agent, tool, now: court.now };
-        Self { court, agent, facts }
+impl<'a> Eligibility<'a> {
+    pub(crate) fn new(
+        context: &'a EvaluationContext<'a>,
+        agent: &'a str,
+        proposal: &'a Proposal,
+        tool: &'a Tool,
+    ) -> Self {
+        let facts = Facts { action: &proposal.action, agent: &proposal.agent, tool, now: context.now };
+        Self { context, agent, facts }
     }
 
     /// Everything that must hold of who decides.
     pub(crate) fn may(&self, reviewer: &Member, request: &Request) -> Result<(), Complaint> {
-        let groups = request.spec.groups(request.opened_at, self.court.now);
+        let groups = request.spec.groups(request.opened_at, self.context.now);
         if !reviewer.groups.iter().any(|group| groups.contains(group.as_str())) {
             let groups: Vec<&str> = groups.into_iter().collect();
             return Err((Code::NotInGroup, format!("only {} may decide this", groups.join(" and "))));
@@ -34,14 +39,14 @@ impl<'a> Bench<'a> {
         self.independent(reviewer, &request.spec)
     }
 
-    /// The groups of a person whose approval counts, or nothing. `keys` are those that signed what people decided.
+    /// The groups of a person resolve_author approval counts, or nothing. `keys` are those that signed what people decided.
     pub(crate) fn counting<'s>(
         &'s self,
         spec: &'s ApprovalSpec,
         keys: &'s BTreeMap<String, BTreeSet<String>>,
     ) -> impl Fn(&str) -> Option<BTreeSet<String>> + 's {
         move |id: &str| {
-            let reviewer = self.court.governed.configuration.directory.reviewer(id)?;
+            let reviewer = self.context.governed.configuration.directory.reviewer(id)?;
             self.independent(reviewer, spec).ok()?;
             keys.get(id).is_some_and(|kids| self.holds(reviewer, kids)).then(|| reviewer.groups.clone())
         }
@@ -49,15 +54,15 @@ impl<'a> Bench<'a> {
 
     /// Whether one of the keys that signed for a reviewer is still registered and has not been revoked.
     pub(crate) fn holds(&self, reviewer: &Member, kids: &BTreeSet<String>) -> bool {
-        let registered = self.court.governed.configuration.directory.keys_for(reviewer);
-        registered.filter(|key| kids.contains(&key.kid)).any(|key| !key.is_revoked(self.court.now))
+        let registered = self.context.governed.configuration.directory.keys_for(reviewer);
+        registered.filter(|key| kids.contains(&key.kid)).any(|key| !key.is_revoked(self.context.now))
     }
 
     fn independent(&self, reviewer: &Member, spec: &ApprovalSpec) -> Result<(), Complaint> {
         if self.is_requester(reviewer) {
             return Err((Code::Requester, "who asks, or is served by it, may not decide it".into()));
         }
-        let governed = self.court.governed;
+        let governed = self.context.governed;
         if governed.configuration.policy.author() == Some(&reviewer.id) || governed.applied_by == reviewer.id
         {
             return Err((
@@ -72,9 +77,9 @@ impl<'a> Bench<'a> {
         reviewer.within_authority(&self.facts).map_err(|reach| (Code::BeyondAuthority, reach))
     }
 
-    /// The requester in every shape: the agent's owner, or the person on whose behalf it acts.
+    /// The requester in every shape: the agent's owner, or the person on resolve_author behalf it acts.
     fn is_requester(&self, reviewer: &Member) -> bool {
-        let agent = self.court.governed.configuration.directory.agent(self.agent);
+        let agent = self.context.governed.configuration.directory.agent(self.agent);
         if agent.and_then(|agent| agent.owner.as_deref()) == Some(&reviewer.id) {
             return true;
         }

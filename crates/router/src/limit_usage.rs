@@ -1,4 +1,4 @@
-//! Cumulative limits while a batch is judged: the locked sums, and what the batch itself adds to them.
+//! Cumulative limits while a batch is evaluated: the locked sums, and what the batch itself adds to them.
 
 use std::{
     collections::BTreeMap,
@@ -6,45 +6,46 @@ use std::{
 };
 
 use countersign_core::{ids::ActionId, proposal::Proposal, verdict::Verdict};
-use countersign_policy::{Facts, LimitUsage};
+use countersign_policy::{Facts, LimitUse};
 use countersign_store::{
     StoreError, Transaction,
     limits::{self, Sums},
 };
 
-use crate::judge::Court;
+use crate::evaluation::EvaluationContext;
 
-/// Sums by rule and key, and what each action that is judged again has added to them before.
+/// Sums by rule and key, and what each action that is evaluated again has added to them before.
 #[derive(Default)]
-pub(crate) struct Tally {
+pub(crate) struct LimitUsage {
     sums: Mutex<Sums>,
 }
 
-impl Tally {
-    /// Locks and reads the sums that these proposals add to. `again` are stored actions that may be judged again: what
+impl LimitUsage {
+    /// Locks and reads the sums that these proposals add to. `again` are stored actions that may be evaluated again: what
     /// they have added already does not count against them. Costs nothing where the policy has no limits.
     pub(crate) async fn of<'p>(
         tx: &Transaction,
-        court: &Court<'_>,
+        context: &EvaluationContext<'_>,
         proposals: impl Iterator<Item = &'p Proposal>,
-        again: &[ActionId],
+        reevaluate: &[ActionId],
     ) -> Result<Self, StoreError> {
-        let configuration = &court.governed.configuration;
+        let configuration = &context.governed.configuration;
         let mut keys = BTreeMap::new();
         if configuration.policy.has_limits() {
             for proposal in proposals {
                 let Some(tool) = configuration.tools.get(&proposal.tool) else { continue };
-                let facts = Facts { action: &proposal.action, agent: &proposal.agent, tool, now: court.now };
-                let judgement = configuration.policy.judge(&facts);
-                if let Some(limit) = judgement.limit {
-                    keys.insert((judgement.rule.to_owned(), limit.key), limit.within);
+                let facts =
+                    Facts { action: &proposal.action, agent: &proposal.agent, tool, now: context.now };
+                let evaluation = configuration.policy.evaluate(&facts);
+                if let Some(limit) = evaluation.limit {
+                    keys.insert((evaluation.rule.to_owned(), limit.key), limit.within);
                 }
             }
         }
-        Ok(Self { sums: Mutex::new(limits::sums(tx, &keys, again).await?) })
+        Ok(Self { sums: Mutex::new(limits::sums(tx, &keys, reevaluate).await?) })
     }
 
-    /// The sums as they are, to go back to with [`Tally::back_to`] where an attempt comes to nothing.
+    /// The sums as they are, to go back to with [`LimitUsage::back_to`] where an attempt comes to nothing.
     pub(crate) fn mark(&self) -> Sums {
         self.sums.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -56,7 +57,7 @@ impl Tally {
 
     /// Whether the action stays within the limit. What it adds takes the place of what a stored action has added
     /// before; an action that the limit denies adds nothing any more.
-    pub(crate) fn admits(&self, rule: &str, usage: &LimitUsage, action: Option<ActionId>) -> bool {
+    pub(crate) fn admits(&self, rule: &str, usage: &LimitUse, action: Option<ActionId>) -> bool {
         let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (rule.to_owned(), usage.key.clone());
         let before = action.and_then(|action| sums.own.remove(&(key.clone(), action))).unwrap_or_default();
