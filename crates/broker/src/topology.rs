@@ -23,7 +23,7 @@ pub const SETTLED: &str = "countersign.settled";
 pub const AUDITS: &str = "countersign.audits";
 /// Auditors' findings.
 pub const FINDINGS: &str = "countersign.findings";
-/// What humans detail of actions, routing key `agent.<agent id>`.
+/// What humans thought of actions, routing key `agent.<agent id>`.
 pub const FEEDBACK: &str = "countersign.feedback";
 /// The sweeps' commands, routing key = role.
 pub const COMMANDS: &str = "countersign.commands";

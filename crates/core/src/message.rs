@@ -39,7 +39,7 @@ pub mod kind {
     pub const AUDIT_REQUESTED: &str = "countersign.audit.requested.v1";
     /// An auditor found.
     pub const AUDIT_FINDING: &str = "countersign.audit.finding.v1";
-    /// What a human detail of an action.
+    /// What a human thought of an action.
     pub const FEEDBACK: &str = "countersign.feedback.v1";
     /// Router to executor.
     pub const PERMIT_PACK: &str = "countersign.permit.pack.v1";

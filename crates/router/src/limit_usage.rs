@@ -21,13 +21,13 @@ pub(crate) struct LimitUsage {
 }
 
 impl LimitUsage {
-    /// Locks and reads the sums that these proposals add to. `again` are stored actions that may be evaluated again: what
+    /// Locks and reads the sums that these proposals add to. `stored` are actions that may be evaluated again: what
     /// they have added already does not count against them. Costs nothing where the policy has no limits.
     pub(crate) async fn of<'p>(
         tx: &Transaction,
         context: &EvaluationContext<'_>,
         proposals: impl Iterator<Item = &'p Proposal>,
-        reevaluate: &[ActionId],
+        stored: &[ActionId],
     ) -> Result<Self, StoreError> {
         let configuration = &context.governed.configuration;
         let mut keys = BTreeMap::new();
@@ -42,7 +42,7 @@ impl LimitUsage {
                 }
             }
         }
-        Ok(Self { sums: Mutex::new(limits::sums(tx, &keys, reevaluate).await?) })
+        Ok(Self { sums: Mutex::new(limits::sums(tx, &keys, stored).await?) })
     }
 
     /// The sums as they are, to go back to with [`LimitUsage::back_to`] where an attempt comes to nothing.

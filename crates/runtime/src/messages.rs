@@ -174,7 +174,7 @@ pub fn audit_request(
     Some(Outgoing::event(AUDITS, audit.group.clone(), &event))
 }
 
-/// What a human detail of an action. `before` are the arguments that an edit has replaced, `correction` what an
+/// What a human thought of an action. `before` are the arguments that an edit has replaced, `correction` what an
 /// auditor says the call should have been, `pi` the inclusion probability of the audit.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FeedbackDetail<'a> {

@@ -153,7 +153,7 @@ impl System {
     }
 
     /// The coin that its samplers throw.
-    pub fn coin(&self) -> anyhow::Result<KeyedSampler> {
+    pub fn keyed_sampler(&self) -> anyhow::Result<KeyedSampler> {
         Ok(KeyedSampler::new(keys::secret(&self.place.scratch.join("keys").join(keys::file::SAMPLING))?))
     }
 

@@ -164,7 +164,7 @@ fn arrows() -> BTreeSet<(&'static str, &'static str)> {
         events.push(Arrow::Interrupted { idempotent: held });
         events.push(Arrow::Resolved { succeeded: held });
         for verdict in [Verdict::Allow, Verdict::RequireApproval, Verdict::Deny] {
-            events.push(Arrow::Judged { verdict, held });
+            events.push(Arrow::Evaluated { verdict, held });
         }
     }
     events.extend([Completion::Succeeded, Completion::Failed, Completion::Unknown].map(Arrow::Completed));
@@ -363,7 +363,7 @@ impl Found {
         }
     }
 
-    /// The ledger holds, nothing is missing in it, the stream has all of it in order, and the coin fell as it had to.
+    /// The ledger holds, nothing is missing in it, the stream has all of it in order, and the keyed_sampler fell as it had to.
     fn evidence(&mut self, stored: &Stored) {
         if let Some(why) = &stored.ledger {
             self.add("the ledger verifies", why.clone());
@@ -371,8 +371,8 @@ impl Found {
         if stored.pending > 0 {
             self.add("evidence is recorded", format!("{} rows are not in the ledger", stored.pending));
         }
-        for why in &stored.coin {
-            self.add("the coin falls the same way again", why.clone());
+        for why in &stored.keyed_sampler {
+            self.add("the keyed_sampler falls the same way again", why.clone());
         }
         for index in &stored.altered {
             self.add("the stream is the ledger", format!("entry {index} is another there"));

@@ -31,7 +31,7 @@ pub(crate) struct StoredAction {
     pub(crate) outcomes: Vec<State>,
     /// Whether it was claimed.
     pub(crate) executed: bool,
-    /// Throws of the coin for an executed action, as stored and as evidence.
+    /// Throws of the keyed_sampler for an executed action, as stored and as evidence.
     pub(crate) throws: usize,
     pub(crate) sampled: usize,
     pub(crate) selected: bool,
@@ -64,7 +64,7 @@ pub(crate) struct Stored {
     pub(crate) size: u64,
     /// Why the ledger does not verify.
     pub(crate) ledger: Option<String>,
-    /// What the coin, thrown again, shows otherwise.
+    /// What the keyed_sampler, thrown again, shows otherwise.
     pub(crate) keyed_sampler: Vec<String>,
     /// The indexes in the audit stream, in their order there.
     pub(crate) stream: Vec<u64>,
@@ -126,7 +126,7 @@ impl Stored {
     /// Reads all of it.
     pub(crate) async fn read(system: &System) -> anyhow::Result<Self> {
         let mut stored = Self::default();
-        // The workers go on: epochs of the coin end, and that is evidence which takes a moment to be recorded.
+        // The workers go on: epochs of the keyed_sampler end, and that is evidence which takes a moment to be recorded.
         let quiet = eventually("everything is recorded", QUIET, async || {
             let tx = system.store().ok()?.snapshot().await.ok()?;
             let sql = "SELECT NOT EXISTS (SELECT FROM evidence_pending)";
@@ -153,12 +153,12 @@ impl Stored {
         stored.pending = tx.query_one("SELECT count(*) FROM evidence_pending", &[]).await?.get(0);
         let size: i64 = tx.query_one("SELECT size FROM recorder", &[]).await?.get(0);
         stored.size = u64::try_from(size)?;
-        stored.coin = thrown_again(system, &tx).await?;
+        stored.keyed_sampler = thrown_again(system, &tx).await?;
         let entries = leaves(&tx, stored.size).await?;
         tx.commit().await?;
         let key = system.ledger_key().display().to_string();
         stored.ledger = objection(system, &["ledger", "verify", "--key", &key]).await?;
-        stored.coin.extend(objection(system, &["audits", "prove"]).await?);
+        stored.keyed_sampler.extend(objection(system, &["audits", "prove"]).await?);
         match streamed(system, &entries).await {
             Ok((indexes, altered)) => (stored.stream, stored.altered) = (indexes, altered),
             // As good as empty: the checker says so.
@@ -168,11 +168,11 @@ impl Stored {
     }
 }
 
-/// Throws the coin again for everything that is stored, also of epochs that are open still.
+/// Throws the keyed_sampler again for everything that is stored, also of epochs that are open still.
 async fn thrown_again(system: &System, tx: &Transaction) -> anyhow::Result<Vec<String>> {
-    let (coin, mut wrong) = (system.coin()?, Vec::new());
+    let (keyed_sampler, mut wrong) = (system.keyed_sampler()?, Vec::new());
     for epoch in epochs::list(tx, None).await? {
-        let (number, key) = (epoch.epoch, coin.epoch_key(epoch.epoch));
+        let (number, key) = (epoch.epoch, keyed_sampler.epoch_key(epoch.epoch));
         if commitment(&key).as_slice() != epoch.commitment {
             wrong.push(format!("epoch {number} is committed to another key"));
         }
@@ -182,7 +182,7 @@ async fn thrown_again(system: &System, tx: &Transaction) -> anyhow::Result<Vec<S
         for stored in sampling::of_epoch(tx, number, None, i64::MAX).await? {
             let (action, thrown) = (&stored.reference, stored.draw);
             if keyed_sampler.draw(number, &action.source, &action.id, thrown.pi) != thrown {
-                wrong.push(format!("the coin falls another way for {}", action.id));
+                wrong.push(format!("the keyed_sampler falls another way for {}", action.id));
             }
         }
     }

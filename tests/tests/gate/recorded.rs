@@ -38,7 +38,7 @@ fn covered(writes: &[Value], stratum: impl Fn(&Value) -> String) -> anyhow::Resu
     strata.dedup();
     let mut covered = 0;
     for key in 0..20_u8 {
-        let coin = KeyedSampler::new(Secret::new(vec![key; 32])?);
+        let keyed_sampler = KeyedSampler::new(Secret::new(vec![key; 32])?);
         let mut executed = vec![0; strata.len()];
         let mut groups: Vec<Group> = (0..strata.len())
             .map(|stratum| Group { stratum, pi: PI, judged: 0, wrong: 0, missing: 0 })

@@ -72,7 +72,7 @@ pub(super) fn all() -> (Map<String, Value>, Map<String, Value>) {
         "feedback",
         kind::FEEDBACK,
         &[],
-        "What a human detail of an action: a rejection, an edit, a correction.",
+        "What a human thought of an action: a rejection, an edit, a correction.",
     );
     all.evidence();
     all.event::<PermitPack>(

@@ -28,7 +28,7 @@ pub enum Lesson {
     Correction,
 }
 
-/// `countersign.feedback.v1`: what a human detail of an action.
+/// `countersign.feedback.v1`: what a human thought of an action.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct FeedbackData {
     /// The proposal's `source` and `id`.

@@ -364,8 +364,8 @@ fn a_missing_or_second_throw_is_found() {
     assert_eq!(broken(|_, all| stored(all, "record").sampled = 2), only("sampling is complete"));
     assert_eq!(broken(|_, all| stored(all, "record").audits = 0), only("sampling is complete"));
     assert_eq!(broken(|_, all| stored(all, "record").pi = 0.0), only("sampling is complete"));
-    let again = broken(|_, all| all.coin.push("it fell another way".into()));
-    assert_eq!(again, only("the coin falls the same way again"));
+    let again = broken(|_, all| all.keyed_sampler.push("it fell another way".into()));
+    assert_eq!(again, only("the keyed_sampler falls the same way again"));
 }
 
 #[test]
