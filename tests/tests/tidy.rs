@@ -49,6 +49,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store", &["core", "statistics", "ledger"]),
     ("broker", &["core", "policy", "ledger"]),
     ("runtime", &["core", "statistics", "policy", "store", "broker"]),
+    ("app", PROCESS),
     ("router", PROCESS),
     ("executor", PROCESS),
     ("sampler", PROCESS),

@@ -152,7 +152,7 @@ fn a_case_that_differs_or_cannot_be_judged_does_not_pass() {
     for (action, wanted) in [
         ("{tool: think, arguments: {detail: x}}", "Looking things up"),
         ("{tool: thinks}", "unknown tool"),
-        ("{tool: think}", "\"detail\" is a required property"),
+        ("{tool: think}", "\"thought\" is a required property"),
     ] {
         let results = run_cases(&configuration, &case(action)).unwrap();
         assert!(!results[0].passed && results[0].message.contains(wanted), "{results:?}");

@@ -65,7 +65,7 @@ fn arguments_that_do_not_fit_are_told_with_their_place() {
         "{complaint}"
     );
     assert!(bags.check_arguments(&json!(["x"])).is_err());
-    let long = json!({"detail": "x".repeat(20_000)});
+    let long = json!({"thought": "x".repeat(20_000)});
     assert!(tools.get("think").unwrap().check_arguments(&long).unwrap_err().len() < 1_000);
 }
 
