@@ -11,11 +11,11 @@ GRANT UPDATE (only_row) ON active TO countersign_router, countersign_executor, c
 
 -- The router: everything up to the permit, and the outcomes of what is never executed.
 GRANT INSERT ON actions, payloads, permits, approvals, decisions, outcomes TO countersign_router;
-GRANT UPDATE (state, verdict, rule, generation, policy_version, audit_rate, audit_group, stratum, stage, approved,
+GRANT UPDATE (state, verdict, rule, generation, policy_version, audit_rate, audit_group, stratum, plan_state, approved,
               approvers, permit, decided_at, ended_at, state_at) ON actions TO countersign_router;
 GRANT UPDATE (content, content_salt, digest, edited) ON payloads TO countersign_router;
 GRANT UPDATE ON approvals TO countersign_router;
-GRANT INSERT ON cancellations, statements, switches, remediations TO countersign_router;
+GRANT INSERT ON cancellations, statements, sampling_plans, remediations TO countersign_router;
 GRANT INSERT, UPDATE ON limit_keys, limit_uses TO countersign_router;
 GRANT UPDATE (replayed_at) ON quarantine TO countersign_router;
 
@@ -27,16 +27,16 @@ GRANT UPDATE ON sweep_marks TO countersign_executor;
 
 -- The sampler: the coin, audits, what auditors found, and the stages of classes with the generation that they are
 -- part of. It can neither open a class nor choose a configuration.
-GRANT INSERT ON sampling, audits, outcomes, epochs, epoch_keys, epoch_strata, epoch_groups, forced, switched, findings,
+GRANT INSERT ON sampling, audits, outcomes, epochs, epoch_keys, epoch_strata, epoch_groups, forced, plan_changes, findings,
                 statements, compensations, remediations TO countersign_sampler;
 GRANT UPDATE ON audits, forced TO countersign_sampler;
-GRANT UPDATE (stage, state, since, switched_at) ON switches TO countersign_sampler;
+GRANT UPDATE (plan_state, switching_state, since, changed_at) ON sampling_plans TO countersign_sampler;
 GRANT UPDATE (generation) ON active TO countersign_sampler;
 GRANT UPDATE (state, ended_at, state_at) ON actions TO countersign_sampler;
 
 -- Operators: configurations, holds, classes that they pin or reset, remediation tasks that they close.
-GRANT INSERT ON configs, active, holds, revoked_keys, switched TO countersign_operator;
-GRANT UPDATE ON active, holds, switches, remediations TO countersign_operator;
+GRANT INSERT ON configs, active, holds, revoked_keys, plan_changes TO countersign_operator;
+GRANT UPDATE ON active, holds, sampling_plans, remediations TO countersign_operator;
 
 -- The recorder: it alone appends to the ledger, and strikes off what it has taken up.
 GRANT INSERT ON ledger, ledger_nodes, checkpoints TO countersign_recorder;

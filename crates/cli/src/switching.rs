@@ -1,4 +1,4 @@
-//! `countersign switching`: classes of actions that move between approval and audit.
+//! `countersign switching`: the sampling plans of strata.
 
 use std::process::ExitCode;
 
@@ -6,11 +6,11 @@ use anyhow::Context as _;
 use clap::Subcommand;
 use countersign_statistics::{
     sequential::EProcess,
-    switching::{Plan, Stage, Switch},
+    switching::{Plan, PlanState, SwitchingState},
 };
 use countersign_store::{
     Store, Transaction, generation,
-    switches::{self, SwitchRecord, SwitchSummary},
+    sampling_plans::{self, PlanRecord, PlanSummary},
 };
 use serde_json::json;
 
@@ -21,37 +21,38 @@ use crate::{
     output::{show, table},
 };
 
-/// Classes that move.
+/// Sampling plans.
 #[derive(Subcommand)]
 #[command(after_help = "\
-A class is a stratum of a rule with `switching:`. In pre every action is approved first; in normal and tight it is\n\
-executed at once and audited by sample, in tight three times as often; in hold nothing is executed.\n\n\
+Each stratum of a rule with `switching:` has a sampling plan, which is in one of four states: in pre_approval every action is\n\
+approved first; in normal and tightened it is executed at once and audited by sample, in tightened three times as often; in\n\
+discontinued nothing is executed.\n\n\
 Examples:\n  countersign switching list\n  \
-countersign switching pin 'refunds/send_refund/desk-bot@2.1' --stage pre --operator olga --reason 'new tariff'\n  \
+countersign switching pin 'refunds/send_refund/desk-bot@2.1' --state pre_approval --operator olga --reason 'new tariff'\n  \
 countersign switching reset 'refunds/send_refund/desk-bot@2.1' --operator omar --reason 'cause found and mended'")]
 pub(crate) enum SwitchingCommand {
-    /// Where each class stands, and why
+    /// Show the state of each sampling plan, and why it is in it
     List,
-    /// Move a class to a stage and keep it there, whatever is found
+    /// Put a sampling plan into a state and keep it there, whatever audits find
     Pin {
-        /// The class, as `list` names it
+        /// The stratum, as `list` names it
         stratum: String,
-        /// normal, tight, pre or hold [default: where it stands]
+        /// normal, tightened, pre_approval or discontinued [default: its present state]
         #[arg(long)]
-        stage: Option<Stage>,
+        state: Option<PlanState>,
         #[command(flatten)]
         by: By,
     },
-    /// Let a pinned class move again, from where it stands
+    /// Let a pinned sampling plan switch again, from its present state
     Unpin {
-        /// The class
+        /// The stratum
         stratum: String,
         #[command(flatten)]
         by: By,
     },
-    /// Let a class in hold begin anew: every action is approved first
+    /// Bring a discontinued sampling plan back to pre_approval
     Reset {
-        /// The class
+        /// The stratum
         stratum: String,
         #[command(flatten)]
         by: By,
@@ -79,25 +80,30 @@ pub(crate) async fn run(to: &Connections, command: SwitchingCommand) -> anyhow::
     };
     operates(&store, &by.operator).await?;
     let tx = store.transaction().await?;
-    let record = switches::lock(&tx, &[stratum]).await?.pop();
-    let record = record.with_context(|| format!("there is no class {stratum:?}; see `switching list`"))?;
+    let record = sampling_plans::lock(&tx, &[stratum]).await?.pop();
+    let record = record.with_context(|| {
+        format!("no sampling plan for the stratum {stratum:?}; see `countersign switching list`")
+    })?;
     let done = match command {
-        SwitchingCommand::Pin { stage, .. } => {
-            let stage = stage.unwrap_or(record.switch.stage);
-            move_to(&tx, &record, stage, by).await?;
-            switches::pin(&tx, stratum, Some((&by.operator, &by.reason))).await?;
-            format!("{stratum} is pinned to {}", stage.as_str())
+        SwitchingCommand::Pin { state, .. } => {
+            let state = state.unwrap_or(record.switching.state);
+            move_to(&tx, &record, state, by).await?;
+            sampling_plans::pin(&tx, stratum, Some((&by.operator, &by.reason))).await?;
+            format!("{stratum} is pinned to {}", state.as_str())
         }
         SwitchingCommand::Unpin { .. } => {
             anyhow::ensure!(record.pinned_by.is_some(), "{stratum} is not pinned");
-            switches::remember(&tx, stratum, &Switch::new(record.switch.stage)).await?;
-            switches::pin(&tx, stratum, None).await?;
-            format!("{stratum} moves again, from {}", record.switch.stage.as_str())
+            sampling_plans::remember(&tx, stratum, &SwitchingState::new(record.switching.state)).await?;
+            sampling_plans::pin(&tx, stratum, None).await?;
+            format!("{stratum} moves again, from {}", record.switching.state.as_str())
         }
         _ => {
             anyhow::ensure!(record.pinned_by.is_none(), "{stratum} is pinned: unpin it first");
-            anyhow::ensure!(record.switch.stage == Stage::Hold, "{stratum} is not in hold");
-            move_to(&tx, &record, Stage::Pre, by).await?;
+            anyhow::ensure!(
+                record.switching.state == PlanState::Discontinued,
+                "{stratum} is not discontinued"
+            );
+            move_to(&tx, &record, PlanState::PreApproval, by).await?;
             format!("{stratum} begins anew: every action is approved first")
         }
     };
@@ -105,10 +111,10 @@ pub(crate) async fn run(to: &Connections, command: SwitchingCommand) -> anyhow::
     show(to, &json!({"stratum": stratum, "done": done}), || done.clone())
 }
 
-async fn move_to(tx: &Transaction, record: &SwitchRecord, stage: Stage, by: &By) -> anyhow::Result<()> {
+async fn move_to(tx: &Transaction, record: &PlanRecord, state: PlanState, by: &By) -> anyhow::Result<()> {
     let reason = format!("{}: {}", by.operator, by.reason);
-    if record.switch.stage != stage {
-        switches::change(tx, record, Switch::new(stage), &reason, Some(&by.operator)).await?;
+    if record.switching.state != state {
+        sampling_plans::change(tx, record, SwitchingState::new(state), &reason, Some(&by.operator)).await?;
     }
     Ok(())
 }
@@ -117,73 +123,75 @@ async fn list(to: &Connections, store: &Store) -> anyhow::Result<ExitCode> {
     let configuration = active(store).await?;
     let tx = store.transaction().await?;
     generation::read(&tx).await?;
-    let all = switches::list(&tx).await?;
-    let plan = |class: &SwitchSummary| configuration.policy.switching(&class.rule).map(|rule| rule.plan);
+    let all = sampling_plans::list(&tx).await?;
+    let plan = |of: &PlanSummary| configuration.policy.switching(&of.rule).map(|rule| rule.plan);
     let value: Vec<_> = all
         .iter()
-        .map(|class| {
-            let plan = plan(class);
+        .map(|stratum| {
+            let plan = plan(stratum);
             json!({
-                "class": class,
+                "plan": stratum,
                 "clearance": plan.map(|plan| plan.clearance),
-                "e_value": plan.map(|plan| e_value(class, &plan)),
+                "e_value": plan.map(|plan| e_value(stratum, &plan)),
             })
         })
         .collect();
     show(to, &value, || {
         if all.is_empty() {
-            return "no class moves: no rule of the policy has switching, or none has matched yet".into();
+            return "no sampling plan yet: no rule of the policy has `switching`, or none has matched".into();
         }
         let mut table = table([
-            "class",
-            "stage",
+            "stratum",
+            "state",
             "since",
             "executed",
             "audited",
             "wrong",
-            "towards the next stage",
+            "towards the next state",
             "e-value",
             "why",
         ]);
-        for class in &all {
-            let plan = plan(class);
-            let pinned = class.pinned_by.as_ref().map(|_| " (pinned)").unwrap_or_default();
+        for stratum in &all {
+            let plan = plan(stratum);
+            let pinned = stratum.pinned_by.as_ref().map(|_| " (pinned)").unwrap_or_default();
             table.add_row([
-                class.stratum.clone(),
-                format!("{}{pinned}", class.switch.stage.as_str()),
-                class.switched_at.format("%F %T").to_string(),
-                class.seen.executed.to_string(),
-                class.seen.audited.to_string(),
-                class.seen.wrong.to_string(),
-                plan.map_or_else(|| "its rule moves no more".into(), |plan| progress(class, &plan)),
-                plan.map_or_else(String::new, |plan| format!("{:.2}", e_value(class, &plan))),
-                class.pinned_for.clone().or_else(|| class.reason.clone()).unwrap_or_default(),
+                stratum.stratum.clone(),
+                format!("{}{pinned}", stratum.switching.state.as_str()),
+                stratum.changed_at.format("%F %T").to_string(),
+                stratum.seen.executed.to_string(),
+                stratum.seen.audited.to_string(),
+                stratum.seen.wrong.to_string(),
+                plan.map_or_else(|| "its rule no longer switches".into(), |plan| progress(stratum, &plan)),
+                plan.map_or_else(String::new, |plan| format!("{:.2}", e_value(stratum, &plan))),
+                stratum.pinned_for.clone().or_else(|| stratum.reason.clone()).unwrap_or_default(),
             ]);
         }
         format!(
-            "{table}\ne-value: evidence that the error rate is above the rule's limit; 20 and more is 95 % confidence, \
-             whenever one looks"
+            "{table}\ne-value: evidence that the error rate is above the rule's limit; 20 or more is 95 % confidence, \
+             whenever you look"
         )
     })
 }
 
-/// Evidence against "the error rate is within the limit" since the class was last let go.
-fn e_value(class: &SwitchSummary, plan: &Plan) -> f64 {
+/// Evidence against "the error rate is within the limit" since actions of the stratum were last executed at once.
+fn e_value(stratum: &PlanSummary, plan: &Plan) -> f64 {
     let mut process = EProcess::new(plan.wanted.limit);
-    for n in 0..class.seen.audited {
-        process.observe(n < class.seen.wrong);
+    for n in 0..stratum.seen.audited {
+        process.observe(n < stratum.seen.wrong);
     }
     process.ln_value().exp()
 }
 
-fn progress(class: &SwitchSummary, plan: &Plan) -> String {
-    let switch = &class.switch;
-    match switch.stage {
-        Stage::Pre => format!("{} of {} clean approvals in a row", switch.clean, plan.clearance),
-        Stage::Normal => format!("CUSUM {} of {}", switch.level, plan.tighten),
-        Stage::Tight => {
-            format!("CUSUM {} of {}, {} clean lots of 5", switch.level, plan.back, switch.clean_lots)
+fn progress(stratum: &PlanSummary, plan: &Plan) -> String {
+    let switching = &stratum.switching;
+    match switching.state {
+        PlanState::PreApproval => {
+            format!("{} of {} clean approvals in a row", switching.clean, plan.clearance)
         }
-        Stage::Hold => "an operator resets it".into(),
+        PlanState::Normal => format!("CUSUM {} of {}", switching.level, plan.tighten),
+        PlanState::Tightened => {
+            format!("CUSUM {} of {}, {} clean lots of 5", switching.level, plan.back, switching.clean_lots)
+        }
+        PlanState::Discontinued => "an operator resets it".into(),
     }
 }

@@ -14,7 +14,7 @@ use countersign_core::{
 };
 use countersign_policy::{Configuration, Evaluation, Facts, INTAKE, LimitUse, Tool};
 use countersign_runtime::{governed::Governed, settings::Limits};
-use countersign_statistics::switching::{Stage, TIGHTER};
+use countersign_statistics::switching::{PlanState, TIGHTER};
 use countersign_store::actions::{ActionRecord, ActionStatus, ApprovalRecord};
 
 use crate::{eligibility::Eligibility, limit_usage::LimitUsage};
@@ -139,8 +139,8 @@ impl EvaluationContext<'_> {
             }
         }
         let class = stratum(evaluation.rule, tool.name(), agent, &proposal.agent, evaluation.band.as_deref());
-        let stage = evaluation.switching.map(|_| self.governed.stage(&class));
-        if matches!(stage, Some(Stage::Pre | Stage::Hold)) {
+        let plan_state = evaluation.switching.map(|_| self.governed.plan_state(&class));
+        if matches!(plan_state, Some(PlanState::PreApproval | PlanState::Discontinued)) {
             evaluation = evaluation.approved_first();
         }
         let asked = record.and_then(asked);
@@ -171,7 +171,8 @@ impl EvaluationContext<'_> {
         };
         let approved = standing.approved && same && satisfied();
         let standing = Standing { approved, ..standing };
-        let held = self.governed.holds(agent, &proposal.tool, rule) || stage == Some(Stage::Hold);
+        let held =
+            self.governed.holds(agent, &proposal.tool, rule) || plan_state == Some(PlanState::Discontinued);
         let turned_down = same && record.is_some_and(|record| turned_down(record, spec.as_ref()));
         let event = match turned_down && evaluation.verdict == Verdict::RequireApproval {
             true => Event::Rejected,
@@ -187,10 +188,10 @@ impl EvaluationContext<'_> {
         let mut status = ActionStatus {
             rule: rule.into(),
             stratum: class,
-            stage,
+            plan_state,
             ..self.status(state, &evaluation, standing.approved)
         };
-        if stage == Some(Stage::Tight) {
+        if plan_state == Some(PlanState::Tightened) {
             status.audit_rate = (status.audit_rate * TIGHTER).min(1.0);
         }
         if let Some(record) = record.filter(|_| approved) {
@@ -233,7 +234,7 @@ impl EvaluationContext<'_> {
             audit_rate: 0.0,
             audit_group: String::new(),
             stratum: String::new(),
-            stage: None,
+            plan_state: None,
             approved: false,
             approvers: vec![],
             permit: None,
@@ -261,7 +262,7 @@ impl EvaluationContext<'_> {
             audit_rate: evaluation.audit.rate,
             audit_group: evaluation.audit.group.clone(),
             stratum: String::new(),
-            stage: None,
+            plan_state: None,
             approved,
             approvers: vec![],
             permit: None,

@@ -19,7 +19,7 @@ use countersign_store::{
     outcomes::{self, NewOutcome},
     payloads,
     permits::{self, IssuedPermit},
-    switches::{self, Class},
+    sampling_plans::{self, SamplingPlan},
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -36,7 +36,7 @@ pub(crate) struct WriteSet {
     permits: Vec<IssuedPermit>,
     uses: Vec<LimitRow>,
     /// Classes that may be new, and the generation under which they stand so.
-    classes: BTreeSet<Class>,
+    plans: BTreeSet<SamplingPlan>,
     generation: i64,
     pub(crate) outcomes: Vec<NewOutcome>,
     pub(crate) evidence: Vec<Evidence>,
@@ -62,13 +62,13 @@ impl WriteSet {
             "policy_version": evaluated.status.policy_version,
             "generation": evaluated.status.generation,
         });
-        if let Some(stage) = evaluated.status.stage {
-            noted["stage"] = json!(stage);
+        if let Some(plan_state) = evaluated.status.plan_state {
+            noted["plan_state"] = json!(plan_state);
             self.generation = evaluated.status.generation;
-            self.classes.insert(Class {
+            self.plans.insert(SamplingPlan {
                 stratum: evaluated.status.stratum.clone(),
                 rule: evaluated.status.rule.clone(),
-                stage,
+                state: plan_state,
             });
         }
         if let Some(content) = &evaluated.content {
@@ -176,7 +176,7 @@ impl WriteSet {
         self.permits.extend(other.permits);
         self.uses.extend(other.uses);
         self.generation = self.generation.max(other.generation);
-        self.classes.extend(other.classes);
+        self.plans.extend(other.plans);
         self.outcomes.extend(other.outcomes);
         self.evidence.extend(other.evidence);
     }
@@ -194,8 +194,8 @@ impl WriteSet {
 
     /// What writes everything, in one trip.
     pub(crate) async fn writes(&self, tx: &Transaction) -> Result<Pipeline<'_>, StoreError> {
-        let classes: Vec<_> = self.classes.iter().cloned().collect();
-        switches::open(tx, self.generation, &classes).await?;
+        let plans: Vec<_> = self.plans.iter().cloned().collect();
+        sampling_plans::open(tx, self.generation, &plans).await?;
         let mut writes = Pipeline::default();
         for (action, (content, edited)) in &self.contents {
             let Content { bytes, salt, digest, .. } = content;

@@ -7,12 +7,12 @@ use std::{
 
 use countersign_core::stratum::family_of;
 use countersign_policy::Configuration;
-use countersign_statistics::switching::{Stage, Switch};
+use countersign_statistics::switching::{PlanState, SwitchingState};
 use countersign_store::{
     StoreError, Transaction,
     generation::{self, Active},
     holds::{self, Hold},
-    switches::{self, Class},
+    sampling_plans::{self, SamplingPlan},
 };
 
 /// What is in force under one generation.
@@ -27,8 +27,8 @@ pub struct Governed {
     pub applied_by: String,
     /// Holds that have not been released.
     pub holds: Vec<Hold>,
-    /// The classes that move between approval and audit, by stratum.
-    classes: HashMap<String, Class>,
+    /// The plans that move between approval and audit, by stratum.
+    plans: HashMap<String, SamplingPlan>,
 }
 
 impl Governed {
@@ -37,15 +37,14 @@ impl Governed {
         self.holds.iter().any(|hold| hold.covers(agent, tool, rule))
     }
 
-    /// Where a class stands. One that nobody has seen yet stands where the strictest of its siblings does.
-    pub fn stage(&self, stratum: &str) -> Stage {
+    /// Where a plan stands. One that nobody has seen yet stands where the strictest of its siblings does.
+    pub fn plan_state(&self, stratum: &str) -> PlanState {
         let family = family_of(stratum);
-        let siblings = || {
-            self.classes.values().filter(|class| family_of(&class.stratum) == family).map(|class| class.stage)
-        };
-        match self.classes.get(stratum) {
-            Some(class) => class.stage,
-            None => Switch::beside(siblings()).stage,
+        let siblings =
+            || self.plans.values().filter(|plan| family_of(&plan.stratum) == family).map(|plan| plan.state);
+        match self.plans.get(stratum) {
+            Some(plan) => plan.state,
+            None => SwitchingState::beside(siblings()).state,
         }
     }
 }
@@ -74,14 +73,14 @@ impl GovernedCache {
             Some(configuration) => configuration,
             None => Arc::new(parse(tx, active.config).await?),
         };
-        let classes = switches::classes(tx).await?;
+        let plans = sampling_plans::plans(tx).await?;
         let governed = Arc::new(Governed {
             generation: active.generation,
             config: active.config,
             configuration,
             applied_by: generation::applied_by(tx, active.config).await?,
             holds: holds::open(tx).await?,
-            classes: classes.into_iter().map(|class| (class.stratum.clone(), class)).collect(),
+            plans: plans.into_iter().map(|plan| (plan.stratum.clone(), plan)).collect(),
         });
         *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(governed.clone());
         tracing::info!(generation = active.generation, "generation in force");

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use countersign_core::{action::State, ids::ActionId};
 use countersign_policy::{AuditSpec, Policy};
-use countersign_statistics::switching::{Stage, TIGHTER};
+use countersign_statistics::switching::{PlanState, TIGHTER};
 use countersign_store::{
     StoreError, Transaction,
     actions::ActionRecord,
@@ -45,7 +45,7 @@ pub(crate) async fn draw(
 /// How an action of a rule is audited: as it was judged, and as the policy in force says beyond that.
 fn spec(policy: &Policy, record: &ActionRecord) -> AuditSpec {
     let rate = record.status.audit_rate;
-    let tighter = if record.status.stage == Some(Stage::Tight) { TIGHTER } else { 1.0 };
+    let tighter = if record.status.plan_state == Some(PlanState::Tightened) { TIGHTER } else { 1.0 };
     let (floor, at_least) = policy
         .audit_spec(&record.status.rule)
         .map_or((rate, 0), |spec| ((spec.floor * tighter).min(rate), spec.at_least));

@@ -88,7 +88,7 @@ async fn open_epoch(sampler: &Sampler, tx: &Transaction, epoch: i64) -> Result<(
 /// Whether the coin is thrown for an action: it was executed, or a human or the policy has refused what can be shown.
 fn drawn(configuration: &Configuration, record: &ActionRecord) -> bool {
     let refused = matches!(record.status.state, State::Rejected | State::Denied) && record.content.is_some();
-    let looked_at = configuration.policy.audits().not_executed > 0.0 || record.status.stage.is_some();
+    let looked_at = configuration.policy.audits().not_executed > 0.0 || record.status.plan_state.is_some();
     record.status.state.executed() || (refused && looked_at)
 }
 

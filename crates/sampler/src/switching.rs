@@ -9,13 +9,13 @@ use countersign_core::{
     verdict::Verdict,
 };
 use countersign_policy::Policy;
-use countersign_statistics::switching::{Plan, Stage, SwitchingEvent};
+use countersign_statistics::switching::{Plan, PlanState, SwitchingEvent};
 use countersign_store::{
     StoreError, Transaction,
     actions::ActionRecord,
     audits::{self, NewAudit},
     evidence::{self, Evidence},
-    switches::{self, SwitchRecord},
+    sampling_plans::{self, PlanRecord},
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -30,7 +30,7 @@ pub(crate) struct SwitchingInput {
 
 impl SwitchingInput {
     pub(crate) fn of(record: &ActionRecord, happened: SwitchingEvent) -> Option<Self> {
-        record.status.stage?;
+        record.status.plan_state?;
         let (stratum, generation) = (record.status.stratum.clone(), record.status.generation);
         Some(Self { stratum, happened, generation })
     }
@@ -61,7 +61,7 @@ pub(crate) async fn happened(
     let strata: BTreeSet<&str> = news.iter().map(|news| news.stratum.as_str()).collect();
     let strata: Vec<&str> = strata.into_iter().collect();
     let mut looked_back = Vec::new();
-    for mut record in switches::lock(tx, &strata).await? {
+    for mut record in sampling_plans::lock(tx, &strata).await? {
         let Some(rule) = policy.switching(&record.rule).filter(|_| record.pinned_by.is_none()) else {
             continue;
         };
@@ -73,41 +73,43 @@ pub(crate) async fn happened(
             if late {
                 continue;
             }
-            let after = record.switch.after(&rule.plan, news.happened);
-            if after.stage != record.switch.stage {
-                let why = reason(&rule.plan, &record, news.happened, after.stage);
-                switches::change(tx, &record, after, &why, None).await?;
-                if after.stage == Stage::Pre {
+            let after = record.switching.after(&rule.plan, news.happened);
+            if after.state != record.switching.state {
+                let why = reason(&rule.plan, &record, news.happened, after.state);
+                sampling_plans::change(tx, &record, after, &why, None).await?;
+                if after.state == PlanState::PreApproval {
                     looked_back.extend(look_back(tx, &record, rule.look_back).await?);
                 }
-                record = match switches::lock(tx, &[&stratum]).await?.pop() {
+                record = match sampling_plans::lock(tx, &[&stratum]).await?.pop() {
                     Some(record) => record,
                     None => break,
                 };
             }
-            record.switch = after;
+            record.switching = after;
         }
-        switches::remember(tx, &stratum, &record.switch).await?;
+        sampling_plans::remember(tx, &stratum, &record.switching).await?;
     }
     Ok(looked_back)
 }
 
 /// Why a class moved, with the numbers.
-fn reason(plan: &Plan, record: &SwitchRecord, happened: SwitchingEvent, to: Stage) -> String {
-    match (record.switch.stage, happened, to) {
+fn reason(plan: &Plan, record: &PlanRecord, happened: SwitchingEvent, to: PlanState) -> String {
+    match (record.switching.state, happened, to) {
         (_, SwitchingEvent::Critical, _) => "a second auditor confirmed a critical error".into(),
-        (Stage::Pre, _, Stage::Normal) => format!("{} approvals in a row without an error", plan.clearance),
-        (Stage::Pre, _, _) => format!("{} clearances failed", record.switch.failed + 1),
-        (_, _, Stage::Tight) => format!("the CUSUM of audits passed ln 20 (level {})", plan.tighten),
-        (_, _, Stage::Pre) => format!("the CUSUM of audits passed ln 100 (level {})", plan.back),
-        (_, _, Stage::Normal) => "five clean lots of 30 audits in a row".into(),
+        (PlanState::PreApproval, _, PlanState::Normal) => {
+            format!("{} approvals in a row without an error", plan.clearance)
+        }
+        (PlanState::PreApproval, _, _) => format!("{} clearances failed", record.switching.failed + 1),
+        (_, _, PlanState::Tightened) => format!("the CUSUM of audits passed ln 20 (level {})", plan.tighten),
+        (_, _, PlanState::PreApproval) => format!("the CUSUM of audits passed ln 100 (level {})", plan.back),
+        (_, _, PlanState::Normal) => "five clean lots of 30 audits in a row".into(),
         _ => "an operator".into(),
     }
 }
 
 /// Opens audits of the last actions of a class, those that nobody has been asked about: a census of its own, which
 /// enters no estimate.
-async fn look_back(tx: &Transaction, record: &SwitchRecord, count: u32) -> Result<Vec<ActionId>, StoreError> {
+async fn look_back(tx: &Transaction, record: &PlanRecord, count: u32) -> Result<Vec<ActionId>, StoreError> {
     if count == 0 {
         return Ok(vec![]);
     }

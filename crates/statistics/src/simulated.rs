@@ -7,7 +7,7 @@ use super::{
     binomial::Interval,
     estimate::{Group, estimate},
     sequential::{EProcess, Lattice},
-    switching::{Plan, Stage, Switch, SwitchingEvent},
+    switching::{Plan, PlanState, SwitchingEvent, SwitchingState},
 };
 
 /// Numbers of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): fast, and good enough to simulate with. Nothing that
@@ -109,20 +109,20 @@ pub fn run_length(seed: u64, lattice: &Lattice, h: f64, p: f64, runs: u32) -> f6
 /// the plan's lag late, what is found is undone, and HOLD is reset at once.
 pub fn undetected(seed: u64, plan: &Plan, p: f64, actions: u32) -> f64 {
     let mut dice = Dice::new(seed);
-    let mut class = Switch::new(Stage::Pre);
+    let mut class = SwitchingState::new(PlanState::PreApproval);
     let (mut verdicts, mut stretch, mut undetected) = (VecDeque::new(), 0_u32, 0_u32);
     for now in 0..actions {
         while verdicts.front().is_some_and(|(due, _, _)| *due <= now) {
             if let Some((_, of, wrong)) = verdicts.pop_front().filter(|(_, of, _)| *of == stretch) {
                 class = class.after(plan, SwitchingEvent::Audited { wrong });
-                stretch = if class.stage == Stage::Pre { of + 1 } else { of };
+                stretch = if class.state == PlanState::PreApproval { of + 1 } else { of };
             }
         }
         let wrong = dice.below(p);
-        match class.stage {
-            Stage::Hold => class = class.after(plan, SwitchingEvent::Reset),
-            Stage::Pre => class = class.after(plan, SwitchingEvent::Reviewed { wrong }),
-            stage if dice.below(plan.pi(stage)) => {
+        match class.state {
+            PlanState::Discontinued => class = class.after(plan, SwitchingEvent::Reset),
+            PlanState::PreApproval => class = class.after(plan, SwitchingEvent::Reviewed { wrong }),
+            state if dice.below(plan.pi(state)) => {
                 // Never before one that was drawn earlier: verdicts come in order.
                 let due = now + (dice.unit() * f64::from(plan.wanted.lag)) as u32;
                 let due = verdicts.back().map_or(due, |(before, _, _): &(u32, u32, bool)| due.max(*before));

@@ -64,36 +64,36 @@ pub struct Plan {
 /// Where a class of actions stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Stage {
+pub enum PlanState {
     /// Executed at once, audited at the rule's rate.
     Normal,
     /// Executed at once, audited three times as often.
-    Tight,
+    Tightened,
     /// Every action is approved first.
-    Pre,
+    PreApproval,
     /// Nothing is executed.
-    Hold,
+    Discontinued,
 }
 
-impl Stage {
+impl PlanState {
     /// The word used in the database, in messages and on the screen.
     pub fn as_str(self) -> &'static str {
         match self {
-            Stage::Normal => "normal",
-            Stage::Tight => "tight",
-            Stage::Pre => "pre",
-            Stage::Hold => "hold",
+            PlanState::Normal => "normal",
+            PlanState::Tightened => "tightened",
+            PlanState::PreApproval => "pre_approval",
+            PlanState::Discontinued => "discontinued",
         }
     }
 }
 
-impl std::str::FromStr for Stage {
+impl std::str::FromStr for PlanState {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let all = [Stage::Normal, Stage::Tight, Stage::Pre, Stage::Hold];
-        let known = all.into_iter().find(|stage| stage.as_str() == text);
-        known.ok_or_else(|| format!("{text:?} is no stage; write normal, tight, pre or hold"))
+        let all = [PlanState::Normal, PlanState::Tightened, PlanState::PreApproval, PlanState::Discontinued];
+        let known = all.into_iter().find(|state| state.as_str() == text);
+        known.ok_or_else(|| format!("{text:?} is not the state of a sampling plan; write normal, tightened, pre_approval or discontinued"))
     }
 }
 
@@ -118,9 +118,9 @@ pub enum SwitchingEvent {
 
 /// A class of actions and what is remembered of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Switch {
+pub struct SwitchingState {
     /// Where it stands.
-    pub stage: Stage,
+    pub state: PlanState,
     /// In PRE: approvals without an error in a row.
     pub clean: u32,
     /// In PRE: reviews since it began, or since a clearance last failed.
@@ -137,25 +137,29 @@ pub struct Switch {
     pub clean_lots: u32,
 }
 
-impl Switch {
-    /// At the beginning of a stage.
-    pub fn new(stage: Stage) -> Self {
-        Self { stage, clean: 0, reviews: 0, failed: 0, level: 0, lot: 0, lot_wrong: false, clean_lots: 0 }
+impl SwitchingState {
+    /// At the beginning of a state.
+    pub fn new(state: PlanState) -> Self {
+        Self { state, clean: 0, reviews: 0, failed: 0, level: 0, lot: 0, lot_wrong: false, clean_lots: 0 }
     }
 
     /// A new class starts where the strictest of its siblings stands, and without any in PRE.
-    pub fn beside(siblings: impl IntoIterator<Item = Stage>) -> Self {
-        Self::new(siblings.into_iter().max().unwrap_or(Stage::Pre))
+    pub fn beside(siblings: impl IntoIterator<Item = PlanState>) -> Self {
+        Self::new(siblings.into_iter().max().unwrap_or(PlanState::PreApproval))
     }
 
-    /// The class after what happened. What has no place in its stage, such as a late verdict, changes nothing.
+    /// The class after what happened. What has no place in its state, such as a late verdict, changes nothing.
     #[must_use]
     pub fn after(self, plan: &Plan, happened: SwitchingEvent) -> Self {
-        match (self.stage, happened) {
-            (Stage::Pre, SwitchingEvent::Reviewed { wrong }) => self.reviewed(plan, wrong),
-            (Stage::Normal | Stage::Tight, SwitchingEvent::Audited { wrong }) => self.audited(plan, wrong),
-            (Stage::Normal | Stage::Tight, SwitchingEvent::Critical) => Self::new(Stage::Pre),
-            (Stage::Hold, SwitchingEvent::Reset) => Self::new(Stage::Pre),
+        match (self.state, happened) {
+            (PlanState::PreApproval, SwitchingEvent::Reviewed { wrong }) => self.reviewed(plan, wrong),
+            (PlanState::Normal | PlanState::Tightened, SwitchingEvent::Audited { wrong }) => {
+                self.audited(plan, wrong)
+            }
+            (PlanState::Normal | PlanState::Tightened, SwitchingEvent::Critical) => {
+                Self::new(PlanState::PreApproval)
+            }
+            (PlanState::Discontinued, SwitchingEvent::Reset) => Self::new(PlanState::PreApproval),
             _ => self,
         }
     }
@@ -164,14 +168,14 @@ impl Switch {
         let clean = if wrong { 0 } else { self.clean + 1 };
         let reviews = self.reviews + 1;
         if clean >= plan.clearance {
-            return Self::new(Stage::Normal);
+            return Self::new(PlanState::Normal);
         }
         // A run that is still clean is not given up half-way.
         if reviews < plan.clearance || !wrong {
             return Self { clean, reviews, ..self };
         }
         match self.failed + 1 {
-            FAILED_CLEARANCES => Self::new(Stage::Hold),
+            FAILED_CLEARANCES => Self::new(PlanState::Discontinued),
             failed => Self { clean, reviews: 0, failed, ..self },
         }
     }
@@ -179,19 +183,19 @@ impl Switch {
     fn audited(self, plan: &Plan, wrong: bool) -> Self {
         let level = plan.lattice.after(self.level, wrong);
         if level >= plan.back {
-            return Self::new(Stage::Pre);
+            return Self::new(PlanState::PreApproval);
         }
-        if self.stage == Stage::Normal {
-            let stage = if level >= plan.tighten { Stage::Tight } else { Stage::Normal };
-            return Self { level, ..Self::new(stage) };
+        if self.state == PlanState::Normal {
+            let state = if level >= plan.tighten { PlanState::Tightened } else { PlanState::Normal };
+            return Self { level, ..Self::new(state) };
         }
         let (lot, lot_wrong) = (self.lot + 1, self.lot_wrong || wrong);
         if lot < LOT {
             return Self { level, lot, lot_wrong, ..self };
         }
         match if lot_wrong { 0 } else { self.clean_lots + 1 } {
-            CLEAN_LOTS => Self::new(Stage::Normal),
-            clean_lots => Self { level, clean_lots, ..Self::new(Stage::Tight) },
+            CLEAN_LOTS => Self::new(PlanState::Normal),
+            clean_lots => Self { level, clean_lots, ..Self::new(PlanState::Tightened) },
         }
     }
 }
@@ -221,10 +225,10 @@ impl Plan {
         Some(Self { wanted, clearance, lattice, tighten, back })
     }
 
-    /// The inclusion probability in a stage that executes at once.
-    pub fn pi(&self, stage: Stage) -> f64 {
-        match stage {
-            Stage::Tight => (self.wanted.pi * TIGHTER).min(1.0),
+    /// The inclusion probability in a state that executes at once.
+    pub fn pi(&self, state: PlanState) -> f64 {
+        match state {
+            PlanState::Tightened => (self.wanted.pi * TIGHTER).min(1.0),
             _ => self.wanted.pi,
         }
     }

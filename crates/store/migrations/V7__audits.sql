@@ -2,7 +2,7 @@
 
 -- What an action is compared with, and where its class stood when it was judged; null where its rule never moves.
 ALTER TABLE actions ADD COLUMN stratum text NOT NULL DEFAULT '';
-ALTER TABLE actions ADD COLUMN stage text CHECK (stage IN ('normal', 'tight', 'pre', 'hold'));
+ALTER TABLE actions ADD COLUMN plan_state text CHECK (plan_state IN ('normal', 'tightened', 'pre_approval', 'discontinued'));
 -- The action that this one undoes. Once: a second attempt would have the same source and id.
 ALTER TABLE actions ADD COLUMN compensates uuid REFERENCES actions;
 CREATE UNIQUE INDEX actions_compensates ON actions (compensates) WHERE compensates IS NOT NULL;
@@ -34,25 +34,25 @@ CREATE TABLE epoch_groups (
 -- failed ones of an epoch.
 CREATE TABLE forced (name text PRIMARY KEY, taken bigint NOT NULL CHECK (taken >= 0));
 
--- The classes that move between approval and audit. The stage is part of the active generation.
-CREATE TABLE switches (
+-- The classes that move between approval and audit. The plan_state is part of the active generation.
+CREATE TABLE sampling_plans (
   stratum    text PRIMARY KEY,
   rule       text NOT NULL,
-  stage      text NOT NULL CHECK (stage IN ('normal', 'tight', 'pre', 'hold')),
-  state      jsonb NOT NULL,
+  plan_state      text NOT NULL CHECK (plan_state IN ('normal', 'tightened', 'pre_approval', 'discontinued')),
+  switching_state jsonb NOT NULL,
   -- Audits count from the generation on in which the class was last let go.
   since      bigint NOT NULL,
   pinned_by  text,
   pinned_for text,
   opened_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
-  switched_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   CHECK ((pinned_by IS NULL) = (pinned_for IS NULL))
 );
-CREATE TABLE switched (
+CREATE TABLE plan_changes (
   id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-  stratum    text NOT NULL REFERENCES switches,
+  stratum    text NOT NULL REFERENCES sampling_plans,
   was        text NOT NULL,
-  stage      text NOT NULL,
+  plan_state      text NOT NULL,
   reason     text NOT NULL,
   generation bigint NOT NULL,
   -- Since the class was last let go: executed at once, audited of these, found wrong.

@@ -6,7 +6,7 @@ use countersign_core::{
     ids::{ActionId, ActionRef, PermitId},
     verdict::Verdict,
 };
-use countersign_statistics::switching::Stage;
+use countersign_statistics::switching::PlanState;
 use deadpool_postgres::ClientWrapper;
 use uuid::Uuid;
 
@@ -37,7 +37,7 @@ pub struct ActionStatus {
     /// What it is compared with.
     pub stratum: String,
     /// Where its class stood, where its rule moves between approval and audit.
-    pub stage: Option<Stage>,
+    pub plan_state: Option<PlanState>,
     /// Whether a human has approved exactly what is stored.
     pub approved: bool,
     /// Who.
@@ -95,7 +95,8 @@ pub async fn insert(tx: &Transaction, rows: &[NewAction]) -> Result<Vec<ActionId
     let supersedes: Vec<Option<Uuid>> = rows.iter().map(|row| row.supersedes.map(|id| id.0)).collect();
     let compensates: Vec<Option<Uuid>> = rows.iter().map(|row| row.compensates.map(|id| id.0)).collect();
     let strata: Vec<&str> = rows.iter().map(|row| row.status.stratum.as_str()).collect();
-    let stages: Vec<Option<&str>> = rows.iter().map(|row| row.status.stage.map(Stage::as_str)).collect();
+    let plan_states: Vec<Option<&str>> =
+        rows.iter().map(|row| row.status.plan_state.map(PlanState::as_str)).collect();
     let inserted = tx
         .query(
             &statement,
@@ -118,7 +119,7 @@ pub async fn insert(tx: &Transaction, rows: &[NewAction]) -> Result<Vec<ActionId
                 &supersedes,
                 &compensates,
                 &strata,
-                &stages,
+                &plan_states,
             ],
         )
         .await?;
@@ -208,7 +209,8 @@ pub async fn set_status<'a>(
     let decided: Vec<bool> = rows.iter().map(|row| row.2).collect();
     let ended: Vec<bool> = rows.iter().map(|row| row.1.state.outcome().is_some()).collect();
     let strata: Vec<&str> = rows.iter().map(|row| row.1.stratum.as_str()).collect();
-    let stages: Vec<Option<&str>> = rows.iter().map(|row| row.1.stage.map(Stage::as_str)).collect();
+    let plan_states: Vec<Option<&str>> =
+        rows.iter().map(|row| row.1.plan_state.map(PlanState::as_str)).collect();
     writes
         .add(
             tx,
@@ -228,7 +230,7 @@ pub async fn set_status<'a>(
                 decided,
                 ended,
                 strata,
-                stages
+                plan_states
             ],
         )
         .await

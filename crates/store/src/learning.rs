@@ -15,7 +15,7 @@ pub use self::versions::Version;
 use crate::{
     StoreError, Transaction,
     rates::Rate,
-    switches::{self, Switched},
+    sampling_plans::{self, PlanChange},
 };
 
 /// What the report tells besides the trade-off itself.
@@ -30,7 +30,7 @@ pub struct Learning {
     /// How far auditors agree.
     pub agreement: Agreement,
     /// Moves of classes between approval and audit in the time range.
-    pub switches: Vec<Switched>,
+    pub plan_changes: Vec<PlanChange>,
     /// What people have to put right.
     pub remediations: Remediations,
     /// Groups that could not judge as many audits as the rates ask for.
@@ -170,7 +170,7 @@ pub(crate) async fn learning(
         },
         versions: versions::versions(tx, from, to).await?,
         agreement: agreement(&row),
-        switches: switches::moves(tx, from, to).await?,
+        plan_changes: sampling_plans::moves(tx, from, to).await?,
         remediations: Remediations { open: count(&row, "tasks_open"), overdue: count(&row, "tasks_overdue") },
         lowered: lowered(tx, from, to).await?,
     })

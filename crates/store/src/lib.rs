@@ -31,9 +31,9 @@ pub mod remediations;
 pub mod report;
 pub mod revocations;
 pub mod sampling;
+pub mod sampling_plans;
 pub mod statements;
 pub mod sweeps;
-pub mod switches;
 mod transaction;
 
 /// What statements are sent on: a connection, or a [`Transaction`].

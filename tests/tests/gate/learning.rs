@@ -268,10 +268,10 @@ async fn report(gate: &Gate, wrong: usize, correct: usize) -> anyhow::Result<()>
         gate.cli(&["remediations", "close", task, "--evidence", "letter 7", "--operator", "olga"]).await?;
     ensure!(done, "{said}");
     // A class that moved, and a group that was asked too much.
-    let inserted = "WITH class AS (INSERT INTO switches (stratum, rule, stage, state, since)
+    let inserted = "WITH class AS (INSERT INTO sampling_plans (stratum, rule, plan_state, switching_state, since)
                                    VALUES ('a/b/c@1', 'a', 'hold', '{}', 1) RETURNING stratum),
-                    moved AS (INSERT INTO switched (stratum, was, stage, reason, generation, executed, audited, wrong)
-                              SELECT stratum, 'normal', 'hold', 'too many errors', 1, 70, 30, 4 FROM class),
+                    moved AS (INSERT INTO plan_changes (stratum, was, plan_state, reason, generation, executed, audited, wrong)
+                              SELECT stratum, 'normal', 'discontinued', 'too many errors', 1, 70, 30, 4 FROM class),
                     less AS (INSERT INTO epoch_groups (epoch, group_name, demand, capacity, remaining)
                              SELECT epoch, 'treasury', 10, 5, 0.5 FROM epochs LIMIT 1 RETURNING 1)
                     SELECT count(*) FROM less";
@@ -305,7 +305,7 @@ async fn report(gate: &Gate, wrong: usize, correct: usize) -> anyhow::Result<()>
     ensure!(version["before"].is_null() && version["first_feedback"].is_string(), "{said}");
     ensure!(version["after"]["executed"] == RECORDS + 2 && version["after"]["wrong"] == wrong, "{said}");
     ensure!(learning["remediations"] == json!({"open": wrong - 1, "overdue": 0}), "{said}");
-    ensure!(learning["switches"][0]["reason"] == "too many errors", "{said}");
+    ensure!(learning["plan_changes"][0]["reason"] == "too many errors", "{said}");
     ensure!(learning["lowered"][0]["group"] == "treasury" && learning["lowered"][0]["epochs"] == 1, "{said}");
 
     let (said, done) = gate.cli(&["report"]).await?;

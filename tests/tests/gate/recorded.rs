@@ -148,10 +148,13 @@ impl Run {
         for tool in tools {
             self.agent.propose(&format!("known-{tool}"), tool, json!({})).await?;
             self.gate
-                .reaches(&format!("SELECT count(*) FROM switches WHERE stratum LIKE 'writes/{tool}/%'"), 1)
+                .reaches(
+                    &format!("SELECT count(*) FROM sampling_plans WHERE stratum LIKE 'writes/{tool}/%'"),
+                    1,
+                )
                 .await?;
             let class = format!("writes/{tool}/one@1.4.2");
-            self.operates(&["pin", &class, "--stage", "normal"]).await?;
+            self.operates(&["pin", &class, "--state", "normal"]).await?;
             if !stay {
                 self.operates(&["unpin", &class]).await?;
             }
@@ -222,11 +225,11 @@ async fn with_switching_what_is_often_wrong_goes_to_approval() -> anyhow::Result
     run.plays(10).await?;
     let (said, _) = run.gate.cli(&["report", "--json"]).await?;
     let report: Value = serde_json::from_str(&said)?;
-    let back: Vec<&Value> = report["learning"]["switches"]
+    let back: Vec<&Value> = report["learning"]["plan_changes"]
         .as_array()
         .into_iter()
         .flatten()
-        .filter(|moved| moved["stage"] == "pre" && moved["was"] != "hold")
+        .filter(|moved| moved["state"] == "pre_approval" && moved["was"] != "discontinued")
         .collect();
     for moved in &back {
         eprintln!("run B: {} after {} ({})", moved["stratum"], moved["seen"], moved["reason"]);
@@ -246,7 +249,7 @@ async fn with_switching_what_is_often_wrong_goes_to_approval() -> anyhow::Result
         stopped += i32::from(waits > 0);
         eprintln!("run B: {waits} of {all} calls of {tool} wait for an approval");
     }
-    ensure!(stopped > 0, "nothing went to approval: {}", report["learning"]["switches"]);
+    ensure!(stopped > 0, "nothing went to approval: {}", report["learning"]["plan_changes"]);
     let done = run.gate.count("SELECT count(*) FROM actions WHERE state = 'succeeded'").await?;
     eprintln!("run B: {done} of 250 executed");
     run.gate.close().await

@@ -26,12 +26,13 @@ async fn stage(gate: &Gate) -> anyhow::Result<Value> {
     let (said, done) = gate.cli(&["switching", "list", "--json"]).await?;
     ensure!(done, "{said}");
     let all: Vec<Value> = serde_json::from_str(&said)?;
-    let one = all.into_iter().find(|class| class["class"]["stratum"] == CLASS);
+    let one = all.into_iter().find(|class| class["plan"]["stratum"] == CLASS);
     one.with_context(|| format!("{CLASS} is not in {said}"))
 }
 
 async fn becomes(gate: &Gate, stage: &str) -> anyhow::Result<()> {
-    let sql = format!("SELECT count(*) FROM switches WHERE stratum = '{CLASS}' AND stage = '{stage}'");
+    let sql =
+        format!("SELECT count(*) FROM sampling_plans WHERE stratum = '{CLASS}' AND plan_state = '{stage}'");
     gate.reaches(&sql, 1).await.with_context(|| format!("{CLASS} becomes {stage}"))
 }
 
@@ -75,7 +76,7 @@ async fn a_clean_record_lets_a_class_go_and_errors_take_it_back() -> anyhow::Res
     sam.decides(&asked, Decision::Reject, Some("no")).await?;
     expect(&mut agent, "first", Outcome::Rejected).await?;
     gate.reaches("SELECT count(*) FROM sampling WHERE NOT executed", 1).await?;
-    ensure!(stage(&gate).await?["class"]["switch"]["stage"] == "pre");
+    ensure!(stage(&gate).await?["plan"]["switching"]["state"] == "pre_approval");
     agent.propose("second", "write_record", json!({"n": 2})).await?;
     sam.decides(&requests.next().await?, Decision::Approve, None).await?;
     expect(&mut agent, "second", Outcome::Succeeded).await?;
@@ -85,14 +86,14 @@ async fn a_clean_record_lets_a_class_go_and_errors_take_it_back() -> anyhow::Res
         executes(&gate, &mut agent, n).await?;
     }
     let now = stage(&gate).await?;
-    ensure!(now["class"]["seen"] == json!({"executed": 3, "audited": 3, "wrong": 0}), "{now}");
+    ensure!(now["plan"]["seen"] == json!({"executed": 3, "audited": 3, "wrong": 0}), "{now}");
     for n in 10..13 {
         executes(&gate, &mut agent, n).await?;
     }
-    becomes(&gate, "tight").await?;
+    becomes(&gate, "tightened").await?;
     let before = gate.count("SELECT generation FROM active").await?;
     executes(&gate, &mut agent, 13).await?;
-    becomes(&gate, "pre").await?;
+    becomes(&gate, "pre_approval").await?;
     ensure!(gate.count("SELECT generation FROM active").await? > before, "it is part of the generation");
 
     // Back to approval: nothing is executed, and another version of the agent fares no better.
@@ -103,7 +104,7 @@ async fn a_clean_record_lets_a_class_go_and_errors_take_it_back() -> anyhow::Res
     agent.send(&[newer]).await?;
     ensure!(requests.next().await?.action.id == "newer");
     // Other tools of the rule are other classes.
-    let moves = "SELECT count(*) FROM switched";
+    let moves = "SELECT count(*) FROM plan_changes";
     ensure!(gate.count(moves).await? == 3);
     let told = "SELECT count(*) FROM evidence WHERE kind = 'switch.changed' AND body->'seen'->>'executed' IS NOT NULL";
     ensure!(gate.count(told).await? == 3);
@@ -120,7 +121,7 @@ async fn an_operator_pins_holds_and_resets_a_class() -> anyhow::Result<()> {
     let sam = gate.reviewer("sam").await?;
     agent.propose("first", "write_record", json!({"n": 1})).await?;
     let asked = requests.next().await?;
-    operates(&gate, &["pin", CLASS, "--stage", "hold"]).await?;
+    operates(&gate, &["pin", CLASS, "--state", "discontinued"]).await?;
     // In hold even what is approved waits.
     sam.decides(&asked, Decision::Approve, None).await?;
     gate.reaches("SELECT count(*) FROM actions WHERE state = 'held' AND approved", 1).await?;
@@ -131,7 +132,7 @@ async fn an_operator_pins_holds_and_resets_a_class() -> anyhow::Result<()> {
     operates(&gate, &["reset", CLASS]).await?;
     expect(&mut agent, "first", Outcome::Succeeded).await?;
 
-    operates(&gate, &["pin", CLASS, "--stage", "normal"]).await?;
+    operates(&gate, &["pin", CLASS, "--state", "normal"]).await?;
     let _auditor = gate
         .auditor("ada", |request: &AuditRequest| Some(finding(request, Finding::Wrong, Some("no"))))
         .await?;
@@ -139,10 +140,10 @@ async fn an_operator_pins_holds_and_resets_a_class() -> anyhow::Result<()> {
         executes(&gate, &mut agent, n).await?;
     }
     let now = stage(&gate).await?;
-    ensure!(now["class"]["switch"]["stage"] == "normal" && now["class"]["pinned_by"] == "olga", "{now}");
+    ensure!(now["plan"]["switching"]["state"] == "normal" && now["plan"]["pinned_by"] == "olga", "{now}");
     let (said, done) =
         gate.cli(&["switching", "pin", "nothing", "--operator", "olga", "--reason", "x"]).await?;
-    ensure!(!done && said.contains("no class"), "{said}");
+    ensure!(!done && said.contains("no sampling plan"), "{said}");
     let (said, done) = gate.cli(&["switching", "pin", CLASS, "--operator", "sam", "--reason", "x"]).await?;
     ensure!(!done && said.contains("no operator"), "{said}");
 
@@ -166,8 +167,8 @@ async fn a_confirmed_critical_error_takes_a_class_back_and_the_last_actions_are_
     let mut agent = gate.agent("one").await?;
     // Known, and pinned: what comes is executed at once.
     agent.propose("first", "write_record", json!({"n": 1})).await?;
-    gate.reaches("SELECT count(*) FROM switches", 1).await?;
-    operates(&gate, &["pin", CLASS, "--stage", "normal"]).await?;
+    gate.reaches("SELECT count(*) FROM sampling_plans", 1).await?;
+    operates(&gate, &["pin", CLASS, "--state", "normal"]).await?;
     operates(&gate, &["unpin", CLASS]).await?;
     let mut executed = 0_u64;
     while gate.count("SELECT count(*) FROM audits").await? == 0 || executed < 40 {
@@ -190,7 +191,7 @@ async fn a_confirmed_critical_error_takes_a_class_back_and_the_last_actions_are_
     // The queue is shared: each judges what comes to them, and what both have seen is confirmed.
     let _ada = gate.auditor("ada", critical).await?;
     let _ben = gate.auditor("ben", critical).await?;
-    becomes(&gate, "pre").await?;
+    becomes(&gate, "pre_approval").await?;
     let looked_back = "SELECT count(*) FROM audits WHERE reason = 'look_back'";
     gate.reaches(looked_back, 1).await?;
     let looked = gate.count(looked_back).await?;

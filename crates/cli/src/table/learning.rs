@@ -3,7 +3,7 @@
 use countersign_store::{
     learning::{Agreement, Correction, Learning, Lowered, Prevented, Remediations, Version},
     rates::Rate,
-    switches::Switched,
+    sampling_plans::PlanChange,
 };
 
 use super::percent;
@@ -16,7 +16,7 @@ pub(super) fn render(learning: &Learning) -> String {
         prevented(&learning.prevented),
         agreement(&learning.agreement),
         versions(&learning.versions),
-        switches(&learning.switches),
+        plan_changes(&learning.plan_changes),
         remediations(&learning.remediations),
         lowered(&learning.lowered),
     ];
@@ -88,7 +88,7 @@ fn versions(versions: &[Version]) -> Option<String> {
     ))
 }
 
-fn switches(moves: &[Switched]) -> Option<String> {
+fn plan_changes(moves: &[PlanChange]) -> Option<String> {
     if moves.is_empty() {
         return None;
     }
@@ -99,7 +99,7 @@ fn switches(moves: &[Switched]) -> Option<String> {
             moved.stratum.clone(),
             moved.at.format("%F %T").to_string(),
             moved.was.clone(),
-            moved.stage.clone(),
+            moved.state.clone(),
             moved.reason.clone(),
             moved.seen.executed.to_string(),
             moved.seen.audited.to_string(),
@@ -154,7 +154,7 @@ mod tests {
                 raw: None,
                 positive: None,
             },
-            switches: vec![],
+            plan_changes: vec![],
             remediations: Remediations { open: 0, overdue: 0 },
             lowered: vec![],
         }

@@ -5,7 +5,7 @@
 //! undetected actions is what a cycle leaves undetected divided by its length. HOLD, in which nothing is executed, is
 //! left out: it only makes the share smaller.
 
-use super::{CLEAN_LOTS, LOT, Plan, Stage};
+use super::{CLEAN_LOTS, LOT, Plan, PlanState};
 use crate::sequential::solve;
 
 /// What is wanted cannot be had.
@@ -63,7 +63,7 @@ impl Cycle {
         }
         // So many stretches in NORMAL until one does not come back.
         let stretches = 1.0 / (1.0 - returns).max(f64::EPSILON);
-        let (rare, often) = (plan.pi(Stage::Normal), plan.pi(Stage::Tight));
+        let (rare, often) = (plan.pi(PlanState::Normal), plan.pi(PlanState::Tightened));
         let (in_normal, in_tight) = (stretches * normal.audits / rare, stretches * audits / often);
         // Until a verdict is known, actions go on as before: at the end of the cycle, and before each tightening.
         let lag = f64::from(plan.wanted.lag);

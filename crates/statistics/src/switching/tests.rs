@@ -18,71 +18,81 @@ fn reviewed(wrong: bool) -> SwitchingEvent {
 #[test]
 fn enough_clean_approvals_in_a_row_clear_a_class_and_one_error_starts_anew() {
     let plan = plan();
-    let mut class = Switch::new(Stage::Pre);
+    let mut class = SwitchingState::new(PlanState::PreApproval);
     for _ in 1..plan.clearance {
         class = class.after(&plan, reviewed(false));
     }
-    assert_eq!((class.stage, class.after(&plan, reviewed(false)).stage), (Stage::Pre, Stage::Normal));
+    assert_eq!(
+        (class.state, class.after(&plan, reviewed(false)).state),
+        (PlanState::PreApproval, PlanState::Normal)
+    );
     assert_eq!(class.after(&plan, reviewed(true)).clean, 0);
 }
 
 #[test]
 fn clearances_that_fail_again_and_again_stop_everything_until_an_operator_resets_it() {
     let plan = plan();
-    let mut class = Switch::new(Stage::Pre);
+    let mut class = SwitchingState::new(PlanState::PreApproval);
     let mut reviews = 0;
-    while class.stage == Stage::Pre {
+    while class.state == PlanState::PreApproval {
         class = class.after(&plan, reviewed(reviews % 10 == 9));
         reviews += 1;
     }
-    assert_eq!(class.stage, Stage::Hold);
+    assert_eq!(class.state, PlanState::Discontinued);
     assert!(
         reviews >= plan.clearance * FAILED_CLEARANCES && reviews < (plan.clearance + 10) * FAILED_CLEARANCES
     );
     for happened in [reviewed(false), audited(false), SwitchingEvent::Critical] {
         assert_eq!(class.after(&plan, happened), class);
     }
-    assert_eq!(class.after(&plan, SwitchingEvent::Reset), Switch::new(Stage::Pre));
+    assert_eq!(class.after(&plan, SwitchingEvent::Reset), SwitchingState::new(PlanState::PreApproval));
 }
 
 #[test]
 fn errors_tighten_and_then_bring_back_to_approval() {
     let plan = plan();
-    let mut class = Switch::new(Stage::Normal);
+    let mut class = SwitchingState::new(PlanState::Normal);
     let mut stages = vec![];
     for _ in 0..5 {
         class = class.after(&plan, audited(true));
-        stages.push(class.stage);
+        stages.push(class.state);
     }
-    assert_eq!(stages[..3], [Stage::Normal, Stage::Normal, Stage::Tight]);
-    assert_eq!(stages[4], Stage::Pre);
-    assert_eq!((plan.pi(Stage::Normal), plan.pi(Stage::Tight)), (0.1, 0.1 * 3.0));
+    assert_eq!(stages[..3], [PlanState::Normal, PlanState::Normal, PlanState::Tightened]);
+    assert_eq!(stages[4], PlanState::PreApproval);
+    assert_eq!((plan.pi(PlanState::Normal), plan.pi(PlanState::Tightened)), (0.1, 0.1 * 3.0));
 }
 
 #[test]
 fn five_clean_lots_end_tight_and_a_dirty_one_counts_anew() {
     let plan = plan();
-    let mut class = Switch { level: plan.tighten, ..Switch::new(Stage::Tight) };
-    let audits = |class: Switch, n: u32| (0..n).fold(class, |class, _| class.after(&plan, audited(false)));
-    assert_eq!(audits(class, LOT * CLEAN_LOTS - 1).stage, Stage::Tight);
-    assert_eq!(audits(class, LOT * CLEAN_LOTS), Switch::new(Stage::Normal));
+    let mut class = SwitchingState { level: plan.tighten, ..SwitchingState::new(PlanState::Tightened) };
+    let audits =
+        |class: SwitchingState, n: u32| (0..n).fold(class, |class, _| class.after(&plan, audited(false)));
+    assert_eq!(audits(class, LOT * CLEAN_LOTS - 1).state, PlanState::Tightened);
+    assert_eq!(audits(class, LOT * CLEAN_LOTS), SwitchingState::new(PlanState::Normal));
     class = audits(class, LOT * 4 + 10).after(&plan, audited(true));
-    assert_eq!(audits(class, LOT * CLEAN_LOTS).stage, Stage::Tight);
-    assert_eq!(audits(class, LOT * CLEAN_LOTS + 19).stage, Stage::Normal);
+    assert_eq!(audits(class, LOT * CLEAN_LOTS).state, PlanState::Tightened);
+    assert_eq!(audits(class, LOT * CLEAN_LOTS + 19).state, PlanState::Normal);
 }
 
 #[test]
 fn a_confirmed_critical_error_brings_back_to_approval_at_once() {
-    for stage in [Stage::Normal, Stage::Tight] {
-        assert_eq!(Switch::new(stage).after(&plan(), SwitchingEvent::Critical), Switch::new(Stage::Pre));
+    for state in [PlanState::Normal, PlanState::Tightened] {
+        assert_eq!(
+            SwitchingState::new(state).after(&plan(), SwitchingEvent::Critical),
+            SwitchingState::new(PlanState::PreApproval)
+        );
     }
 }
 
 #[test]
 fn a_new_class_starts_where_the_strictest_of_its_siblings_stands() {
-    assert_eq!(Switch::beside([]).stage, Stage::Pre);
-    assert_eq!(Switch::beside([Stage::Normal, Stage::Tight]).stage, Stage::Tight);
-    assert_eq!(Switch::beside([Stage::Normal, Stage::Hold, Stage::Pre]).stage, Stage::Hold);
+    assert_eq!(SwitchingState::beside([]).state, PlanState::PreApproval);
+    assert_eq!(SwitchingState::beside([PlanState::Normal, PlanState::Tightened]).state, PlanState::Tightened);
+    assert_eq!(
+        SwitchingState::beside([PlanState::Normal, PlanState::Discontinued, PlanState::PreApproval]).state,
+        PlanState::Discontinued
+    );
 }
 
 #[test]

@@ -227,7 +227,7 @@ fn approval(row: &Row) -> Result<Option<ApprovalRecord>, StoreError> {
 
 /// What [`action`] reads of a row of `actions`.
 pub(crate) const COLUMNS: &str = "id, source, event_id, agent, tool, state, verdict, rule, generation, policy_version, \
-    audit_rate, audit_group, stratum, stage, compensates, approved, approvers, permit, fence, expires_at, proposed_at, \
+    audit_rate, audit_group, stratum, plan_state, compensates, approved, approvers, permit, fence, expires_at, proposed_at, \
     decided_at, started_at, ended_at, traceparent, \
     state = 'executing' AND lease_until < clock_timestamp() AS interrupted, clock_timestamp() AS now";
 
@@ -247,7 +247,9 @@ pub(crate) fn action(row: &Row) -> Result<ActionRecord, StoreError> {
             audit_rate: row.get("audit_rate"),
             audit_group: row.get("audit_group"),
             stratum: row.get("stratum"),
-            stage: row.get::<_, Option<&str>>("stage").and_then(|stage| stage.parse().ok()),
+            plan_state: row
+                .get::<_, Option<&str>>("plan_state")
+                .and_then(|plan_state| plan_state.parse().ok()),
             approved: row.get("approved"),
             approvers: row.get("approvers"),
             permit: row.get::<_, Option<Uuid>>("permit").map(PermitId),

@@ -1,7 +1,7 @@
 //! Classes of actions that move between approval and audit. Their stages are part of the active generation.
 
 use chrono::{DateTime, Utc};
-use countersign_statistics::switching::{Stage, Switch};
+use countersign_statistics::switching::{PlanState, SwitchingState};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio_postgres::{Row, types::Json};
@@ -12,99 +12,105 @@ use crate::{
     generation,
 };
 
-/// Where a class stands.
+/// Where a plan stands.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Class {
+pub struct SamplingPlan {
     /// Its stratum.
     pub stratum: String,
     /// The rule.
     pub rule: String,
     /// Where it stands.
-    pub stage: Stage,
+    pub state: PlanState,
 }
 
-fn stage(row: &Row, column: &str) -> Result<Stage, StoreError> {
+fn plan_state(row: &Row, column: &str) -> Result<PlanState, StoreError> {
     row.get::<_, &str>(column).parse().map_err(StoreError::Corrupt)
 }
 
-/// All classes. Read after the generation is locked.
-pub async fn classes(tx: &Transaction) -> Result<Vec<Class>, StoreError> {
-    let rows = tx.query("SELECT stratum, rule, stage FROM switches", &[]).await?;
-    let class = |row: &Row| {
-        Ok(Class { stratum: row.get("stratum"), rule: row.get("rule"), stage: stage(row, "stage")? })
+/// All plans. Read after the generation is locked.
+pub async fn plans(tx: &Transaction) -> Result<Vec<SamplingPlan>, StoreError> {
+    let rows = tx.query("SELECT stratum, rule, plan_state FROM sampling_plans", &[]).await?;
+    let plan = |row: &Row| {
+        Ok(SamplingPlan {
+            stratum: row.get("stratum"),
+            rule: row.get("rule"),
+            state: plan_state(row, "plan_state")?,
+        })
     };
-    rows.iter().map(class).collect()
+    rows.iter().map(plan).collect()
 }
 
-/// Opens classes that nobody has opened yet, as they stand under this generation, and writes the evidence.
-pub async fn open(tx: &Transaction, generation: i64, classes: &[Class]) -> Result<(), StoreError> {
-    if classes.is_empty() {
+/// Opens plans that nobody has opened yet, as they stand under this generation, and writes the evidence.
+pub async fn open(tx: &Transaction, generation: i64, plans: &[SamplingPlan]) -> Result<(), StoreError> {
+    if plans.is_empty() {
         return Ok(());
     }
-    let sql = "INSERT INTO switches (stratum, rule, stage, state, since)
-               SELECT stratum, rule, stage, state, $5
+    let sql = "INSERT INTO sampling_plans (stratum, rule, plan_state, switching_state, since)
+               SELECT stratum, rule, plan_state, switching_state, $5
                FROM UNNEST($1::text[], $2::text[], $3::text[], $4::jsonb[])
-                 AS u (stratum, rule, stage, state) ORDER BY stratum
-               ON CONFLICT DO NOTHING RETURNING stratum, stage";
-    let texts = |pick: fn(&Class) -> &str| classes.iter().map(pick).map(str::to_owned).collect::<Vec<_>>();
-    let states: Vec<Json<Switch>> = classes.iter().map(|class| Json(Switch::new(class.stage))).collect();
+                 AS u (stratum, rule, plan_state, switching_state) ORDER BY stratum
+               ON CONFLICT DO NOTHING RETURNING stratum, plan_state";
+    let texts =
+        |pick: fn(&SamplingPlan) -> &str| plans.iter().map(pick).map(str::to_owned).collect::<Vec<_>>();
+    let states: Vec<Json<SwitchingState>> =
+        plans.iter().map(|plan| Json(SwitchingState::new(plan.state))).collect();
     let opened = tx
         .query(
             &tx.prepare_cached(sql).await?,
             &[
-                &texts(|class| &class.stratum),
-                &texts(|class| &class.rule),
-                &texts(|class| class.stage.as_str()),
+                &texts(|plan| &plan.stratum),
+                &texts(|plan| &plan.rule),
+                &texts(|plan| plan.state.as_str()),
                 &states,
                 &generation,
             ],
         )
         .await?;
-    let noted = |row: &Row| json!({"stratum": row.get::<_, &str>(0), "stage": row.get::<_, &str>(1)});
+    let noted = |row: &Row| json!({"stratum": row.get::<_, &str>(0), "plan_state": row.get::<_, &str>(1)});
     let noted = opened.iter().map(|row| Evidence::global("switch.opened", noted(row)));
     evidence::insert(tx, &noted.collect::<Vec<_>>()).await
 }
 
-/// A class with what is remembered of it, locked.
+/// A plan with what is remembered of it, locked.
 #[derive(Clone, Debug)]
-pub struct SwitchRecord {
+pub struct PlanRecord {
     /// Its stratum.
     pub stratum: String,
     /// The rule.
     pub rule: String,
     /// What is remembered of it.
-    pub switch: Switch,
+    pub switching: SwitchingState,
     /// Audits count from this generation on.
     pub since: i64,
     /// The operator who pinned it.
     pub pinned_by: Option<String>,
 }
 
-/// Locks classes in order. Those that are not there are left out.
-pub async fn lock(tx: &Transaction, strata: &[&str]) -> Result<Vec<SwitchRecord>, StoreError> {
-    let sql = "SELECT stratum, rule, state, since, pinned_by FROM switches
+/// Locks plans in order. Those that are not there are left out.
+pub async fn lock(tx: &Transaction, strata: &[&str]) -> Result<Vec<PlanRecord>, StoreError> {
+    let sql = "SELECT stratum, rule, switching_state, since, pinned_by FROM sampling_plans
                WHERE stratum = ANY($1) ORDER BY stratum FOR UPDATE";
     let rows = tx.query(&tx.prepare_cached(sql).await?, &[&strata]).await?;
-    let record = |row: &Row| SwitchRecord {
+    let record = |row: &Row| PlanRecord {
         stratum: row.get(0),
         rule: row.get(1),
-        switch: row.get::<_, Json<Switch>>(2).0,
+        switching: row.get::<_, Json<SwitchingState>>(2).0,
         since: row.get(3),
         pinned_by: row.get(4),
     };
     Ok(rows.iter().map(record).collect())
 }
 
-/// Remembers what happened to a locked class that stays where it is.
-pub async fn remember(tx: &Transaction, stratum: &str, switch: &Switch) -> Result<(), StoreError> {
-    let sql = "UPDATE switches SET state = $2 WHERE stratum = $1 AND state <> $2";
-    tx.execute(&tx.prepare_cached(sql).await?, &[&stratum, &Json(switch)]).await?;
+/// Remembers what happened to a locked plan that stays where it is.
+pub async fn remember(tx: &Transaction, stratum: &str, switching: &SwitchingState) -> Result<(), StoreError> {
+    let sql = "UPDATE sampling_plans SET switching_state = $2 WHERE stratum = $1 AND switching_state <> $2";
+    tx.execute(&tx.prepare_cached(sql).await?, &[&stratum, &Json(switching)]).await?;
     Ok(())
 }
 
-/// What a class has seen since it was last let go.
+/// What a plan has seen since it was last let go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Seen {
+pub struct PlanCounts {
     /// Executed at once.
     pub executed: u64,
     /// Of these, drawn by the coin and judged.
@@ -113,40 +119,41 @@ pub struct Seen {
     pub wrong: u64,
 }
 
-async fn seen(tx: &Transaction, stratum: &str, since: i64) -> Result<Seen, StoreError> {
+async fn seen(tx: &Transaction, stratum: &str, since: i64) -> Result<PlanCounts, StoreError> {
     let sql = "SELECT count(*), count(*) FILTER (WHERE u.state = 'judged'), count(*) FILTER (WHERE u.finding = 'wrong')
                FROM sampling s JOIN actions a ON a.id = s.action
                LEFT JOIN audits u ON u.action = s.action AND s.selected
                WHERE s.stratum = $1 AND s.executed AND a.verdict = 'allow' AND a.generation >= $2";
     let row = tx.query_one(sql, &[&stratum, &since]).await?;
     let count = |index: usize| u64::try_from(row.get::<_, i64>(index)).unwrap_or_default();
-    Ok(Seen { executed: count(0), audited: count(1), wrong: count(2) })
+    Ok(PlanCounts { executed: count(0), audited: count(1), wrong: count(2) })
 }
 
-/// Moves a locked class. The generation counts up, so that no permit of before can be claimed any more; where the
-/// class is let go, its audits count from the new one on. Returns what it has seen until now.
+/// Moves a locked plan. The generation counts up, so that no permit of before can be claimed any more; where the
+/// plan is let go, its audits count from the new one on. Returns what it has seen until now.
 pub async fn change(
     tx: &Transaction,
-    record: &SwitchRecord,
-    to: Switch,
+    record: &PlanRecord,
+    to: SwitchingState,
     reason: &str,
     by: Option<&str>,
-) -> Result<Seen, StoreError> {
-    let (was, stratum) = (record.switch, record.stratum.as_str());
+) -> Result<PlanCounts, StoreError> {
+    let (was, stratum) = (record.switching, record.stratum.as_str());
     let seen = seen(tx, stratum, record.since).await?;
     let generation = generation::advance(tx).await?;
-    let executes = |stage: Stage| matches!(stage, Stage::Normal | Stage::Tight);
-    let let_go = executes(to.stage) && !executes(was.stage);
+    let executes = |state: PlanState| matches!(state, PlanState::Normal | PlanState::Tightened);
+    let let_go = executes(to.state) && !executes(was.state);
     let since = if let_go { generation } else { record.since };
-    let sql = "UPDATE switches SET stage = $2, state = $3, since = $4, switched_at = clock_timestamp()
+    let sql = "UPDATE sampling_plans SET plan_state = $2, switching_state = $3, since = $4, changed_at = clock_timestamp()
                WHERE stratum = $1";
-    tx.execute(sql, &[&stratum, &to.stage.as_str(), &Json(to), &since]).await?;
-    let sql = "INSERT INTO switched (stratum, was, stage, reason, generation, executed, audited, wrong)
+    tx.execute(sql, &[&stratum, &to.state.as_str(), &Json(to), &since]).await?;
+    let sql =
+        "INSERT INTO plan_changes (stratum, was, plan_state, reason, generation, executed, audited, wrong)
                VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
     let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     let (executed, audited, wrong) = (count(seen.executed), count(seen.audited), count(seen.wrong));
-    let (from, stage) = (was.stage.as_str(), to.stage.as_str());
-    tx.execute(sql, &[&stratum, &from, &stage, &reason, &generation, &executed, &audited, &wrong]).await?;
+    let (from, state) = (was.state.as_str(), to.state.as_str());
+    tx.execute(sql, &[&stratum, &from, &state, &reason, &generation, &executed, &audited, &wrong]).await?;
     // What an operator writes may name people, and stays out of the ledger; it is in `switched`.
     let said = by.is_none().then_some(reason);
     let noted = json!({
@@ -156,9 +163,9 @@ pub async fn change(
     Ok(seen)
 }
 
-/// Pins a locked class where it stands, or lets the statistics move it again.
+/// Pins a locked plan where it stands, or lets the statistics move it again.
 pub async fn pin(tx: &Transaction, stratum: &str, pinned: Option<(&str, &str)>) -> Result<(), StoreError> {
-    let sql = "UPDATE switches SET pinned_by = $2, pinned_for = $3 WHERE stratum = $1";
+    let sql = "UPDATE sampling_plans SET pinned_by = $2, pinned_for = $3 WHERE stratum = $1";
     let (by, reason) = pinned.unzip();
     tx.execute(sql, &[&stratum, &by, &reason]).await?;
     let kind = if by.is_some() { "switch.pinned" } else { "switch.unpinned" };
@@ -167,19 +174,19 @@ pub async fn pin(tx: &Transaction, stratum: &str, pinned: Option<(&str, &str)>) 
     evidence::insert(tx, &[Evidence::global(kind, noted)]).await
 }
 
-/// A class in a list.
+/// A plan in a list.
 #[derive(Clone, Debug, Serialize)]
-pub struct SwitchSummary {
+pub struct PlanSummary {
     /// Its stratum.
     pub stratum: String,
     /// The rule.
     pub rule: String,
     /// Where it stands, and what is remembered of it.
-    pub switch: Switch,
+    pub switching: SwitchingState,
     /// Since when.
-    pub switched_at: DateTime<Utc>,
+    pub changed_at: DateTime<Utc>,
     /// What it has seen since it was last let go.
-    pub seen: Seen,
+    pub seen: PlanCounts,
     /// Who pinned it.
     pub pinned_by: Option<String>,
     /// Why.
@@ -188,20 +195,20 @@ pub struct SwitchSummary {
     pub reason: Option<String>,
 }
 
-/// All classes, by stratum.
-pub async fn list(tx: &Transaction) -> Result<Vec<SwitchSummary>, StoreError> {
-    let sql = "SELECT stratum, rule, state, switched_at, since, pinned_by, pinned_for,
-                      (SELECT reason FROM switched w WHERE w.stratum = s.stratum ORDER BY id DESC LIMIT 1)
-               FROM switches s ORDER BY stratum";
+/// All plans, by stratum.
+pub async fn list(tx: &Transaction) -> Result<Vec<PlanSummary>, StoreError> {
+    let sql = "SELECT stratum, rule, switching_state, changed_at, since, pinned_by, pinned_for,
+                      (SELECT reason FROM plan_changes w WHERE w.stratum = s.stratum ORDER BY id DESC LIMIT 1)
+               FROM sampling_plans s ORDER BY stratum";
     let mut all = Vec::new();
     for row in tx.query(sql, &[]).await? {
         let stratum: String = row.get(0);
         let seen = seen(tx, &stratum, row.get(4)).await?;
-        all.push(SwitchSummary {
+        all.push(PlanSummary {
             stratum,
             rule: row.get(1),
-            switch: row.get::<_, Json<Switch>>(2).0,
-            switched_at: row.get(3),
+            switching: row.get::<_, Json<SwitchingState>>(2).0,
+            changed_at: row.get(3),
             seen,
             pinned_by: row.get(5),
             pinned_for: row.get(6),
@@ -211,21 +218,21 @@ pub async fn list(tx: &Transaction) -> Result<Vec<SwitchSummary>, StoreError> {
     Ok(all)
 }
 
-/// A move of a class.
+/// A move of a plan.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Switched {
+pub struct PlanChange {
     /// Its stratum.
     pub stratum: String,
     /// From where.
     pub was: String,
     /// To where.
-    pub stage: String,
+    pub state: String,
     /// Why.
     pub reason: String,
     /// When.
     pub at: DateTime<Utc>,
     /// What it had seen since it was last let go.
-    pub seen: Seen,
+    pub seen: PlanCounts,
 }
 
 /// The moves in `from..to`, in order.
@@ -233,17 +240,17 @@ pub async fn moves(
     tx: &Transaction,
     from: DateTime<Utc>,
     to: DateTime<Utc>,
-) -> Result<Vec<Switched>, StoreError> {
-    let sql = "SELECT stratum, was, stage, reason, at, executed, audited, wrong FROM switched
+) -> Result<Vec<PlanChange>, StoreError> {
+    let sql = "SELECT stratum, was, plan_state, reason, at, executed, audited, wrong FROM plan_changes
                WHERE at >= $1 AND at < $2 ORDER BY id";
     let count = |row: &Row, index: usize| u64::try_from(row.get::<_, i64>(index)).unwrap_or_default();
-    let moved = |row: &Row| Switched {
+    let moved = |row: &Row| PlanChange {
         stratum: row.get(0),
         was: row.get(1),
-        stage: row.get(2),
+        state: row.get(2),
         reason: row.get(3),
         at: row.get(4),
-        seen: Seen { executed: count(row, 5), audited: count(row, 6), wrong: count(row, 7) },
+        seen: PlanCounts { executed: count(row, 5), audited: count(row, 6), wrong: count(row, 7) },
     };
     Ok(tx.query(sql, &[&from, &to]).await?.iter().map(moved).collect())
 }
