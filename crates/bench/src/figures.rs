@@ -6,7 +6,10 @@ use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{CEILING, SYSTEM, ledger::Timed, usage::ByProcess};
+use super::{ledger::Timed, usage::ByProcess};
+
+pub(crate) const SYSTEM: &str = "system";
+pub(crate) const CEILING: &str = "ceiling";
 
 /// One figure of several runs.
 #[derive(Serialize)]

@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     ceiling::Ceiling,
-    figures::Figures,
+    figures::{CEILING, Figures, SYSTEM},
     load::{AGENTS, Answered, Approves, Client, Place, Way, lane_of},
 };
 use countersign_testkit::build;
@@ -157,8 +157,6 @@ struct Bench {
     tools: ToolService,
 }
 
-const SYSTEM: &str = "system";
-const CEILING: &str = "ceiling";
 const YOUNG: &str = "no past";
 
 /// A path that actions take.

@@ -1,4 +1,4 @@
-//! Whether auditors who do not know of each other find the same.
+//! Agreement between auditors who judge independently.
 
 /// The first two opinions on each action that two have judged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

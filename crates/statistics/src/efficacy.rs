@@ -1,21 +1,21 @@
-//! Which part of the errors that were executed has been put right.
+//! Correction efficacy: which share of the executed errors was corrected.
 
 use super::{binomial::Interval, estimate::Estimate};
 
 /// The reference figure for audits after execution: 70 to 90 % of the errors corrected. To compare with, not measured.
 pub const REFERENCE: Interval = Interval { lower: 0.7, upper: 0.9 };
 
-/// The share of errors that were put right.
+/// The share of errors that were corrected.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Efficacy {
-    /// Put right, divided by Horvitz and Thompson's estimate of the errors; at most 1. None where that estimate is 0.
+    /// Corrected errors divided by Horvitz and Thompson's estimate of the errors; at most 1. None where that estimate is 0.
     pub share: Option<f64>,
-    /// 95 % interval, from that of the error rate: k / (N · upper) to k / (N · lower), at most 1. The number put right
+    /// 95 % interval, from that of the error rate: k / (N · upper) to k / (N · lower), at most 1. The number corrected
     /// is counted, not estimated, so that all the uncertainty is in the number of errors.
     pub interval: Interval,
 }
 
-/// How many of the errors among `executed` actions were put right, `corrected` having been. None where no audit tells
+/// How many of the errors among `executed` actions were corrected, given that `corrected` were. None where no audit tells
 /// how many errors there are.
 pub fn efficacy(corrected: u64, executed: u64, errors: &Estimate) -> Option<Efficacy> {
     errors.rate?;

@@ -1,7 +1,48 @@
-//! What audits tell, and how surely: intervals, estimates from samples drawn with unequal probabilities, and tests
-//! that may be looked at after every audit.
+//! What audits say about error rates, and with what confidence: exact intervals, estimates from samples drawn with
+//! unequal probabilities, tests that may be looked at after every audit, and rules for switching between approval and
+//! sampled audits.
 //!
 //! **No normal approximation anywhere**: a Wald interval of nominal 95 % covered 42 to 68 % on mixed rates.
+//!
+//! How many errors are among 1,000 executed actions, of which 100 were drawn with probability 0.1, judged, and 3 found
+//! wrong?
+//!
+//! ```
+//! use countersign_statistics::estimate::{Group, estimate};
+//!
+//! let audits = Group { stratum: 0, pi: 0.1, judged: 100, wrong: 3, missing: 0 };
+//! let found = estimate(&[1_000], &[audits]);
+//! assert!((found.errors - 30.0).abs() < 1e-9);
+//! assert!(found.interval.contains(0.03) && found.interval.upper < 0.1);
+//! ```
+//!
+//! Is the rate above 2 %? An e-process may be asked after every audit:
+//!
+//! ```
+//! use countersign_statistics::sequential::EProcess;
+//!
+//! let mut evidence = EProcess::new(0.02);
+//! for audit in 0..60 {
+//!     evidence.observe(audit % 5 == 0);
+//! }
+//! assert!(evidence.ln_value() > 20_f64.ln(), "one in five is not 2 %");
+//! ```
+//!
+//! How many clean approvals in a row clear a stratum, if at most 0.5 % of all actions may be wrong and undetected?
+//!
+//! ```
+//! use countersign_statistics::switching::{Plan, PlanState, SwitchingEvent, SwitchingState, Wanted};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let plan = Plan::solve(Wanted { limit: 0.02, pi: 0.2, aoql: 0.005, lag: 50 })?;
+//! let mut stratum = SwitchingState::new(PlanState::PreApproval);
+//! for _ in 0..plan.clearance {
+//!     stratum = stratum.after(&plan, SwitchingEvent::Reviewed { wrong: false });
+//! }
+//! assert_eq!(stratum.state, PlanState::Normal);
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod agreement;
 pub mod binomial;

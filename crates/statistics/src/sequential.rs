@@ -21,7 +21,7 @@ impl EProcess {
         Self { p0: p0.clamp(1e-9, 1.0 - 1e-9), a: 1.0, b: 1.0, wrong: 0, right: 0 }
     }
 
-    /// Takes one finding in.
+    /// Takes one finding into account.
     pub fn observe(&mut self, wrong: bool) {
         if wrong { self.wrong += 1 } else { self.right += 1 }
     }

@@ -16,7 +16,7 @@ use super::{
 pub struct Dice(u64);
 
 impl Dice {
-    /// The dice of a seed.
+    /// A generator from a seed.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -45,7 +45,7 @@ impl Dice {
 const STRATA: [(u64, f64, f64); 5] =
     [(3_000, 0.002, 0.05), (1_500, 0.01, 0.1), (600, 0.04, 0.2), (300, 0.15, 0.3), (60, 0.3, 1.0)];
 
-/// Draws populations of mixed strata, audits each by the coin, and returns the share of populations whose true error
+/// Draws populations of mixed strata, audits each by sample, and returns the share of populations whose true error
 /// rate lies within the 95 % interval. Each population is of two or more of the strata, at rates of its own.
 pub fn coverage(seed: u64, populations: u32) -> f64 {
     let mut dice = Dice::new(seed);
@@ -105,23 +105,23 @@ pub fn run_length(seed: u64, lattice: &Lattice, h: f64, p: f64, runs: u32) -> f6
     audits as f64 / f64::from(runs)
 }
 
-/// The share of `actions` that are wrong and undetected under a switch, at the error rate `p`: each verdict comes up to
-/// the plan's lag late, what is found is undone, and HOLD is reset at once.
+/// The share of `actions` that are wrong and undetected under a sampling plan, at the error rate `p`: each verdict comes up to
+/// the plan's lag late, what is found is undone, and discontinued is reset at once.
 pub fn undetected(seed: u64, plan: &Plan, p: f64, actions: u32) -> f64 {
     let mut dice = Dice::new(seed);
-    let mut class = SwitchingState::new(PlanState::PreApproval);
+    let mut plan_state = SwitchingState::new(PlanState::PreApproval);
     let (mut verdicts, mut stretch, mut undetected) = (VecDeque::new(), 0_u32, 0_u32);
     for now in 0..actions {
         while verdicts.front().is_some_and(|(due, _, _)| *due <= now) {
             if let Some((_, of, wrong)) = verdicts.pop_front().filter(|(_, of, _)| *of == stretch) {
-                class = class.after(plan, SwitchingEvent::Audited { wrong });
-                stretch = if class.state == PlanState::PreApproval { of + 1 } else { of };
+                plan_state = plan_state.after(plan, SwitchingEvent::Audited { wrong });
+                stretch = if plan_state.state == PlanState::PreApproval { of + 1 } else { of };
             }
         }
         let wrong = dice.below(p);
-        match class.state {
-            PlanState::Discontinued => class = class.after(plan, SwitchingEvent::Reset),
-            PlanState::PreApproval => class = class.after(plan, SwitchingEvent::Reviewed { wrong }),
+        match plan_state.state {
+            PlanState::Discontinued => plan_state = plan_state.after(plan, SwitchingEvent::Reset),
+            PlanState::PreApproval => plan_state = plan_state.after(plan, SwitchingEvent::Reviewed { wrong }),
             state if dice.below(plan.pi(state)) => {
                 // Never before one that was drawn earlier: verdicts come in order.
                 let due = now + (dice.unit() * f64::from(plan.wanted.lag)) as u32;

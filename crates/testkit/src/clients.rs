@@ -114,7 +114,7 @@ impl Reviewer {
     }
 }
 
-/// A reviewer app: consumes one group's requests, and signs what `judge` says of each; `None` leaves it open.
+/// A reviewer app: consumes one group's requests, and signs what `decide` answers for each; `None` leaves it open.
 pub struct ReviewerApp {
     task: JoinHandle<anyhow::Result<()>>,
 }
@@ -180,20 +180,20 @@ pub fn signed(signer: &Signer, decisions: &[DecisionData]) -> Outgoing {
 }
 
 /// Decisions or findings, signed at `at`.
-pub fn statement<T: Signable>(signer: &Signer, said: &[T], at: DateTime<Utc>) -> SignedStatement {
+pub fn statement<T: Signable>(signer: &Signer, entries: &[T], at: DateTime<Utc>) -> SignedStatement {
     // Strings and ids always serialise.
-    let signed = signer.sign(said, Uuid::now_v7(), at, rand::random);
+    let signed = signer.sign(entries, Uuid::now_v7(), at, rand::random);
     signed.unwrap_or_else(|_| SignedStatement { jws: String::new(), disclosures: vec![] })
 }
 
-/// What is said to be a decision, as a message.
+/// Any data in the envelope of a decision.
 pub fn decided<T: Serialize>(data: T) -> Outgoing {
     let event =
         CloudEvent::new(Outgoing::fresh_id(), "/reviewers/app", kind::APPROVAL_DECIDED, Utc::now(), data);
     Outgoing::event(DECISIONS, "decision", &event)
 }
 
-/// An auditor app: consumes one group's audits and judges each as `judge` says; `None` leaves it open.
+/// An auditor app: consumes one group's audits and signs the finding that `find` answers for each; `None` leaves it open.
 pub struct AuditorApp {
     task: JoinHandle<anyhow::Result<()>>,
 }
@@ -241,11 +241,11 @@ pub fn finding(request: &AuditRequest, finding: Finding, reason: Option<&str>) -
 
 /// Findings as a message, signed now.
 pub fn found(signer: &Signer, findings: &[FindingData]) -> Outgoing {
-    judged(statement(signer, findings, Utc::now()))
+    finding_event(statement(signer, findings, Utc::now()))
 }
 
-/// What is said to be a finding, as a message.
-pub fn judged<T: Serialize>(data: T) -> Outgoing {
+/// Any data in the envelope of a finding.
+pub fn finding_event<T: Serialize>(data: T) -> Outgoing {
     let event = CloudEvent::new(Outgoing::fresh_id(), "/auditors/app", kind::AUDIT_FINDING, Utc::now(), data);
     Outgoing::event(FINDINGS, "finding", &event)
 }

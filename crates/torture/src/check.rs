@@ -15,7 +15,7 @@ use countersign_core::{
 use serde_json::Value;
 
 use super::{
-    faults::Fault,
+    fault::Fault,
     history::{Event, Kind, Phase, SPENDING_MAX, SPENT, customer},
     stored::{Quarantined, Stored, StoredAction},
 };
@@ -46,7 +46,7 @@ impl fmt::Display for Violation {
 
 /// What the history says of one action.
 #[derive(Default)]
-struct Told<'a> {
+struct Observed<'a> {
     kind: Option<Kind>,
     /// What its agent asked for.
     arguments: Option<&'a Value>,
@@ -55,8 +55,8 @@ struct Told<'a> {
     tightening: Option<usize>,
     /// Whether a stricter policy came while it was under way: an interrupted call is judged again under it, and not repeated
     /// where that asks for an approval.
-    judged_again: bool,
-    told: Vec<State>,
+    reevaluated: bool,
+    outcomes: Vec<State>,
     calls: Vec<(&'a str, &'a Value)>,
     effects: Vec<Effect<'a>>,
     votes: Vec<Vote<'a>>,
@@ -73,7 +73,7 @@ struct Effect<'a> {
     tightening: Option<usize>,
 }
 
-/// What a reviewer had said.
+/// What a reviewer decided.
 #[derive(Clone, Copy)]
 struct Vote<'a> {
     reviewer: &'a str,
@@ -87,10 +87,10 @@ pub(crate) fn check(history: &[Event], stored: &Stored) -> Vec<Violation> {
     let mut found = Found(Vec::new());
     let arrows = arrows();
     let actions = by_action(history);
-    for (id, told) in &actions {
+    for (id, observed) in &actions {
         let action = stored.actions.get(*id);
-        found.accepted(id, told, action);
-        found.effects(id, told, action);
+        found.accepted(id, observed, action);
+        found.effects(id, observed, action);
         if let Some(action) = action {
             found.walk(action, &arrows);
             found.sampling(action);
@@ -106,9 +106,9 @@ pub(crate) fn check(history: &[Event], stored: &Stored) -> Vec<Violation> {
     found.0
 }
 
-fn by_action(history: &[Event]) -> BTreeMap<&str, Told<'_>> {
-    let mut actions: BTreeMap<&str, Told<'_>> = BTreeMap::new();
-    // Told apart by when they came into force.
+fn by_action(history: &[Event]) -> BTreeMap<&str, Observed<'_>> {
+    let mut actions: BTreeMap<&str, Observed<'_>> = BTreeMap::new();
+    // Observed apart by when they came into force.
     let (mut tightening, tighten) = (None, Fault::Tighten.to_string());
     let mut tightens = false;
     for (at, event) in history.iter().enumerate() {
@@ -116,23 +116,23 @@ fn by_action(history: &[Event]) -> BTreeMap<&str, Told<'_>> {
             Event::Injected { fault } if *fault == tighten => {
                 tightens = true;
                 let ended = |state: &State| *state != State::InDoubt;
-                let open = actions.values_mut().filter(|told| !told.told.iter().any(ended));
-                open.for_each(|told| told.judged_again = true);
+                let open = actions.values_mut().filter(|observed| !observed.outcomes.iter().any(ended));
+                open.for_each(|observed| observed.reevaluated = true);
             }
             Event::Stands { fault } if *fault == tighten => tightening = Some(at),
             Event::Heals { fault } if *fault == tighten => (tightening, tightens) = (None, false),
             Event::Proposed { id, kind, arguments, phase } => {
-                let told = actions.entry(id).or_insert_with(|| Told {
+                let observed = actions.entry(id).or_insert_with(|| Observed {
                     tightening,
-                    judged_again: tightens,
-                    ..Told::default()
+                    reevaluated: tightens,
+                    ..Observed::default()
                 });
-                (told.kind, told.arguments) = (Some(*kind), Some(arguments));
-                told.confirmed |= *phase == Phase::Ok;
+                (observed.kind, observed.arguments) = (Some(*kind), Some(arguments));
+                observed.confirmed |= *phase == Phase::Ok;
             }
-            Event::Told { id, outcome } => {
+            Event::OutcomeReceived { id, outcome } => {
                 let state = State::ALL.into_iter().find(|state| state.outcome() == Some(*outcome));
-                actions.entry(id).or_default().told.extend(state);
+                actions.entry(id).or_default().outcomes.extend(state);
             }
             // From its invocation on it may have counted.
             Event::Decided { id, reviewer, decision, digest, arguments, phase: Phase::Invoke, .. } => {
@@ -143,9 +143,9 @@ fn by_action(history: &[Event]) -> BTreeMap<&str, Told<'_>> {
                 actions.entry(id).or_default().calls.push((key, arguments));
             }
             Event::Acted { id, key, tool, arguments } => {
-                let told = actions.entry(id).or_default();
-                let votes = told.votes.clone();
-                told.effects.push(Effect { key, tool, arguments, votes, tightening });
+                let observed = actions.entry(id).or_default();
+                let votes = observed.votes.clone();
+                observed.effects.push(Effect { key, tool, arguments, votes, tightening });
             }
             Event::Decided { .. } | Event::Found { .. } => {}
             Event::Injected { .. } | Event::Stands { .. } | Event::Heals { .. } => {}
@@ -209,32 +209,35 @@ impl Found {
     }
 
     /// Confirmed is kept, ends, and is answered; and the answers are what is stored.
-    fn accepted(&mut self, id: &str, told: &Told<'_>, action: Option<&StoredAction>) {
+    fn accepted(&mut self, id: &str, observed: &Observed<'_>, action: Option<&StoredAction>) {
         let Some(action) = action else {
-            if told.confirmed {
+            if observed.confirmed {
                 self.add(KEPT, format!("{id} was confirmed and is not stored"));
             }
-            if !told.told.is_empty() {
+            if !observed.outcomes.is_empty() {
                 self.add("answers are stored", format!("{id} was answered and is not stored"));
             }
             return;
         };
         let state = action.state;
-        // A doubt ends when somebody has looked, and then its agent hears again.
+        // A doubt ends when somebody has looked, and then its agent receive_outcomes again.
         if state.outcome().is_none() || state == State::InDoubt {
             self.add("accepted ends", format!("{id} is {state} still"));
-        } else if told.confirmed && !told.told.contains(&state) {
-            self.add("accepted is answered", format!("{id} is {state}, and its agent was never told"));
+        } else if observed.confirmed && !observed.outcomes.contains(&state) {
+            self.add(
+                "accepted is answered",
+                format!("{id} is {state}, and its agent never received that outcome"),
+            );
         }
-        for told in told.told.iter().filter(|told| !action.outcomes.contains(*told)) {
+        for state in observed.outcomes.iter().filter(|state| !action.outcomes.contains(*state)) {
             let stored = &action.outcomes;
-            self.add("answers are stored", format!("{id}: told {told}, stored are {stored:?}"));
+            self.add("answers are stored", format!("{id}: received {state}, stored are {stored:?}"));
         }
-        let idempotent = told.kind.is_some_and(Kind::idempotent);
+        let idempotent = observed.kind.is_some_and(Kind::idempotent);
         // The tool's no to a repetition says nothing of the attempt before, and would be the same the next time.
-        let repeated = told.calls.len() > 1 || action.fence > 1;
-        let refused = repeated && !told.calls.is_empty() && told.effects.is_empty();
-        let given_up = told.judged_again && told.kind == Some(Kind::Record);
+        let repeated = observed.calls.len() > 1 || action.fence > 1;
+        let refused = repeated && !observed.calls.is_empty() && observed.effects.is_empty();
+        let given_up = observed.reevaluated && observed.kind == Some(Kind::Record);
         let in_doubt = action.outcomes.contains(&State::InDoubt);
         if in_doubt && idempotent && !refused && !given_up && action.fence < RECOVERIES {
             self.add(
@@ -245,35 +248,35 @@ impl Found {
     }
 
     /// At most one effect, of what was approved, and none where the outcome says so.
-    fn effects(&mut self, id: &str, told: &Told<'_>, action: Option<&StoredAction>) {
-        let Some(kind) = told.kind else {
-            if !told.calls.is_empty() {
+    fn effects(&mut self, id: &str, observed: &Observed<'_>, action: Option<&StoredAction>) {
+        let Some(kind) = observed.kind else {
+            if !observed.calls.is_empty() {
                 self.add("no effect without proposal", format!("{id:?} was called and never proposed"));
             }
             return;
         };
-        if told.effects.len() > 1 {
-            let keys: Vec<_> = told.effects.iter().map(|effect| effect.key).collect();
+        if observed.effects.len() > 1 {
+            let keys: Vec<_> = observed.effects.iter().map(|effect| effect.key).collect();
             self.add("one effect", format!("{id} acted {} times, with keys {keys:?}", keys.len()));
         }
-        if !kind.idempotent() && told.calls.len() > 1 {
-            let calls = told.calls.len();
+        if !kind.idempotent() && observed.calls.len() > 1 {
+            let calls = observed.calls.len();
             self.add("one effect", format!("{id} was called {calls} times, and may not be repeated"));
         }
-        if told.calls.iter().any(|call| told.calls.first() != Some(call)) {
-            self.add("one key, one call", format!("{id} was called with {:?}", told.calls));
+        if observed.calls.iter().any(|call| observed.calls.first() != Some(call)) {
+            self.add("one key, one call", format!("{id} was called with {:?}", observed.calls));
         }
-        for Effect { key, tool, arguments, votes, tightening } in &told.effects {
+        for Effect { key, tool, arguments, votes, tightening } in &observed.effects {
             if *tool != kind.tool() {
                 self.add("no effect but the proposed", format!("{id} acted at {tool}"));
             }
             // What needs nobody's approval is called as it was proposed.
-            if kind.needs(false).is_empty() && told.arguments != Some(*arguments) {
+            if kind.needs(false).is_empty() && observed.arguments != Some(*arguments) {
                 self.add("no effect but the proposed", format!("{id} acted with {arguments}"));
             }
             let digest = action.map(|action| action.digest.as_str());
             // Proposed and executed under the same one: it was in force all the while.
-            let tight = tightening.is_some() && *tightening == told.tightening;
+            let tight = tightening.is_some() && *tightening == observed.tightening;
             if !approved(kind, tight, arguments, digest, votes) {
                 self.add("no effect without approval", format!("{id} acted with {arguments}"));
             }
@@ -282,7 +285,7 @@ impl Found {
             }
         }
         let Some(action) = action else { return };
-        let done = !told.effects.is_empty();
+        let done = !observed.effects.is_empty();
         for outcome in &action.outcomes {
             if *outcome == State::Succeeded && !done {
                 self.add("outcomes are true", format!("{id} succeeded without an effect"));
@@ -294,10 +297,10 @@ impl Found {
     }
 
     /// No more is spent for a customer than the limit.
-    fn spending(&mut self, actions: &BTreeMap<&str, Told<'_>>) {
+    fn spending(&mut self, actions: &BTreeMap<&str, Observed<'_>>) {
         let mut sums: BTreeMap<String, u64> = BTreeMap::new();
-        for (id, told) in actions.iter().filter(|(_, told)| told.kind == Some(Kind::Spend)) {
-            *sums.entry(customer(id)).or_default() += told.effects.len() as u64 * SPENT;
+        for (id, observed) in actions.iter().filter(|(_, observed)| observed.kind == Some(Kind::Spend)) {
+            *sums.entry(customer(id)).or_default() += observed.effects.len() as u64 * SPENT;
         }
         for (customer, sum) in sums.into_iter().filter(|(_, sum)| *sum > SPENDING_MAX) {
             self.add("limits hold", format!("{sum} of at most {SPENDING_MAX} was spent for {customer}"));
@@ -319,13 +322,13 @@ impl Found {
         }
     }
 
-    /// Every executed action has exactly one throw, every selected one its audit.
+    /// Every executed action has exactly one draw, every selected one its audit.
     fn sampling(&mut self, action: &StoredAction) {
         let id = &action.id;
         let wanted = usize::from(action.executed);
-        if action.throws != wanted || action.sampled != wanted {
-            let (throws, sampled) = (action.throws, action.sampled);
-            let what = format!("{id}: {throws} throws, {sampled} in evidence, {wanted} expected");
+        if action.draws != wanted || action.sampled != wanted {
+            let (draws, sampled) = (action.draws, action.sampled);
+            let what = format!("{id}: {draws} draws, {sampled} in evidence, {wanted} expected");
             self.add("sampling is complete", what);
         }
         if action.executed && action.pi < AUDITED {
@@ -345,7 +348,7 @@ impl Found {
                 _ => continue,
             };
             if !stored.statements.contains(event) {
-                self.add(KEPT, format!("what {who} said in {event} is not stored"));
+                self.add(KEPT, format!("the statement of {who} in {event} is not stored"));
             }
         }
     }
@@ -372,7 +375,7 @@ impl Found {
             self.add("evidence is recorded", format!("{} rows are not in the ledger", stored.pending));
         }
         for why in &stored.keyed_sampler {
-            self.add("the keyed_sampler falls the same way again", why.clone());
+            self.add("draws are reproducible", why.clone());
         }
         for index in &stored.altered {
             self.add("the stream is the ledger", format!("entry {index} is another there"));

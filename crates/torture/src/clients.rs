@@ -32,24 +32,24 @@ use tokio::{sync::watch, task::JoinHandle};
 use super::history::{Event, History, Kind, Phase, SPENT, customer};
 
 /// How long a client waits before it connects again.
-const AGAIN: Duration = Duration::from_millis(500);
+const RECONNECT_AFTER: Duration = Duration::from_millis(500);
 /// How long a reader waits for a message before it looks whether its connection still stands.
 const QUIET: Duration = Duration::from_secs(20);
 
 /// How long somebody waits for what they said to be heard before they say it again: requests come again every few
 /// seconds, and answering each of them would only make the others wait.
-const HEARD: Duration = Duration::from_secs(20);
+const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
 
-/// What somebody has said of which request, and when.
+/// Which requests somebody has answered, and when.
 #[derive(Default)]
-struct Said {
+struct RecentStatements {
     at: BTreeMap<String, Instant>,
     left: BTreeSet<String>,
 }
 
-impl Said {
+impl RecentStatements {
     fn lately(&self, request: &str) -> bool {
-        self.at.get(request).is_some_and(|at| at.elapsed() < HEARD)
+        self.at.get(request).is_some_and(|at| at.elapsed() < ANSWERED_WITHIN)
     }
 
     fn now(&mut self, request: String, phase: Phase) {
@@ -122,7 +122,7 @@ impl Clients {
         for agent in ["one", "two"] {
             let url = system.url(&format!("agent-{agent}"))?.to_owned();
             tasks.0.push(tokio::spawn(self.clone().proposes(url.clone(), agent, rate)));
-            tasks.0.push(tokio::spawn(self.clone().hears(url, agent)));
+            tasks.0.push(tokio::spawn(self.clone().receive_outcomes(url, agent)));
         }
         let reviewers = [
             ("sam", "approvers"),
@@ -215,7 +215,7 @@ impl Clients {
             if phase == Phase::Ok || (phase == Phase::Unknown && !insistent) || *self.stop.borrow() {
                 return;
             }
-            tokio::time::sleep(AGAIN).await;
+            tokio::time::sleep(RECONNECT_AFTER).await;
         }
     }
 
@@ -228,11 +228,11 @@ impl Clients {
     }
 
     /// Hears outcomes for an agent.
-    async fn hears(self, url: String, agent: &'static str) {
+    async fn receive_outcomes(self, url: String, agent: &'static str) {
         loop {
             // A broken connection is what the run is about.
             let _ = self.outcomes(&url, agent).await;
-            tokio::time::sleep(AGAIN).await;
+            tokio::time::sleep(RECONNECT_AFTER).await;
         }
     }
 
@@ -240,16 +240,16 @@ impl Clients {
         let mut reader = Reader::open(url, "agent", &outcomes_queue(agent)).await?;
         while let Some(event) = reader.next::<OutcomeData>(QUIET).await? {
             let data = event.data;
-            self.history.log(Event::Told { id: data.action.id, outcome: data.outcome });
+            self.history.log(Event::OutcomeReceived { id: data.action.id, outcome: data.outcome });
         }
         Ok(())
     }
 
     async fn reviews(self, url: String, signer: Signer, person: &'static str, group: &'static str) {
-        let mut said = Said::default();
+        let mut recent = RecentStatements::default();
         loop {
-            let _ = self.requests(&url, &signer, person, group, &mut said).await;
-            tokio::time::sleep(AGAIN).await;
+            let _ = self.requests(&url, &signer, person, group, &mut recent).await;
+            tokio::time::sleep(RECONNECT_AFTER).await;
         }
     }
 
@@ -259,13 +259,13 @@ impl Clients {
         signer: &Signer,
         person: &str,
         group: &str,
-        said: &mut Said,
+        recent: &mut RecentStatements,
     ) -> Result<(), BrokerError> {
         let mut reader = Reader::open(url, "reviewer", &approvals_queue(group)).await?;
         let mut publisher = None;
         while let Some(event) = reader.next::<ApprovalRequest>(QUIET).await? {
             let request = event.data;
-            if said.lately(&request.approval.to_string()) {
+            if recent.lately(&request.approval.to_string()) {
                 continue;
             }
             let (data, arguments) = self.decides(&request, person);
@@ -284,7 +284,7 @@ impl Clients {
             let phase =
                 send(url, &mut publisher, std::slice::from_ref(&message), || log(Phase::Invoke)).await;
             log(phase);
-            said.now(request.approval.to_string(), phase);
+            recent.now(request.approval.to_string(), phase);
         }
         Ok(())
     }
@@ -309,10 +309,10 @@ impl Clients {
     }
 
     async fn audits(self, url: String, signer: Signer, person: &'static str) {
-        let mut said = Said::default();
+        let mut recent = RecentStatements::default();
         loop {
-            let _ = self.judges(&url, &signer, person, &mut said).await;
-            tokio::time::sleep(AGAIN).await;
+            let _ = self.judges(&url, &signer, person, &mut recent).await;
+            tokio::time::sleep(RECONNECT_AFTER).await;
         }
     }
 
@@ -321,14 +321,14 @@ impl Clients {
         url: &str,
         signer: &Signer,
         person: &str,
-        said: &mut Said,
+        recent: &mut RecentStatements,
     ) -> Result<(), BrokerError> {
         let mut reader = Reader::open(url, "auditor", &audits_queue("auditors")).await?;
         let mut publisher = None;
         while let Some(event) = reader.next::<AuditRequest>(QUIET).await? {
             let request = event.data;
             let audit = request.audit.to_string();
-            if said.lately(&audit) || said.leaves(self.seed, &audit) {
+            if recent.lately(&audit) || recent.leaves(self.seed, &audit) {
                 continue;
             }
             let data = self.finds(&request);
@@ -345,7 +345,7 @@ impl Clients {
             let phase =
                 send(url, &mut publisher, std::slice::from_ref(&message), || log(Phase::Invoke)).await;
             log(phase);
-            said.now(audit, phase);
+            recent.now(audit, phase);
         }
         Ok(())
     }

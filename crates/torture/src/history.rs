@@ -102,7 +102,7 @@ pub(crate) enum Event {
     /// An agent proposes to call its kind's tool with these arguments.
     Proposed { id: String, kind: Kind, arguments: Value, phase: Phase },
     /// An agent is told an outcome.
-    Told { id: String, outcome: Outcome },
+    OutcomeReceived { id: String, outcome: Outcome },
     /// A reviewer decides on the arguments shown, or by an edit on those written. `event` is the message's id.
     Decided {
         id: String,

@@ -4,8 +4,9 @@
 mod check;
 mod clients;
 mod crashes;
-mod faults;
+mod fault;
 mod history;
+mod inject;
 mod report;
 mod run;
 mod schedule;
@@ -30,7 +31,7 @@ Lets agents, reviewers and auditors work while processes and servers are killed 
 stalled, cut and torn, as a schedule says that follows from the seed. Then everything is healed, and the history of what \
 clients and tools saw is checked against the promises: what was confirmed ends and is answered, no effect without \
 approval of the same content before it, also of what a stricter policy asks for that is applied meanwhile, one effect per \
-action, a spending limit that holds, legal transitions, one throw of the coin per executed action that falls the same way \
+action, a spending limit that holds, legal transitions, one reproducible draw per executed action, \
 again, a ledger that verifies, a stream with the same entries and without a gap.\n\n\
 Two processes of each role run on services of their own. A violation makes the command fail; it prints the command that \
 runs the same faults again, and keeps history and logs. Timing differs between runs: try a seed more than once.")]

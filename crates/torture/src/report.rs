@@ -1,6 +1,7 @@
 //! What a run has to say.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     time::Duration,
@@ -9,13 +10,15 @@ use std::{
 use super::{
     check::Violation,
     history::{Event, Phase},
-    run::Counts,
     stored::Stored,
 };
 use countersign_testkit::build;
 
 /// Most violations that are printed.
 const SHOWN: usize = 40;
+
+/// How often something came.
+pub(crate) type Counts = BTreeMap<String, usize>;
 
 /// Counts of one run.
 #[derive(Default)]
@@ -58,7 +61,7 @@ impl Report {
             count(|event| matches!(event, Event::Found { phase: Phase::Ok, .. })),
             count(|event| matches!(event, Event::Called { .. })),
             count(|event| matches!(event, Event::Acted { .. })),
-            count(|event| matches!(event, Event::Told { .. })),
+            count(|event| matches!(event, Event::OutcomeReceived { .. })),
         );
         let mut states = Counts::new();
         for action in stored.actions.values() {

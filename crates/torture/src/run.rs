@@ -24,7 +24,7 @@ use super::{
 use countersign_testkit::build;
 
 /// How long answers may take before those who lack one ask again.
-const PATIENCE: Duration = Duration::from_secs(20);
+const ASK_AFTER: Duration = Duration::from_secs(20);
 
 /// What to do.
 pub(crate) struct Torture {
@@ -189,22 +189,22 @@ impl Torture {
         while started.elapsed() < self.settle {
             tokio::time::sleep(Duration::from_millis(500)).await;
             report.ended.extend(world.supervise()?);
-            let Known { confirmed, told, said } = known(&history.events());
+            let Known { confirmed, received, statements } = known(&history.events());
             let Ok(progress) = stored::progress(&world.system).await else { continue };
             let open = confirmed.iter().filter(|id| !progress.ended.contains_key(*id)).count();
             let open = open + usize::try_from(progress.open)?;
-            let unheard = said.difference(&progress.heard).count();
+            let unrecorded = statements.difference(&progress.recorded).count();
             let untold =
-                |(id, state): &(&String, &State)| !told.get(*id).is_some_and(|all| all.contains(state));
+                |(id, state): &(&String, &State)| !received.get(*id).is_some_and(|all| all.contains(state));
             let silent = progress.ended.iter().filter(|(id, _)| confirmed.contains(*id)).filter(untold);
             let silent: Vec<String> = silent.map(|(id, _)| id.clone()).collect();
             report.settled_in = started.elapsed();
-            if open + unheard == 0 && silent.is_empty() && progress.owed == 0 {
+            if open + unrecorded == 0 && silent.is_empty() && progress.pending == 0 {
                 return Ok(());
             }
             if open == 0
-                && started.elapsed() > PATIENCE
-                && asked.is_none_or(|at: Instant| at.elapsed() > PATIENCE)
+                && started.elapsed() > ASK_AFTER
+                && asked.is_none_or(|at: Instant| at.elapsed() > ASK_AFTER)
             {
                 asked = Some(Instant::now());
                 report.asked_again = report.asked_again.max(silent.len());
@@ -224,9 +224,9 @@ struct Known {
     /// Actions that were confirmed.
     confirmed: BTreeSet<String>,
     /// Actions that were answered, with what.
-    told: BTreeMap<String, Vec<State>>,
+    received: BTreeMap<String, Vec<State>>,
     /// Decisions and findings that were confirmed.
-    said: BTreeSet<String>,
+    statements: BTreeSet<String>,
 }
 
 fn known(events: &[Event]) -> Known {
@@ -236,18 +236,15 @@ fn known(events: &[Event]) -> Known {
             Event::Proposed { id, phase: Phase::Ok, .. } => {
                 known.confirmed.insert(id.clone());
             }
-            Event::Told { id, outcome } => {
+            Event::OutcomeReceived { id, outcome } => {
                 let state = State::ALL.into_iter().find(|state| state.outcome() == Some(*outcome));
-                known.told.entry(id.clone()).or_default().extend(state);
+                known.received.entry(id.clone()).or_default().extend(state);
             }
             Event::Decided { event, phase: Phase::Ok, .. } | Event::Found { event, phase: Phase::Ok, .. } => {
-                known.said.insert(event.clone());
+                known.statements.insert(event.clone());
             }
             _ => {}
         }
     }
     known
 }
-
-/// How often something came.
-pub(crate) type Counts = BTreeMap<String, usize>;

@@ -6,7 +6,7 @@ use countersign_broker::topology::{EXECUTION, SETTLED};
 use countersign_testkit::{services::NODES, system::ROLES};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
 
-use super::faults::{Fault, Server, Wire};
+use super::fault::{Fault, Server, Wire};
 
 /// Processes of each role.
 pub(crate) const PER_ROLE: u32 = 2;

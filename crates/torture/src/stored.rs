@@ -27,12 +27,12 @@ pub(crate) struct StoredAction {
     pub(crate) fence: i32,
     /// Of what was last approved or judged, with its prefix.
     pub(crate) digest: String,
-    /// The outcomes told, the first and after it the resolution of a doubt.
+    /// The outcomes observed, the first and after it the resolution of a doubt.
     pub(crate) outcomes: Vec<State>,
     /// Whether it was claimed.
     pub(crate) executed: bool,
-    /// Throws of the keyed_sampler for an executed action, as stored and as evidence.
-    pub(crate) throws: usize,
+    /// Draws for an executed action, as stored and as evidence.
+    pub(crate) draws: usize,
     pub(crate) sampled: usize,
     pub(crate) selected: bool,
     /// With which probability.
@@ -64,7 +64,7 @@ pub(crate) struct Stored {
     pub(crate) size: u64,
     /// Why the ledger does not verify.
     pub(crate) ledger: Option<String>,
-    /// What the keyed_sampler, thrown again, shows otherwise.
+    /// Draws that have another result when they are repeated.
     pub(crate) keyed_sampler: Vec<String>,
     /// The indexes in the audit stream, in their order there.
     pub(crate) stream: Vec<u64>,
@@ -76,7 +76,7 @@ const ACTIONS: &str = "SELECT json_build_object(
   'key', a.id, 'id', a.event_id, 'state', a.state, 'fence', a.fence,
   'digest', 'sha256:' || encode(p.digest, 'hex'), 'executed', a.started_at IS NOT NULL,
   'outcomes', coalesce((SELECT json_agg(o.outcome ORDER BY o.seq) FROM outcomes o WHERE o.action = a.id), '[]'),
-  'throws', (SELECT count(*) FROM sampling s WHERE s.action = a.id AND s.executed),
+  'draws', (SELECT count(*) FROM sampling s WHERE s.action = a.id AND s.executed),
   'selected', coalesce((SELECT s.selected FROM sampling s WHERE s.action = a.id), false),
   'pi', coalesce((SELECT s.pi FROM sampling s WHERE s.action = a.id), 0),
   'sampled', (SELECT count(*) FROM evidence e WHERE e.action = a.id AND e.kind = 'action.sampled'
@@ -88,7 +88,7 @@ const ACTIONS: &str = "SELECT json_build_object(
                      'decision.recorded')), '[]'))::text
   FROM actions a LEFT JOIN payloads p ON p.action = a.id";
 
-/// How long what was said last may take to be recorded.
+/// How long the last statements may take to be recorded.
 const QUIET: Duration = Duration::from_secs(20);
 
 /// How far everything has come.
@@ -97,11 +97,11 @@ pub(crate) struct Progress {
     /// Actions by their agent's id that have ended, those in doubt when they are resolved, and how.
     pub(crate) ended: BTreeMap<String, State>,
     /// Events whose decisions or findings are kept.
-    pub(crate) heard: BTreeSet<String>,
+    pub(crate) recorded: BTreeSet<String>,
     /// Actions that have not, also those that no agent knows of.
     pub(crate) open: i64,
-    /// Executed actions without a throw, and evidence that is not recorded yet.
-    pub(crate) owed: i64,
+    /// Executed actions without a draw, and evidence that is not recorded yet.
+    pub(crate) pending: i64,
 }
 
 /// Reads how far everything has come.
@@ -114,12 +114,12 @@ pub(crate) async fn progress(system: &System) -> anyhow::Result<Progress> {
     let sql = "SELECT (SELECT count(*) FROM evidence_pending) + (SELECT count(*) FROM actions a
                WHERE a.started_at IS NOT NULL
                  AND NOT EXISTS (SELECT FROM sampling s WHERE s.action = a.id AND s.executed))";
-    let owed = tx.query_one(sql, &[]).await?.get(0);
+    let pending = tx.query_one(sql, &[]).await?.get(0);
     let sql = "SELECT count(*) FROM actions WHERE ended_at IS NULL OR state = 'in_doubt'";
     let open = tx.query_one(sql, &[]).await?.get(0);
     let rows = tx.query("SELECT event FROM statements", &[]).await?;
-    let heard = rows.iter().map(|row| row.get(0)).collect();
-    Ok(Progress { ended, heard, open, owed })
+    let recorded = rows.iter().map(|row| row.get(0)).collect();
+    Ok(Progress { ended, recorded, open, pending })
 }
 
 impl Stored {
@@ -168,7 +168,7 @@ impl Stored {
     }
 }
 
-/// Throws the keyed_sampler again for everything that is stored, also of epochs that are open still.
+/// Repeats every stored draw, also those of open epochs.
 async fn thrown_again(system: &System, tx: &Transaction) -> anyhow::Result<Vec<String>> {
     let (keyed_sampler, mut wrong) = (system.keyed_sampler()?, Vec::new());
     for epoch in epochs::list(tx, None).await? {
@@ -180,8 +180,8 @@ async fn thrown_again(system: &System, tx: &Transaction) -> anyhow::Result<Vec<S
             wrong.push(format!("another key than that of epoch {number} is revealed"));
         }
         for stored in sampling::of_epoch(tx, number, None, i64::MAX).await? {
-            let (action, thrown) = (&stored.reference, stored.draw);
-            if keyed_sampler.draw(number, &action.source, &action.id, thrown.pi) != thrown {
+            let (action, draw) = (&stored.reference, stored.draw);
+            if keyed_sampler.draw(number, &action.source, &action.id, draw.pi) != draw {
                 wrong.push(format!("the keyed_sampler falls another way for {}", action.id));
             }
         }
@@ -208,8 +208,8 @@ async fn objection(system: &System, arguments: &[&str]) -> anyhow::Result<Option
     let mut command = tokio::process::Command::from(system.command());
     command.args(arguments).kill_on_drop(true);
     let output = timeout(Duration::from_secs(120), command.output()).await??;
-    let said = [output.stdout, output.stderr].concat();
-    Ok((!output.status.success()).then(|| String::from_utf8_lossy(&said).into_owned()))
+    let printed = [output.stdout, output.stderr].concat();
+    Ok((!output.status.success()).then(|| String::from_utf8_lossy(&printed).into_owned()))
 }
 
 /// Reads the stream up to the ledger's last entry, or until nothing more comes. Returns its indexes, and those under which it

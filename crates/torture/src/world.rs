@@ -26,7 +26,7 @@ use countersign_testkit::{
 
 use tokio::time::timeout;
 
-use super::{faults::Server, schedule};
+use super::{fault::Server, schedule};
 use countersign_testkit::build;
 
 /// Everything that can be hurt.
@@ -55,7 +55,7 @@ const OPERATOR: &str = "olga";
 const OPENS: Duration = Duration::from_secs(10);
 
 /// What the suites' folder says, and what it says here: more audits, more than one owner's reviewers, leases that run out
-/// within a short run, and epochs of the coin that end in it.
+/// within a short run, and sampling epochs that end in it.
 const CHANGES: [(&str, &str); 6] = [
     ("audit: {rate: 0.1,", "audit: {rate: 0.3,"),
     (", owner: mara}", "}"),

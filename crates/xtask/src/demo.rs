@@ -97,7 +97,7 @@ fn logs(system: &System) -> String {
     countersign_testkit::system::ROLES.map(last).join("\n")
 }
 
-/// What the agent and the reviewers were told.
+/// What the agent and the reviewers received.
 struct Played {
     outcomes: HashMap<String, OutcomeData>,
     answers: BTreeMap<String, usize>,
@@ -132,7 +132,7 @@ async fn play(system: &System, proposals: &[Value], labels: &Arc<Labels>) -> any
     Ok(Played { outcomes, answers })
 }
 
-/// Audits come after the outcomes: waits until every throw has fallen, every audit is judged, and what an auditor wants
+/// Audits come after the outcomes: waits until every draw is made, every audit is judged, and what an auditor wants
 /// undone is. Returns how many actions that were.
 async fn settled(system: &System) -> anyhow::Result<usize> {
     let store = system.store()?;
@@ -226,7 +226,7 @@ const LIVES: [(&str, &str); 9] = [
 
 /// `approve 12, refused: beyond_authority 2`.
 fn counts(answers: &BTreeMap<String, usize>) -> String {
-    let counts = answers.iter().map(|(said, count)| format!("{said} {count}"));
+    let counts = answers.iter().map(|(what, count)| format!("{what} {count}"));
     counts.collect::<Vec<_>>().join(", ")
 }
 

@@ -4,7 +4,7 @@ use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, ensure};
 
-use crate::test::{finish, has};
+use crate::program::{finish, has};
 use countersign_testkit::build;
 
 /// How long each target runs, in seconds.

@@ -32,27 +32,27 @@ use tokio::{sync::mpsc, task::JoinSet};
 use crate::example::{Labels, Opinion};
 
 /// Longer than a demo.
-const PATIENCE: Duration = Duration::from_secs(3_600);
+const IDLE_LIMIT: Duration = Duration::from_secs(3_600);
 
 /// Refusals of a person, after which a colleague is asked.
 const PERSONAL: [Code; 4] = [Code::BeyondAuthority, Code::Excluded, Code::Requester, Code::PolicyAuthor];
 
 /// What was answered to the teams: how often, by result or code.
-pub(crate) type Tally = Arc<Mutex<BTreeMap<String, usize>>>;
+pub(crate) type Counts = Arc<Mutex<BTreeMap<String, usize>>>;
 
 /// Everybody at work, until it is dropped.
 pub(crate) struct Humans {
     _tasks: JoinSet<anyhow::Result<()>>,
     _auditor: AuditorApp,
     /// What the teams were answered.
-    pub(crate) answers: Tally,
+    pub(crate) answers: Counts,
 }
 
 impl Humans {
     /// A team around each app of the directory, and the first auditor. Reviewers whom no app speaks for are away.
     pub(crate) async fn start(system: &System, labels: &Arc<Labels>) -> anyhow::Result<Self> {
         let directory = &system.folder.configuration.directory;
-        let (mut tasks, answers) = (JoinSet::new(), Tally::default());
+        let (mut tasks, answers) = (JoinSet::new(), Counts::default());
         for app in directory.senders().filter_map(|sender| match sender {
             Sender::App(app) => Some(app),
             Sender::Reviewer(_) | Sender::Auditor(_) => None,
@@ -100,7 +100,7 @@ struct Team {
     publisher: Publisher,
     colleagues: Vec<Colleague>,
     labels: Arc<Labels>,
-    answers: Tally,
+    answers: Counts,
     /// Who has been asked about a request, for which group.
     asked: HashMap<ApprovalId, Vec<(String, String)>>,
     /// What was sent, by the id of its event: for which group, and what.
@@ -112,7 +112,7 @@ impl Team {
         system: &System,
         app: &App,
         labels: Arc<Labels>,
-        answers: Tally,
+        answers: Counts,
         tasks: &mut JoinSet<anyhow::Result<()>>,
     ) -> anyhow::Result<()> {
         let directory = &system.folder.configuration.directory;
@@ -141,7 +141,7 @@ impl Team {
         while let Some(note) = inbox.recv().await {
             match note {
                 Note::Asked(group, request) => self.look(&group, &request).await?,
-                Note::Answered(answer) => self.heard(&answer).await?,
+                Note::Answered(answer) => self.count(&answer).await?,
             }
         }
         Ok(())
@@ -186,12 +186,12 @@ impl Team {
         Ok(self.publisher.publish(&[message]).await?)
     }
 
-    async fn heard(&mut self, answer: &ApprovalAnswer) -> anyhow::Result<()> {
-        let said = match (&answer.result, &answer.code) {
+    async fn count(&mut self, answer: &ApprovalAnswer) -> anyhow::Result<()> {
+        let what = match (&answer.result, &answer.code) {
             (DecisionResult::Refused, Some(code)) => format!("refused: {code}"),
             _ => answer.decision.map_or("recorded", Decision::as_str).to_owned(),
         };
-        *self.answers.lock().unwrap_or_else(PoisonError::into_inner).entry(said).or_default() += 1;
+        *self.answers.lock().unwrap_or_else(PoisonError::into_inner).entry(what).or_default() += 1;
         let Some((group, data)) = answer.event.as_ref().and_then(|event| self.sent.remove(event)) else {
             return Ok(());
         };
@@ -208,7 +208,7 @@ async fn forward<T: DeserializeOwned>(
     notes: mpsc::Sender<Note>,
     note: impl Fn(T) -> Note,
 ) -> anyhow::Result<()> {
-    while let Some(event) = queue.next::<T>(PATIENCE).await? {
+    while let Some(event) = queue.next::<T>(IDLE_LIMIT).await? {
         if notes.send(note(event.data)).await.is_err() {
             break;
         }

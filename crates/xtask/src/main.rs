@@ -4,6 +4,7 @@ mod demo;
 mod example;
 mod fuzz;
 mod humans;
+mod program;
 mod simulate;
 mod test;
 mod up;
@@ -38,7 +39,7 @@ enum Command {
     Test(test::TestArgs),
     /// Start services and all roles, and run until interrupted
     Up(up::UpArgs),
-    /// Play what the statistics promise, at size: intervals, false alarms, the limit of a switch
+    /// Play what the statistics promise, at size: intervals, false alarms, the limit of a sampling plan
     Simulate(simulate::SimulateArgs),
     /// Measure throughput and latency
     Bench(bench::BenchArgs),

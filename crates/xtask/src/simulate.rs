@@ -19,7 +19,7 @@ pub(crate) struct SimulateArgs {
     /// How much longer than in the tests
     #[arg(long, default_value_t = 10)]
     times: u32,
-    /// The error rate that a class of actions is allowed
+    /// The acceptable error rate
     #[arg(long, default_value_t = 0.02)]
     limit: f64,
     /// The share of executed actions that is audited
@@ -49,7 +49,7 @@ pub(crate) fn run(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
 
     let wanted = Wanted { limit: args.limit, pi: args.rate, aoql: args.aoql, lag: args.lag };
     let plan = Plan::solve(wanted).context("these limits")?;
-    println!("{} clean approvals in a row clear a class", plan.clearance);
+    println!("{} clean approvals in a row clear a stratum", plan.clearance);
     let mut worst: f64 = 0.0;
     for n in 0..=24 {
         let p = 0.001 * 500_f64.powf(f64::from(n) / 24.0);

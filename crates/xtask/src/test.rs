@@ -3,14 +3,16 @@
 use std::{
     path::{Path, PathBuf},
     process::{Command, ExitCode},
-    time::Duration,
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use clap::Args;
 use countersign_testkit::services::{self, Services, packages};
 
-use crate::fuzz;
+use crate::{
+    fuzz,
+    program::{finish, has},
+};
 use countersign_testkit::build;
 use countersign_torture as torture;
 
@@ -56,10 +58,6 @@ pub(crate) async fn run(args: TestArgs) -> anyhow::Result<ExitCode> {
         passed &= fuzz::every_target().await?;
     }
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-pub(crate) fn has(program: &str, arguments: &[&str]) -> bool {
-    Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success())
 }
 
 /// nextest where it is installed, else cargo's own runner; documentation tests need the latter anyway.
@@ -125,18 +123,6 @@ fn node() -> anyhow::Result<PathBuf> {
         .status()?;
     ensure!(status.success(), "{PARSER} cannot be installed; run: npm install {PARSER}");
     Ok(modules)
-}
-
-/// Waits for a runner, which has its own way with Ctrl-C: it is in our process group.
-pub(crate) async fn finish(command: Command) -> anyhow::Result<bool> {
-    let mut child =
-        tokio::process::Command::from(command).kill_on_drop(true).spawn().context("running cargo")?;
-    loop {
-        match tokio::time::timeout(Duration::from_secs(60), child.wait()).await {
-            Ok(status) => return Ok(status?.success()),
-            Err(_) => continue,
-        }
-    }
 }
 
 /// A Python for the tests with foreign clients.

@@ -11,7 +11,7 @@ use countersign_core::{
     message::{AuditRequest, CloudEvent, Finding, FindingData, Severity},
     signed::{SignedStatement, Signer},
 };
-use countersign_testkit::clients::{finding, found, judged, statement};
+use countersign_testkit::clients::{finding, finding_event, found, statement};
 use countersign_tests::{Gate, LIMIT, folder, willing};
 use serde_json::{Value, json};
 
@@ -111,7 +111,7 @@ async fn nobody_finds_with_anothers_word() -> anyhow::Result<()> {
     let desk = Desk::start("").await?;
     let (correct, ada) = (desk.correct(), desk.signer("ada")?);
     let by = |signer: &Signer, data: &FindingData| found(signer, std::slice::from_ref(data));
-    desk.refused("unsigned", "ada", &judged(correct.clone())).await?;
+    desk.refused("unsigned", "ada", &finding_event(correct.clone())).await?;
     let wrong_key = desk.gate.system.signer("ada", "ben")?;
     desk.refused("key_unknown", "ada", &by(&wrong_key, &correct)).await?;
     let nobody = desk.gate.system.signer("nobody", "ada")?;
@@ -128,10 +128,12 @@ async fn nobody_finds_with_anothers_word() -> anyhow::Result<()> {
         statement(&ada, std::slice::from_ref(&correct), now),
     );
     let jws = format!("{}.{}.{}", part(&other, 0), part(&other, 1), part(&honest, 2));
-    desk.refused("signature_invalid", "ada", &judged(SignedStatement { jws, disclosures: vec![] })).await?;
-    desk.refused("undisclosed", "ada", &judged(SignedStatement { disclosures: vec![], ..honest })).await?;
+    desk.refused("signature_invalid", "ada", &finding_event(SignedStatement { jws, disclosures: vec![] }))
+        .await?;
+    desk.refused("undisclosed", "ada", &finding_event(SignedStatement { disclosures: vec![], ..honest }))
+        .await?;
     let at = |minutes: i64| {
-        judged(statement(&ada, std::slice::from_ref(&correct), now + TimeDelta::minutes(minutes)))
+        finding_event(statement(&ada, std::slice::from_ref(&correct), now + TimeDelta::minutes(minutes)))
     };
     desk.refused("stale", "ada", &at(-11)).await?;
     desk.refused("signed_in_future", "ada", &at(5)).await?;
@@ -146,7 +148,7 @@ async fn nobody_finds_with_anothers_word() -> anyhow::Result<()> {
         reason: None,
         arguments: None,
     };
-    desk.sends("ada", &judged(statement(&ada, &[decision], now))).await?;
+    desk.sends("ada", &finding_event(statement(&ada, &[decision], now))).await?;
     desk.gate.reaches(quarantined, 1).await?;
 
     // None of it has counted. What counts, counts once.
@@ -155,7 +157,7 @@ async fn nobody_finds_with_anothers_word() -> anyhow::Result<()> {
     desk.gate.reaches("SELECT count(*) FROM audits WHERE state = 'judged'", 1).await?;
     let body: Value = serde_json::from_slice(&message.body)?;
     let replay: SignedStatement = serde_json::from_value(body["data"].clone())?;
-    desk.sends("ada", &judged(replay)).await?;
+    desk.sends("ada", &finding_event(replay)).await?;
     desk.gate.reaches("SELECT count(*) FROM evidence WHERE body->>'code' = 'replayed'", 1).await?;
     ensure!(desk.gate.count("SELECT count(*) FROM findings").await? == 1);
     desk.gate.close().await

@@ -117,7 +117,7 @@ async fn audit(gate: &Gate) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn judged(gate: &Gate, finding: &str) -> anyhow::Result<usize> {
+async fn finding_event(gate: &Gate, finding: &str) -> anyhow::Result<usize> {
     let sql = format!(
         "SELECT count(*) FROM audits u JOIN sampling s USING (action) WHERE s.executed AND u.finding = '{finding}'"
     );
@@ -178,7 +178,7 @@ async fn what_humans_say_becomes_training_data_and_is_measured() -> anyhow::Resu
     let gate = Gate::configured(config.path()).await?;
     decide(&gate).await?;
     audit(&gate).await?;
-    let (wrong, correct) = (judged(&gate, "wrong").await?, judged(&gate, "correct").await?);
+    let (wrong, correct) = (finding_event(&gate, "wrong").await?, finding_event(&gate, "correct").await?);
     ensure!(wrong > 0 && correct > 0, "{wrong} {correct}");
     training_data(&gate, wrong, correct).await?;
     report(&gate, wrong, correct).await?;

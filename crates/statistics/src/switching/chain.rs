@@ -1,14 +1,14 @@
-//! The long run of a switch, solved exactly.
+//! The long run of a sampling plan, solved exactly.
 //!
-//! CSP-1's closed form does not hold for this chain. Its cycle runs from the end of one PRE to the end of the next: a
-//! stretch in NORMAL, then TIGHT, which ends in NORMAL again or in PRE. By renewal and reward, the share of wrong and
-//! undetected actions is what a cycle leaves undetected divided by its length. HOLD, in which nothing is executed, is
+//! CSP-1's closed form does not hold for this chain. Its cycle runs from the end of one pre-approval to the end of the next: a
+//! stretch in normal, then tightened, which ends in normal again or in pre-approval. By renewal and reward, the share of wrong and
+//! undetected actions is what a cycle leaves undetected divided by its length. discontinued, in which nothing is executed, is
 //! left out: it only makes the share smaller.
 
-use super::{CLEAN_LOTS, LOT, Plan, PlanState};
+use super::plan::{CLEAN_LOTS, LOT, Plan, PlanState};
 use crate::sequential::solve;
 
-/// What is wanted cannot be had.
+/// No sampling plan meets the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "no clearance keeps this limit: allow more undetected errors, audit more, or shorten the lag of verdicts"
@@ -35,7 +35,7 @@ fn rates() -> impl Iterator<Item = f64> {
 const LONGEST: f64 = 10_000.0;
 
 /// The shortest clearance with which the share of undetected errors stays within the limit at every rate. With
-/// (q⁻ⁱ − 1)/p actions in PRE on average until i in a row are clean (Feller, vol. 1, XIII.7), a rate asks for
+/// (q⁻ⁱ − 1)/p actions in pre-approval on average until i in a row are clean (Feller, vol. 1, XIII.7), a rate asks for
 /// i ≥ ln(1 + p·x)/−ln q, where x is what must be approved for each cycle.
 pub(super) fn clearance(plan: &Plan) -> Result<u32, Unreachable> {
     let mut longest: f64 = 1.0;
@@ -61,7 +61,7 @@ impl Cycle {
                 returns += share * back;
             }
         }
-        // So many stretches in NORMAL until one does not come back.
+        // So many stretches in normal until one does not come back.
         let stretches = 1.0 / (1.0 - returns).max(f64::EPSILON);
         let (rare, often) = (plan.pi(PlanState::Normal), plan.pi(PlanState::Tightened));
         let (in_normal, in_tight) = (stretches * normal.audits / rare, stretches * audits / often);
@@ -81,7 +81,7 @@ impl Cycle {
     }
 }
 
-/// A stretch in NORMAL, from level 0.
+/// A stretch in normal, from level 0.
 struct Normal {
     /// How many audits it takes.
     audits: f64,
@@ -112,7 +112,7 @@ impl Normal {
     }
 }
 
-/// TIGHT, by the level at which it begins: how many audits it takes, and how likely it ends in NORMAL.
+/// tightened, by the level at which it begins: how many audits it takes, and how likely it ends in normal.
 struct Tight {
     audits: Vec<f64>,
     returns: Vec<f64>,
@@ -147,7 +147,7 @@ impl Tight {
 
 /// One lot from one level.
 struct Lot {
-    /// How many audits of it are made, on average: fewer than all where it goes back to PRE.
+    /// How many audits of it are made, on average: fewer than all where it goes back to pre-approval.
     audits: f64,
     /// How likely it is not clean and ends at each level.
     dirty: Vec<f64>,

@@ -18,44 +18,44 @@ fn reviewed(wrong: bool) -> SwitchingEvent {
 #[test]
 fn enough_clean_approvals_in_a_row_clear_a_class_and_one_error_starts_anew() {
     let plan = plan();
-    let mut class = SwitchingState::new(PlanState::PreApproval);
+    let mut plan_state = SwitchingState::new(PlanState::PreApproval);
     for _ in 1..plan.clearance {
-        class = class.after(&plan, reviewed(false));
+        plan_state = plan_state.after(&plan, reviewed(false));
     }
     assert_eq!(
-        (class.state, class.after(&plan, reviewed(false)).state),
+        (plan_state.state, plan_state.after(&plan, reviewed(false)).state),
         (PlanState::PreApproval, PlanState::Normal)
     );
-    assert_eq!(class.after(&plan, reviewed(true)).clean, 0);
+    assert_eq!(plan_state.after(&plan, reviewed(true)).clean, 0);
 }
 
 #[test]
 fn clearances_that_fail_again_and_again_stop_everything_until_an_operator_resets_it() {
     let plan = plan();
-    let mut class = SwitchingState::new(PlanState::PreApproval);
+    let mut plan_state = SwitchingState::new(PlanState::PreApproval);
     let mut reviews = 0;
-    while class.state == PlanState::PreApproval {
-        class = class.after(&plan, reviewed(reviews % 10 == 9));
+    while plan_state.state == PlanState::PreApproval {
+        plan_state = plan_state.after(&plan, reviewed(reviews % 10 == 9));
         reviews += 1;
     }
-    assert_eq!(class.state, PlanState::Discontinued);
+    assert_eq!(plan_state.state, PlanState::Discontinued);
     assert!(
         reviews >= plan.clearance * FAILED_CLEARANCES && reviews < (plan.clearance + 10) * FAILED_CLEARANCES
     );
     for happened in [reviewed(false), audited(false), SwitchingEvent::Critical] {
-        assert_eq!(class.after(&plan, happened), class);
+        assert_eq!(plan_state.after(&plan, happened), plan_state);
     }
-    assert_eq!(class.after(&plan, SwitchingEvent::Reset), SwitchingState::new(PlanState::PreApproval));
+    assert_eq!(plan_state.after(&plan, SwitchingEvent::Reset), SwitchingState::new(PlanState::PreApproval));
 }
 
 #[test]
 fn errors_tighten_and_then_bring_back_to_approval() {
     let plan = plan();
-    let mut class = SwitchingState::new(PlanState::Normal);
+    let mut plan_state = SwitchingState::new(PlanState::Normal);
     let mut stages = vec![];
     for _ in 0..5 {
-        class = class.after(&plan, audited(true));
-        stages.push(class.state);
+        plan_state = plan_state.after(&plan, audited(true));
+        stages.push(plan_state.state);
     }
     assert_eq!(stages[..3], [PlanState::Normal, PlanState::Normal, PlanState::Tightened]);
     assert_eq!(stages[4], PlanState::PreApproval);
@@ -65,14 +65,15 @@ fn errors_tighten_and_then_bring_back_to_approval() {
 #[test]
 fn five_clean_lots_end_tight_and_a_dirty_one_counts_anew() {
     let plan = plan();
-    let mut class = SwitchingState { level: plan.tighten, ..SwitchingState::new(PlanState::Tightened) };
-    let audits =
-        |class: SwitchingState, n: u32| (0..n).fold(class, |class, _| class.after(&plan, audited(false)));
-    assert_eq!(audits(class, LOT * CLEAN_LOTS - 1).state, PlanState::Tightened);
-    assert_eq!(audits(class, LOT * CLEAN_LOTS), SwitchingState::new(PlanState::Normal));
-    class = audits(class, LOT * 4 + 10).after(&plan, audited(true));
-    assert_eq!(audits(class, LOT * CLEAN_LOTS).state, PlanState::Tightened);
-    assert_eq!(audits(class, LOT * CLEAN_LOTS + 19).state, PlanState::Normal);
+    let mut plan_state = SwitchingState { level: plan.tighten, ..SwitchingState::new(PlanState::Tightened) };
+    let audits = |plan_state: SwitchingState, n: u32| {
+        (0..n).fold(plan_state, |plan_state, _| plan_state.after(&plan, audited(false)))
+    };
+    assert_eq!(audits(plan_state, LOT * CLEAN_LOTS - 1).state, PlanState::Tightened);
+    assert_eq!(audits(plan_state, LOT * CLEAN_LOTS), SwitchingState::new(PlanState::Normal));
+    plan_state = audits(plan_state, LOT * 4 + 10).after(&plan, audited(true));
+    assert_eq!(audits(plan_state, LOT * CLEAN_LOTS).state, PlanState::Tightened);
+    assert_eq!(audits(plan_state, LOT * CLEAN_LOTS + 19).state, PlanState::Normal);
 }
 
 #[test]

@@ -221,8 +221,8 @@ impl Cluster {
         let mut command = tokio::process::Command::from(command);
         let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
         let output = tokio::time::timeout(Duration::from_secs(90), output).await??;
-        let said = [output.stdout.clone(), output.stderr].concat();
-        ensure!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&said));
+        let output_text = [output.stdout.clone(), output.stderr].concat();
+        ensure!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output_text));
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
@@ -275,11 +275,12 @@ impl Cluster {
     /// The node that leads a queue.
     pub async fn leader(&self, queue: &str) -> anyhow::Result<usize> {
         for node in (0..self.nodes.len()).filter(|node| self.nodes[*node].is_some()) {
-            let Ok(said) = self.control(node, &["list_queues", "--no-table-headers", "name", "leader"]).await
+            let Ok(listed) =
+                self.control(node, &["list_queues", "--no-table-headers", "name", "leader"]).await
             else {
                 continue;
             };
-            let leader = said.lines().find_map(|line| line.strip_prefix(queue)?.strip_prefix('\t'));
+            let leader = listed.lines().find_map(|line| line.strip_prefix(queue)?.strip_prefix('\t'));
             if let Some(at) =
                 leader.and_then(|leader| (0..self.nodes.len()).find(|node| name(*node) == leader.trim()))
             {

@@ -156,8 +156,8 @@ impl RabbitMq {
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
             .kill_on_drop(true);
         let output = tokio::time::timeout(Duration::from_secs(100), command.output()).await??;
-        let said = [output.stdout, output.stderr].concat();
-        anyhow::ensure!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&said));
+        let output_text = [output.stdout, output.stderr].concat();
+        anyhow::ensure!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output_text));
         Ok(())
     }
 

@@ -23,7 +23,7 @@ fn action(id: &str, walk: &[State]) -> StoredAction {
         digest: DIGEST.into(),
         outcomes: vec![state],
         executed,
-        throws: usize::from(executed),
+        draws: usize::from(executed),
         sampled: usize::from(executed),
         selected: executed,
         pi: if executed { AUDITED } else { 0.0 },
@@ -50,8 +50,8 @@ fn acted(id: &str, kind: Kind, arguments: Value) -> [Event; 2] {
     ]
 }
 
-fn told(id: &str, outcome: Outcome) -> Event {
-    Event::Told { id: id.into(), outcome }
+fn received(id: &str, outcome: Outcome) -> Event {
+    Event::OutcomeReceived { id: id.into(), outcome }
 }
 
 fn decided(id: &str, reviewer: &str, decision: Decision, arguments: Value) -> Event {
@@ -74,14 +74,14 @@ fn good() -> (Vec<Event>, Stored) {
     let mut events = Vec::new();
     events.extend(proposed("record", Kind::Record));
     events.extend(acted("record", Kind::Record, arguments("record")));
-    events.push(told("record", Outcome::Succeeded));
+    events.push(received("record", Outcome::Succeeded));
     events.extend(proposed("large", Kind::Large));
     events.push(decided("large", "sam", Decision::Approve, arguments("large")));
     events.extend(acted("large", Kind::Large, arguments("large")));
-    events.push(told("large", Outcome::Succeeded));
+    events.push(received("large", Outcome::Succeeded));
     events.extend(proposed("letter", Kind::Letter));
     events.extend(acted("letter", Kind::Letter, arguments("letter")));
-    events.push(told("letter", Outcome::Succeeded));
+    events.push(received("letter", Outcome::Succeeded));
     let stored = [action("record", &DONE), action("large", &APPROVED), action("letter", &DONE)];
     let stored = Stored {
         actions: stored.into_iter().map(|action| (action.id.clone(), action)).collect(),
@@ -130,7 +130,7 @@ fn an_action_that_does_not_end_or_is_not_answered_is_found() {
         (one.state, one.walk) = (State::Executing, DONE[..2].to_vec());
     });
     assert!(open.contains("accepted ends"));
-    let silent = broken(|events, _| events.retain(|event| *event != told("record", Outcome::Succeeded)));
+    let silent = broken(|events, _| events.retain(|event| *event != received("record", Outcome::Succeeded)));
     assert_eq!(silent, only("accepted is answered"));
     let doubt = |state: State| {
         broken(move |events, all| {
@@ -142,7 +142,7 @@ fn an_action_that_does_not_end_or_is_not_answered_is_found() {
                 one.walk.push(state);
             }
             events.pop();
-            events.push(told("letter", Outcome::InDoubt));
+            events.push(received("letter", Outcome::InDoubt));
         })
     };
     assert_eq!(doubt(State::InDoubt), only("accepted ends"));
@@ -164,7 +164,7 @@ fn spending_beyond_the_limit_is_found() {
             for id in (0..count).map(|n| format!("spend-{n}")) {
                 events.extend(proposed(&id, Kind::Spend));
                 events.extend(acted(&id, Kind::Spend, arguments(&id)));
-                events.push(told(&id, Outcome::Succeeded));
+                events.push(received(&id, Outcome::Succeeded));
                 all.actions.insert(id.clone(), action(&id, &DONE));
             }
         })
@@ -176,7 +176,7 @@ fn spending_beyond_the_limit_is_found() {
 
 #[test]
 fn an_answer_that_is_not_stored_is_found() {
-    let wrong = broken(|events, _| events.push(told("record", Outcome::Denied)));
+    let wrong = broken(|events, _| events.push(received("record", Outcome::Denied)));
     assert_eq!(wrong, only("answers are stored"));
 }
 
@@ -260,7 +260,7 @@ fn a_quorum_takes_distinct_people_of_each_group() {
             let vote = |person: &&str| decided("pay", person, Decision::Approve, arguments("pay"));
             events.extend(people.iter().map(vote));
             events.extend(acted("pay", Kind::Quorum, arguments("pay")));
-            events.push(told("pay", Outcome::Succeeded));
+            events.push(received("pay", Outcome::Succeeded));
             all.actions.insert("pay".into(), action("pay", &APPROVED));
         })
     };
@@ -303,7 +303,7 @@ fn an_outcome_that_is_not_true_is_found() {
         (one.state, one.outcomes) = (State::Failed, vec![State::Failed]);
         one.walk = vec![State::Authorised, State::Executing, State::Failed];
         events.pop();
-        events.push(told("letter", Outcome::Failed));
+        events.push(received("letter", Outcome::Failed));
     });
     assert_eq!(failed, only("outcomes are true"));
 }
@@ -322,10 +322,10 @@ fn what_may_be_repeated_is_not_left_in_doubt() {
     let unanswered = |claims: i32| {
         broken(move |events, all| {
             events.retain(|event| match event {
-                Event::Acted { id, .. } | Event::Told { id, .. } => id != "record",
+                Event::Acted { id, .. } | Event::OutcomeReceived { id, .. } => id != "record",
                 _ => true,
             });
-            events.extend([told("record", Outcome::InDoubt), told("record", Outcome::Failed)]);
+            events.extend([received("record", Outcome::InDoubt), received("record", Outcome::Failed)]);
             let one = stored(all, "record");
             one.fence = claims;
             (one.state, one.outcomes) = (State::Failed, vec![State::InDoubt, State::Failed]);
@@ -360,12 +360,12 @@ fn an_illegal_transition_is_found() {
 
 #[test]
 fn a_missing_or_second_throw_is_found() {
-    assert_eq!(broken(|_, all| stored(all, "record").throws = 0), only("sampling is complete"));
+    assert_eq!(broken(|_, all| stored(all, "record").draws = 0), only("sampling is complete"));
     assert_eq!(broken(|_, all| stored(all, "record").sampled = 2), only("sampling is complete"));
     assert_eq!(broken(|_, all| stored(all, "record").audits = 0), only("sampling is complete"));
     assert_eq!(broken(|_, all| stored(all, "record").pi = 0.0), only("sampling is complete"));
-    let again = broken(|_, all| all.keyed_sampler.push("it fell another way".into()));
-    assert_eq!(again, only("the keyed_sampler falls the same way again"));
+    let again = broken(|_, all| all.keyed_sampler.push("another result".into()));
+    assert_eq!(again, only("draws are reproducible"));
 }
 
 #[test]

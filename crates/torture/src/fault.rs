@@ -1,11 +1,6 @@
-//! A fault is data; the world knows how to inject and heal it.
+//! A fault is data: what goes wrong, and what it hits.
 
-use std::{fmt, time::Duration};
-
-use countersign_testkit::services::NODES;
-use nix::sys::signal::Signal;
-
-use super::world::World;
+use std::fmt;
 
 /// What a process is connected to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +10,7 @@ pub(crate) enum Server {
 }
 
 impl Server {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Server::Broker => "broker",
             Server::Database => "database",
@@ -32,7 +27,7 @@ pub(crate) enum Wire {
     Stall,
     /// Closes every connection and refuses new ones.
     Cut,
-    /// Closes every connection in the middle of what is said next.
+    /// Closes every connection in the middle of the next message.
     Tear,
 }
 
@@ -81,7 +76,7 @@ impl Fault {
     pub(crate) fn target(&self) -> String {
         match self {
             Fault::Kill(process) | Fault::Pause(process) => process.clone(),
-            // One after the other: a node that is down or stopped cannot be told anything.
+            // One after the other: a node that is down or stopped takes no command.
             Fault::KillBroker
             | Fault::PauseBroker
             | Fault::MemoryAlarm
@@ -131,111 +126,9 @@ impl Fault {
         }
     }
 
-    /// How the deletion of a queue is told.
+    /// How a violation names the deletion of a queue.
     pub(crate) fn deletion(queue: &str) -> String {
         format!("deleted queue ({queue})")
-    }
-
-    /// Whether this machine lets us: a seed has the same faults everywhere, without those that cannot be.
-    pub(crate) fn possible(&self, world: &World) -> anyhow::Result<()> {
-        match self {
-            Fault::FullDisk => world.disk().map(drop),
-            Fault::Clock { process, .. } => world.clock(process).map(drop),
-            _ => Ok(()),
-        }
-    }
-
-    /// Makes it so. Returns whether it certainly is: an operator can fail.
-    pub(crate) async fn inject(&self, world: &mut World) -> anyhow::Result<bool> {
-        if *self == Fault::Tighten {
-            return Ok(world.apply(true).await);
-        }
-        self.break_it(world).await.map(|()| true)
-    }
-
-    async fn break_it(&self, world: &mut World) -> anyhow::Result<()> {
-        match self {
-            Fault::Tighten => Ok(()),
-            Fault::Kill(process) => world.system.kill(process),
-            Fault::Pause(process) => world.system.process(process)?.signal(Signal::SIGSTOP),
-            Fault::KillBroker => world.broker()?.kill().await,
-            Fault::PauseBroker => world.broker()?.pause(),
-            Fault::KillDatabase => world.database()?.kill().await,
-            Fault::PauseDatabase => world.database()?.pause(),
-            Fault::MemoryAlarm => {
-                world.broker()?.control(&["set_vm_memory_high_watermark", "absolute", "1MB"]).await
-            }
-            Fault::DiskAlarm => world.broker()?.control(&["set_disk_free_limit", "9000GB"]).await,
-            Fault::FullQueue(queue) => {
-                let pattern = format!("^{}$", queue.replace('.', "[.]"));
-                let full = r#"{"max-length": 1}"#;
-                let set = ["set_policy", "full", &pattern, full, "--apply-to", "queues"];
-                world.broker()?.control(&set).await
-            }
-            Fault::NoQueue(queue) => {
-                world.deleted.insert(queue);
-                world.broker()?.control(&["delete_queue", queue]).await
-            }
-            Fault::KillLeader(queue) => {
-                let cluster = world.cluster()?;
-                let leader = cluster.leader(queue).await?;
-                cluster.kill(leader).await
-            }
-            Fault::KillNodes => {
-                for node in 0..NODES {
-                    world.cluster()?.kill(node).await?;
-                }
-                Ok(())
-            }
-            Fault::Part(node) => world.cluster()?.part(*node, true),
-            Fault::FullDisk => world.disk()?.fill(),
-            Fault::Clock { process, seconds } => world.clock(process)?.set(*seconds),
-            Fault::Link { process, server, wire } => {
-                let proxy = world.proxy(process, *server)?;
-                match wire {
-                    Wire::Delay(milliseconds) => proxy.delay(Duration::from_millis(*milliseconds)),
-                    Wire::Stall => proxy.stall(),
-                    Wire::Cut => proxy.cut(),
-                    Wire::Tear => proxy.tear(),
-                }
-                Ok(())
-            }
-        }
-    }
-
-    /// Ends it; a policy that cannot be applied just now stays until [`World::loosen`].
-    pub(crate) async fn heal(&self, world: &mut World) -> anyhow::Result<()> {
-        match self {
-            Fault::Tighten => {
-                world.apply(false).await;
-                Ok(())
-            }
-            Fault::Kill(process) => world.start(process),
-            Fault::Pause(process) => world.system.process(process)?.signal(Signal::SIGCONT),
-            Fault::KillBroker => {
-                world.broker()?.restart().await?;
-                world.reopen().await
-            }
-            Fault::PauseBroker => world.broker()?.resume(),
-            Fault::KillDatabase => world.database()?.restart().await,
-            Fault::PauseDatabase => world.database()?.resume(),
-            Fault::MemoryAlarm => world.broker()?.control(&["set_vm_memory_high_watermark", "0.6"]).await,
-            Fault::DiskAlarm => world.broker()?.control(&["set_disk_free_limit", "50MB"]).await,
-            Fault::FullQueue(_) => world.broker()?.control(&["clear_policy", "full"]).await,
-            Fault::NoQueue(_) => world.declare().await,
-            Fault::KillLeader(_) | Fault::KillNodes => world.cluster()?.restart().await,
-            Fault::Part(node) => world.cluster()?.part(*node, false),
-            Fault::FullDisk => {
-                world.disk()?.free()?;
-                // Where it could not write its log, it has ended itself.
-                world.database()?.revive().await
-            }
-            Fault::Clock { process, .. } => world.clock(process)?.set(0),
-            Fault::Link { process, server, .. } => {
-                world.proxy(process, *server)?.pass();
-                Ok(())
-            }
-        }
     }
 }
 
