@@ -8,10 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use countersign_broker::{
-    lane::{Delivery, Failure, Handler},
-    publisher::Outgoing,
-};
+use countersign_broker::{lane::Delivery, publisher::Outgoing};
 use countersign_core::{
     digest::{salted, tagged},
     ids::ActionId,
@@ -21,7 +18,7 @@ use countersign_core::{
     transition::Completion,
 };
 use countersign_policy::Tool;
-use countersign_runtime::{failure, governed::Governed, messages, process};
+use countersign_runtime::{batch_handler::BatchHandler, governed::Governed, messages, process};
 use countersign_store::{
     Client, Pipeline, StoreError, Transaction,
     claims::{self, Claim, Wanted},
@@ -59,11 +56,9 @@ struct Claimed {
 }
 
 #[async_trait]
-impl Handler for Claims {
-    async fn ready(&mut self) -> Result<(), Failure> {
-        // Those of a batch that has failed.
+impl BatchHandler for Claims {
+    fn restart(&mut self) {
         self.call_slots = None;
-        self.executor.process.ready().await
     }
 
     async fn admit(&mut self, batch: &[Delivery]) {
@@ -75,15 +70,11 @@ impl Handler for Claims {
         self.call_slots = self.executor.calls.reserve(most.min(limit)).await;
     }
 
-    async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure> {
-        let outgoing = self.claim(batch).await.map_err(failure)?;
+    async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, StoreError> {
+        let outgoing = self.claim(batch).await?;
         // Those that nothing was begun for.
         self.call_slots = None;
         Ok(outgoing)
-    }
-
-    async fn quarantine(&mut self, delivery: &Delivery, code: &str, reason: &str) -> Result<(), Failure> {
-        self.executor.process.quarantine(delivery, code, reason).await
     }
 }
 

@@ -1,17 +1,14 @@
 //! The executor's commands: interrupted claims and unanswered outcomes.
 
 use async_trait::async_trait;
-use countersign_broker::{
-    lane::{Delivery, Failure, Handler},
-    publisher::Outgoing,
-};
+use countersign_broker::{lane::Delivery, publisher::Outgoing};
 use countersign_core::{
     ids::ActionId,
     message::{self, CloudEvent, Command},
     transition::Completion,
 };
 use countersign_policy::Tool;
-use countersign_runtime::{failure, messages, process};
+use countersign_runtime::{batch_handler::BatchHandler, messages, process};
 use countersign_store::{
     StoreError, Transaction,
     claims::{self, Claim},
@@ -34,21 +31,13 @@ pub(crate) struct Commands {
 }
 
 #[async_trait]
-impl Handler for Commands {
-    async fn ready(&mut self) -> Result<(), Failure> {
-        self.executor.process.ready().await
-    }
-
-    async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure> {
+impl BatchHandler for Commands {
+    async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, StoreError> {
         let mut outgoing = Vec::new();
         for delivery in batch {
-            outgoing.extend(self.obey(delivery).await.map_err(failure)?);
+            outgoing.extend(self.obey(delivery).await?);
         }
         Ok(outgoing)
-    }
-
-    async fn quarantine(&mut self, delivery: &Delivery, code: &str, reason: &str) -> Result<(), Failure> {
-        self.executor.process.quarantine(delivery, code, reason).await
     }
 }
 

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use countersign_broker::{
-    lane::{Delivery, Failure, Handler},
+    lane::Delivery,
     publisher::Outgoing,
     topology::{ACTIONS, DECISIONS},
 };
@@ -12,7 +12,7 @@ use countersign_core::{
     message::{CloudEvent, Command},
     refusal::Code,
 };
-use countersign_runtime::{failure, messages, process};
+use countersign_runtime::{batch_handler::BatchHandler, messages, process};
 use countersign_store::{
     Pipeline, StoreError, Transaction,
     actions::{self, LoadDepth},
@@ -39,25 +39,14 @@ pub(crate) struct Commands {
 }
 
 #[async_trait]
-impl Handler for Commands {
-    async fn ready(&mut self) -> Result<(), Failure> {
-        self.router.process.ready().await
-    }
-
-    async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure> {
+impl BatchHandler for Commands {
+    async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, StoreError> {
         let router = &self.router;
-        let work = async {
-            let (tx, Obeyed { ids, also }) = obey(router, batch).await?;
-            let mut outgoing =
-                outgoing_messages::commit(tx, Pipeline::default(), &ids, &router.keys.permit).await?;
-            outgoing.extend(also);
-            Ok(outgoing)
-        };
-        work.await.map_err(failure)
-    }
-
-    async fn quarantine(&mut self, delivery: &Delivery, code: &str, reason: &str) -> Result<(), Failure> {
-        self.router.process.quarantine(delivery, code, reason).await
+        let (tx, Obeyed { ids, also }) = obey(router, batch).await?;
+        let mut outgoing =
+            outgoing_messages::commit(tx, Pipeline::default(), &ids, &router.keys.permit).await?;
+        outgoing.extend(also);
+        Ok(outgoing)
     }
 }
 

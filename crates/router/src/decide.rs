@@ -7,10 +7,7 @@ mod edit;
 use std::collections::{BTreeSet, HashMap};
 
 use async_trait::async_trait;
-use countersign_broker::{
-    lane::{Delivery, Failure, Handler},
-    publisher::Outgoing,
-};
+use countersign_broker::{lane::Delivery, publisher::Outgoing};
 use countersign_core::{
     action::State,
     approval::ApprovalSpec,
@@ -20,7 +17,8 @@ use countersign_core::{
 };
 use countersign_policy::Sender;
 use countersign_runtime::{
-    failure, process,
+    batch_handler::BatchHandler,
+    process,
     submission::{self, Authenticated, authenticate, deduplicate},
 };
 use countersign_store::{
@@ -52,29 +50,17 @@ pub(crate) struct Decisions {
 }
 
 #[async_trait]
-impl Handler for Decisions {
-    async fn ready(&mut self) -> Result<(), Failure> {
-        self.router.process.ready().await
-    }
-
-    async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure> {
+impl BatchHandler for Decisions {
+    async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, StoreError> {
         let router = &self.router;
-        let work = async {
-            let (tx, active) = generation::begin(&router.process.store).await?;
-            let mut decided = decide(router, &tx, &active, batch).await?;
-            let mut outgoing = std::mem::take(&mut decided.answers);
-            let PendingNotifications { now, permits, others } = &decided.pending;
-            let writes = decided.writes(&tx).await?;
-            outgoing
-                .extend(outgoing_messages::commit_decided(tx, writes, others, &router.keys.permit).await?);
-            outgoing.extend(outgoing_messages::issued(permits, &router.keys.permit, *now));
-            Ok(outgoing)
-        };
-        work.await.map_err(failure)
-    }
-
-    async fn quarantine(&mut self, delivery: &Delivery, code: &str, reason: &str) -> Result<(), Failure> {
-        self.router.process.quarantine(delivery, code, reason).await
+        let (tx, active) = generation::begin(&router.process.store).await?;
+        let mut decided = decide(router, &tx, &active, batch).await?;
+        let mut outgoing = std::mem::take(&mut decided.answers);
+        let PendingNotifications { now, permits, others } = &decided.pending;
+        let writes = decided.writes(&tx).await?;
+        outgoing.extend(outgoing_messages::commit_decided(tx, writes, others, &router.keys.permit).await?);
+        outgoing.extend(outgoing_messages::issued(permits, &router.keys.permit, *now));
+        Ok(outgoing)
     }
 }
 

@@ -3,10 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
-use countersign_broker::{
-    lane::{Delivery, Failure, Handler},
-    publisher::Outgoing,
-};
+use countersign_broker::{lane::Delivery, publisher::Outgoing};
 use countersign_core::{
     action::State,
     digest::{Salt, salted},
@@ -17,7 +14,7 @@ use countersign_core::{
     refusal::{Code, Complaint},
     transition::Standing,
 };
-use countersign_runtime::{author, failure, process};
+use countersign_runtime::{author, batch_handler::BatchHandler, process};
 use countersign_store::{
     Pipeline, StoreError, Transaction, actions,
     actions::NewAction,
@@ -54,29 +51,18 @@ pub(crate) struct Intake {
 }
 
 #[async_trait]
-impl Handler for Intake {
-    async fn ready(&mut self) -> Result<(), Failure> {
-        self.router.process.ready().await
-    }
-
-    async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure> {
+impl BatchHandler for Intake {
+    async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, StoreError> {
         let router = &self.router;
-        let work = async {
-            let asked = references(router, batch);
-            let asked: Vec<&ActionRef> = asked.iter().collect();
-            let (tx, active, withdrawn) = cancellations::begin(&router.process.store, &asked).await?;
-            let taken = ingest(router, &tx, &active, batch, withdrawn).await?;
-            let PendingNotifications { now, permits, others } = &taken.pending;
-            let writes = taken.writes(&tx).await?;
-            let mut outgoing = outgoing_messages::commit(tx, writes, others, &router.keys.permit).await?;
-            outgoing.extend(outgoing_messages::issued(permits, &router.keys.permit, *now));
-            Ok(outgoing)
-        };
-        work.await.map_err(failure)
-    }
-
-    async fn quarantine(&mut self, delivery: &Delivery, code: &str, reason: &str) -> Result<(), Failure> {
-        self.router.process.quarantine(delivery, code, reason).await
+        let asked = references(router, batch);
+        let asked: Vec<&ActionRef> = asked.iter().collect();
+        let (tx, active, withdrawn) = cancellations::begin(&router.process.store, &asked).await?;
+        let taken = ingest(router, &tx, &active, batch, withdrawn).await?;
+        let PendingNotifications { now, permits, others } = &taken.pending;
+        let writes = taken.writes(&tx).await?;
+        let mut outgoing = outgoing_messages::commit(tx, writes, others, &router.keys.permit).await?;
+        outgoing.extend(outgoing_messages::issued(permits, &router.keys.permit, *now));
+        Ok(outgoing)
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use countersign_broker::lane::{self, Delivery, Failure, Handler, LaneSettings};
-use countersign_store::{Store, StoreError, quarantine};
+use countersign_broker::lane::{self, LaneSettings};
+use countersign_store::{Store, StoreError};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub use crate::quarantine::entry;
 use crate::{
-    failure,
+    batch_handler::{Adapter, BatchHandler},
     governed::GovernedCache,
     settings::{Lanes, Settings},
 };
@@ -52,13 +53,19 @@ impl Process {
     }
 
     /// Starts a lane on `queue` with the settings' batches.
-    pub fn lane<H: Handler + 'static>(&self, tasks: &mut JoinSet<()>, queue: &str, index: u16, handler: H) {
+    pub fn lane<H: BatchHandler + 'static>(
+        &self,
+        tasks: &mut JoinSet<()>,
+        queue: &str,
+        index: u16,
+        handler: H,
+    ) {
         let Lanes { batch_max, linger, .. } = self.settings.lanes;
         self.lane_of(tasks, queue, index, Batches { batch_max, linger }, handler);
     }
 
     /// Starts a lane on `queue` with batches of its own.
-    pub fn lane_of<H: Handler + 'static>(
+    pub fn lane_of<H: BatchHandler + 'static>(
         &self,
         tasks: &mut JoinSet<()>,
         queue: &str,
@@ -74,24 +81,8 @@ impl Process {
             handle_limit: self.settings.limits.transaction,
         };
         let name = format!("countersign-{}:{queue}#{index}", self.role);
+        let handler = Adapter { store: self.store.clone(), handler };
         tasks.spawn(lane::run(name.into(), settings, handler, self.stop.clone()));
-    }
-
-    /// For [`Handler::ready`]: the database answers.
-    pub async fn ready(&self) -> Result<(), Failure> {
-        self.store.ping().await.map_err(failure)
-    }
-
-    /// For [`Handler::quarantine`]: keeps a message in a transaction of its own.
-    pub async fn quarantine(&self, delivery: &Delivery, code: &str, reason: &str) -> Result<(), Failure> {
-        let keep = async {
-            let tx = self.store.transaction().await?;
-            quarantine::insert(&tx, &entry(delivery, code, reason)).await?;
-            tx.commit().await?;
-            Ok(())
-        };
-        tracing::warn!(code, reason, exchange = delivery.exchange, "message quarantined");
-        keep.await.map_err(failure)
     }
 }
 
@@ -102,18 +93,6 @@ pub struct Batches {
     pub batch_max: u16,
     /// How long it waits for more after a first one.
     pub linger: Duration,
-}
-
-/// A delivery as a row of the quarantine.
-pub fn entry<'a>(delivery: &'a Delivery, code: &'a str, message: &'a str) -> quarantine::NewEntry<'a> {
-    quarantine::NewEntry {
-        body: &delivery.body,
-        author: delivery.author.as_deref(),
-        exchange: &delivery.exchange,
-        routing_key: &delivery.routing_key,
-        code,
-        message,
-    }
 }
 
 /// Waits for every task of a process. A task that panics takes the process with it: the supervisor outside

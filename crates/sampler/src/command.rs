@@ -1,16 +1,13 @@
 //! The sampler's commands: open audits whose requests may be lost, epochs of the coin that have closed.
 
 use async_trait::async_trait;
-use countersign_broker::{
-    lane::{Delivery, Failure, Handler},
-    publisher::Outgoing,
-};
+use countersign_broker::{lane::Delivery, publisher::Outgoing};
 use countersign_core::{
     digest::hex,
     message::{CloudEvent, Command},
     refusal::Code,
 };
-use countersign_runtime::{failure, process};
+use countersign_runtime::{batch_handler::BatchHandler, process};
 use countersign_store::{
     StoreError, Transaction, audits, epochs,
     evidence::{self, Evidence},
@@ -26,44 +23,30 @@ pub(crate) struct Commands {
 }
 
 #[async_trait]
-impl Handler for Commands {
-    async fn ready(&mut self) -> Result<(), Failure> {
-        self.sampler.process.ready().await
-    }
-
-    async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure> {
-        let work = async {
-            let tx = self.sampler.process.store.transaction().await?;
-            let mut ids = Vec::new();
-            for delivery in batch {
-                match serde_json::from_slice::<CloudEvent<Command>>(&delivery.body).map(|event| event.data) {
-                    Ok(Command::RequestAudit { audit }) => ids.push(audit),
-                    Ok(Command::RevealEpoch { epoch }) => reveal(&self.sampler, &tx, epoch).await?,
-                    other => {
-                        let why = format!("{other:?} is not for the sampler");
-                        quarantine::insert(
-                            &tx,
-                            &process::entry(delivery, Code::UnknownCommand.as_str(), &why),
-                        )
+impl BatchHandler for Commands {
+    async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, StoreError> {
+        let tx = self.sampler.process.store.transaction().await?;
+        let mut ids = Vec::new();
+        for delivery in batch {
+            match serde_json::from_slice::<CloudEvent<Command>>(&delivery.body).map(|event| event.data) {
+                Ok(Command::RequestAudit { audit }) => ids.push(audit),
+                Ok(Command::RevealEpoch { epoch }) => reveal(&self.sampler, &tx, epoch).await?,
+                other => {
+                    let why = format!("{other:?} is not for the sampler");
+                    quarantine::insert(&tx, &process::entry(delivery, Code::UnknownCommand.as_str(), &why))
                         .await?;
-                    }
                 }
             }
-            // Looked at again: a command that comes twice must not ask twice. One that was committed and not published comes
-            // to nothing, and the sweep comes back.
-            let republish = self.sampler.process.settings.sweep.republish_after.as_secs_f64();
-            let actions = audits::published(&tx, &ids, republish).await?;
-            let active = generation::read(&tx).await?;
-            let governed = self.sampler.process.governed.under(&tx, &active).await?;
-            let outgoing = requests(&tx, &governed.configuration, &actions).await?;
-            tx.commit().await?;
-            Ok::<_, StoreError>(outgoing)
-        };
-        work.await.map_err(failure)
-    }
-
-    async fn quarantine(&mut self, delivery: &Delivery, code: &str, reason: &str) -> Result<(), Failure> {
-        self.sampler.process.quarantine(delivery, code, reason).await
+        }
+        // Looked at again: a command that comes twice must not ask twice. One that was committed and not published comes
+        // to nothing, and the sweep comes back.
+        let republish = self.sampler.process.settings.sweep.republish_after.as_secs_f64();
+        let actions = audits::published(&tx, &ids, republish).await?;
+        let active = generation::read(&tx).await?;
+        let governed = self.sampler.process.governed.under(&tx, &active).await?;
+        let outgoing = requests(&tx, &governed.configuration, &actions).await?;
+        tx.commit().await?;
+        Ok(outgoing)
     }
 }
 

@@ -7,13 +7,10 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use countersign_broker::{
-    lane::{Delivery, Failure, Handler},
-    publisher::Outgoing,
-};
+use countersign_broker::{lane::Delivery, publisher::Outgoing};
 use countersign_core::{ids::ActionId, message::FindingData, refusal::Complaint};
 use countersign_runtime::{
-    failure,
+    batch_handler::BatchHandler,
     governed::Governed,
     process,
     submission::{self, authenticate, deduplicate},
@@ -40,23 +37,12 @@ pub(crate) struct Findings {
 }
 
 #[async_trait]
-impl Handler for Findings {
-    async fn ready(&mut self) -> Result<(), Failure> {
-        self.sampler.process.ready().await
-    }
-
-    async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure> {
-        let work = async {
-            let (tx, active) = generation::begin(&self.sampler.process.store).await?;
-            let outgoing = find(&self.sampler, &tx, &active, batch).await?;
-            tx.commit().await?;
-            Ok(outgoing)
-        };
-        work.await.map_err(failure)
-    }
-
-    async fn quarantine(&mut self, delivery: &Delivery, code: &str, reason: &str) -> Result<(), Failure> {
-        self.sampler.process.quarantine(delivery, code, reason).await
+impl BatchHandler for Findings {
+    async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, StoreError> {
+        let (tx, active) = generation::begin(&self.sampler.process.store).await?;
+        let outgoing = find(&self.sampler, &tx, &active, batch).await?;
+        tx.commit().await?;
+        Ok(outgoing)
     }
 }
 

@@ -4,10 +4,7 @@ use std::collections::HashSet;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use countersign_broker::{
-    lane::{Delivery, Failure, Handler},
-    publisher::Outgoing,
-};
+use countersign_broker::{lane::Delivery, publisher::Outgoing};
 use countersign_core::{
     action::State,
     digest::tagged,
@@ -16,7 +13,7 @@ use countersign_core::{
     message::{AuditReason, CloudEvent, SettledPack},
 };
 use countersign_policy::Configuration;
-use countersign_runtime::{failure, messages, process, remediation};
+use countersign_runtime::{batch_handler::BatchHandler, messages, process, remediation};
 use countersign_store::{
     StoreError, Transaction,
     actions::{self, ActionRecord, LoadDepth},
@@ -41,38 +38,27 @@ pub(crate) struct Samples {
 }
 
 #[async_trait]
-impl Handler for Samples {
-    async fn ready(&mut self) -> Result<(), Failure> {
-        self.sampler.process.ready().await
-    }
-
-    async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure> {
+impl BatchHandler for Samples {
+    async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, StoreError> {
         let sampler = &self.sampler;
-        let work = async {
-            let tx = sampler.process.store.transaction().await?;
-            let mut ids = Vec::new();
-            for delivery in batch {
-                match serde_json::from_slice::<CloudEvent<SettledPack>>(&delivery.body) {
-                    Ok(event) => ids.extend(event.data.actions),
-                    Err(error) => {
-                        let why = error.to_string();
-                        quarantine::insert(&tx, &process::entry(delivery, "pack_malformed", &why)).await?;
-                    }
+        let tx = sampler.process.store.transaction().await?;
+        let mut ids = Vec::new();
+        for delivery in batch {
+            match serde_json::from_slice::<CloudEvent<SettledPack>>(&delivery.body) {
+                Ok(event) => ids.extend(event.data.actions),
+                Err(error) => {
+                    let why = error.to_string();
+                    quarantine::insert(&tx, &process::entry(delivery, "pack_malformed", &why)).await?;
                 }
             }
-            let active = generation::read(&tx).await?;
-            let governed = sampler.process.governed.under(&tx, &active).await?;
-            let configuration = &governed.configuration;
-            let selected = sample(sampler, &tx, configuration, &ids).await?;
-            let outgoing = requests(&tx, configuration, &selected).await?;
-            tx.commit().await?;
-            Ok(outgoing)
-        };
-        work.await.map_err(failure)
-    }
-
-    async fn quarantine(&mut self, delivery: &Delivery, code: &str, reason: &str) -> Result<(), Failure> {
-        self.sampler.process.quarantine(delivery, code, reason).await
+        }
+        let active = generation::read(&tx).await?;
+        let governed = sampler.process.governed.under(&tx, &active).await?;
+        let configuration = &governed.configuration;
+        let selected = sample(sampler, &tx, configuration, &ids).await?;
+        let outgoing = requests(&tx, configuration, &selected).await?;
+        tx.commit().await?;
+        Ok(outgoing)
     }
 }
 

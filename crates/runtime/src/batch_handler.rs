@@ -1,0 +1,66 @@
+//! Lanes whose handlers work on the database: the handler applies the batch, and everything else is the same for all.
+
+use async_trait::async_trait;
+use countersign_broker::{
+    lane::{Delivery, Failure, Handler},
+    publisher::Outgoing,
+};
+use countersign_store::{Store, StoreError};
+
+use crate::quarantine;
+
+/// What one lane does with its messages.
+#[async_trait]
+pub trait BatchHandler: Send {
+    /// Called before the lane connects, at the start and after every failure: drops what an unfinished batch has left.
+    fn restart(&mut self) {}
+
+    /// Waits until there is room for what the batch will start, for as long as that takes.
+    async fn admit(&mut self, _batch: &[Delivery]) {}
+
+    /// Applies a batch, idempotently, each message's transition in one transaction with its evidence. Returns the messages
+    /// that follow from the states stored then.
+    ///
+    /// # Errors
+    /// Whatever the database answers: a deadlock is retried, a value that cannot be stored sends its message to the
+    /// quarantine, and anything else restarts the lane.
+    async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, StoreError>;
+}
+
+/// A [`BatchHandler`] as the broker's lanes want it.
+pub(crate) struct Adapter<H> {
+    pub(crate) store: Store,
+    pub(crate) handler: H,
+}
+
+#[async_trait]
+impl<H: BatchHandler> Handler for Adapter<H> {
+    async fn ready(&mut self) -> Result<(), Failure> {
+        self.handler.restart();
+        self.store.ping().await.map_err(failure)
+    }
+
+    async fn admit(&mut self, batch: &[Delivery]) {
+        self.handler.admit(batch).await;
+    }
+
+    async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure> {
+        self.handler.handle(batch).await.map_err(failure)
+    }
+
+    async fn quarantine(&mut self, delivery: &Delivery, code: &str, reason: &str) -> Result<(), Failure> {
+        quarantine::keep(&self.store, delivery, code, reason).await.map_err(failure)
+    }
+}
+
+/// What a lane does about an error of the database.
+fn failure(error: StoreError) -> Failure {
+    let message = error.to_string();
+    if error.is_retryable() {
+        Failure::Retry(message)
+    } else if error.is_data() {
+        Failure::Poison(message)
+    } else {
+        Failure::Reset(message)
+    }
+}
