@@ -1,6 +1,10 @@
 //! Why a use case could not be carried out.
 
+use std::{error::Error, io, path::PathBuf};
+
 use countersign_broker::BrokerError;
+use countersign_ledger::LedgerError;
+use countersign_runtime::keys::KeyError;
 use countersign_store::StoreError;
 
 /// Why a use case could not be carried out.
@@ -9,6 +13,50 @@ pub enum AppError {
     /// The call or the configuration is wrong; nothing was attempted.
     #[error("{0}")]
     Usage(String),
+    /// Nothing has the name or the id that the request gives.
+    #[error("{0}")]
+    NotFound(String),
+    /// Several actions have the name that the request gives.
+    #[error("{name:?} is ambiguous; write one of {}", matches.join(", "))]
+    Ambiguous {
+        /// The name.
+        name: String,
+        /// The actions that it may mean, as `source#id`.
+        matches: Vec<String>,
+    },
+    /// The request is in order, but the system is not in a state to carry it out.
+    #[error("{0}")]
+    State(String),
+    /// What is stored or published contradicts itself.
+    #[error("{0}")]
+    Corrupt(String),
+    /// A file cannot be read or written.
+    #[error("{doing} {}", path.display())]
+    File {
+        /// What was attempted, such as `reading`.
+        doing: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A text does not have the form that it should have, or does not hold what it claims.
+    #[error("{what}")]
+    Invalid {
+        /// What is wrong with which text.
+        what: String,
+        /// Why.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// What was asked for cannot be written to where it should go.
+    #[error("writing the output: {0}")]
+    Output(#[from] io::Error),
+    /// A proof or a checkpoint does not hold.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// A key cannot be read.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// The database refused, or could not be reached.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -3,8 +3,16 @@
 //! A request and its answer are types; the answer serialises to what `--json` prints. **No clap, no HTTP and no printing
 //! here, and no authority**: whatever a use case submits is authenticated and signed like anybody's.
 
+pub mod actions;
+pub mod approvals;
+pub mod audits;
+pub mod configuration;
 pub mod connections;
+pub mod contract;
 pub mod error;
+pub mod quarantine;
+pub mod remediations;
+pub mod sampling_plans;
 
 pub use connections::Connections;
 pub use error::AppError;

@@ -2,15 +2,9 @@
 
 use std::{fmt::Write as _, process::ExitCode};
 
-use anyhow::Context as _;
 use clap::Subcommand;
-use countersign_store::{
-    Transaction,
-    actions::{self, ActionRecord, LoadDepth},
-    compensations, evidence, listing,
-    listing::{ActionSummary, Filter},
-};
-use serde_json::{Value, json};
+use countersign_app::actions::{self, ActionSummary, ListActions, Timeline};
+use serde_json::Value;
 
 use crate::{
     Connections,
@@ -20,50 +14,43 @@ use crate::{
 /// Actions.
 #[derive(Subcommand)]
 pub(crate) enum ActionsCommand {
-    /// The newest first
+    /// List actions, the newest first
     List {
-        /// Only in this state, such as succeeded or pending_approval
+        /// Only actions in this state, such as succeeded or pending_approval
         #[arg(long)]
         state: Option<String>,
-        /// Only this agent's
+        /// Only actions of this agent
         #[arg(long)]
         agent: Option<String>,
-        /// Only this tool's
+        /// Only calls of this tool
         #[arg(long)]
         tool: Option<String>,
-        /// At most so many
+        /// List at most this many
         #[arg(long, default_value_t = 50)]
         limit: i64,
     },
-    /// The whole timeline of one
+    /// Show everything that happened to an action
     Show {
-        /// The agent's id for it, `source#id`, or Countersign's own
+        /// The action: its agent's id for it, `source#id`, or Countersign's own id
         id: String,
     },
 }
 
 pub(crate) async fn run(to: &Connections, command: ActionsCommand) -> anyhow::Result<ExitCode> {
-    let tx = to.store()?.transaction().await?;
     match command {
         ActionsCommand::List { state, agent, tool, limit } => {
-            let list = listing::actions(&tx, &Filter { state, agent, tool, from: None, limit }).await?;
+            let list = actions::list(&to.app(), ListActions { state, agent, tool, limit }).await?;
             show(to, &list, || render(&list))
         }
         ActionsCommand::Show { id } => {
-            let found = listing::find(&tx, &id).await?;
-            let one = match found.as_slice() {
-                [one] => one,
-                [] => anyhow::bail!("there is no action {id:?}"),
-                _ => anyhow::bail!("{id:?} is ambiguous; write source#id:\n{}", render(&found)),
-            };
-            let timeline = timeline(&tx, one).await?;
+            let timeline = actions::show(&to.app(), &id).await?;
             show(to, &timeline, || text(&timeline))
         }
     }
 }
 
 /// Actions as a table.
-pub(crate) fn render(list: &[ActionSummary]) -> String {
+fn render(list: &[ActionSummary]) -> String {
     let mut table = table(["action", "tool", "state", "verdict", "rule", "approvers", "proposed"]);
     for action in list {
         table.add_row([
@@ -79,54 +66,18 @@ pub(crate) fn render(list: &[ActionSummary]) -> String {
     table.to_string()
 }
 
-/// What a human approves, as JSON; null where it was never readable or has been erased.
-pub(crate) fn content(record: &ActionRecord) -> Value {
-    record.content.as_deref().and_then(|content| serde_json::from_slice(content).ok()).unwrap_or_default()
-}
-
-/// One action with everything that is stored of it, in order.
-pub async fn timeline(tx: &Transaction, action: &ActionSummary) -> anyhow::Result<Value> {
-    let record =
-        actions::load(tx, &[action.id], LoadDepth::Request).await?.pop().context("the action is gone")?;
-    let entries = evidence::timeline(tx, action.id).await?;
-    Ok(json!({
-        "action": action,
-        "content": content(&record),
-        "compensates": record.compensates,
-        "compensated_by": compensations::proposed(tx, &[action.id]).await?.first().map(|(_, by)| by),
-        "sampling": listing::draw(tx, action.id).await?,
-        "timeline": entries,
-    }))
-}
-
-/// The same for people.
-pub fn text(timeline: &Value) -> String {
-    let said = |pointer: &str| match timeline.pointer(pointer) {
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Null) | None => String::new(),
-        Some(other) => other.to_string(),
-    };
+/// A timeline for people.
+pub fn text(timeline: &Timeline) -> String {
+    let Timeline { action, content, timeline, .. } = timeline;
+    let arguments = content.get("arguments").map(ToString::to_string).unwrap_or_default();
     // Writing into a String cannot fail.
     let mut out = String::new();
-    let _ =
-        writeln!(out, "{} {}: {}", said("/action/source"), said("/action/event_id"), said("/action/state"));
-    let _ = writeln!(out, "  {} {}", said("/action/tool"), said("/content/arguments"));
-    let _ = writeln!(
-        out,
-        "  {} by rule {} of policy {}",
-        said("/action/verdict"),
-        said("/action/rule"),
-        said("/action/policy_version")
-    );
-    for entry in timeline["timeline"].as_array().into_iter().flatten() {
-        let at = entry["occurred_at"].as_str().unwrap_or_default();
-        let at = at.get(11..23).unwrap_or(at);
-        let _ = writeln!(
-            out,
-            "  {at}  {:<18} {}",
-            entry["kind"].as_str().unwrap_or_default(),
-            brief(&entry["body"])
-        );
+    let _ = writeln!(out, "{} {}: {}", action.source, action.event_id, action.state);
+    let _ = writeln!(out, "  {} {arguments}", action.tool);
+    let _ = writeln!(out, "  {} by rule {} of policy {}", action.verdict, action.rule, action.policy_version);
+    for entry in timeline {
+        let at = entry.occurred_at.format("%H:%M:%S%.3f");
+        let _ = writeln!(out, "  {at}  {:<18} {}", entry.kind, brief(&entry.body));
     }
     out
 }

@@ -2,9 +2,9 @@
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use anyhow::Context as _;
 use chrono::Utc;
 use clap::{Args, Subcommand};
+use countersign_app::approvals::{self, ApprovalSummary, ListApprovals};
 use countersign_broker::{
     publisher::{Outgoing, Publisher},
     session::user_of,
@@ -12,7 +12,6 @@ use countersign_broker::{
 };
 use countersign_core::{
     approval::Requirement,
-    digest::tagged,
     ids::{ActionId, ApprovalId},
     message::{CloudEvent, Decision, DecisionData, kind},
     refusal::Code,
@@ -20,19 +19,12 @@ use countersign_core::{
 };
 use countersign_policy::Sender;
 use countersign_runtime::keys;
-use countersign_store::{
-    Store,
-    actions::{self, LoadDepth},
-    approvals, evidence,
-    listing::{self, ApprovalSummary},
-    statements,
-};
-use serde_json::{Value, json};
+use countersign_store::{Store, evidence, statements};
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{
     Connections,
-    actions::content,
     apply::active,
     args::usage,
     output::{show, table},
@@ -41,19 +33,19 @@ use crate::{
 /// Approval requests.
 #[derive(Subcommand)]
 pub(crate) enum ApprovalsCommand {
-    /// What waits, the most urgent first
+    /// List what waits for a decision, the most urgent first
     List {
-        /// Only this group's
+        /// Only requests that this group may decide
         #[arg(long)]
         group: Option<String>,
-        /// open, approved, rejected, expired, closed or all
+        /// Only requests in this state: open, approved, rejected, expired, closed or all
         #[arg(long, default_value = "open")]
         state: String,
-        /// At most so many
+        /// List at most this many
         #[arg(long, default_value_t = 50)]
         limit: i64,
     },
-    /// Everything that there is to decide on
+    /// Show everything that there is to decide on
     Show {
         /// The request's id
         id: ApprovalId,
@@ -121,13 +113,12 @@ pub(crate) struct By {
 pub(crate) async fn run(to: &Connections, command: ApprovalsCommand) -> anyhow::Result<ExitCode> {
     match command {
         ApprovalsCommand::List { group, state, limit } => {
-            let tx = to.store()?.transaction().await?;
             let state = (state != "all").then_some(state);
-            let list = listing::approvals(&tx, group.as_deref(), state.as_deref(), limit).await?;
+            let list = approvals::list(&to.app(), &ListApprovals { group, state, limit }).await?;
             show(to, &list, || render(&list))
         }
         ApprovalsCommand::Show { id } => {
-            let shown = shown(&to.store()?, id).await?;
+            let shown = approvals::show(&to.app().store()?, id).await?;
             show(to, &shown, || serde_json::to_string_pretty(&shown).unwrap_or_default())
         }
         ApprovalsCommand::Approve { id, reason, by } => {
@@ -149,7 +140,7 @@ pub(crate) async fn run(to: &Connections, command: ApprovalsCommand) -> anyhow::
 
 fn render(list: &[ApprovalSummary]) -> String {
     if list.is_empty() {
-        return "nothing waits".into();
+        return "no approval requests".into();
     }
     let mut table = table(["approval", "action", "tool", "needs", "so far", "why", "state", "until"]);
     for approval in list {
@@ -181,31 +172,6 @@ fn so_far(decisions: Option<&Value>) -> String {
     said.collect::<Vec<_>>().join(", ")
 }
 
-async fn action_of(store: &Store, id: ApprovalId) -> anyhow::Result<ActionId> {
-    let tx = store.transaction().await?;
-    let found = approvals::actions_of(&tx, &[id]).await?;
-    let (_, action) = found.first().with_context(|| format!("there is no approval request {id}"))?;
-    Ok(*action)
-}
-
-async fn shown(store: &Store, id: ApprovalId) -> anyhow::Result<Value> {
-    let action = action_of(store, id).await?;
-    let tx = store.transaction().await?;
-    let record =
-        actions::load(&tx, &[action], LoadDepth::Bodies).await?.pop().context("the action is gone")?;
-    let approval = record.approval.as_ref().context("the request is gone")?;
-    Ok(json!({
-        "approval": id, "action": record.reference, "state": record.status.state,
-        "rule": approval.rule, "why": approval.rule_text, "request": approval.request.state.as_str(),
-        "asks": approval.request.spec, "so_far": approval.request.votes,
-        "opened_at": approval.request.opened_at, "expires_at": approval.request.expires_at,
-        "digest": tagged(&record.digest), "content": content(&record),
-        "reason": record.body.as_deref()
-            .and_then(|body| serde_json::from_slice::<Value>(body).ok())
-            .and_then(|body| body.pointer("/data/reason").cloned()),
-    }))
-}
-
 async fn decide(
     to: &Connections,
     by: By,
@@ -213,8 +179,7 @@ async fn decide(
     data: impl FnOnce(&dyn Fn(Decision) -> DecisionData) -> DecisionData,
 ) -> anyhow::Result<ExitCode> {
     let store = to.store()?;
-    let seen = shown(&store, approval).await?;
-    let digest = seen["digest"].as_str().unwrap_or_default().to_owned();
+    let digest = approvals::show(&store, approval).await?.digest;
     let url = to.amqp()?;
     let key = keys::signing_key(&by.key)?;
     let reviewer = match by.reviewer {
@@ -236,7 +201,7 @@ async fn decide(
     let event = CloudEvent::new(Outgoing::fresh_id(), &source, kind::APPROVAL_DECIDED, Utc::now(), signed);
     let publisher = Publisher::connect(url, "countersign-cli:decide").await?;
     publisher.publish(&[Outgoing::event(DECISIONS, "decision", &event)]).await?;
-    let action = action_of(&store, approval).await?;
+    let action = approvals::action_of(&store, approval).await?;
     let mut answer = heard(&store, action, &event.id).await?;
     let applied = answer["kind"] != "decision.refused";
     if !applied {

@@ -1,6 +1,7 @@
 //! Where everything is, and the errors of a call that makes no sense.
 
 use clap::Args;
+use countersign_app::AppError;
 use countersign_store::Store;
 
 /// Where broker and database are. Each command asks only for what it needs.
@@ -32,12 +33,23 @@ pub struct Connections {
 #[error("{0}")]
 pub struct UsageError(pub String);
 
+/// Whether the call or the configuration is wrong.
+pub fn is_usage_error(error: &anyhow::Error) -> bool {
+    error.is::<UsageError>() || matches!(error.downcast_ref(), Some(AppError::Usage(_)))
+}
+
 /// A [`UsageError`] as an error of the command.
 pub(crate) fn usage(message: impl Into<String>) -> anyhow::Error {
     UsageError(message.into()).into()
 }
 
 impl Connections {
+    /// The same, for the use cases.
+    pub(crate) fn app(&self) -> countersign_app::Connections {
+        let Self { database_url, amqp_url, management_url, json: _ } = self.clone();
+        countersign_app::Connections { database_url, amqp_url, management_url }
+    }
+
     /// The broker's URL.
     pub(crate) fn amqp(&self) -> anyhow::Result<&str> {
         self.amqp_url

@@ -5,66 +5,57 @@ mod prove;
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::Subcommand;
-use countersign_core::{digest::tagged, ids::AuditId};
-use countersign_runtime::messages;
-use countersign_store::{
-    actions::{self, LoadDepth},
-    audits, listing,
-};
-use serde_json::{Value, json};
+use countersign_app::audits::{self, ListAudits};
+use countersign_core::ids::AuditId;
 
 use crate::{
     Connections,
-    actions::content,
-    apply::active,
     output::{show, table},
 };
 
 /// Audits.
 #[derive(Subcommand)]
 pub(crate) enum AuditsCommand {
-    /// What waits to be judged, the oldest first
+    /// List what waits to be judged, the oldest first
     List {
-        /// Only this group's
+        /// Only audits that this group may judge
         #[arg(long)]
         group: Option<String>,
-        /// open, judged or all
+        /// Only audits in this state: open, judged or all
         #[arg(long, default_value = "open")]
         state: String,
-        /// At most so many
+        /// List at most this many
         #[arg(long, default_value_t = 50)]
         limit: i64,
     },
-    /// Everything that there is to judge
+    /// Show everything that there is to judge
     Show {
         /// The audit's id
         id: AuditId,
     },
-    /// Draw the coin again: check every selection of the epochs that have closed
+    /// Repeat the sampling draws of the epochs that have closed, and check every selection
     #[command(
-        after_help = "SHA-256 of an epoch's key became evidence when the epoch opened, the key itself after it closed.\n\
-        With it every throw is made again: R, and whether R selects the action at its stored π."
+        after_help = "The SHA-256 of an epoch's key became evidence when the epoch opened, the key itself after it closed.\n\
+        With the key, every draw is repeated: R, and whether R selects the action at its stored π."
     )]
     Prove {
         /// Only this epoch
         #[arg(long)]
         epoch: Option<i64>,
     },
-    /// Judge
+    /// Judge an audited action
     Judge(judge::JudgeArgs),
 }
 
 pub(crate) async fn run(to: &Connections, command: AuditsCommand) -> anyhow::Result<ExitCode> {
     match command {
         AuditsCommand::List { group, state, limit } => {
-            let tx = to.store()?.transaction().await?;
             let state = (state != "all").then_some(state);
-            let list = listing::audits(&tx, group.as_deref(), state.as_deref(), limit).await?;
+            let list = audits::list(&to.app(), &ListAudits { group, state, limit }).await?;
             show(to, &list, || {
                 if list.is_empty() {
-                    return "nothing waits".into();
+                    return "no audits".into();
                 }
                 let mut table =
                     table(["audit", "action", "tool", "outcome", "group", "reason", "finding", "severity"]);
@@ -84,31 +75,10 @@ pub(crate) async fn run(to: &Connections, command: AuditsCommand) -> anyhow::Res
             })
         }
         AuditsCommand::Show { id } => {
-            let shown = shown(to, id).await?;
+            let shown = audits::show(&to.app().store()?, id).await?;
             show(to, &shown, || serde_json::to_string_pretty(&shown).unwrap_or_default())
         }
         AuditsCommand::Prove { epoch } => prove::run(to, epoch).await,
         AuditsCommand::Judge(args) => judge::run(to, args).await,
     }
-}
-
-async fn shown(to: &Connections, id: AuditId) -> anyhow::Result<Value> {
-    let store = to.store()?;
-    let configuration = active(&store).await?;
-    let tx = store.transaction().await?;
-    let found = audits::actions_of(&tx, &[id]).await?;
-    let action = *found.first().with_context(|| format!("there is no audit {id}"))?;
-    let record =
-        actions::load(&tx, &[action], LoadDepth::Bodies).await?.pop().context("the action is gone")?;
-    let outcome = record.outcome.as_ref();
-    let offer = messages::offer(&configuration.tools, &record);
-    Ok(json!({
-        "audit": id, "action": record.reference, "outcome": record.status.state, "rule": record.status.rule,
-        "digest": tagged(&record.digest), "content": content(&record),
-        "reason_codes": configuration.policy.audits().reason_codes,
-        "compensation": offer.as_ref().ok(), "cannot_be_undone": offer.as_ref().err(),
-        "result": outcome.and_then(|outcome| outcome.result.as_deref())
-            .and_then(|result| serde_json::from_slice::<Value>(result).ok()),
-        "error": outcome.and_then(|outcome| outcome.error.clone()),
-    }))
 }

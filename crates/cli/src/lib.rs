@@ -27,9 +27,9 @@ pub mod users;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use countersign_broker::contract;
+use countersign_app::contract;
 
-pub use args::{Connections, UsageError};
+pub use args::{Connections, UsageError, is_usage_error};
 
 /// A human countersigns what agents propose: before it happens where that matters, afterwards by sample.
 #[derive(Parser)]
@@ -143,7 +143,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::LegalHold(command) => erase::hold(to, command).await,
         Command::Quarantine(command) => quarantine::run(to, command).await,
         Command::Contract => {
-            let document = contract::asyncapi();
+            let document = contract::document();
             output::show(to, &document, || format!("{document:#}"))
         }
         Command::Report(args) => report::run(to, args).await,

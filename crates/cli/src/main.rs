@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use countersign_cli::{Cli, UsageError, run};
+use countersign_cli::{Cli, is_usage_error, run};
 
 /// Gives memory back that a burst has needed: what it keeps is said in `.cargo/config.toml`.
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
@@ -19,7 +19,7 @@ async fn main() -> ExitCode {
         Err(error) => {
             eprintln!("countersign: {error:#}");
             // EX_USAGE of sysexits.h: nothing was attempted, the configuration or the call is wrong.
-            ExitCode::from(if error.is::<UsageError>() { 64 } else { 1 })
+            ExitCode::from(if is_usage_error(&error) { 64 } else { 1 })
         }
     }
 }

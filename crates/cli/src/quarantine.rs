@@ -5,13 +5,13 @@ use std::{process::ExitCode, time::Duration};
 use anyhow::Context as _;
 use chrono::Utc;
 use clap::Subcommand;
+use countersign_app::quarantine::{self, QuarantinedMessage};
 use countersign_broker::{
     publisher::Publisher,
     topology::{ACTIONS, DECISIONS},
 };
 use countersign_core::message::Command;
 use countersign_runtime::messages;
-use countersign_store::quarantine;
 use serde_json::json;
 
 use crate::{
@@ -22,30 +22,28 @@ use crate::{
 /// The quarantine.
 #[derive(Subcommand)]
 pub(crate) enum QuarantineCommand {
-    /// The newest first
+    /// List quarantined messages, the newest first
     List {
-        /// At most so many
+        /// List at most this many
         #[arg(long, default_value_t = 50)]
         limit: i64,
     },
-    /// One message, with its bytes
+    /// Show one message with its bytes
     Show {
-        /// Its number
+        /// The number of the message, see `quarantine list`
         id: i64,
     },
     /// Take a message in again, as its author's. --amqp-url is an administrator's
     Replay {
-        /// Its number
+        /// The number of the message, see `quarantine list`
         id: i64,
     },
 }
 
 pub(crate) async fn run(to: &Connections, command: QuarantineCommand) -> anyhow::Result<ExitCode> {
-    let store = to.store()?;
-    let tx = store.transaction().await?;
     match command {
         QuarantineCommand::List { limit } => {
-            let list = quarantine::list(&tx, limit).await?;
+            let list = quarantine::list(&to.app(), limit).await?;
             show(to, &list, || {
                 let mut table = table(["message", "code", "why", "author", "exchange", "since", "replayed"]);
                 for entry in &list {
@@ -63,16 +61,19 @@ pub(crate) async fn run(to: &Connections, command: QuarantineCommand) -> anyhow:
             })
         }
         QuarantineCommand::Show { id } => {
-            let entry =
-                quarantine::get(&tx, id).await?.with_context(|| format!("there is no message {id}"))?;
-            let body = String::from_utf8_lossy(&entry.body).into_owned();
-            show(to, &json!({"entry": entry, "body": body}), || {
-                format!("{}: {}\nfrom {:?}\n{body}", entry.code, entry.message, entry.author)
+            let message = quarantine::show(&to.app(), id).await?;
+            show(to, &message, || {
+                let QuarantinedMessage { entry, body } = &message;
+                let author = entry.author.as_deref().unwrap_or("unknown");
+                format!("{}: {}\nauthor: {author}\n{body}", entry.code, entry.message)
             })
         }
         QuarantineCommand::Replay { id } => {
-            let entry =
-                quarantine::get(&tx, id).await?.with_context(|| format!("there is no message {id}"))?;
+            let store = to.store()?;
+            let tx = store.transaction().await?;
+            let entry = countersign_store::quarantine::get(&tx, id)
+                .await?
+                .with_context(|| format!("there is no message {id}"))?;
             if ![ACTIONS, DECISIONS].contains(&entry.exchange.as_str()) || entry.truncated {
                 anyhow::bail!(
                     "only whole proposals and decisions can be replayed; see `quarantine show {id}`"
@@ -85,7 +86,7 @@ pub(crate) async fn run(to: &Connections, command: QuarantineCommand) -> anyhow:
             publisher.publish(&[command]).await?;
             for _ in 0..100 {
                 let tx = store.transaction().await?;
-                let entry = quarantine::get(&tx, id).await?;
+                let entry = countersign_store::quarantine::get(&tx, id).await?;
                 if entry.is_some_and(|entry| entry.replayed_at.is_some_and(|at| at >= sent)) {
                     return show(to, &json!({"replayed": id}), || format!("message {id} was taken in again"));
                 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Subcommand;
-use countersign_store::remediations;
+use countersign_app::remediations::{self, ListRemediations};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -17,12 +17,12 @@ use crate::{
 /// Remediation tasks.
 #[derive(Subcommand)]
 pub(crate) enum RemediationsCommand {
-    /// What is open, the most urgent first
+    /// List open tasks, the most urgent first
     List {
-        /// What has been closed as well
+        /// List closed tasks as well
         #[arg(long)]
         all: bool,
-        /// At most so many
+        /// List at most this many
         #[arg(long, default_value_t = 50)]
         limit: i64,
     },
@@ -40,14 +40,12 @@ pub(crate) enum RemediationsCommand {
 }
 
 pub(crate) async fn run(to: &Connections, command: RemediationsCommand) -> anyhow::Result<ExitCode> {
-    let store = to.store()?;
-    let tx = store.transaction().await?;
     match command {
         RemediationsCommand::List { all, limit } => {
-            let list = remediations::list(&tx, all, limit).await?;
+            let list = remediations::list(&to.app(), ListRemediations { all, limit }).await?;
             show(to, &list, || {
                 if list.is_empty() {
-                    return "nothing is to be put right".into();
+                    return "no remediation tasks are open".into();
                 }
                 let mut table = table(["task", "action", "tool", "owner", "why", "due", "closed with"]);
                 for task in &list {
@@ -66,9 +64,11 @@ pub(crate) async fn run(to: &Connections, command: RemediationsCommand) -> anyho
             })
         }
         RemediationsCommand::Close { id, evidence, operator } => {
+            let store = to.store()?;
+            let tx = store.transaction().await?;
             operates(&store, &operator).await?;
             anyhow::ensure!(!evidence.trim().is_empty(), "say what shows that it is done");
-            let action = remediations::close(&tx, id, &operator, &evidence).await?;
+            let action = countersign_store::remediations::close(&tx, id, &operator, &evidence).await?;
             let action = action.with_context(|| format!("there is no open task {id}"))?;
             tx.commit().await?;
             show(to, &json!({"task": id, "action": action}), || format!("task {id} is closed"))

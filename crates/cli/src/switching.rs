@@ -4,19 +4,16 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Subcommand;
-use countersign_statistics::{
-    sequential::EProcess,
-    switching::{Plan, PlanState, SwitchingState},
-};
+use countersign_app::sampling_plans::PlanStanding;
+use countersign_statistics::switching::{Plan, PlanState, SwitchingState};
 use countersign_store::{
-    Store, Transaction, generation,
-    sampling_plans::{self, PlanRecord, PlanSummary},
+    Transaction,
+    sampling_plans::{self, PlanRecord},
 };
 use serde_json::json;
 
 use crate::{
     Connections,
-    apply::active,
     hold::operates,
     output::{show, table},
 };
@@ -73,7 +70,7 @@ pub(crate) struct By {
 pub(crate) async fn run(to: &Connections, command: SwitchingCommand) -> anyhow::Result<ExitCode> {
     let store = to.store()?;
     let (stratum, by) = match &command {
-        SwitchingCommand::List => return list(to, &store).await,
+        SwitchingCommand::List => return list(to).await,
         SwitchingCommand::Pin { stratum, by, .. }
         | SwitchingCommand::Unpin { stratum, by }
         | SwitchingCommand::Reset { stratum, by } => (stratum.as_str(), by),
@@ -119,24 +116,9 @@ async fn move_to(tx: &Transaction, record: &PlanRecord, state: PlanState, by: &B
     Ok(())
 }
 
-async fn list(to: &Connections, store: &Store) -> anyhow::Result<ExitCode> {
-    let configuration = active(store).await?;
-    let tx = store.transaction().await?;
-    generation::read(&tx).await?;
-    let all = sampling_plans::list(&tx).await?;
-    let plan = |of: &PlanSummary| configuration.policy.switching(&of.rule).map(|rule| rule.plan);
-    let value: Vec<_> = all
-        .iter()
-        .map(|stratum| {
-            let plan = plan(stratum);
-            json!({
-                "plan": stratum,
-                "clearance": plan.map(|plan| plan.clearance),
-                "e_value": plan.map(|plan| e_value(stratum, &plan)),
-            })
-        })
-        .collect();
-    show(to, &value, || {
+async fn list(to: &Connections) -> anyhow::Result<ExitCode> {
+    let all = countersign_app::sampling_plans::list(&to.app()).await?;
+    show(to, &all, || {
         if all.is_empty() {
             return "no sampling plan yet: no rule of the policy has `switching`, or none has matched".into();
         }
@@ -151,19 +133,21 @@ async fn list(to: &Connections, store: &Store) -> anyhow::Result<ExitCode> {
             "e-value",
             "why",
         ]);
-        for stratum in &all {
-            let plan = plan(stratum);
-            let pinned = stratum.pinned_by.as_ref().map(|_| " (pinned)").unwrap_or_default();
+        for PlanStanding { plan, thresholds, e_value, .. } in &all {
+            let pinned = plan.pinned_by.as_ref().map(|_| " (pinned)").unwrap_or_default();
             table.add_row([
-                stratum.stratum.clone(),
-                format!("{}{pinned}", stratum.switching.state.as_str()),
-                stratum.changed_at.format("%F %T").to_string(),
-                stratum.seen.executed.to_string(),
-                stratum.seen.audited.to_string(),
-                stratum.seen.wrong.to_string(),
-                plan.map_or_else(|| "its rule no longer switches".into(), |plan| progress(stratum, &plan)),
-                plan.map_or_else(String::new, |plan| format!("{:.2}", e_value(stratum, &plan))),
-                stratum.pinned_for.clone().or_else(|| stratum.reason.clone()).unwrap_or_default(),
+                plan.stratum.clone(),
+                format!("{}{pinned}", plan.switching.state.as_str()),
+                plan.changed_at.format("%F %T").to_string(),
+                plan.seen.executed.to_string(),
+                plan.seen.audited.to_string(),
+                plan.seen.wrong.to_string(),
+                thresholds.map_or_else(
+                    || "its rule no longer switches".into(),
+                    |thresholds| progress(&plan.switching, &thresholds),
+                ),
+                e_value.map_or_else(String::new, |value| format!("{value:.2}")),
+                plan.pinned_for.clone().or_else(|| plan.reason.clone()).unwrap_or_default(),
             ]);
         }
         format!(
@@ -173,17 +157,7 @@ async fn list(to: &Connections, store: &Store) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Evidence against "the error rate is within the limit" since actions of the stratum were last executed at once.
-fn e_value(stratum: &PlanSummary, plan: &Plan) -> f64 {
-    let mut process = EProcess::new(plan.wanted.limit);
-    for n in 0..stratum.seen.audited {
-        process.observe(n < stratum.seen.wrong);
-    }
-    process.ln_value().exp()
-}
-
-fn progress(stratum: &PlanSummary, plan: &Plan) -> String {
-    let switching = &stratum.switching;
+fn progress(switching: &SwitchingState, plan: &Plan) -> String {
     match switching.state {
         PlanState::PreApproval => {
             format!("{} of {} clean approvals in a row", switching.clean, plan.clearance)

@@ -15,6 +15,7 @@ use anyhow::{Context as _, ensure};
 use chrono::{TimeDelta, Utc};
 use clap::Args;
 use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
+use countersign_app::actions::timeline;
 use countersign_cli::{actions, table};
 use countersign_core::{action::Outcome, ids::ActionId, message::OutcomeData};
 use countersign_store::{
@@ -174,7 +175,7 @@ async fn show(
         };
         let id = ActionId(row.get(0));
         if let Some(action) = list.iter().find(|action| action.id == id) {
-            println!("{title}:\n{}", actions::text(&actions::timeline(&tx, action).await?));
+            println!("{title}:\n{}", actions::text(&timeline(&tx, action).await?));
             println!("  {}\n", bundle::proved(system, id)?);
         }
     }

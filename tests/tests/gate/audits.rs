@@ -40,8 +40,8 @@ async fn every_throw_of_the_coin_can_be_made_again_once_its_epoch_has_closed() -
     let (said, done) = gate.cli(&["audits", "prove", "--json"]).await?;
     let proofs: Vec<Value> = serde_json::from_str(&said)?;
     ensure!(done && proofs.iter().all(|proof| proof["found"] == "proved"), "{said}");
-    let throws: u64 = proofs.iter().filter_map(|proof| proof["throws"].as_u64()).sum();
-    ensure!(throws == ACTIONS as u64, "{said}");
+    let draws: u64 = proofs.iter().filter_map(|proof| proof["draws"].as_u64()).sum();
+    ensure!(draws == ACTIONS as u64, "{said}");
 
     // Somebody with the database's password spares an action its audit.
     let spared = "WITH spared AS (SELECT action FROM sampling ORDER BY action LIMIT 1),

@@ -2,9 +2,9 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::Context as _;
 use chrono::Utc;
 use clap::{Args, ValueEnum};
+use countersign_app::audits;
 use countersign_broker::{
     publisher::{Outgoing, Publisher},
     session::user_of,
@@ -16,10 +16,8 @@ use countersign_core::{
     signed::Signer,
 };
 use countersign_runtime::keys;
-use countersign_store::audits;
 use uuid::Uuid;
 
-use super::shown;
 use crate::{
     Connections,
     apply::active,
@@ -115,8 +113,7 @@ impl JudgeArgs {
 
 pub(super) async fn run(to: &Connections, args: JudgeArgs) -> anyhow::Result<ExitCode> {
     let store = to.store()?;
-    let seen = shown(to, args.id).await?;
-    let data = args.finding(seen["digest"].as_str().unwrap_or_default())?;
+    let data = args.finding(&audits::show(&store, args.id).await?.digest)?;
     let url = to.amqp()?;
     let user = user_of(url).unwrap_or_default();
     let directory = active(&store).await?;
@@ -129,10 +126,7 @@ pub(super) async fn run(to: &Connections, args: JudgeArgs) -> anyhow::Result<Exi
     let event = CloudEvent::new(Outgoing::fresh_id(), &source, kind::AUDIT_FINDING, Utc::now(), signed);
     let publisher = Publisher::connect(url, "countersign-cli:judge").await?;
     publisher.publish(&[Outgoing::event(FINDINGS, "finding", &event)]).await?;
-    let tx = store.transaction().await?;
-    let found = audits::actions_of(&tx, &[args.id]).await?;
-    tx.commit().await?;
-    let action = *found.first().with_context(|| format!("there is no audit {}", args.id))?;
+    let action = audits::action_of(&store, args.id).await?;
     let answer = heard(&store, action, &event.id).await?;
     let applied = answer["kind"] != "finding.refused";
     show(to, &answer, || match applied {

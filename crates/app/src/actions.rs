@@ -1,0 +1,112 @@
+//! Actions: which were proposed, and everything that happened to one.
+
+use countersign_core::ids::ActionId;
+use countersign_store::{
+    Transaction,
+    actions::{self, ActionRecord, LoadDepth},
+    compensations, evidence, listing,
+};
+pub use countersign_store::{
+    evidence::TimelineEntry,
+    listing::{ActionSummary, DrawSummary},
+};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{AppError, Connections};
+
+/// Which actions are listed. A filter that is absent lets everything pass.
+#[derive(Clone, Debug)]
+pub struct ListActions {
+    /// Only in this state, such as `succeeded`.
+    pub state: Option<String>,
+    /// Only this agent's.
+    pub agent: Option<String>,
+    /// Only calls of this tool.
+    pub tool: Option<String>,
+    /// At most so many.
+    pub limit: i64,
+}
+
+/// One action with everything that is stored of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Timeline {
+    /// The action.
+    pub action: ActionSummary,
+    /// The action that undoes it.
+    pub compensated_by: Option<ActionId>,
+    /// The action that it undoes.
+    pub compensates: Option<ActionId>,
+    /// What a human approves; null where it was never readable or has been erased.
+    pub content: Value,
+    /// Whether it was drawn for an audit; absent until it is executed.
+    pub sampling: Option<DrawSummary>,
+    /// What happened, in order.
+    pub timeline: Vec<TimelineEntry>,
+}
+
+/// Lists actions, the newest first.
+///
+/// # Errors
+/// Where the database cannot be read.
+pub async fn list(connections: &Connections, request: ListActions) -> Result<Vec<ActionSummary>, AppError> {
+    let ListActions { state, agent, tool, limit } = request;
+    let tx = connections.store()?.transaction().await?;
+    Ok(listing::actions(&tx, &listing::Filter { state, agent, tool, from: None, limit }).await?)
+}
+
+/// The timeline of the action that `name` means: its agent's id for it, `source#id`, or Countersign's own id.
+///
+/// # Errors
+/// Where no action has that name or several have, or the database cannot be read.
+pub async fn show(connections: &Connections, name: &str) -> Result<Timeline, AppError> {
+    let tx = connections.store()?.transaction().await?;
+    let action = find(&tx, name).await?;
+    timeline(&tx, &action).await
+}
+
+/// The one action that `name` means.
+pub(crate) async fn find(tx: &Transaction, name: &str) -> Result<ActionSummary, AppError> {
+    let mut found = listing::find(tx, name).await?;
+    match (found.pop(), found.as_slice()) {
+        (Some(one), []) => Ok(one),
+        (None, _) => Err(AppError::NotFound(format!("there is no action {name:?}"))),
+        (Some(last), others) => {
+            let matches = others.iter().chain([&last]);
+            let matches = matches.map(|action| format!("{}#{}", action.source, action.event_id)).collect();
+            Err(AppError::Ambiguous { name: name.into(), matches })
+        }
+    }
+}
+
+/// One action with everything that is stored of it.
+///
+/// # Errors
+/// Where the action is not there, or the database cannot be read.
+pub async fn timeline(tx: &Transaction, action: &ActionSummary) -> Result<Timeline, AppError> {
+    let record = load(tx, action.id, LoadDepth::Request).await?;
+    let undone = compensations::proposed(tx, &[action.id]).await?;
+    Ok(Timeline {
+        action: action.clone(),
+        compensated_by: undone.first().map(|(_, by)| *by),
+        compensates: record.compensates,
+        content: content(&record),
+        sampling: listing::draw(tx, action.id).await?,
+        timeline: evidence::timeline(tx, action.id).await?,
+    })
+}
+
+/// One action's record.
+pub(crate) async fn load(
+    tx: &Transaction,
+    action: ActionId,
+    depth: LoadDepth,
+) -> Result<ActionRecord, AppError> {
+    let record = actions::load(tx, &[action], depth).await?.pop();
+    record.ok_or_else(|| AppError::NotFound(format!("the action {action} is gone")))
+}
+
+/// What a human approves, as JSON; null where it was never readable or has been erased.
+pub(crate) fn content(record: &ActionRecord) -> Value {
+    record.content.as_deref().and_then(|content| serde_json::from_slice(content).ok()).unwrap_or_default()
+}

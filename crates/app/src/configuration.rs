@@ -1,0 +1,25 @@
+//! The governed configuration: policy, tools and directory.
+
+use countersign_policy::{Configuration, Problem};
+use countersign_store::{Store, generation};
+
+use crate::AppError;
+
+/// The active configuration.
+///
+/// # Errors
+/// Where none is active yet, or the database cannot be read.
+pub async fn active(store: &Store) -> Result<Configuration, AppError> {
+    let (tx, active) = generation::begin(store).await?;
+    let sources = generation::sources(&tx, active.config).await?;
+    Configuration::parse(&sources).map_err(|found| {
+        let found = problems(&found);
+        AppError::Usage(format!("the active configuration was written by another version: {found}"))
+    })
+}
+
+/// All problems as one message.
+pub(crate) fn problems(problems: &[Problem]) -> String {
+    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    format!("the configuration does not check:\n{}", lines.join("\n"))
+}
