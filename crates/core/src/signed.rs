@@ -6,15 +6,14 @@
 //! its digest base64url(SHA-256(the disclosure's ASCII)). Erased, the signature still verifies.
 
 mod decision;
-mod eddsa;
 mod finding;
+mod jws;
 
 use std::collections::{BTreeSet, HashMap};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use chrono::{DateTime, Utc};
 use ed25519_dalek::{SigningKey, VerifyingKey};
-use jsonwebtoken::{Algorithm, Header, Validation};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -109,7 +108,7 @@ const LAST: i64 = 253_402_300_800;
 /// A statement could not be signed.
 #[derive(Debug, thiserror::Error)]
 #[error("it cannot be signed: {0}")]
-pub struct SigningError(#[from] jsonwebtoken::errors::Error);
+pub struct SigningError(#[from] serde_json::Error);
 
 impl Signer {
     /// Signs for `person` with `key`.
@@ -128,7 +127,6 @@ impl Signer {
         now: DateTime<Utc>,
         mut salt: impl FnMut() -> Salt,
     ) -> Result<SignedStatement, SigningError> {
-        eddsa::install();
         let mut disclosures = Vec::new();
         let mut digest = |value: Option<Value>| {
             let disclosure = disclose(&salt(), &value?);
@@ -139,12 +137,8 @@ impl Signer {
         let entries = entries.iter().map(|one| one.close(&mut digest)).collect();
         let parts =
             Parts { signer: self.person.clone(), jti: jti.to_string(), iat: now.timestamp(), entries };
-        let header = Header {
-            typ: Some(T::TYP.into()),
-            kid: Some(thumbprint(&self.key.verifying_key())),
-            ..Header::new(Algorithm::EdDSA)
-        };
-        let jws = jsonwebtoken::encode(&header, &T::Statement::from(parts), &eddsa::encoding_key(&self.key))?;
+        let kid = thumbprint(&self.key.verifying_key());
+        let jws = jws::encode(T::TYP, kid, &T::Statement::from(parts), &self.key)?;
         Ok(SignedStatement { jws, disclosures })
     }
 }
@@ -183,9 +177,9 @@ impl<T: Signable> Received<T> {
     /// # Errors
     /// Where it is no compact JWS with EdDSA over such a statement.
     pub fn read(signed: &SignedStatement) -> Result<Self, Unreadable> {
-        let unreadable = |error: jsonwebtoken::errors::Error| Unreadable(error.to_string());
-        let header = jsonwebtoken::decode_header(&signed.jws).map_err(unreadable)?;
-        if header.alg != Algorithm::EdDSA || header.typ.as_deref() != Some(T::TYP) {
+        let (header, statement) =
+            jws::decode::<T::Statement>(&signed.jws).map_err(|error| Unreadable(error.to_string()))?;
+        if header.alg != jws::ALGORITHM || header.typ.as_deref() != Some(T::TYP) {
             return Err(Unreadable(format!("its header must have `alg` EdDSA and `typ` {:?}", T::TYP)));
         }
         // RFC 7515, section 4.1.11: what is marked critical must be understood, and nothing is.
@@ -193,8 +187,6 @@ impl<T: Signable> Received<T> {
             return Err(Unreadable("its header marks members as critical that are not understood".into()));
         }
         let kid = header.kid.ok_or_else(|| Unreadable("its header has no `kid`".into()))?;
-        let statement: T::Statement =
-            jsonwebtoken::dangerous::insecure_decode_claims(&signed.jws).map_err(unreadable)?;
         let Parts { signer, jti, iat, entries } = statement.into();
         let plain = |text: &str| (1..=JTI_MAX).contains(&text.len()) && !text.chars().any(char::is_control);
         if !plain(&jti) || !plain(&kid) {
@@ -226,13 +218,7 @@ impl<T: Signable> Received<T> {
 
     /// Whether `key` has signed exactly this.
     pub fn verify(&self, key: &VerifyingKey) -> bool {
-        eddsa::install();
-        let mut validation = Validation::new(Algorithm::EdDSA);
-        // No claim of RFC 7519 is required: how old a statement may be is the caller's to judge, by its own clock.
-        validation.required_spec_claims.clear();
-        validation.validate_exp = false;
-        validation.validate_aud = false;
-        jsonwebtoken::decode::<T::Statement>(&self.jws, &eddsa::decoding_key(key), &validation).is_ok()
+        jws::verify(&self.jws, key)
     }
 }
 
