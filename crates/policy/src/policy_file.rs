@@ -337,7 +337,7 @@ impl References {
                 let help = format!("add it to the groups of a {role} in directory.yaml");
                 problems.push(Problem::new(POLICY_FILE, at, message, help));
             } else if there < count as usize {
-                let must = if role == "reviewer" { "approve" } else { "evaluate" };
+                let must = if role == "reviewer" { "approve" } else { "audit" };
                 let message = format!("the group {group:?} has {there} people, and {count} must {must}");
                 let help = format!("add it to the groups of more {role}s in directory.yaml");
                 problems.push(Problem::new(POLICY_FILE, at, message, help));

@@ -375,7 +375,7 @@ fn assemble<'a>(
         noted["tool"] = proposal.tool.clone().into();
         noted["context"] = lineage(&proposal.action);
     }
-    write_set.evidence.push(Evidence::of(id, "action.evaluated", noted));
+    write_set.evidence.push(Evidence::of(id, "action.judged", noted));
     let fingerprint = proposal
         .as_ref()
         .and_then(|proposal| canonical(&proposal.action).ok())

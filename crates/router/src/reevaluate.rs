@@ -103,7 +103,7 @@ pub(crate) fn apply(
     }
     let mut noted = write_set.evaluated(&subject(context, record), &mut evaluated);
     noted["again"] = true.into();
-    write_set.evidence.push(Evidence::of(record.id, "action.evaluated", noted));
+    write_set.evidence.push(Evidence::of(record.id, "action.judged", noted));
     if let Some(content) = evaluated.content.as_ref().filter(|_| !same_content(&evaluated, record)) {
         write_set.rebind(record.id, content, record.edited.clone());
         record.salt = content.salt.to_vec();
@@ -190,7 +190,7 @@ pub(crate) fn repeat(
     evaluated.status.state = state;
     noted["state"] = state.as_str().into();
     noted["again"] = true.into();
-    write_set.evidence.push(Evidence::of(record.id, "action.evaluated", noted));
+    write_set.evidence.push(Evidence::of(record.id, "action.judged", noted));
     write_set.set_status(record.id, evaluated.status, false);
     Repeat::Permitted
 }

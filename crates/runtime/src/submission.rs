@@ -173,7 +173,7 @@ fn verify<'a, T: Submittable>(
     event: &str,
 ) -> Result<Authenticated<'a>, Complaint> {
     let Some(signer) = T::signer(directory, &received.signer) else {
-        return Err((T::UNKNOWN, "who is entries to have signed it is nobody in the directory".into()));
+        return Err((T::UNKNOWN, "the signer is not in the directory".into()));
     };
     if !sender.speaks_for(&signer.id) {
         let why = format!("{:?} may not bring what {:?} signs", sender.id(), signer.id);

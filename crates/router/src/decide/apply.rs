@@ -257,7 +257,7 @@ fn settle(
 ) {
     let mut noted = write_set.evaluated(&reevaluate::subject(context, record), &mut evaluated);
     noted["again"] = true.into();
-    write_set.evidence.push(Evidence::of(record.id, "action.evaluated", noted));
+    write_set.evidence.push(Evidence::of(record.id, "action.judged", noted));
     record.status = evaluated.status;
     write_set.set_status(record.id, record.status.clone(), true);
 }
