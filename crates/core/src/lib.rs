@@ -9,6 +9,7 @@ pub mod approval;
 pub mod attempt;
 pub mod audit;
 pub mod digest;
+pub mod evidence;
 pub mod ids;
 pub mod json;
 pub mod keyed;

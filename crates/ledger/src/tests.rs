@@ -1,6 +1,7 @@
 //! The ledger's tree, notes and tiles: the RFC's vectors, other implementations, and tampering.
 
 mod bundles;
+mod golden;
 mod independent;
 mod others;
 mod tampering;
