@@ -49,7 +49,7 @@ pub enum AppError {
         source: Box<dyn Error + Send + Sync>,
     },
     /// What was asked for cannot be written to where it should go.
-    #[error("writing the output: {0}")]
+    #[error("the output cannot be written")]
     Output(#[from] io::Error),
     /// A proof or a checkpoint does not hold.
     #[error(transparent)]
@@ -63,4 +63,20 @@ pub enum AppError {
     /// The broker refused, or could not be reached.
     #[error(transparent)]
     Broker(#[from] BrokerError),
+}
+
+impl AppError {
+    /// For `map_err`: what was attempted on a file.
+    pub(crate) fn file(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { doing, path, source }
+    }
+
+    /// For `map_err`: what is wrong with which text.
+    pub(crate) fn invalid<E: Error + Send + Sync + 'static>(
+        what: impl Into<String>,
+    ) -> impl FnOnce(E) -> Self {
+        let what = what.into();
+        move |source| Self::Invalid { what, source: source.into() }
+    }
 }

@@ -10,9 +10,13 @@ pub mod configuration;
 pub mod connections;
 pub mod contract;
 pub mod error;
+pub mod export;
+pub mod ledger;
 pub mod quarantine;
 pub mod remediations;
+pub mod report;
 pub mod sampling_plans;
+pub mod stream;
 
 pub use connections::Connections;
 pub use error::AppError;

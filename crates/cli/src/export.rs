@@ -12,9 +12,9 @@ use crate::Connections;
 /// Exports.
 #[derive(Subcommand)]
 pub(crate) enum ExportCommand {
-    /// What humans have taught, as training data for the agents
+    /// Export feedback from reviewers and auditors, as training data for the agents
     Feedback(feedback::FeedbackArgs),
-    /// The ledger's entries, with a manifest
+    /// Export the ledger's entries, with a manifest
     Evidence(evidence::EvidenceArgs),
 }
 

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use comfy_table::{ContentArrangement, Table, presets::UTF8_HORIZONTAL_ONLY};
+use indicatif::ProgressBar;
 use serde::Serialize;
 
 use crate::Connections;
@@ -13,6 +14,11 @@ pub(crate) fn table<const N: usize>(header: [&str; N]) -> Table {
     table.load_preset(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(header);
     table
+}
+
+/// Shows on a terminal that something goes on; elsewhere nothing.
+pub(crate) fn spinner() -> ProgressBar {
+    ProgressBar::new_spinner()
 }
 
 /// Prints `value` as JSON where that was asked for, else what `text` says.

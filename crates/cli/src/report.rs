@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::Args;
-use countersign_store::report::report;
+use countersign_app::report::{MeasureReport, report};
 
 use crate::{Connections, output::show, table::render};
 
@@ -12,10 +12,10 @@ use crate::{Connections, output::show, table::render};
 #[derive(Args)]
 #[command(after_help = "Times are RFC 3339, or how long ago: 30m, 24h, 7days.")]
 pub(crate) struct ReportArgs {
-    /// Actions accepted since then
+    /// Measure actions accepted since then
     #[arg(long, default_value = "24h", value_parser = moment, value_name = "TIME")]
     from: DateTime<Utc>,
-    /// Actions accepted before then
+    /// Measure actions accepted before then
     #[arg(long, default_value = "0s", value_parser = moment, value_name = "TIME")]
     to: DateTime<Utc>,
 }
@@ -33,7 +33,6 @@ pub(crate) fn moment(text: &str) -> Result<DateTime<Utc>, String> {
 }
 
 pub(crate) async fn run(to: &Connections, args: ReportArgs) -> anyhow::Result<ExitCode> {
-    let tx = to.store()?.transaction().await?;
-    let report = report(&tx, args.from, args.to).await?;
+    let report = report(&to.app(), MeasureReport { from: args.from, to: args.to }).await?;
     show(to, &report, || render(&report))
 }

@@ -2,10 +2,7 @@
 
 mod learning;
 
-use countersign_store::{
-    rates::Rate,
-    report::{Line, Percentiles, Report},
-};
+use countersign_app::report::{Line, Percentiles, Rate, Report};
 
 use crate::output::table;
 
@@ -44,7 +41,7 @@ fn percent(share: f64) -> String {
     format!("{:.2} %", 100.0 * share)
 }
 
-/// What the audits tell of everything that was executed.
+/// Error rates of everything that was executed, estimated from the audits.
 fn rates(rates: &[Rate]) -> String {
     if rates.is_empty() {
         return String::new();

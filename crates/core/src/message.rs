@@ -15,7 +15,7 @@ use uuid::Uuid;
 pub use action::{CancelData, ContextItem, NamedAction, OutcomeData, ProposalData, ProposingAgent, Timings};
 pub use approval::{ApprovalAnswer, ApprovalRequest, Decision, DecisionData, DecisionResult, Why};
 pub use audit::{AuditReason, AuditRequest, Finding, FindingData, Offer, Resolution, Severity};
-pub use feedback::{Call, FeedbackData, Lesson};
+pub use feedback::{Call, FeedbackData, FeedbackKind};
 pub use inner::{Command, SettledPack};
 
 /// The content type of every message.

@@ -5,7 +5,7 @@ use countersign_broker::{publisher::Outgoing, topology::EXECUTION};
 use countersign_core::ids::ActionId;
 use countersign_core::{
     action::State,
-    message::{CloudEvent, Lesson, kind},
+    message::{CloudEvent, FeedbackKind, kind},
     permit::{PACK_MAX, PermitPack},
 };
 use countersign_runtime::messages::{self, FeedbackDetail};
@@ -57,26 +57,30 @@ pub(crate) async fn commit_decided(
 ) -> Result<Vec<Outgoing>, StoreError> {
     let records = actions::commit(tx, writes, ids, LoadDepth::Request).await?;
     let mut outgoing = of_records(&records, key);
-    outgoing.extend(records.iter().filter_map(lesson));
+    outgoing.extend(records.iter().filter_map(feedback));
     Ok(outgoing)
 }
 
 /// What a reviewer's last word teaches: why it was rejected, or what was put in place of the agent's arguments.
-fn lesson(record: &ActionRecord) -> Option<Outgoing> {
+fn feedback(record: &ActionRecord) -> Option<Outgoing> {
     match record.status.state {
         State::Rejected => {
             let error = record.outcome.as_ref()?.error.as_ref()?;
             let (reason_code, rationale) = (Some(error.code.as_str()), Some(error.message.as_str()));
             messages::feedback(
                 record,
-                Lesson::Rejection,
+                FeedbackKind::Rejection,
                 &FeedbackDetail { reason_code, rationale, ..FeedbackDetail::default() },
             )
         }
         State::PendingApproval if record.edited.is_some() => {
             let body: Value = serde_json::from_slice(record.body.as_deref()?).ok()?;
             let before = Some(body.pointer("/data/arguments")?);
-            messages::feedback(record, Lesson::Edit, &FeedbackDetail { before, ..FeedbackDetail::default() })
+            messages::feedback(
+                record,
+                FeedbackKind::Edit,
+                &FeedbackDetail { before, ..FeedbackDetail::default() },
+            )
         }
         _ => None,
     }

@@ -10,8 +10,8 @@ use countersign_core::{
     digest::tagged,
     ids::ActionId,
     message::{
-        ActionView, ApprovalRequest, AuditRequest, Call, CloudEvent, Command, Decision, FeedbackData, Lesson,
-        Offer, OutcomeData, SettledPack, Severity, Timings, Why, kind,
+        ActionView, ApprovalRequest, AuditRequest, Call, CloudEvent, Command, Decision, FeedbackData,
+        FeedbackKind, Offer, OutcomeData, SettledPack, Severity, Timings, Why, kind,
     },
     permit::PACK_MAX,
 };
@@ -193,7 +193,7 @@ pub struct FeedbackDetail<'a> {
 }
 
 /// Feedback to an action's agent. The same again has the same id.
-pub fn feedback(record: &ActionRecord, lesson: Lesson, detail: &FeedbackDetail<'_>) -> Option<Outgoing> {
+pub fn feedback(record: &ActionRecord, kind: FeedbackKind, detail: &FeedbackDetail<'_>) -> Option<Outgoing> {
     #[derive(Deserialize)]
     struct Content {
         arguments: Value,
@@ -210,7 +210,7 @@ pub fn feedback(record: &ActionRecord, lesson: Lesson, detail: &FeedbackDetail<'
     };
     let data = FeedbackData {
         action: record.reference.clone(),
-        lesson,
+        kind,
         patch: match detail.correction {
             Some(correction) => call.correcting(correction),
             None => corrected.as_ref().and_then(|corrected| call.patch(corrected)),

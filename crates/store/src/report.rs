@@ -4,26 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
 
-use crate::{
-    StoreError, Transaction,
-    learning::{Learning, learning},
-    rates::{Rate, rates},
-};
-
-/// The whole table.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Report {
-    /// Actions accepted from then on ...
-    pub from: DateTime<Utc>,
-    /// ... and before then.
-    pub to: DateTime<Utc>,
-    /// One line per pattern, and one per rule within it.
-    pub lines: Vec<Line>,
-    /// Error rates of what was executed: all together, then by stratum.
-    pub rates: Vec<Rate>,
-    /// What humans have put right, and what came of it.
-    pub learning: Learning,
-}
+use crate::{StoreError, Transaction};
 
 /// Seconds at the 50th, 95th and 99th percentile (`percentile_cont`: interpolated).
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -100,30 +81,29 @@ fn percentiles(row: &Row, column: &str) -> Option<Percentiles> {
     }
 }
 
-/// Measures the actions accepted in `from..to`.
-pub async fn report(tx: &Transaction, from: DateTime<Utc>, to: DateTime<Utc>) -> Result<Report, StoreError> {
+/// A line per pattern and rule of the actions accepted in `from..to`.
+pub async fn lines(
+    tx: &Transaction,
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+) -> Result<Vec<Line>, StoreError> {
     let rows = tx.query(include_str!("sql/report.sql"), &[&from, &to]).await?;
-    let lines = rows
-        .iter()
-        .map(|row| Line {
-            pattern: row.get("pattern"),
-            rule: row.get("rule"),
-            actions: row.get("actions"),
-            executed: row.get("executed"),
-            reviews: row.get("reviews"),
-            audits: row.get("audits"),
-            audits_judged: row.get("audits_judged"),
-            errors_prevented: row.get("errors_prevented"),
-            errors_found: row.get("errors_found"),
-            in_doubt: row.get("in_doubt"),
-            expired: row.get("expired"),
-            open: row.get("open"),
-            added_latency: percentiles(row, "added"),
-            human_latency: percentiles(row, "human"),
-            machine_latency: percentiles(row, "machine"),
-        })
-        .collect();
-    let rates = rates(tx, from, to).await?;
-    let learning = learning(tx, from, to, rates.first()).await?;
-    Ok(Report { from, to, lines, rates, learning })
+    let line = |row: &Row| Line {
+        pattern: row.get("pattern"),
+        rule: row.get("rule"),
+        actions: row.get("actions"),
+        executed: row.get("executed"),
+        reviews: row.get("reviews"),
+        audits: row.get("audits"),
+        audits_judged: row.get("audits_judged"),
+        errors_prevented: row.get("errors_prevented"),
+        errors_found: row.get("errors_found"),
+        in_doubt: row.get("in_doubt"),
+        expired: row.get("expired"),
+        open: row.get("open"),
+        added_latency: percentiles(row, "added"),
+        human_latency: percentiles(row, "human"),
+        machine_latency: percentiles(row, "machine"),
+    };
+    Ok(rows.iter().map(line).collect())
 }

@@ -15,13 +15,13 @@ use anyhow::{Context as _, ensure};
 use chrono::{TimeDelta, Utc};
 use clap::Args;
 use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
-use countersign_app::actions::timeline;
+use countersign_app::{
+    actions::timeline,
+    report::{MeasureReport, Report, measure},
+};
 use countersign_cli::{actions, table};
 use countersign_core::{action::Outcome, ids::ActionId, message::OutcomeData};
-use countersign_store::{
-    listing::{self, ActionSummary, Filter},
-    report::{Report, report},
-};
+use countersign_store::listing::{self, ActionSummary, Filter};
 use countersign_testkit::{
     clients::Agent,
     isolation::TestEnv,
@@ -164,7 +164,7 @@ async fn show(
     let filter = Filter { limit: i64::MAX, ..Filter::default() };
     let list = listing::actions(&tx, &filter).await?;
     let to = Utc::now() + TimeDelta::seconds(5);
-    let report = report(&tx, to - TimeDelta::days(1), to).await?;
+    let report = measure(&tx, MeasureReport { from: to - TimeDelta::days(1), to }).await?;
     bundle::recorded(system).await?;
     println!("{}", summary(&list));
     for (title, condition) in LIVES {

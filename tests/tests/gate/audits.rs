@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, ensure};
 use countersign_broker::reader::Reader;
-use countersign_core::message::{Decision, DecisionData, FeedbackData, Finding, FindingData, Lesson};
+use countersign_core::message::{Decision, DecisionData, FeedbackData, FeedbackKind, Finding, FindingData};
 use countersign_testkit::clients::{decision, finding, proposal};
 use countersign_tests::{Gate, answer, folder};
 use serde_json::{Value, json};
@@ -65,15 +65,19 @@ async fn rejections_edits_and_corrections_are_told_to_the_agent_who_can_learn_fr
     let agent = gate.agent("one").await?;
     let mut requests = gate.requests("sam", "approvers").await?;
     let sam = gate.reviewer("sam").await?;
-    let mut lessons = Reader::open(gate.system.url("agent-one")?, "test", "countersign.feedback.one").await?;
+    let mut feedback =
+        Reader::open(gate.system.url("agent-one")?, "test", "countersign.feedback.one").await?;
     let mut next = async || -> anyhow::Result<FeedbackData> {
-        Ok(lessons.next::<FeedbackData>(countersign_tests::LIMIT).await?.context("no feedback came")?.data)
+        Ok(feedback.next::<FeedbackData>(countersign_tests::LIMIT).await?.context("no feedback came")?.data)
     };
 
     agent.propose("bad", "move_money", json!({"amount": "500"})).await?;
     sam.decides(&requests.next().await?, Decision::Reject, Some("not ordered")).await?;
     let told = next().await?;
-    ensure!(told.lesson == Lesson::Rejection && told.rationale.as_deref() == Some("not ordered"), "{told:?}");
+    ensure!(
+        told.kind == FeedbackKind::Rejection && told.rationale.as_deref() == Some("not ordered"),
+        "{told:?}"
+    );
     ensure!(told.call.arguments == json!({"amount": "500"}) && told.corrected.is_none());
 
     agent.propose("much", "move_money", json!({"amount": "900"})).await?;
@@ -82,7 +86,7 @@ async fn rejections_edits_and_corrections_are_told_to_the_agent_who_can_learn_fr
         DecisionData { arguments: Some(json!({"amount": "300"})), ..decision(&asked, Decision::Edit, None) };
     sam.says(&[edit]).await?;
     let told = next().await?;
-    ensure!(told.lesson == Lesson::Edit && told.call.arguments == json!({"amount": "900"}), "{told:?}");
+    ensure!(told.kind == FeedbackKind::Edit && told.call.arguments == json!({"amount": "900"}), "{told:?}");
     let patch = json!([{"op": "replace", "path": "/arguments/amount", "value": "300"}]);
     ensure!(told.patch == Some(patch), "{told:?}");
 
@@ -95,7 +99,7 @@ async fn rejections_edits_and_corrections_are_told_to_the_agent_who_can_learn_fr
         .await?;
     agent.propose("record", "write_record", json!({"n": 1})).await?;
     let told = next().await?;
-    ensure!(told.lesson == Lesson::Correction && told.pi == Some(1.0), "{told:?}");
+    ensure!(told.kind == FeedbackKind::Correction && told.pi == Some(1.0), "{told:?}");
     ensure!(told.corrected.is_some_and(|call| call.arguments == json!({"n": 2})));
     gate.close().await
 }

@@ -6,7 +6,7 @@ use anyhow::{Context as _, ensure};
 use countersign_broker::{publisher::Publisher, reader::Reader};
 use countersign_core::{
     ids::AuditId,
-    message::{AuditRequest, Decision, DecisionData, FeedbackData, Finding, FindingData, Lesson},
+    message::{AuditRequest, Decision, DecisionData, FeedbackData, FeedbackKind, Finding, FindingData},
 };
 use countersign_testkit::clients::{decision, finding, found, proposal};
 use countersign_tests::Gate;
@@ -59,7 +59,7 @@ async fn decide(gate: &Gate) -> anyhow::Result<()> {
 
     agent.send(&[stated("bad", "move_money", json!({"amount": "500"}), 0)]).await?;
     sam.decides(&requests.next().await?, Decision::Reject, Some("not ordered")).await?;
-    // What comes after that comes after the first lesson.
+    // What comes after that comes after the first feedback.
     gate.reaches("SELECT count(*) FROM actions WHERE state = 'rejected'", 1).await?;
 
     agent.send(&[stated("much", "move_money", json!({"amount": "900"}), 1)]).await?;
@@ -230,7 +230,7 @@ async fn training_data(gate: &Gate, wrong: usize, correct: usize) -> anyhow::Res
     ensure!(plain.len() == wrong + 2, "{told}");
     for line in &plain {
         let data: FeedbackData = serde_json::from_value(line.clone())?;
-        ensure!((data.lesson == Lesson::Correction) == (data.pi == Some(0.5)), "{line}");
+        ensure!((data.kind == FeedbackKind::Correction) == (data.pi == Some(0.5)), "{line}");
     }
     ensure!(sides.len() == CUSTOMERS, "{sides:?}");
     files(gate, &kto).await
@@ -301,7 +301,7 @@ async fn report(gate: &Gate, wrong: usize, correct: usize) -> anyhow::Result<()>
         anyhow::bail!("{said}")
     };
     ensure!(version["agent"] == "one" && version["version"] == "1.4.2", "{said}");
-    // The first lesson was the rejection, before anything was executed.
+    // The first feedback was the rejection, before anything was executed.
     ensure!(version["before"].is_null() && version["first_feedback"].is_string(), "{said}");
     ensure!(version["after"]["executed"] == RECORDS + 2 && version["after"]["wrong"] == wrong, "{said}");
     ensure!(learning["remediations"] == json!({"open": wrong - 1, "overdue": 0}), "{said}");

@@ -1,9 +1,7 @@
 //! What humans have prevented and put right, as text. A section without data is left out.
 
-use countersign_store::{
-    learning::{Agreement, Correction, Learning, Lowered, Prevented, Remediations, Version},
-    rates::Rate,
-    sampling_plans::PlanChange,
+use countersign_app::report::{
+    Agreement, Correction, Learning, Lowered, PlanChange, Prevented, Rate, Remediations, Version,
 };
 
 use super::percent;
@@ -75,12 +73,12 @@ fn versions(versions: &[Version]) -> Option<String> {
     let mut table =
         table(["agent", "version", "first feedback", "error rate before\n95 % interval", "and after"]);
     for version in versions {
-        let (told, after) = match version.first_feedback {
-            Some(told) => (told.format("%F %T").to_string(), side(&version.after)),
+        let (first, after) = match version.first_feedback {
+            Some(first) => (first.format("%F %T").to_string(), side(&version.after)),
             None => ("none".into(), String::new()),
         };
         let before = side(&version.before);
-        table.add_row([version.agent.clone(), version.version.clone(), told, before, after]);
+        table.add_row([version.agent.clone(), version.version.clone(), first, before, after]);
     }
     Some(format!(
         "{table}\n\

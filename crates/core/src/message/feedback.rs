@@ -1,4 +1,4 @@
-//! What agents, and whoever trains them, learn from humans.
+//! Feedback from humans to agents and whoever trains them.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,10 +16,10 @@ pub struct Call {
     pub arguments: Value,
 }
 
-/// How a human said so.
+/// What a human did, so that there is feedback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Lesson {
+pub enum FeedbackKind {
     /// A reviewer rejected the action, or answered with a message, before it had an effect.
     Rejection,
     /// A reviewer put other arguments in place of the agent's.
@@ -28,13 +28,13 @@ pub enum Lesson {
     Correction,
 }
 
-/// `countersign.feedback.v1`: what a human thought of an action.
+/// `countersign.feedback.v1`: what a human decided or found about an action.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct FeedbackData {
     /// The proposal's `source` and `id`.
     pub action: ActionRef,
-    /// How a human said so.
-    pub lesson: Lesson,
+    /// What the human did.
+    pub kind: FeedbackKind,
     /// What the agent proposed, or what was executed.
     pub call: Call,
     /// What it should have been; absent where nobody said, or nothing should have been called.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use countersign_broker::publisher::Outgoing;
 use countersign_core::{
     ids::ActionId,
-    message::{Command, Finding, Lesson},
+    message::{Command, FeedbackKind, Finding},
 };
 use countersign_policy::Configuration;
 use countersign_runtime::messages::{self, FeedbackDetail};
@@ -16,7 +16,7 @@ use countersign_store::{
     compensations, listing,
 };
 
-/// Reads the audits as this transaction leaves them and says what follows: a request to another auditor, the lesson
+/// Reads the audits as this transaction leaves them and says what follows: a request to another auditor, the feedback
 /// for the agent, the outcome of what was in doubt, a compensation that was asked for. The same again for findings that
 /// come again.
 pub(super) async fn owed(
@@ -37,7 +37,7 @@ pub(super) async fn owed(
         for audit in audits.iter().filter(|audit| audit.action == record.id) {
             match audit.open {
                 true => outgoing.extend(messages::audit_request(configuration, audit, record)),
-                false => outgoing.extend(lesson(tx, audit, record).await?),
+                false => outgoing.extend(feedback(tx, audit, record).await?),
             }
         }
     }
@@ -52,7 +52,7 @@ pub(super) async fn owed(
 }
 
 /// What a finding of wrong teaches: the last of those that found so speaks.
-async fn lesson(
+async fn feedback(
     tx: &Transaction,
     audit: &AuditRecord,
     record: &ActionRecord,
@@ -73,5 +73,5 @@ async fn lesson(
         pi: listing::draw(tx, record.id).await?.filter(|throw| throw.selected).map(|throw| throw.pi),
         severity: settled.severity,
     };
-    Ok(messages::feedback(record, Lesson::Correction, &detail))
+    Ok(messages::feedback(record, FeedbackKind::Correction, &detail))
 }

@@ -1,7 +1,7 @@
 -- The strata of what agents did in a time range, with the content of one action of each, which tells the version that
--- the name may shorten, and the first lesson of each, whenever that was. What undoes an action is no agent's own doing.
-WITH lessons AS (
-  SELECT a.stratum, a.agent, min(l.at) AS first_lesson, min(a.id::text)::uuid AS one
+-- the name may shorten, and the first feedback of each, whenever that was. What undoes an action is no agent's own doing.
+WITH feedback AS (
+  SELECT a.stratum, a.agent, min(l.at) AS first_feedback, min(a.id::text)::uuid AS one
   FROM (SELECT action, judged_at AS at FROM audits WHERE finding = 'wrong'
         UNION ALL SELECT action, decided_at FROM decisions WHERE decision = 'edit'
         UNION ALL SELECT action, decided_at FROM approvals WHERE state = 'rejected') l
@@ -15,7 +15,7 @@ executed AS (
   WHERE s.executed AND a.compensates IS NULL AND a.proposed_at >= $1 AND a.proposed_at < $2
   GROUP BY s.stratum, a.agent
 )
-SELECT stratum, agent, first_lesson, p.content
-FROM executed e FULL JOIN lessons l USING (stratum, agent)
+SELECT stratum, agent, first_feedback, p.content
+FROM executed e FULL JOIN feedback l USING (stratum, agent)
 LEFT JOIN payloads p ON p.action = COALESCE(e.one, l.one)
 ORDER BY agent, stratum

@@ -1,4 +1,4 @@
--- One row per stratum and inclusion probability of what was executed. A census that a finding asked for has no throw.
+-- One row per stratum and inclusion probability of what was executed. A census that a finding asked for has no draw.
 SELECT s.stratum, s.pi,
        count(*) AS executed,
        count(*) FILTER (WHERE u.state = 'judged') AS judged,

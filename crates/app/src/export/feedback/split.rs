@@ -12,12 +12,6 @@ pub(super) enum Split {
     Test,
 }
 
-/// A share, 0 to 1.
-pub(super) fn share(text: &str) -> Result<f64, String> {
-    let share: f64 = text.parse().map_err(|_| format!("{text:?} is no number"))?;
-    if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("a share is between 0 and 1".into()) }
-}
-
 /// Whom a proposal is about: the value at `pointer`, a string as it is and anything else as JSON. Where there is none,
 /// the agent.
 pub(super) fn customer(body: &Value, pointer: &str, agent: &str) -> String {
@@ -64,13 +58,5 @@ mod tests {
         assert_eq!(customer(&body, "/data/arguments/id", "bot"), "12");
         assert_eq!(customer(&body, "/data/arguments/none", "bot"), "bot");
         assert_eq!(customer(&body, "/data/elsewhere", "bot"), "bot");
-    }
-
-    #[test]
-    fn a_share_is_between_nothing_and_all() {
-        assert_eq!(share("0.25"), Ok(0.25));
-        assert!(
-            share("1.5").is_err() && share("-0.1").is_err() && share("nan").is_err() && share("x").is_err()
-        );
     }
 }

@@ -1,119 +1,107 @@
-//! `countersign ledger verify`: database against tiles against checkpoints, in constant memory.
+//! Verifies the ledger: database against tiles against checkpoints, in constant memory.
 
-use std::{collections::VecDeque, fs, path::PathBuf, process::ExitCode};
+use std::{collections::VecDeque, fs, path::PathBuf};
 
-use anyhow::Context as _;
-use clap::Args;
 use countersign_ledger::{
     Hash,
     entry::body_digest,
     note::{Checkpoint, LogKey},
     tree::{Node, TreeFrontier, empty_root, leaf_hash},
 };
+pub use countersign_store::ledger::verify::Count;
 use countersign_store::{
     Transaction,
     ledger::{
         Signed, read,
-        verify::{self, Count, Recorded},
+        verify::{self, Recorded},
     },
 };
 use serde::Serialize;
 use serde_json::Value;
 
 use super::{key, tiles::Folder};
-use crate::{Connections, args::usage, output::show};
+use crate::{AppError, Connections};
 
 /// Most rows that are read at once.
 const PAGE: i64 = 2_000;
 
-#[derive(Args)]
-pub(crate) struct VerifyArgs {
-    /// The ledger's public key: ledger.pub.jwk, or a file with what `ledger key` prints
-    #[arg(long, value_name = "FILE", env = "COUNTERSIGN_LEDGER_KEY")]
-    key: PathBuf,
-    /// The folder with checkpoint and tiles; without one only the database is verified
-    #[arg(long, value_name = "DIR", env = "COUNTERSIGN_LEDGER")]
-    ledger: Option<PathBuf>,
-    /// A checkpoint that was kept elsewhere; may be given more than once
-    #[arg(long, value_name = "FILE")]
-    known: Vec<PathBuf>,
+/// What is verified against what.
+#[derive(Clone, Debug)]
+pub struct VerifyLedger {
+    /// File with the ledger's public key: a JWK, or in the form of signed notes.
+    pub key: PathBuf,
+    /// The folder with checkpoint and tiles; without one only the database is verified.
+    pub ledger: Option<PathBuf>,
+    /// Files with checkpoints that were kept elsewhere.
+    pub known: Vec<PathBuf>,
 }
 
 /// What a verification found.
-#[derive(Serialize)]
-struct Found {
+#[derive(Clone, Debug, Serialize)]
+pub struct Verification {
     /// Entries that are as they were recorded.
-    entries: u64,
+    pub entries: u64,
     /// Checkpoints whose signatures hold and whose roots are those of the entries.
-    checkpoints: u64,
+    pub checkpoints: u64,
     /// Tiles that were compared; absent without a folder.
-    tiles: Option<u64>,
+    pub tiles: Option<u64>,
     /// Actions, decisions and executions against entries.
-    counts: Vec<Count>,
+    pub counts: Vec<Count>,
     /// The first thing that is wrong.
-    wrong: Option<Wrong>,
+    pub wrong: Option<Mismatch>,
 }
 
 /// The first entry that is wrong.
 #[derive(Clone, Debug, Serialize)]
-struct Wrong {
+pub struct Mismatch {
     /// Its index; absent where it is the tables that differ.
-    entry: Option<u64>,
+    pub entry: Option<u64>,
     /// What is wrong.
-    what: String,
+    pub what: String,
 }
 
-impl Wrong {
+impl Mismatch {
     fn at(index: u64, what: impl Into<String>) -> Self {
         Self { entry: Some(index), what: what.into() }
     }
 }
 
-pub(super) async fn run(to: &Connections, args: VerifyArgs) -> anyhow::Result<ExitCode> {
-    let store = to.store()?;
+/// Verifies the ledger up to its newest entry. `progress` learns how many entries have been verified so far.
+///
+/// # Errors
+/// Where something cannot be read. What is wrong with the ledger is no error but the answer.
+pub async fn verify(
+    connections: &Connections,
+    request: &VerifyLedger,
+    progress: &mut (dyn FnMut(u64) + Send),
+) -> Result<Verification, AppError> {
+    let store = connections.store()?;
     // The folder first: the ledger that is read afterwards must have everything that it has.
-    let folder = match &args.ledger {
+    let folder = match &request.ledger {
         Some(path) => {
-            Some(Folder::open(path)?.with_context(|| format!("{} has no checkpoint", path.display()))?)
+            let folder = Folder::open(path)?;
+            let missing = || AppError::NotFound(format!("{} has no checkpoint", path.display()));
+            Some(folder.ok_or_else(missing)?)
         }
         None => None,
     };
     let tx = store.snapshot().await?;
     let newest = read::checkpoint(&tx, u64::MAX >> 1).await?;
     let note = folder.as_ref().map(|folder| &folder.note).or(newest.as_ref().map(|newest| &newest.note));
-    let Some(note) = note else { return Err(usage("the ledger is empty: there is nothing to verify yet")) };
+    let empty = || AppError::Usage("the ledger is empty: there is nothing to verify yet".into());
     let mut walk = Walk {
-        key: key::read(&args.key, note)?,
-        tail: TreeFrontier::default(),
+        key: key::read(&request.key, note.ok_or_else(empty)?)?,
+        frontier: TreeFrontier::default(),
         folder,
         anchors: VecDeque::new(),
-        found: Found { entries: 0, checkpoints: 0, tiles: None, counts: vec![], wrong: None },
+        found: Verification { entries: 0, checkpoints: 0, tiles: None, counts: vec![], wrong: None },
         last_signed: 0,
     };
-    walk.found.wrong = match walk.anchors(&args.known)? {
-        Ok(()) => walk.verify(&tx).await?.err(),
+    walk.found.wrong = match walk.anchors(&request.known)? {
+        Ok(()) => walk.verify(&tx, progress).await?.err(),
         Err(wrong) => Some(wrong),
     };
-    let found = walk.found;
-    show(to, &found, || text(&found))?;
-    Ok(if found.wrong.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn text(found: &Found) -> String {
-    let mut lines = vec![format!("{} entries and {} checkpoints hold", found.entries, found.checkpoints)];
-    lines.push(match found.tiles {
-        Some(tiles) => format!("{tiles} tiles are the same"),
-        None => "no folder was given: tiles were not compared".into(),
-    });
-    let count =
-        |count: &Count| format!("{}: {} in the tables, {} in entries", count.what, count.rows, count.entries);
-    lines.extend(found.counts.iter().map(count));
-    lines.push(match &found.wrong {
-        None => "the ledger is as it was recorded".into(),
-        Some(Wrong { entry: Some(entry), what }) => format!("WRONG at entry {entry}: {what}"),
-        Some(Wrong { entry: None, what }) => format!("WRONG: {what}"),
-    });
-    lines.join("\n")
+    Ok(walk.found)
 }
 
 /// A root that the tree must have had at some size.
@@ -125,33 +113,33 @@ struct Anchor {
 
 struct Walk {
     key: LogKey,
-    tail: TreeFrontier,
+    frontier: TreeFrontier,
     folder: Option<Folder>,
     /// From the folder and from elsewhere, in order of size.
     anchors: VecDeque<Anchor>,
-    found: Found,
+    found: Verification,
     /// The size of the last checkpoint that held: what is wrong is not before.
     last_signed: u64,
 }
 
-type Verdict = Result<(), Wrong>;
+type Verdict = Result<(), Mismatch>;
 
 impl Walk {
     /// Opens the checkpoints that are not the database's.
-    fn anchors(&mut self, known: &[PathBuf]) -> anyhow::Result<Verdict> {
+    fn anchors(&mut self, known: &[PathBuf]) -> Result<Verdict, AppError> {
         let mut notes = Vec::new();
         if let Some(folder) = &self.folder {
             notes.push(("the folder's checkpoint".to_owned(), folder.note.clone()));
         }
         for path in known {
-            let note = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+            let note = fs::read_to_string(path).map_err(AppError::file("reading", path))?;
             notes.push((format!("the checkpoint {}", path.display()), note));
         }
         let mut anchors = Vec::new();
         for (name, note) in notes {
             match Checkpoint::open(&note, &self.key) {
                 Ok(Checkpoint { size, root, .. }) => anchors.push(Anchor { size, root, name }),
-                Err(error) => return Ok(Err(Wrong { entry: None, what: format!("{name}: {error}") })),
+                Err(error) => return Ok(Err(Mismatch { entry: None, what: format!("{name}: {error}") })),
             }
         }
         if let (Some(folder), Some(anchor)) = (&mut self.folder, anchors.first()) {
@@ -163,21 +151,25 @@ impl Walk {
                 "{} is of {} entries and the folder's of {older}: an old checkpoint was put back",
                 newer.name, newer.size
             );
-            return Ok(Err(Wrong::at(older, what)));
+            return Ok(Err(Mismatch::at(older, what)));
         }
         anchors.sort_by_key(|anchor| anchor.size);
         self.anchors = anchors.into();
         Ok(Ok(()))
     }
 
-    async fn verify(&mut self, tx: &Transaction) -> anyhow::Result<Verdict> {
+    async fn verify(
+        &mut self,
+        tx: &Transaction,
+        progress: &mut (dyn FnMut(u64) + Send),
+    ) -> Result<Verdict, AppError> {
         let size = read::size(tx).await?;
         let mut signed: VecDeque<Signed> = read::checkpoints(tx, 0, PAGE).await?.into();
         if let Err(wrong) = self.anchored() {
             return Ok(Err(wrong));
         }
         loop {
-            let page = verify::recorded(tx, self.tail.size(), PAGE).await?;
+            let page = verify::recorded(tx, self.frontier.size(), PAGE).await?;
             if page.is_empty() {
                 break;
             }
@@ -185,18 +177,19 @@ impl Walk {
                 if let Err(wrong) = self.row(tx, row).await? {
                     return Ok(Err(wrong));
                 }
-                if signed.front().is_some_and(|signed| signed.size == self.tail.size()) {
+                if signed.front().is_some_and(|signed| signed.size == self.frontier.size()) {
                     if let Some(Err(wrong)) = signed.pop_front().map(|signed| self.signed(&signed)) {
                         return Ok(Err(wrong));
                     }
                     if signed.is_empty() {
-                        signed = read::checkpoints(tx, self.tail.size(), PAGE).await?.into();
+                        signed = read::checkpoints(tx, self.frontier.size(), PAGE).await?.into();
                     }
                 }
                 if let Err(wrong) = self.anchored() {
                     return Ok(Err(wrong));
                 }
             }
+            progress(self.frontier.size());
         }
         if let Err(wrong) = self.ended(size, signed.front()) {
             return Ok(Err(wrong));
@@ -207,44 +200,44 @@ impl Walk {
         Ok(differs.map_or(Ok(()), |count| {
             let action = count.first.map(|first| first.to_string()).unwrap_or_default();
             let what = format!("the tables and the entries differ in the {} of action {action}", count.what);
-            Err(Wrong { entry: None, what })
+            Err(Mismatch { entry: None, what })
         }))
     }
 
     /// One row: its place, its bytes, its evidence, its tile.
-    async fn row(&mut self, tx: &Transaction, row: &Recorded) -> anyhow::Result<Verdict> {
-        let index = self.tail.size();
+    async fn row(&mut self, tx: &Transaction, row: &Recorded) -> Result<Verdict, AppError> {
+        let index = self.frontier.size();
         if row.index != index {
-            return Ok(Err(Wrong::at(index, "it is missing from the database")));
+            return Ok(Err(Mismatch::at(index, "it is missing from the database")));
         }
         let leaf = leaf_hash(&row.entry);
         if row.leaf != leaf {
-            return Ok(Err(Wrong::at(
+            return Ok(Err(Mismatch::at(
                 index,
                 "its bytes are not those whose hash was recorded: it was changed",
             )));
         }
         if let Err(what) = unchanged(row) {
-            return Ok(Err(Wrong::at(index, what)));
+            return Ok(Err(Mismatch::at(index, what)));
         }
         if let Some(folder) = &mut self.folder {
             let same = folder.hash(0, index, &leaf).and_then(|()| folder.entry(index, &row.entry));
             if let Err(what) = same {
-                return Ok(Err(Wrong::at(index, what)));
+                return Ok(Err(Mismatch::at(index, what)));
             }
         }
-        for node in self.tail.push(leaf) {
+        for node in self.frontier.push(leaf) {
             if let Err(what) = self.node(tx, &node).await? {
-                let first = self.tail.size() - (1 << (8 * u32::from(node.level)));
+                let first = self.frontier.size() - (1 << (8 * u32::from(node.level)));
                 // What was signed before holds: it is not there.
-                return Ok(Err(Wrong::at(first.max(self.last_signed), what)));
+                return Ok(Err(Mismatch::at(first.max(self.last_signed), what)));
             }
         }
-        self.found.entries = self.tail.size();
+        self.found.entries = self.frontier.size();
         Ok(Ok(()))
     }
 
-    async fn node(&mut self, tx: &Transaction, node: &Node) -> anyhow::Result<Result<(), String>> {
+    async fn node(&mut self, tx: &Transaction, node: &Node) -> Result<Result<(), String>, AppError> {
         let stored = verify::nodes(tx, node.level, node.index, 1).await?;
         if stored != [(node.index, Some(node.hash))] {
             return Ok(Err(format!(
@@ -262,13 +255,13 @@ impl Walk {
     fn signed(&mut self, signed: &Signed) -> Verdict {
         let (from, size) = (self.last_signed, signed.size);
         let opened = Checkpoint::open(&signed.note, &self.key)
-            .map_err(|error| Wrong::at(from, format!("the checkpoint of {size} entries: {error}")))?;
-        let root = self.tail.root();
+            .map_err(|error| Mismatch::at(from, format!("the checkpoint of {size} entries: {error}")))?;
+        let root = self.frontier.root();
         if (opened.size, opened.root) != (size, root) || signed.root != root {
             let what = format!(
                 "the entries up to {size} are not those that were signed: one from here on was changed"
             );
-            return Err(Wrong::at(from, what));
+            return Err(Mismatch::at(from, what));
         }
         self.last_signed = size;
         self.found.checkpoints += 1;
@@ -277,11 +270,11 @@ impl Walk {
 
     /// Checkpoints from outside that the tree has reached.
     fn anchored(&mut self) -> Verdict {
-        while let Some(anchor) = self.anchors.front().filter(|anchor| anchor.size <= self.tail.size()) {
-            let root = if anchor.size == 0 { empty_root() } else { self.tail.root() };
+        while let Some(anchor) = self.anchors.front().filter(|anchor| anchor.size <= self.frontier.size()) {
+            let root = if anchor.size == 0 { empty_root() } else { self.frontier.root() };
             if anchor.root != root {
                 let what = format!("{} of {} entries is of another history", anchor.name, anchor.size);
-                return Err(Wrong::at(self.last_signed, what));
+                return Err(Mismatch::at(self.last_signed, what));
             }
             self.anchors.pop_front();
         }
@@ -290,25 +283,25 @@ impl Walk {
 
     /// Nothing is missing at the end.
     fn ended(&self, size: u64, unreached: Option<&Signed>) -> Verdict {
-        let have = self.tail.size();
+        let have = self.frontier.size();
         if let Some(anchor) = self.anchors.front() {
             let what = format!("it is missing: {} is of {} entries", anchor.name, anchor.size);
-            return Err(Wrong::at(have, what));
+            return Err(Mismatch::at(have, what));
         }
         if let Some(signed) = unreached {
-            return Err(Wrong::at(
+            return Err(Mismatch::at(
                 have,
                 format!("it is missing: a checkpoint of {} entries was signed", signed.size),
             ));
         }
         if size != have {
-            return Err(Wrong::at(
+            return Err(Mismatch::at(
                 have.min(size),
                 format!("the recorder left the ledger with {size} entries, not {have}"),
             ));
         }
         if self.last_signed != have {
-            return Err(Wrong::at(self.last_signed, "no checkpoint covers it"));
+            return Err(Mismatch::at(self.last_signed, "no checkpoint covers it"));
         }
         Ok(())
     }
@@ -317,7 +310,7 @@ impl Walk {
 /// Whether the row's other columns and its evidence still say what the entry says.
 fn unchanged(row: &Recorded) -> Result<(), String> {
     let entry: Value =
-        serde_json::from_slice(&row.entry).map_err(|error| format!("it is no JSON: {error}"))?;
+        serde_json::from_slice(&row.entry).map_err(|error| format!("it is not JSON: {error}"))?;
     let says = |member: &str| entry.pointer(member).and_then(Value::as_str).unwrap_or_default();
     let action = row.action.map(|action| action.to_string()).unwrap_or_default();
     if says("/id") != row.event.to_string() || says("/type") != row.kind || says("/action/id") != action {

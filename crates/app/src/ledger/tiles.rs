@@ -6,12 +6,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Context as _;
 use countersign_ledger::{
     Hash,
     tile::{TileId, decode_entries, decode_hashes},
     tree::TILE_WIDTH,
 };
+
+use crate::AppError;
 
 /// A log's folder, as far as its checkpoint goes.
 pub(super) struct Folder {
@@ -29,12 +30,12 @@ pub(super) struct Folder {
 
 impl Folder {
     /// The folder's checkpoint, unread; `size` is to be set when it has been opened. `None` where there is none.
-    pub(super) fn open(path: &Path) -> anyhow::Result<Option<Self>> {
+    pub(super) fn open(path: &Path) -> Result<Option<Self>, AppError> {
         let file = path.join("checkpoint");
         let note = match fs::read_to_string(&file) {
             Ok(note) => note,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error).with_context(|| format!("reading {}", file.display())),
+            Err(error) => return Err(AppError::file("reading", file)(error)),
         };
         let (tiles, entries) = (vec![None; 8], vec![]);
         Ok(Some(Self { path: path.into(), note, size: 0, compared: 0, tiles, entries }))

@@ -1,14 +1,12 @@
-//! `countersign ledger prove`: puts a bundle together.
+//! Proves: puts together what the ledger proves of an action, and that one checkpoint continues another.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     fs,
     path::Path,
-    process::ExitCode,
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
 use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
@@ -31,50 +29,62 @@ use countersign_store::{
         Signed, bundle as parts,
         read::{self, Entry},
     },
-    listing,
 };
-use serde::Serialize;
 use serde_json::Value;
 
-use crate::{Connections, output::show};
+use crate::{AppError, Connections, actions::find};
 
-fn print<T: Serialize>(to: &Connections, value: &T) -> anyhow::Result<ExitCode> {
-    show(to, value, || serde_json::to_string_pretty(value).unwrap_or_default())
-}
+/// How long the recorder may take to record what has just happened.
+const RECORDING_LIMIT: Duration = Duration::from_secs(10);
 
-async fn newest(tx: &Transaction) -> anyhow::Result<Signed> {
-    read::checkpoint(tx, u64::MAX >> 1).await?.context("the ledger is empty: is a recorder running?")
-}
-
-/// How long what has just happened may take to be recorded.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-pub(super) async fn action(to: &Connections, name: &str) -> anyhow::Result<ExitCode> {
-    let store = to.store()?;
+/// Everything that the ledger proves of the action that `name` means, to be checked by others: its agent's id for it,
+/// `source#id`, or Countersign's own id.
+///
+/// # Errors
+/// Where no action has that name or several have, where not all evidence of it is recorded within ten seconds, or the
+/// database cannot be read.
+pub async fn action(connections: &Connections, name: &str) -> Result<Bundle, AppError> {
+    let store = connections.store()?;
     let started = Instant::now();
     loop {
         let tx = store.snapshot().await?;
-        let found = listing::find(&tx, name).await?;
-        let action = match found.as_slice() {
-            [one] => one.id,
-            [] => anyhow::bail!("there is no action {name:?}"),
-            _ => anyhow::bail!("{name:?} is ambiguous; write source#id or Countersign's own id"),
-        };
+        let action = find(&tx, name).await?.id;
         // What was erased or edited a moment ago lacks the entry that says so, and would be taken for tampered with.
         if parts::is_recorded(&tx, action).await? {
-            return print(to, &bundle(&tx, action).await?);
+            return bundle(&tx, action).await;
         }
-        anyhow::ensure!(
-            started.elapsed() < PATIENCE,
-            "not everything about it is in the ledger after {PATIENCE:?}: is a recorder running?"
-        );
+        if started.elapsed() >= RECORDING_LIMIT {
+            return Err(AppError::State(format!(
+                "not everything about it is in the ledger after {RECORDING_LIMIT:?}: is a recorder running?"
+            )));
+        }
         drop(tx);
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 
+/// The proof that the newest checkpoint continues the one in the file `old`.
+///
+/// # Errors
+/// Where the file holds no checkpoint, the ledger is empty or shorter, or the database cannot be read.
+pub async fn continuity(connections: &Connections, old: &Path) -> Result<Continuity, AppError> {
+    let note = fs::read_to_string(old).map_err(AppError::file("reading", old))?;
+    let before = Checkpoint::read(&note)?;
+    let store = connections.store()?;
+    let tx = store.snapshot().await?;
+    let now = newest(&tx).await?;
+    let path = tree::Path::consistency(before.size, now.size)?;
+    let proof = path.hashes(&read::tiles(&tx, path.tiles()).await?)?;
+    Ok(Continuity::new(note, now.note, &proof))
+}
+
+async fn newest(tx: &Transaction) -> Result<Signed, AppError> {
+    let newest = read::checkpoint(tx, u64::MAX >> 1).await?;
+    newest.ok_or_else(|| AppError::State("the ledger is empty: is a recorder running?".into()))
+}
+
 /// The bundle of an action, under the newest checkpoint.
-async fn bundle(tx: &Transaction, action: ActionId) -> anyhow::Result<Bundle> {
+async fn bundle(tx: &Transaction, action: ActionId) -> Result<Bundle, AppError> {
     let checkpoint = newest(tx).await?;
     let entries = read::of_action(tx, action, checkpoint.size).await?;
     let entries = proven(tx, checkpoint.size, &entries).await?;
@@ -88,8 +98,8 @@ async fn bundle(tx: &Transaction, action: ActionId) -> anyhow::Result<Bundle> {
     };
     let mut policies = Vec::new();
     for digest in named(&entries, "/policy/digest") {
-        policies
-            .push(parts::policy(tx, &digest).await?.with_context(|| format!("the policy {digest} is gone"))?);
+        let policy = parts::policy(tx, &digest).await?;
+        policies.push(policy.ok_or_else(|| AppError::Corrupt(format!("the policy {digest} is gone")))?);
     }
     Ok(Bundle {
         format: FORMAT.into(),
@@ -115,7 +125,7 @@ fn named(entries: &[Proven], pointer: &str) -> BTreeSet<String> {
     named.map(str::to_owned).collect()
 }
 
-async fn proven(tx: &Transaction, size: u64, entries: &[Entry]) -> anyhow::Result<Vec<Proven>> {
+async fn proven(tx: &Transaction, size: u64, entries: &[Entry]) -> Result<Vec<Proven>, AppError> {
     let mut proven = Vec::with_capacity(entries.len());
     for Entry { index, entry } in entries {
         let path = tree::Path::inclusion(size, *index)?;
@@ -136,19 +146,23 @@ fn known(stored: Salted, named: &BTreeSet<String>) -> Option<(Vec<u8>, String)> 
     named.contains(&digest).then(|| (bytes, STANDARD.encode(salt)))
 }
 
-fn content(stored: Salted, named: &BTreeSet<String>) -> anyhow::Result<Vec<Content>> {
+fn content(stored: Salted, named: &BTreeSet<String>) -> Result<Vec<Content>, AppError> {
     let content = |(bytes, salt): (Vec<u8>, String)| {
         Ok(Content {
             salt,
-            content: serde_json::from_slice(&bytes).context("the stored content is no JSON")?,
+            content: serde_json::from_slice(&bytes)
+                .map_err(AppError::invalid("the stored content is not JSON"))?,
         })
     };
     known(stored, named).into_iter().map(content).collect()
 }
 
-fn answer(stored: Salted, named: &BTreeSet<String>) -> anyhow::Result<Vec<Answer>> {
+fn answer(stored: Salted, named: &BTreeSet<String>) -> Result<Vec<Answer>, AppError> {
     let answer = |(bytes, salt): (Vec<u8>, String)| {
-        Ok(Answer { salt, text: String::from_utf8(bytes).context("the stored result is no text")? })
+        Ok(Answer {
+            salt,
+            text: String::from_utf8(bytes).map_err(AppError::invalid("the stored result is not text"))?,
+        })
     };
     known(stored, named).into_iter().map(answer).collect()
 }
@@ -157,10 +171,10 @@ async fn statements(
     tx: &Transaction,
     action: ActionId,
     named: &BTreeSet<String>,
-) -> anyhow::Result<Vec<SignedBy>> {
+) -> Result<Vec<SignedBy>, AppError> {
     let stated = parts::statements(tx, action).await?;
     let mut missing: BTreeSet<String> = stated.iter().map(|stated| stated.kid.clone()).collect();
-    let mut keys = std::collections::HashMap::new();
+    let mut keys = HashMap::new();
     for config in parts::configs(tx).await? {
         if missing.is_empty() {
             break;
@@ -176,20 +190,9 @@ async fn statements(
     }
     let mut signed = Vec::new();
     for stated in stated.into_iter().filter(|stated| named.contains(&statement_digest(&stated.jws))) {
-        let key =
-            keys.get(&stated.kid).with_context(|| format!("no directory has the key {}", stated.kid))?;
+        let unknown = || AppError::Corrupt(format!("no directory has the key {}", stated.kid));
+        let key = keys.get(&stated.kid).ok_or_else(unknown)?;
         signed.push(SignedBy { jws: stated.jws, disclosures: stated.disclosures, key: key.clone() });
     }
     Ok(signed)
-}
-
-pub(super) async fn continuity(to: &Connections, old: &Path) -> anyhow::Result<ExitCode> {
-    let note = fs::read_to_string(old).with_context(|| format!("reading {}", old.display()))?;
-    let before = Checkpoint::read(&note)?;
-    let store = to.store()?;
-    let tx = store.snapshot().await?;
-    let now = newest(&tx).await?;
-    let path = tree::Path::consistency(before.size, now.size)?;
-    let proof = path.hashes(&read::tiles(&tx, path.tiles()).await?)?;
-    print(to, &Continuity::new(note, now.note, &proof))
 }

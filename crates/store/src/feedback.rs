@@ -1,4 +1,4 @@
-//! What humans have said of actions, for whoever trains the agents.
+//! What humans have decided and found about actions, for whoever trains the agents.
 
 use chrono::{DateTime, Utc};
 use countersign_core::{
@@ -22,7 +22,7 @@ pub struct Reason {
 
 /// What an audit has settled.
 #[derive(Clone, Debug)]
-pub struct Judged {
+pub struct AuditResult {
     /// What holds.
     pub settled: Settled,
     /// Why, by the last of those who found so.
@@ -33,7 +33,7 @@ pub struct Judged {
 
 /// An action that a human has decided or judged.
 #[derive(Clone, Debug)]
-pub struct Heard {
+pub struct FeedbackItem {
     /// Its id.
     pub id: ActionId,
     /// As its agent calls it.
@@ -44,7 +44,7 @@ pub struct Heard {
     pub tool: String,
     /// Where it stands.
     pub state: State,
-    /// The rule that judged it.
+    /// The rule that decided it.
     pub rule: String,
     /// The policy's version.
     pub policy_version: String,
@@ -62,30 +62,30 @@ pub struct Heard {
     pub edit: Option<Reason>,
     /// Why the last reviewer approved what is stored.
     pub approval: Reason,
-    /// Why it was rejected, as its agent was told; absent where it was not.
+    /// Why it was rejected, in the words that its agent got; absent where it was not.
     pub rejection: Option<Reason>,
     /// What its audit has settled.
-    pub judged: Option<Judged>,
-    /// The inclusion probability of its audit, where the coin has chosen it.
+    pub audit: Option<AuditResult>,
+    /// The inclusion probability of its audit, where it was drawn.
     pub pi: Option<f64>,
 }
 
-fn heard(row: &Row) -> Result<Heard, StoreError> {
+fn item(row: &Row) -> Result<FeedbackItem, StoreError> {
     let id = ActionId(row.get("id"));
     let corrupt = |what: &str| StoreError::Corrupt(format!("the {what} of action {id} cannot be read"));
     let reason = |code: &str, text: &str| Reason { code: row.get(code), text: row.get(text) };
     let state = row.get::<_, &str>("state").parse().map_err(|_| corrupt("state"))?;
     let severity = row.get::<_, Option<&str>>("severity").map(str::parse).transpose();
     let severity = severity.map_err(|_| corrupt("severity"))?;
-    let judged = match row.get::<_, Option<&str>>("finding") {
-        Some(finding) => Some(Judged {
+    let audit = match row.get::<_, Option<&str>>("finding") {
+        Some(finding) => Some(AuditResult {
             settled: Settled { finding: finding.parse().map_err(|_| corrupt("finding"))?, severity },
             reason: reason("finding_code", "finding_reason"),
             correction: row.get("correction"),
         }),
         None => None,
     };
-    Ok(Heard {
+    Ok(FeedbackItem {
         id,
         reference: ActionRef { source: row.get("source"), id: row.get("event_id") },
         agent: row.get("agent"),
@@ -101,7 +101,7 @@ fn heard(row: &Row) -> Result<Heard, StoreError> {
         edit: row.get::<_, bool>("was_edited").then(|| reason("edit_code", "edit_reason")),
         approval: reason("approval_code", "approval_reason"),
         rejection: (state == State::Rejected).then(|| reason("error_code", "error_message")),
-        judged,
+        audit,
         pi: row.get("pi"),
     })
 }
@@ -110,17 +110,17 @@ fn heard(row: &Row) -> Result<Heard, StoreError> {
 /// `after`.
 ///
 /// # Errors
-/// [`StoreError::Corrupt`] where a row holds a word that is none of ours.
+/// [`StoreError::Corrupt`] where a row holds an unknown state, finding or severity.
 pub async fn page(
     tx: &Transaction,
     from: DateTime<Utc>,
     to: DateTime<Utc>,
     after: Option<ActionId>,
     limit: i64,
-) -> Result<Vec<Heard>, StoreError> {
+) -> Result<Vec<FeedbackItem>, StoreError> {
     // No action has the smallest of all ids.
     let after = after.map_or(Uuid::nil(), |action| action.0);
     let parameters: [&(dyn ToSql + Sync); 4] = [&from, &to, &after, &limit];
-    let statement = tx.prepare_cached(include_str!("sql/lessons.sql")).await?;
-    tx.query(&statement, &parameters).await?.iter().map(heard).collect()
+    let statement = tx.prepare_cached(include_str!("sql/feedback.sql")).await?;
+    tx.query(&statement, &parameters).await?.iter().map(item).collect()
 }

@@ -2,20 +2,23 @@
 //! beside theirs. Every line of a format has the same members, null where there is nothing, so that readers that take
 //! the columns from the first lines find them all.
 
+use std::io;
+
 use countersign_core::{
     ids::ActionRef,
     json::canonical,
     message::{Call, FeedbackData, Severity},
 };
-use countersign_store::lessons::Heard;
+use countersign_store::feedback::FeedbackItem;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    Format,
-    lesson::{Known, Source, Taught},
+    format::FeedbackFormat,
+    item::{Example, Payload, Source},
     split::Split,
 };
+use crate::AppError;
 
 /// What a call looks like, for a model that has not seen one.
 const SYSTEM: &str = "You act by calling tools. Answer with one call and nothing else, as canonical JSON (RFC 8785): \
@@ -53,16 +56,16 @@ pub(super) struct Common {
 }
 
 impl Common {
-    pub(super) fn of(heard: &Heard, known: &Known, split: Split) -> Self {
-        let agent: Value = serde_json::from_str(known.agent.get()).unwrap_or_default();
+    pub(super) fn of(item: &FeedbackItem, payload: &Payload, split: Split) -> Self {
+        let agent: Value = serde_json::from_str(payload.agent.get()).unwrap_or_default();
         let said = |member: &str| agent.get(member).and_then(Value::as_str).map(str::to_owned);
         Self {
-            action: heard.reference.clone(),
-            agent: heard.agent.clone(),
+            action: item.reference.clone(),
+            agent: item.agent.clone(),
             agent_version: said("version"),
             model: said("model"),
-            rule: heard.rule.clone(),
-            policy_version: heard.policy_version.clone(),
+            rule: item.rule.clone(),
+            policy_version: item.policy_version.clone(),
             split,
         }
     }
@@ -82,7 +85,7 @@ pub(super) struct Line<'a> {
     common: &'a Common,
 }
 
-/// A lesson as it is published, with its weight and its side.
+/// A kind as it is published, with its weight and its side.
 #[derive(Debug, Serialize)]
 pub(super) struct Plain<'a> {
     #[serde(flatten)]
@@ -93,7 +96,7 @@ pub(super) struct Plain<'a> {
     split: Split,
 }
 
-/// The line of a published lesson.
+/// The line of a published kind.
 pub(super) fn plain<'a>(common: &'a Common, data: &'a FeedbackData) -> Plain<'a> {
     Plain {
         data,
@@ -121,63 +124,65 @@ fn prompt(body: &Value) -> Vec<Message> {
     vec![Message { role: "system", content: SYSTEM.into() }, Message { role: "user", content: task }]
 }
 
-fn answer(call: &Call) -> anyhow::Result<Vec<Message>> {
-    let bytes = canonical(&serde_json::to_value(call)?)?;
-    Ok(vec![Message { role: "assistant", content: String::from_utf8(bytes)? }])
+fn answer(call: &Call) -> Result<Vec<Message>, AppError> {
+    let call = serde_json::to_value(call).map_err(io::Error::from)?;
+    let bytes = canonical(&call).map_err(AppError::invalid("a stored call has no canonical form"))?;
+    let content = String::from_utf8(bytes).map_err(AppError::invalid("a stored call is not text"))?;
+    Ok(vec![Message { role: "assistant", content }])
 }
 
-fn shapes(format: Format, body: &Value, taught: &Taught) -> anyhow::Result<Vec<Shape>> {
+fn shapes(format: FeedbackFormat, body: &Value, example: &Example) -> Result<Vec<Shape>, AppError> {
     let prompt = || prompt(body);
-    // Where both are the same call, nobody has said what would have been better.
-    let better = taught.better.as_ref().filter(|better| taught.worse.as_ref() != Some(better));
+    // Where both are the same call, nobody has stated a better one.
+    let better = example.better.as_ref().filter(|better| example.worse.as_ref() != Some(better));
     let better = better.map(answer).transpose()?;
-    let worse = taught.worse.as_ref().map(answer).transpose()?;
+    let worse = example.worse.as_ref().map(answer).transpose()?;
     Ok(match (format, better, worse) {
-        (Format::Dpo, Some(chosen), Some(rejected)) => {
+        (FeedbackFormat::Dpo, Some(chosen), Some(rejected)) => {
             vec![Shape::Dpo { prompt: prompt(), chosen, rejected }]
         }
-        (Format::Kto, better, worse) => {
+        (FeedbackFormat::Kto, better, worse) => {
             let labelled = |label| move |completion| (completion, label);
             let (better, worse) = (better.map(labelled(true)), worse.map(labelled(false)));
             let both = better.into_iter().chain(worse);
             both.map(|(completion, label)| Shape::Kto { prompt: prompt(), completion, label }).collect()
         }
-        (Format::Sft, Some(completion), _) => vec![Shape::Sft { prompt: prompt(), completion }],
+        (FeedbackFormat::Sft, Some(completion), _) => vec![Shape::Sft { prompt: prompt(), completion }],
         _ => vec![],
     })
 }
 
-/// The lines of what an action teaches: none where the format has no place for it. A pair becomes two lines where the
+/// The lines of an example: none where the format has no place for it. A pair becomes two lines where the
 /// format has no pairs, as TRL itself takes pairs apart.
 pub(super) fn lines<'a>(
-    format: Format,
+    format: FeedbackFormat,
     common: &'a Common,
-    known: &Known,
-    taught: &'a Taught,
-) -> anyhow::Result<Vec<Line<'a>>> {
+    payload: &Payload,
+    example: &'a Example,
+) -> Result<Vec<Line<'a>>, AppError> {
     let line = |shape| Line {
         shape,
-        source: taught.source,
-        weight: taught.weight,
-        reason_code: taught.reason.code.as_deref(),
-        severity: taught.severity,
-        rationale: taught.reason.text.as_deref(),
+        source: example.source,
+        weight: example.weight,
+        reason_code: example.reason.code.as_deref(),
+        severity: example.severity,
+        rationale: example.reason.text.as_deref(),
         common,
     };
-    Ok(shapes(format, &known.body, taught)?.into_iter().map(line).collect())
+    Ok(shapes(format, &payload.body, example)?.into_iter().map(line).collect())
 }
 
 #[cfg(test)]
 mod tests {
-    use countersign_store::lessons::Reason;
+    use countersign_store::feedback::Reason;
     use serde_json::json;
 
     use super::*;
 
-    fn pair() -> Taught {
+    fn pair() -> Example {
         let call =
             |amount: &str| Call { tool: "pay".into(), arguments: json!({"to": "x", "amount": amount}) };
-        Taught {
+        Example {
             source: Source::Edit,
             better: Some(call("4")),
             worse: Some(call("5")),
@@ -187,9 +192,9 @@ mod tests {
         }
     }
 
-    fn shaped(format: Format, taught: &Taught) -> Vec<Value> {
+    fn shaped(format: FeedbackFormat, example: &Example) -> Vec<Value> {
         let body = json!({"data": {"task": {"id": 1}, "reason": "asked for", "context": null}});
-        let shapes = shapes(format, &body, taught).unwrap();
+        let shapes = shapes(format, &body, example).unwrap();
         shapes.iter().map(|shape| serde_json::to_value(shape).unwrap()).collect()
     }
 
@@ -204,22 +209,24 @@ mod tests {
             json!([{"role": "assistant", "content": call}])
         };
         let dpo = json!({"prompt": prompt, "chosen": said("4"), "rejected": said("5")});
-        assert_eq!(shaped(Format::Dpo, &pair()), [dpo]);
+        assert_eq!(shaped(FeedbackFormat::Dpo, &pair()), [dpo]);
         let kto = |amount, label: bool| json!({"prompt": prompt, "completion": said(amount), "label": label});
-        assert_eq!(shaped(Format::Kto, &pair()), [kto("4", true), kto("5", false)]);
+        assert_eq!(shaped(FeedbackFormat::Kto, &pair()), [kto("4", true), kto("5", false)]);
         let sft = json!({"prompt": prompt, "completion": said("4")});
-        assert_eq!(shaped(Format::Sft, &pair()), [sft]);
+        assert_eq!(shaped(FeedbackFormat::Sft, &pair()), [sft]);
     }
 
     #[test]
     fn half_a_pair_has_no_place_where_pairs_are_read() {
-        let worse = Taught { better: None, ..pair() };
-        let lengths =
-            |taught| [Format::Dpo, Format::Kto, Format::Sft].map(|format| shaped(format, taught).len());
+        let worse = Example { better: None, ..pair() };
+        let lengths = |example| {
+            [FeedbackFormat::Dpo, FeedbackFormat::Kto, FeedbackFormat::Sft]
+                .map(|format| shaped(format, example).len())
+        };
         assert_eq!(lengths(&worse), [0, 1, 0]);
-        let better = Taught { worse: None, ..pair() };
+        let better = Example { worse: None, ..pair() };
         assert_eq!(lengths(&better), [0, 1, 1]);
-        let same = Taught { better: pair().worse, ..pair() };
+        let same = Example { better: pair().worse, ..pair() };
         assert_eq!(lengths(&same), [0, 1, 0]);
     }
 

@@ -2,15 +2,15 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, BufWriter, Stdout, Write},
+    io::{self, BufWriter, Write},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
-use anyhow::Context as _;
 use serde::Serialize;
 
-use super::Split;
+use super::split::Split;
+use crate::AppError;
 
 /// A file that has its name once it is whole.
 struct Half {
@@ -20,27 +20,33 @@ struct Half {
 }
 
 impl Half {
-    fn create(dir: &Path, name: &str) -> anyhow::Result<Self> {
+    fn create(dir: &Path, name: &str) -> Result<Self, AppError> {
         let (path, unfinished) = (dir.join(name), dir.join(format!("{name}.unfinished")));
-        // What customers wrote is in it: for nobody else's eyes.
+        // It holds what customers wrote: nobody else may read it.
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished);
-        let file = file.with_context(|| format!("{} cannot be written", unfinished.display()))?;
+        let file = file.map_err(AppError::file("writing", &unfinished))?;
         Ok(Self { file: BufWriter::new(file), unfinished, path })
     }
 
-    fn finish(self) -> anyhow::Result<()> {
+    fn finish(self) -> Result<(), AppError> {
         let Self { file, unfinished, path } = self;
         let written =
             file.into_inner().map_err(io::IntoInnerError::into_error).and_then(|file| file.sync_all());
-        written
-            .and_then(|()| fs::rename(&unfinished, &path))
-            .with_context(|| format!("{} cannot be written", path.display()))
+        written.and_then(|()| fs::rename(&unfinished, &path)).map_err(AppError::file("writing", path))
     }
+}
+
+/// Where the lines go.
+pub enum Destination {
+    /// All into one stream.
+    Stream(Box<dyn Write + Send>),
+    /// Into `train.jsonl` and `test.jsonl` of this folder, which is made where there is none.
+    Folder(PathBuf),
 }
 
 /// One stream, or a file for each side.
 pub(super) enum Sink {
-    Stream(BufWriter<Stdout>),
+    Stream(BufWriter<Box<dyn Write + Send>>),
     Files(Box<Sides>),
 }
 
@@ -51,29 +57,31 @@ pub(super) struct Sides {
 }
 
 impl Sink {
-    /// Standard output, or files in a folder, which is made where there is none.
-    pub(super) fn open(dir: Option<&Path>) -> anyhow::Result<Self> {
-        let Some(dir) = dir else { return Ok(Self::Stream(BufWriter::new(io::stdout()))) };
-        fs::create_dir_all(dir).with_context(|| format!("{} cannot be made", dir.display()))?;
-        let (train, test) = (Half::create(dir, "train.jsonl")?, Half::create(dir, "test.jsonl")?);
+    pub(super) fn open(to: Destination) -> Result<Self, AppError> {
+        let dir = match to {
+            Destination::Stream(stream) => return Ok(Self::Stream(BufWriter::new(stream))),
+            Destination::Folder(dir) => dir,
+        };
+        fs::create_dir_all(&dir).map_err(AppError::file("creating", &dir))?;
+        let (train, test) = (Half::create(&dir, "train.jsonl")?, Half::create(&dir, "test.jsonl")?);
         Ok(Self::Files(Box::new(Sides { train, test })))
     }
 
     /// Writes one line.
-    pub(super) fn write<T: Serialize>(&mut self, side: Split, line: &T) -> anyhow::Result<()> {
+    pub(super) fn write<T: Serialize>(&mut self, side: Split, line: &T) -> io::Result<()> {
         let to: &mut dyn Write = match (self, side) {
             (Self::Stream(stream), _) => stream,
             (Self::Files(files), Split::Train) => &mut files.train.file,
             (Self::Files(files), Split::Test) => &mut files.test.file,
         };
         serde_json::to_writer(&mut *to, line)?;
-        to.write_all(b"\n").context("the line cannot be written")
+        to.write_all(b"\n")
     }
 
     /// Everything is written: files get their names.
-    pub(super) fn close(self) -> anyhow::Result<()> {
+    pub(super) fn close(self) -> Result<(), AppError> {
         match self {
-            Self::Stream(mut stream) => stream.flush().context("standard output cannot be written"),
+            Self::Stream(mut stream) => Ok(stream.flush()?),
             Self::Files(files) => {
                 files.train.finish()?;
                 files.test.finish()
@@ -87,9 +95,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_have_their_names_only_when_they_are_whole() -> anyhow::Result<()> {
+    fn files_have_their_names_only_when_they_are_whole() -> Result<(), AppError> {
         let dir = std::env::temp_dir().join(format!("countersign-sink-{}", uuid::Uuid::new_v4()));
-        let mut sink = Sink::open(Some(&dir))?;
+        let mut sink = Sink::open(Destination::Folder(dir.clone()))?;
         sink.write(Split::Test, &1)?;
         assert!(!dir.join("test.jsonl").exists());
         sink.close()?;

@@ -1,0 +1,66 @@
+//! The trade-off between approval before and audit after, measured on the actions of a time range.
+
+mod learning;
+mod rates;
+mod versions;
+
+use chrono::{DateTime, Utc};
+use countersign_store::{Transaction, rates::draws, report::lines};
+pub use countersign_store::{
+    learning::Lowered,
+    report::{Line, Percentiles},
+    sampling_plans::PlanChange,
+};
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    learning::{Agreement, Correction, Learning, Prevented, Remediations},
+    rates::Rate,
+    versions::Version,
+};
+use crate::{AppError, Connections};
+
+/// The time range that is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct MeasureReport {
+    /// Actions accepted since then ...
+    pub from: DateTime<Utc>,
+    /// ... and before then.
+    pub to: DateTime<Utc>,
+}
+
+/// The whole report.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Report {
+    /// Actions accepted since then ...
+    pub from: DateTime<Utc>,
+    /// ... and before then.
+    pub to: DateTime<Utc>,
+    /// One line per pattern, and one per rule within it.
+    pub lines: Vec<Line>,
+    /// Error rates of what was executed: all together, then by stratum.
+    pub rates: Vec<Rate>,
+    /// What humans have put right, and what came of it.
+    pub learning: Learning,
+}
+
+/// Measures the actions of a time range.
+///
+/// # Errors
+/// Where the database cannot be read.
+pub async fn report(connections: &Connections, request: MeasureReport) -> Result<Report, AppError> {
+    let tx = connections.store()?.transaction().await?;
+    measure(&tx, request).await
+}
+
+/// The same in a transaction.
+///
+/// # Errors
+/// Where the database cannot be read.
+pub async fn measure(tx: &Transaction, request: MeasureReport) -> Result<Report, AppError> {
+    let MeasureReport { from, to } = request;
+    let lines = lines(tx, from, to).await?;
+    let rates = rates::rates(&draws(tx, from, to).await?);
+    let learning = learning::learning(tx, from, to, rates.first()).await?;
+    Ok(Report { from, to, lines, rates, learning })
+}

@@ -1,0 +1,139 @@
+//! What humans have prevented and put right, how far they agree, and what came of it.
+
+use chrono::{DateTime, Utc};
+use countersign_statistics::{
+    agreement::Pairs,
+    binomial::Interval,
+    efficacy::{self, REFERENCE},
+};
+use countersign_store::{
+    Transaction,
+    learning::{self, LearningCounts, Lowered},
+    sampling_plans::{self, PlanChange},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    rates::Rate,
+    versions::{Version, versions},
+};
+use crate::AppError;
+
+/// What the report tells besides the trade-off itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Learning {
+    /// Which part of the executed errors was put right; absent where no audit tells how many there are.
+    pub correction: Option<Correction>,
+    /// What did not happen because a human said so.
+    pub prevented: Prevented,
+    /// Each version of an agent, before and after the first feedback on it.
+    pub versions: Vec<Version>,
+    /// How far auditors agree.
+    pub agreement: Agreement,
+    /// Moves of classes between approval and audit in the time range.
+    pub plan_changes: Vec<PlanChange>,
+    /// What people have to put right.
+    pub remediations: Remediations,
+    /// Groups that could not judge as many audits as the rates ask for.
+    pub lowered: Vec<Lowered>,
+}
+
+/// Correction efficacy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Correction {
+    /// Found wrong, and undone by a tool or remedied by people.
+    pub corrected: u64,
+    /// Horvitz and Thompson's estimate of the errors among what was executed.
+    pub errors: f64,
+    /// The one divided by the other, 0 to 1; absent where no error is estimated.
+    pub share: Option<f64>,
+    /// The lower end of its 95 % interval.
+    pub lower: f64,
+    /// The upper end of its 95 % interval.
+    pub upper: f64,
+    /// The reference figure: its lower and its upper end.
+    pub reference: [f64; 2],
+}
+
+/// What did not happen because a human said so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prevented {
+    /// Actions that reviewers rejected, or answered with a message.
+    pub rejections: u64,
+    /// Actions whose arguments reviewers changed.
+    pub edits: u64,
+    /// Rejections that an auditor has judged.
+    pub rejections_audited: u64,
+    /// Of these, found right to have been rejected.
+    pub rejections_upheld: u64,
+}
+
+/// The first two opinions on each action that two have judged.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Agreement {
+    /// Actions that two have judged.
+    pub pairs: u64,
+    /// Both found it wrong.
+    pub both_wrong: u64,
+    /// One of the two did.
+    pub one_wrong: u64,
+    /// Both found it correct.
+    pub both_correct: u64,
+    /// The share on which they agreed.
+    pub raw: Option<f64>,
+    /// Agreement on what is wrong: 2a / (2a + b + c).
+    pub positive: Option<f64>,
+}
+
+/// Remediation tasks as they stand now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remediations {
+    /// Not closed.
+    pub open: u64,
+    /// Of these, past their time.
+    pub overdue: u64,
+}
+
+fn correction(corrected: u64, all: &Rate) -> Option<Correction> {
+    let found = efficacy::efficacy(corrected, all.executed, &all.estimate())?;
+    let Interval { lower, upper } = found.interval;
+    let reference = [REFERENCE.lower, REFERENCE.upper];
+    Some(Correction { corrected, errors: all.errors, share: found.share, lower, upper, reference })
+}
+
+fn agreement(counts: &LearningCounts) -> Agreement {
+    let LearningCounts { both_wrong, first_wrong, second_wrong, both_correct, .. } = *counts;
+    let pairs = Pairs { both_wrong, first_wrong, second_wrong, both_correct };
+    Agreement {
+        pairs: pairs.all(),
+        both_wrong,
+        one_wrong: first_wrong + second_wrong,
+        both_correct,
+        raw: pairs.raw(),
+        positive: pairs.positive(),
+    }
+}
+
+/// What humans made of the actions accepted in `from..to`; `all` is the error rate of all that were executed.
+pub(super) async fn learning(
+    tx: &Transaction,
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+    all: Option<&Rate>,
+) -> Result<Learning, AppError> {
+    let counts = learning::counts(tx, from, to).await?;
+    Ok(Learning {
+        correction: all.and_then(|all| correction(counts.corrected, all)),
+        prevented: Prevented {
+            rejections: counts.rejections,
+            edits: counts.edits,
+            rejections_audited: counts.rejections_audited,
+            rejections_upheld: counts.rejections_upheld,
+        },
+        versions: versions(tx, from, to).await?,
+        agreement: agreement(&counts),
+        plan_changes: sampling_plans::moves(tx, from, to).await?,
+        remediations: Remediations { open: counts.tasks_open, overdue: counts.tasks_overdue },
+        lowered: learning::lowered(tx, from, to).await?,
+    })
+}
