@@ -17,12 +17,12 @@ use serde_json::Value;
 
 pub use self::{
     action::{
-        ActingAgent, ActionClaimed, ActionCompleted, ActionEvaluated, ActionLink, ActionResolved,
-        ApprovalEscalated, CancellationRefused, CompensationRequested, LateResult, LimitNoted,
-        OpenedApproval, PermitIssued, PermitRefused, ProposalRefused, SupersededBy,
+        ActingAgent, ActionClaimed, ActionCompleted, ActionEvaluated, ActionLink, ActionLinkedBy,
+        ActionResolved, ApprovalEscalated, CancellationRefused, CompensationRequested, LimitNoted,
+        OpenedApproval, PermitIssued, PermitRefused, ProposalRefused, ResultLate,
     },
     operation::{
-        ConfigApplied, HoldPlaced, HoldReleased, LegalHold, MessageQuarantined, MessageReplayed,
+        ConfigApplied, HoldPlaced, HoldReleased, LegalHoldNoted, MessageQuarantined, MessageReplayed,
         PayloadErased, QuarantineErased, RemediationClosed, RemediationOpened,
     },
     review::{
@@ -88,13 +88,13 @@ events! {
     /// The action takes the place of an earlier one of its agent.
     ActionSupersedes(ActionLink) "action.supersedes";
     /// A later action took this one's place.
-    ActionSuperseded(SupersededBy) "action.superseded";
+    ActionSuperseded(ActionLinkedBy) "action.superseded";
     /// The action undoes another.
     ActionCompensates(ActionLink) "action.compensates";
     /// An action that would undo this one was proposed.
-    ActionCompensationProposed(SupersededBy) "action.compensation_proposed";
+    ActionCompensationProposed(ActionLinkedBy) "action.compensation_proposed";
     /// The action that undoes this one succeeded.
-    ActionCompensated(SupersededBy) "action.compensated";
+    ActionCompensated(ActionLinkedBy) "action.compensated";
     /// An executor claimed the action under a permit.
     ActionClaimed(ActionClaimed) "action.claimed";
     /// The call of the tool ended.
@@ -104,7 +104,7 @@ events! {
     /// The sampler drew whether the action is audited.
     ActionSampled(ActionSampled) "action.sampled";
     /// A result arrived after the claim that it belongs to had been given up.
-    ResultLate(LateResult) "result.late";
+    ResultLate(ResultLate) "result.late";
     /// An agent proposed another body under an id that it had used.
     ProposalRefused(ProposalRefused) "proposal.refused";
     /// A cancellation came too late.
@@ -156,9 +156,9 @@ events! {
     /// Another operator released a hold.
     HoldReleased(HoldReleased) "hold.released";
     /// A legal hold was placed.
-    LegalHoldPlaced(LegalHold) "legal_hold.placed";
+    LegalHoldPlaced(LegalHoldNoted) "legal_hold.placed";
     /// A legal hold was released.
-    LegalHoldReleased(LegalHold) "legal_hold.released";
+    LegalHoldReleased(LegalHoldNoted) "legal_hold.released";
     /// Parts of what is stored of an action were erased.
     PayloadErased(PayloadErased) "payload.erased";
     /// Quarantined messages were erased.

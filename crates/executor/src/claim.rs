@@ -11,6 +11,7 @@ use chrono::{DateTime, Utc};
 use countersign_broker::{lane::Delivery, publisher::Outgoing};
 use countersign_core::{
     digest::{salted, tagged},
+    evidence::{Event, PermitRefused},
     ids::ActionId,
     message::{self, CloudEvent, kind},
     permit::{PACK_MAX, Permit, PermitPack},
@@ -25,7 +26,6 @@ use countersign_store::{
     evidence::{self, Evidence},
     generation, quarantine,
 };
-use serde_json::json;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use crate::{
@@ -246,8 +246,8 @@ fn pack(executor: &Executor, delivery: &Delivery) -> Result<Vec<Permit>, Complai
 async fn refuse_pack(tx: &Transaction, delivery: &Delivery, code: Code, why: &str) -> Result<(), StoreError> {
     tracing::error!(%code, why, "permits refused: nothing executed");
     let id = quarantine::insert(tx, &process::entry(delivery, code.as_str(), why)).await?;
-    let body = json!({"code": code, "quarantine": id});
-    evidence::insert(tx, &[Evidence::global("permit.refused", body)]).await
+    let noted = PermitRefused { code, permit: None, quarantine: Some(id) };
+    evidence::insert(tx, &[Evidence::global(Event::PermitRefused(noted))]).await
 }
 
 /// The tool, if the permit holds in itself: under this generation, for the target as registered. Whether it is in time is
@@ -281,9 +281,11 @@ async fn explain(
         claims::explain(tx, &ids).await?.into_iter().map(|stored| (stored.action, stored)).collect();
     let mut outgoing = Vec::new();
     for (action, permit) in permits {
-        let noted = |code: Code| json!({"code": code, "permit": permit.permit});
+        let noted = |code: Code| {
+            Event::PermitRefused(PermitRefused { code, permit: Some(permit.permit), quarantine: None })
+        };
         let Some(stored) = stored.get(action) else {
-            evidence.push(Evidence::global("permit.refused", noted(Code::ActionUnknown)));
+            evidence.push(Evidence::global(noted(Code::ActionUnknown)));
             continue;
         };
         let code = match stored.state.as_str() {
@@ -295,7 +297,7 @@ async fn explain(
             _ if stored.permit == Some(permit.permit) => Code::AlreadyUsed,
             _ => Code::NotAuthorised,
         };
-        evidence.push(Evidence::of(*action, "permit.refused", noted(code)));
+        evidence.push(Evidence::of(*action, noted(code)));
     }
     Ok(outgoing)
 }

@@ -9,7 +9,12 @@ use countersign_broker::{
     BrokerError, crash,
     publisher::{Outgoing, Publisher},
 };
-use countersign_core::{action::State, ids::ActionId, transition::Completion};
+use countersign_core::{
+    action::State,
+    evidence::{ActionCompleted, Event},
+    ids::ActionId,
+    transition::Completion,
+};
 use countersign_runtime::{messages, process::Process};
 use countersign_store::{
     Pipeline, StoreError, Transaction,
@@ -17,7 +22,6 @@ use countersign_store::{
     evidence::Evidence,
     outcomes::{self, Ended, LateResult, NewOutcome},
 };
-use serde_json::{Value, json};
 use tokio::sync::mpsc::{self, Receiver, UnboundedReceiver};
 
 use crate::call::{CallCompletion, LATE, Settled};
@@ -179,28 +183,28 @@ pub(crate) async fn write(tx: &Transaction, done: &[CallCompletion]) -> Result<(
             ours.push(ended(call));
         } else {
             // Somebody else has taken the action over, or this result is stored already: kept, never dropped.
-            let (action, result) = (call.action, call.result.clone());
-            late.push(LateResult::new(action, call.fence, result, rand::random(), noted(call)));
+            late.push(LateResult::new(call.action, call.result.clone(), rand::random(), noted(call)));
         }
     }
     outcomes::settle(tx, &ours, &late).await
 }
 
-fn noted(call: &CallCompletion) -> Value {
-    json!({
-        "state": state(call.completion), "fence": call.fence, "attempts": call.attempts,
-        "error_code": call.error.as_ref().map(|error| &error.code),
-    })
+fn noted(call: &CallCompletion) -> ActionCompleted {
+    ActionCompleted {
+        state: state(call.completion),
+        fence: call.fence,
+        attempts: call.attempts,
+        error_code: call.error.as_ref().map(|error| error.code.clone()),
+        result_digest: call.result.as_ref().and(call.result_digest.clone()),
+    }
 }
 
 fn ended(call: &CallCompletion) -> Ended {
-    let mut noted = noted(call);
-    noted["result_digest"] = json!(call.result.as_ref().and(call.result_digest.as_ref()));
     let (result, error) = (call.result.clone(), call.error.clone());
     Ended {
         fence: call.fence,
         outcome: NewOutcome::new(call.action, state(call.completion), result, error),
-        evidence: Evidence::of(call.action, "action.completed", noted),
+        evidence: Evidence::of(call.action, Event::ActionCompleted(noted(call))),
     }
 }
 

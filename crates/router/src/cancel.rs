@@ -2,6 +2,7 @@
 
 use countersign_broker::lane::Delivery;
 use countersign_core::{
+    evidence::{CancellationRefused, Event},
     ids::{ActionId, ActionRef},
     json::parse_strict,
     message::{CancelData, CloudEvent, kind},
@@ -15,7 +16,6 @@ use countersign_store::{
     evidence::{self, Evidence},
     quarantine,
 };
-use serde_json::json;
 
 use crate::{evaluation::EvaluationContext, reevaluate, write_set::WriteSet};
 
@@ -59,8 +59,8 @@ pub(crate) async fn withdraw(
             Ok(evaluated) => reevaluate::apply(&mut write_set, &context, &mut record, evaluated),
             // Claimed or ended: too late, and the outcome will say, or has said, how it went.
             Err(_) => {
-                let noted = json!({"code": Code::TooLate, "state": before});
-                evidence::insert(tx, &[Evidence::of(record.id, "cancel.refused", noted)]).await?;
+                let noted = CancellationRefused { code: Code::TooLate, state: before };
+                evidence::insert(tx, &[Evidence::of(record.id, Event::CancellationRefused(noted))]).await?;
             }
         }
     }

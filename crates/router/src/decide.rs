@@ -11,6 +11,7 @@ use countersign_broker::{lane::Delivery, publisher::Outgoing};
 use countersign_core::{
     action::State,
     approval::ApprovalSpec,
+    evidence::{DecisionNoted, DecisionRecorded, DecisionRefused, Event, ReviewSender},
     ids::{ActionId, ApprovalId},
     message::{ApprovalAnswer, DecisionData, DecisionResult},
     refusal::{Code, Complaint},
@@ -30,7 +31,6 @@ use countersign_store::{
     quarantine,
     statements::{self, Statement},
 };
-use serde_json::{Value, json};
 
 use self::apply::{Applied, Said, apply};
 use crate::{
@@ -210,20 +210,18 @@ impl<'a> Hearing<'a> {
         let action = self.about.get(&data.approval).copied();
         let authenticated = in_time.as_ref().ok().copied();
         let mut noted = self.noted(submission, data);
-        if let Some(authenticated) = authenticated {
-            authenticated.note(&mut noted, index, &self.router.keys.pseudonyms);
-        }
+        let pseudonyms = &self.router.keys.pseudonyms;
+        noted.signature = authenticated.map(|authenticated| authenticated.signature(index, pseudonyms));
         // Before it is applied: an edit closes the request.
         if let Some(asked) = action.and_then(|action| self.records.get(&action)?.approval.as_ref())
             && asked.id == data.approval
         {
             let opened_at = asked.request.opened_at;
-            noted["opened_at"] = json!(opened_at);
+            noted.opened_at = Some(opened_at);
             let may = asked.request.spec.groups(opened_at, self.context.now);
             let is = authenticated.map(|authenticated| &authenticated.signer.groups);
-            let role: Vec<_> =
-                is.into_iter().flatten().filter(|group| may.contains(group.as_str())).collect();
-            noted["groups"] = json!(role);
+            let role = is.into_iter().flatten().filter(|group| may.contains(group.as_str()));
+            noted.groups = Some(role.cloned().collect());
         }
         let applied = match (in_time, action.and_then(|action| self.records.get_mut(&action))) {
             (Err(complaint), _) => Err(complaint.clone()),
@@ -245,7 +243,8 @@ impl<'a> Hearing<'a> {
             }
         };
         let state = action.and_then(|action| self.records.get(&action)).map(|record| record.status.state);
-        self.note(noted, data, &applied, state);
+        noted.state = state;
+        self.note(noted, data, &applied);
         let answer = match applied {
             Ok(Applied::Now) => ApprovalAnswer::counted(DecisionResult::Recorded),
             Ok(Applied::Before) => ApprovalAnswer::counted(DecisionResult::Repeated),
@@ -261,47 +260,42 @@ impl<'a> Hearing<'a> {
     }
 
     /// What is known of a decision before it is applied.
-    fn noted(&self, submission: &Submission<'_>, data: &DecisionData) -> Value {
-        json!({
-            "event": submission.event, "approval": data.approval, "decision": data.decision,
-            "digest_shown": data.digest, "sender": self.sender(submission.sender),
-        })
+    fn noted(&self, submission: &Submission<'_>, data: &DecisionData) -> DecisionNoted {
+        DecisionNoted {
+            event: submission.event.clone(),
+            approval: data.approval,
+            decision: data.decision,
+            digest_shown: data.digest.clone(),
+            sender: self.sender(submission.sender),
+            signature: None,
+            opened_at: None,
+            groups: None,
+            state: None,
+        }
     }
 
     /// Evidence of a decision, on its action's timeline where there is such an action.
-    fn note(
-        &mut self,
-        mut noted: Value,
-        data: &DecisionData,
-        applied: &Result<Applied, Complaint>,
-        state: Option<State>,
-    ) {
-        noted["state"] = json!(state);
-        let kind = match applied {
-            Ok(Applied::Now) => "decision.recorded",
-            Ok(Applied::Before) => "decision.repeated",
+    fn note(&mut self, noted: DecisionNoted, data: &DecisionData, applied: &Result<Applied, Complaint>) {
+        let reason_code = data.reason_code.clone();
+        let event = match applied {
+            Ok(Applied::Now) => Event::DecisionRecorded(DecisionRecorded { noted, reason_code }),
+            Ok(Applied::Before) => Event::DecisionRepeated(DecisionRecorded { noted, reason_code }),
             Err((code, why)) => {
                 tracing::info!(approval = %data.approval, %code, why, "decision refused");
-                noted["code"] = json!(code);
-                "decision.refused"
+                Event::DecisionRefused(DecisionRefused { noted, code: *code })
             }
         };
-        if applied.is_ok() {
-            noted["reason_code"] = json!(data.reason_code);
-        }
-        self.write_set.evidence.push(match self.about.get(&data.approval) {
-            Some(action) => Evidence::of(*action, kind, noted),
-            None => Evidence::global(kind, noted),
-        });
+        let action = self.about.get(&data.approval).copied();
+        self.write_set.evidence.push(Evidence::about(action, event));
     }
 
     /// A reviewer by pseudonym; an app is nobody.
-    fn sender(&self, sender: Sender<'_>) -> Value {
+    fn sender(&self, sender: Sender<'_>) -> ReviewSender {
         match sender {
             Sender::Reviewer(person) | Sender::Auditor(person) => {
-                json!({"reviewer": self.router.keys.pseudonyms.of(&person.id)})
+                ReviewSender::Reviewer(self.router.keys.pseudonyms.of(&person.id))
             }
-            Sender::App(app) => json!({"app": app.id}),
+            Sender::App(app) => ReviewSender::App(app.id.clone()),
         }
     }
 }

@@ -1,9 +1,11 @@
 //! Escalation as evidence: when another group may decide as well, the timeline says so.
 
 use chrono::{DateTime, Utc};
-use countersign_core::approval::RequestState;
+use countersign_core::{
+    approval::RequestState,
+    evidence::{ApprovalEscalated, Event},
+};
 use countersign_store::{actions::ActionRecord, evidence::Evidence};
-use serde_json::json;
 
 use crate::{reevaluate, write_set::WriteSet};
 
@@ -21,8 +23,8 @@ pub(crate) fn note(write_set: &mut WriteSet, record: &mut ActionRecord, now: Dat
         return false;
     }
     for group in new {
-        let noted = json!({"approval": approval.id, "also": group});
-        write_set.evidence.push(Evidence::of(record.id, "approval.escalated", noted));
+        let noted = ApprovalEscalated { approval: approval.id, group: group.clone() };
+        write_set.evidence.push(Evidence::of(record.id, Event::ApprovalEscalated(noted)));
         approval.escalated.push(group);
     }
     let approval = approval.clone();

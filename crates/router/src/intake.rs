@@ -7,6 +7,7 @@ use countersign_broker::{lane::Delivery, publisher::Outgoing};
 use countersign_core::{
     action::State,
     digest::{Salt, salted},
+    evidence::{ActingAgent, ActionLink, ActionLinkedBy, Event, ProposalRefused},
     ids::{ActionId, ActionRef},
     json::{canonical, envelope_ids},
     message,
@@ -24,7 +25,7 @@ use countersign_store::{
     payloads::{self, Payload},
     quarantine,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{
@@ -171,13 +172,15 @@ async fn accept(
         write_set.merge(candidate.write_set);
         if let Some(earlier) = candidate.action.supersedes {
             let id = candidate.action.id;
-            write_set.evidence.push(Evidence::of(id, "action.supersedes", json!({"action": earlier})));
-            write_set.evidence.push(Evidence::of(earlier, "action.superseded", json!({"by": id})));
+            let (link, by) = (ActionLink { action: earlier }, ActionLinkedBy { by: id });
+            write_set.evidence.push(Evidence::of(id, Event::ActionSupersedes(link)));
+            write_set.evidence.push(Evidence::of(earlier, Event::ActionSuperseded(by)));
         }
         if let Some(undone) = candidate.action.compensates {
             let id = candidate.action.id;
-            write_set.evidence.push(Evidence::of(id, "action.compensates", json!({"action": undone})));
-            write_set.evidence.push(Evidence::of(undone, "action.compensation_proposed", json!({"by": id})));
+            let (link, by) = (ActionLink { action: undone }, ActionLinkedBy { by: id });
+            write_set.evidence.push(Evidence::of(id, Event::ActionCompensates(link)));
+            write_set.evidence.push(Evidence::of(undone, Event::ActionCompensationProposed(by)));
         }
     }
     let pending = PendingNotifications { now: context.now, permits: write_set.issued(), others: vec![] };
@@ -272,8 +275,8 @@ async fn repeated(tx: &Transaction, known: &[Candidate<'_>]) -> Result<Vec<Actio
         let id =
             quarantine::insert(tx, &process::entry(candidate.delivery, Code::DuplicateId.as_str(), &why))
                 .await?;
-        let body = json!({"code": Code::DuplicateId, "quarantine": id});
-        evidence::insert(tx, &[Evidence::of(stored.id, "proposal.refused", body)]).await?;
+        let noted = ProposalRefused { code: Code::DuplicateId, quarantine: id };
+        evidence::insert(tx, &[Evidence::of(stored.id, Event::ProposalRefused(noted))]).await?;
     }
     Ok(same)
 }
@@ -370,12 +373,12 @@ fn assemble<'a>(
     };
     let mut write_set = WriteSet::default();
     let mut noted = write_set.evaluated(&subject, &mut evaluated);
-    noted["agent"] = describe(router, agent, proposal.as_ref());
+    noted.agent = Some(describe(router, agent, proposal.as_ref()));
     if let Some(proposal) = &proposal {
-        noted["tool"] = proposal.tool.clone().into();
-        noted["context"] = lineage(&proposal.action);
+        noted.tool = Some(proposal.tool.clone());
+        noted.context = Some(lineage(&proposal.action));
     }
-    write_set.evidence.push(Evidence::of(id, "action.judged", noted));
+    write_set.note(id, noted);
     let fingerprint = proposal
         .as_ref()
         .and_then(|proposal| canonical(&proposal.action).ok())
@@ -405,28 +408,25 @@ fn assemble<'a>(
 }
 
 /// Who acted, for evidence: the person on resolve_author behalf by pseudonym.
-fn describe(router: &Router, agent: &str, proposal: Option<&Proposal>) -> Value {
+fn describe(router: &Router, agent: &str, proposal: Option<&Proposal>) -> ActingAgent {
     let said = |member: &str| proposal.and_then(|p| p.agent.get(member)).cloned();
-    json!({
-        "id": agent,
-        "version": said("version"),
-        "model": said("model"),
-        "on_behalf_of": said("on_behalf_of")
+    ActingAgent {
+        id: agent.into(),
+        version: said("version"),
+        model: said("model"),
+        on_behalf_of: said("on_behalf_of")
             .and_then(|person| person.as_str().map(|person| router.keys.pseudonyms.of(person))),
-    })
+    }
 }
 
 /// Lineage: the digests of what the decision rests on; at most 32, and not the uris, which may name people.
-fn lineage(action: &Value) -> Value {
-    let digests = action
-        .get("context")
-        .and_then(Value::as_array)
-        .map(|context| context.iter().filter_map(digest).take(32).collect());
-    Value::Array(digests.unwrap_or_default())
+fn lineage(action: &Value) -> Vec<String> {
+    let context = action.get("context").and_then(Value::as_array);
+    context.into_iter().flatten().filter_map(digest).take(32).collect()
 }
 
 /// Only what is one: any other text could say anything about anybody.
-fn digest(item: &Value) -> Option<Value> {
+fn digest(item: &Value) -> Option<String> {
     let text = item.get("digest")?.as_str()?;
     let hex = text.strip_prefix("sha256:")?;
     (hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| text.into())

@@ -12,7 +12,6 @@ use countersign_core::{
 use countersign_store::{
     actions::{ActionRecord, ApprovalRecord},
     approvals::ApprovalRow,
-    evidence::Evidence,
 };
 use serde_json::Value;
 
@@ -102,8 +101,8 @@ pub(crate) fn apply(
         }
     }
     let mut noted = write_set.evaluated(&subject(context, record), &mut evaluated);
-    noted["again"] = true.into();
-    write_set.evidence.push(Evidence::of(record.id, "action.judged", noted));
+    noted.reevaluation = true;
+    write_set.note(record.id, noted);
     if let Some(content) = evaluated.content.as_ref().filter(|_| !same_content(&evaluated, record)) {
         write_set.rebind(record.id, content, record.edited.clone());
         record.salt = content.salt.to_vec();
@@ -188,9 +187,9 @@ pub(crate) fn repeat(
     };
     let mut noted = write_set.evaluated(&subject(context, record), &mut evaluated);
     evaluated.status.state = state;
-    noted["state"] = state.as_str().into();
-    noted["again"] = true.into();
-    write_set.evidence.push(Evidence::of(record.id, "action.judged", noted));
+    noted.state = state;
+    noted.reevaluation = true;
+    write_set.note(record.id, noted);
     write_set.set_status(record.id, evaluated.status, false);
     Repeat::Permitted
 }

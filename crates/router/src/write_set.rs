@@ -6,6 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use countersign_core::{
     approval::RequestState,
     digest::tagged,
+    evidence::{ActionEvaluated, Event, LimitNoted, OpenedApproval, PermitIssued},
     ids::{ActionId, ActionRef, ApprovalId, PermitId},
     permit::Permit,
     transition::Effect,
@@ -21,7 +22,6 @@ use countersign_store::{
     permits::{self, IssuedPermit},
     sampling_plans::{self, SamplingPlan},
 };
-use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::evaluation::{Content, Evaluated};
@@ -54,16 +54,27 @@ pub(crate) struct Subject<'a> {
 impl WriteSet {
     /// Carries out the effects of a evaluation on its rows: opens the approval, issues the permit, records
     /// the outcome. Returns what evidence should say about it.
-    pub(crate) fn evaluated(&mut self, subject: &Subject<'_>, evaluated: &mut Evaluated) -> Value {
-        let mut noted = json!({
-            "state": evaluated.status.state,
-            "verdict": evaluated.status.verdict,
-            "rule": evaluated.status.rule,
-            "policy_version": evaluated.status.policy_version,
-            "generation": evaluated.status.generation,
-        });
+    pub(crate) fn evaluated(&mut self, subject: &Subject<'_>, evaluated: &mut Evaluated) -> ActionEvaluated {
+        let mut noted = ActionEvaluated {
+            state: evaluated.status.state,
+            verdict: evaluated.status.verdict,
+            rule: evaluated.status.rule.clone(),
+            policy_version: evaluated.status.policy_version.clone(),
+            generation: evaluated.status.generation,
+            reevaluation: false,
+            plan_state: evaluated.status.plan_state.map(|state| state.as_str().into()),
+            digest: evaluated.content.as_ref().map(|content| tagged(&content.digest)),
+            target: evaluated.content.as_ref().map(|content| content.target.clone()),
+            reason_code: evaluated.failure.as_ref().map(|failure| failure.code.clone()),
+            rule_errored: evaluated.errored.clone(),
+            limit: None,
+            approval: None,
+            permit: None,
+            agent: None,
+            tool: None,
+            context: None,
+        };
         if let Some(plan_state) = evaluated.status.plan_state {
-            noted["plan_state"] = json!(plan_state);
             self.generation = evaluated.status.generation;
             self.plans.insert(SamplingPlan {
                 stratum: evaluated.status.stratum.clone(),
@@ -71,25 +82,15 @@ impl WriteSet {
                 state: plan_state,
             });
         }
-        if let Some(content) = &evaluated.content {
-            noted["digest"] = tagged(&content.digest).into();
-            noted["target"] = json!(content.target);
-        }
-        if let Some(failure) = &evaluated.failure {
-            noted["reason_code"] = failure.code.clone().into();
-        }
-        if let Some(errored) = &evaluated.errored {
-            noted["rule_errored"] = errored.clone().into();
-        }
         if let Some((rule, usage)) = evaluated.usage.take() {
-            noted["limit"] = json!({"amount": usage.amount.to_string(), "max": usage.max.to_string()});
+            noted.limit = Some(LimitNoted { amount: usage.amount.to_string(), max: usage.max.to_string() });
             let (key, amount) = (usage.key, usage.amount);
             self.uses.push(LimitRow { action: subject.action, rule, key, amount });
         }
         for effect in evaluated.effects.clone() {
             match effect {
-                Effect::OpenApproval => noted["approval"] = self.open(subject, evaluated),
-                Effect::IssuePermit => noted["permit"] = self.issue(subject, evaluated),
+                Effect::OpenApproval => noted.approval = Some(self.open(subject, evaluated)),
+                Effect::IssuePermit => noted.permit = Some(self.issue(subject, evaluated)),
                 Effect::Answer => self.outcomes.push(NewOutcome::new(
                     subject.action,
                     evaluated.status.state,
@@ -103,8 +104,13 @@ impl WriteSet {
         noted
     }
 
-    fn open(&mut self, subject: &Subject<'_>, evaluated: &Evaluated) -> Value {
-        let Some(spec) = &evaluated.approval else { return Value::Null };
+    /// Adds evidence of an evaluation.
+    pub(crate) fn note(&mut self, action: ActionId, evaluated: ActionEvaluated) {
+        self.evidence.push(Evidence::of(action, Event::ActionEvaluated(Box::new(evaluated))));
+    }
+
+    fn open(&mut self, subject: &Subject<'_>, evaluated: &Evaluated) -> Option<OpenedApproval> {
+        let spec = evaluated.approval.as_ref()?;
         let row = ApprovalRow {
             id: ApprovalId(Uuid::now_v7()),
             action: subject.action,
@@ -116,13 +122,13 @@ impl WriteSet {
             expires_at: spec.deadline(subject.now),
             escalated: vec![],
         };
-        let noted = json!({"id": row.id, "require": spec.require, "expires_at": row.expires_at});
+        let noted = OpenedApproval { id: row.id, require: spec.require.clone(), expires_at: row.expires_at };
         self.request(row);
-        noted
+        Some(noted)
     }
 
-    fn issue(&mut self, subject: &Subject<'_>, evaluated: &mut Evaluated) -> Value {
-        let Some(content) = &evaluated.content else { return Value::Null };
+    fn issue(&mut self, subject: &Subject<'_>, evaluated: &mut Evaluated) -> Option<PermitIssued> {
+        let content = evaluated.content.as_ref()?;
         let lapses = subject.now + subject.permit_lifetime;
         let permit = Permit {
             permit: PermitId(Uuid::now_v7()),
@@ -135,7 +141,7 @@ impl WriteSet {
             expires_at: subject.expires_at.map_or(lapses, |expires| expires.min(lapses)),
         };
         evaluated.status.permit = Some(permit.permit);
-        let noted = json!({"id": permit.permit, "expires_at": permit.expires_at});
+        let noted = PermitIssued { id: permit.permit, expires_at: permit.expires_at };
         self.permits.push(IssuedPermit {
             id: permit.permit,
             action: subject.action,
@@ -143,7 +149,7 @@ impl WriteSet {
             // Strings, numbers and times always serialise.
             bytes: serde_json::to_vec(&permit).unwrap_or_default(),
         });
-        noted
+        Some(noted)
     }
 
     /// Moves a stored action; `decided` if a human did.

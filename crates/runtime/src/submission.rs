@@ -8,6 +8,7 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use countersign_broker::lane::Delivery;
 use countersign_core::{
+    evidence::{Signature, SignedWith},
     json::parse_strict,
     keyed::Pseudonyms,
     message::{CloudEvent, DecisionData, FindingData, kind},
@@ -20,7 +21,7 @@ use countersign_store::{
     statements::{self, Statement},
 };
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::author;
 
@@ -210,13 +211,19 @@ fn verify<'a, T: Submittable>(
 }
 
 impl Authenticated<'_> {
-    /// Adds to evidence what is known of the one at `index` among what was signed: by whom, with which key, in which
-    /// statement, and the digest of what the call should have been.
-    pub fn note(&self, noted: &mut Value, index: usize, pseudonyms: &Pseudonyms) {
+    /// Evidence of who signed the entry at `index`, with which key, in which statement, and the digest of its correction.
+    pub fn signature(&self, index: usize, pseudonyms: &Pseudonyms) -> Signature {
         let Statement { kid, jti, signed_at, jws, .. } = &self.statement;
-        noted["by"] = pseudonyms.of(&self.signer.id).into();
-        noted["signed"] = json!({"kid": kid, "jti": jti, "at": signed_at, "digest": statement_digest(jws)});
-        noted["correction_digest"] = json!(self.corrections.get(index));
+        Signature {
+            by: pseudonyms.of(&self.signer.id),
+            signed: SignedWith {
+                kid: kid.clone(),
+                jti: jti.clone(),
+                at: *signed_at,
+                digest: statement_digest(jws),
+            },
+            correction_digest: self.corrections.get(index).cloned().flatten(),
+        }
     }
 
     /// Whether key and statement count at `now`, the database's clock.

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use countersign_broker::{lane::Delivery, publisher::Outgoing};
 use countersign_core::{
     digest::hex,
+    evidence::{EpochClosed, Event},
     message::{CloudEvent, Command},
     refusal::Code,
 };
@@ -13,7 +14,6 @@ use countersign_store::{
     evidence::{self, Evidence},
     generation, quarantine,
 };
-use serde_json::json;
 
 use crate::{Sampler, sample::requests, sweep::closed_after};
 
@@ -54,8 +54,8 @@ impl BatchHandler for Commands {
 async fn reveal(sampler: &Sampler, tx: &Transaction, epoch: i64) -> Result<(), StoreError> {
     let key = sampler.keys.keyed_sampler.epoch_key(epoch);
     if epochs::reveal(tx, epoch, &key, closed_after(&sampler.process)).await? {
-        let noted = json!({"epoch": epoch, "key": hex(&key)});
-        evidence::insert(tx, &[Evidence::global("epoch.closed", noted)]).await?;
+        let noted = EpochClosed { epoch, key: hex(&key) };
+        evidence::insert(tx, &[Evidence::global(Event::EpochClosed(noted))]).await?;
     }
     Ok(())
 }

@@ -8,7 +8,12 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use countersign_broker::{lane::Delivery, publisher::Outgoing};
-use countersign_core::{ids::ActionId, message::FindingData, refusal::Complaint};
+use countersign_core::{
+    evidence::{Event, FindingNoted, FindingRecorded, FindingRefused},
+    ids::ActionId,
+    message::FindingData,
+    refusal::Complaint,
+};
 use countersign_runtime::{
     batch_handler::BatchHandler,
     governed::Governed,
@@ -23,7 +28,6 @@ use countersign_store::{
     quarantine,
     statements::{self, Statement},
 };
-use serde_json::{Value, json};
 
 use self::apply::{Applied, Said, apply};
 use crate::{Sampler, switching};
@@ -116,9 +120,9 @@ impl Hearing<'_> {
         for (index, data) in submission.entries.iter().enumerate() {
             let audit = audits::lock(self.tx, data.audit).await?;
             let mut noted = self.noted(&submission, data, audit.as_ref());
-            if let Ok(authenticated) = &authenticated {
-                authenticated.note(&mut noted, index, &self.sampler.keys.pseudonyms);
-            }
+            let pseudonyms = &self.sampler.keys.pseudonyms;
+            noted.signature =
+                authenticated.as_ref().ok().map(|authenticated| authenticated.signature(index, pseudonyms));
             let applied = match (&authenticated, &audit) {
                 (Err(complaint), _) => Err(complaint.clone()),
                 (Ok(authenticated), Some(audit)) => {
@@ -156,44 +160,47 @@ impl Hearing<'_> {
     }
 
     /// What is known of a finding before it is applied.
-    fn noted(&self, submission: &Submission<'_>, data: &FindingData, audit: Option<&AuditRecord>) -> Value {
-        let mut noted = json!({
-            "event": submission.event, "audit": data.audit, "finding": data.finding, "severity": data.severity,
-            "digest_shown": data.digest, "sender": self.sampler.keys.pseudonyms.of(submission.sender.id()),
-        });
-        if let Some(audit) = audit {
-            (noted["groups"], noted["opened_at"]) = (json!([audit.group]), json!(audit.opened_at));
+    fn noted(
+        &self,
+        submission: &Submission<'_>,
+        data: &FindingData,
+        audit: Option<&AuditRecord>,
+    ) -> FindingNoted {
+        FindingNoted {
+            event: submission.event.clone(),
+            audit: data.audit,
+            finding: data.finding,
+            severity: data.severity,
+            digest_shown: data.digest.clone(),
+            sender: self.sampler.keys.pseudonyms.of(submission.sender.id()),
+            signature: None,
+            groups: audit.map(|audit| vec![audit.group.clone()]),
+            opened_at: audit.map(|audit| audit.opened_at),
         }
-        noted
     }
 
     /// Evidence of a finding, on its action's timeline where there is such an action.
     async fn note(
         &self,
-        mut noted: Value,
+        noted: FindingNoted,
         data: &FindingData,
         action: Option<ActionId>,
         applied: Result<Applied, Complaint>,
     ) -> Result<(), StoreError> {
-        let kind = match &applied {
-            Ok(Applied::Now) => "finding.recorded",
-            Ok(Applied::Before) => "finding.repeated",
-            Err((code, why)) => {
-                tracing::info!(audit = %data.audit, %code, why, "finding refused");
-                noted["code"] = json!(code);
-                noted["message"] = why.clone().into();
-                "finding.refused"
+        let recorded = |noted| FindingRecorded {
+            noted,
+            reason_code: data.reason_code.clone(),
+            resolution: data.resolution,
+            compensate: data.compensate,
+        };
+        let event = match applied {
+            Ok(Applied::Now) => Event::FindingRecorded(recorded(noted)),
+            Ok(Applied::Before) => Event::FindingRepeated(recorded(noted)),
+            Err((code, message)) => {
+                tracing::info!(audit = %data.audit, %code, why = message, "finding refused");
+                Event::FindingRefused(FindingRefused { noted, code, message })
             }
         };
-        if applied.is_ok() {
-            noted["reason_code"] = json!(data.reason_code);
-            noted["resolution"] = json!(data.resolution);
-            noted["compensate"] = data.compensate.into();
-        }
-        let evidence = match action {
-            Some(action) => Evidence::of(action, kind, noted),
-            None => Evidence::global(kind, noted),
-        };
-        evidence::insert(self.tx, &[evidence]).await
+        evidence::insert(self.tx, &[Evidence::about(action, event)]).await
     }
 }

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use countersign_broker::{lane::Delivery, publisher::Outgoing};
 use countersign_core::{
     action::State,
-    digest::tagged,
+    evidence::{ActionLinkedBy, ActionSampled, Event, SelectedAudit},
     ids::{ActionId, AuditId},
     keyed::commitment,
     message::{AuditReason, CloudEvent, SettledPack},
@@ -23,7 +23,6 @@ use countersign_store::{
     generation, quarantine,
     sampling::{self, NewDraw},
 };
-use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
@@ -67,8 +66,7 @@ async fn open_epoch(sampler: &Sampler, tx: &Transaction, epoch: i64) -> Result<(
     let commitment = commitment(&sampler.keys.keyed_sampler.epoch_key(epoch));
     let end = epoch.saturating_add(1).saturating_mul(sampler.epoch_seconds());
     let ends_at = DateTime::from_timestamp(end, 0).unwrap_or(DateTime::<Utc>::MAX_UTC);
-    let described = json!({"epoch": epoch, "commitment": tagged(&commitment), "ends_at": ends_at});
-    epochs::open(tx, epoch, &commitment, ends_at, described).await
+    epochs::open(tx, epoch, &commitment, ends_at).await
 }
 
 /// Whether the coin is thrown for an action: it was executed, or a human or the policy has refused what can be shown.
@@ -111,15 +109,16 @@ async fn sample(
             let share = policy.audits().twice;
             let twice =
                 sampler.keys.keyed_sampler.twice(thrown.epoch, &reference.source, &reference.id, share);
-            noted["audit"] = json!({"id": id, "group": record.status.audit_group, "twice": twice});
+            noted.audit = Some(SelectedAudit { id, group: record.status.audit_group.clone(), twice });
             let in_doubt = record.status.state == State::InDoubt;
             let reason = if in_doubt { AuditReason::InDoubt } else { AuditReason::Sampled };
             let group = record.status.audit_group.clone();
             opened.push(NewAudit { id, action: record.id, group, reason, twice });
         }
-        evidence.push(Evidence::of(record.id, "action.sampled", noted));
+        evidence.push(Evidence::of(record.id, Event::ActionSampled(noted)));
         if let Some(undone) = record.compensates.filter(|_| record.status.state == State::Succeeded) {
-            evidence.push(Evidence::of(undone, "action.compensated", json!({"by": record.id})));
+            let by = ActionLinkedBy { by: record.id };
+            evidence.push(Evidence::of(undone, Event::ActionCompensated(by)));
         }
     }
     audits::open(tx, &opened).await?;
@@ -132,14 +131,20 @@ async fn sample(
 }
 
 /// What evidence says of a throw.
-fn describe(thrown: &NewDraw) -> serde_json::Value {
-    let (forced, cap) = (thrown.forced.map(|forced| forced.0), thrown.forced.and_then(|forced| forced.1));
-    json!({
-        "epoch": thrown.epoch, "stratum": thrown.stratum, "executed": thrown.executed, "pi": thrown.draw.pi,
-        // 56 bits are beyond what JSON numbers carry exactly everywhere.
-        "r": thrown.draw.r.to_string(), "selected": thrown.draw.selected,
-        "wanted": thrown.wanted, "forced": forced, "cap": cap,
-    })
+fn describe(drawn: &NewDraw) -> ActionSampled {
+    let (forced, cap) = drawn.forced.unzip();
+    ActionSampled {
+        epoch: drawn.epoch,
+        stratum: drawn.stratum.clone(),
+        executed: drawn.executed,
+        pi: drawn.draw.pi,
+        r: drawn.draw.r.to_string(),
+        selected: drawn.draw.selected,
+        wanted: drawn.wanted,
+        forced: forced.map(str::to_owned),
+        cap: cap.flatten(),
+        audit: None,
+    }
 }
 
 /// A compensation that came to nothing leaves something to be put right.

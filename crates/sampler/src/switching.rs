@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use countersign_core::{
     action::State,
+    evidence::{Event, LookbackOpened, OpenedAudit},
     ids::{ActionId, AuditId},
     message::AuditReason,
     verdict::Verdict,
@@ -17,7 +18,6 @@ use countersign_store::{
     evidence::{self, Evidence},
     sampling_plans::{self, PlanRecord},
 };
-use serde_json::json;
 use uuid::Uuid;
 
 /// Something that happened to the class of an action.
@@ -118,8 +118,9 @@ async fn look_back(tx: &Transaction, record: &PlanRecord, count: u32) -> Result<
     let mut noted = Vec::with_capacity(found.len());
     for (action, group) in found {
         let id = AuditId(Uuid::now_v7());
-        let audit = json!({"audit": {"id": id, "group": group}, "stratum": record.stratum});
-        noted.push(Evidence::of(action, "audit.look_back", audit));
+        let audit = OpenedAudit { id, group: group.clone() };
+        let lookback = LookbackOpened { audit, stratum: record.stratum.clone() };
+        noted.push(Evidence::of(action, Event::AuditLookbackOpened(lookback)));
         opened.push(NewAudit { id, action, group, reason: AuditReason::LookBack, twice: false });
     }
     audits::open(tx, &opened).await?;

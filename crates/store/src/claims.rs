@@ -1,7 +1,10 @@
 //! The claim: one conditional UPDATE that makes a permit single-use.
 
 use chrono::{DateTime, Utc};
-use countersign_core::ids::{ActionId, PermitId};
+use countersign_core::{
+    evidence::Kind,
+    ids::{ActionId, PermitId},
+};
 use uuid::Uuid;
 
 use crate::{Client, StoreError, Transaction, evidence};
@@ -102,7 +105,7 @@ pub async fn claim(client: &Client, generation: i64, rows: &[Wanted]) -> Result<
          {written}
          SELECT id, fence, source, event_id, tool, content, content_salt, salt, traceparent, false, waited
          FROM claimed",
-        written = evidence::written(&format!("SELECT noted, id, 'action.claimed', {noted} FROM claimed")),
+        written = evidence::written(&format!("SELECT noted, id, '{}', {noted} FROM claimed", Kind::ActionClaimed)),
     );
     let statement = client.prepare_cached(&sql).await?;
     let actions: Vec<Uuid> = rows.iter().map(|row| row.action.0).collect();

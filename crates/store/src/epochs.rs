@@ -1,6 +1,10 @@
 //! Epochs of the coin: committed to when they open, proved when they have closed.
 
 use chrono::{DateTime, Utc};
+use countersign_core::{
+    digest::tagged,
+    evidence::{EpochOpened, Event},
+};
 use tokio_postgres::types::ToSql;
 
 use crate::{
@@ -14,13 +18,13 @@ pub async fn open(
     epoch: i64,
     commitment: &[u8; 32],
     ends_at: DateTime<Utc>,
-    described: serde_json::Value,
 ) -> Result<(), StoreError> {
     let sql = "INSERT INTO epochs (epoch, commitment, ends_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
     if tx.execute(&tx.prepare_cached(sql).await?, &[&epoch, &commitment.as_slice(), &ends_at]).await? == 0 {
         return Ok(());
     }
-    evidence::insert(tx, &[Evidence::global("epoch.opened", described)]).await
+    let noted = EpochOpened { epoch, commitment: tagged(commitment), ends_at };
+    evidence::insert(tx, &[Evidence::global(Event::EpochOpened(noted))]).await
 }
 
 /// Epochs that ended so many seconds ago and whose keys have not been revealed.

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use countersign_core::{
     digest::{Salt, salted},
+    evidence::{Event, LegalHoldNoted, PayloadErased, QuarantineErased},
     ids::ActionId,
 };
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{
@@ -42,16 +43,9 @@ pub async fn hold(
                RETURNING id";
     let subject = subject.as_ref().map(|digest| digest.as_slice());
     let id: i64 = tx.query_one(sql, &[&salt, &subject, &action, &reason, &by]).await?.get(0);
-    let noted = json!({"hold": id, "by": by});
-    evidence::insert(tx, &[about(action.map(ActionId), "legal_hold.placed", noted)]).await?;
+    let noted = LegalHoldNoted { hold: id, by: by.into() };
+    evidence::insert(tx, &[Evidence::about(action.map(ActionId), Event::LegalHoldPlaced(noted))]).await?;
     Ok(id)
-}
-
-fn about(action: Option<ActionId>, kind: &'static str, noted: Value) -> Evidence {
-    match action {
-        Some(action) => Evidence::of(action, kind, noted),
-        None => Evidence::global(kind, noted),
-    }
 }
 
 /// Releases a legal hold.
@@ -63,9 +57,8 @@ pub async fn release(tx: &Transaction, id: i64, by: &str) -> Result<(), StoreErr
                WHERE id = $1 AND released_at IS NULL RETURNING action";
     let row = tx.query_opt(sql, &[&id, &by]).await?;
     let row = row.ok_or_else(|| StoreError::Refused(format!("there is no open legal hold {id}")))?;
-    let noted = json!({"hold": id, "by": by});
-    evidence::insert(tx, &[about(row.get::<_, Option<Uuid>>(0).map(ActionId), "legal_hold.released", noted)])
-        .await
+    let (action, noted) = (row.get::<_, Option<Uuid>>(0), LegalHoldNoted { hold: id, by: by.into() });
+    evidence::insert(tx, &[Evidence::about(action.map(ActionId), Event::LegalHoldReleased(noted))]).await
 }
 
 /// A legal hold.
@@ -269,12 +262,14 @@ pub async fn erase(tx: &Transaction, subject: &str, by: &str) -> Result<Erased, 
     let sql = "INSERT INTO erasures (id, erased_by, actions) VALUES ($1, $2, $3)";
     tx.execute(sql, &[&erased.id, &by, &ids]).await?;
     let noted = |(action, parts): (&ActionId, &BTreeSet<&str>)| {
-        Evidence::of(*action, "payload.erased", json!({"erasure": erased.id, "by": by, "parts": parts}))
+        let parts = parts.iter().map(|part| (*part).to_owned()).collect();
+        let noted = PayloadErased { erasure: erased.id, by: by.into(), parts };
+        Evidence::of(*action, Event::PayloadErased(noted))
     };
     let mut rows: Vec<Evidence> = erased.actions.iter().map(noted).collect();
     if erased.quarantined > 0 {
-        let noted = json!({"erasure": erased.id, "by": by, "messages": erased.quarantined});
-        rows.push(Evidence::global("quarantine.erased", noted));
+        let noted = QuarantineErased { erasure: erased.id, by: by.into(), messages: erased.quarantined };
+        rows.push(Evidence::global(Event::QuarantineErased(noted)));
     }
     evidence::insert(tx, &rows).await?;
     Ok(erased)

@@ -1,32 +1,45 @@
 //! Evidence rows: written in the transaction of the state they describe, never changed.
 
 use chrono::{DateTime, Utc};
-use countersign_core::ids::ActionId;
+use countersign_core::{evidence::Event, ids::ActionId};
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{Pipeline, StoreError, Transaction, transaction::parameters};
 
-/// One transition, as evidence.
+/// A row of evidence to be written.
 #[derive(Clone, Debug)]
 pub struct Evidence {
-    /// Whose transition, unless it is nobody's in particular.
+    /// The action that it is about, if it is about one.
     pub action: Option<ActionId>,
-    /// What happened, such as `action.judged`.
-    pub kind: &'static str,
-    /// The particulars. People by pseudonym, content by salted digest, no free text.
-    pub body: Value,
+    /// What happened.
+    pub event: Event,
 }
 
 impl Evidence {
     /// About one action.
-    pub fn of(action: ActionId, kind: &'static str, body: Value) -> Self {
-        Self { action: Some(action), kind, body }
+    pub fn of(action: ActionId, event: Event) -> Self {
+        Self { action: Some(action), event }
     }
 
     /// About no action in particular.
-    pub fn global(kind: &'static str, body: Value) -> Self {
-        Self { action: None, kind, body }
+    pub fn global(event: Event) -> Self {
+        Self { action: None, event }
+    }
+
+    /// About an action where there is one.
+    pub fn about(action: Option<ActionId>, event: Event) -> Self {
+        Self { action, event }
+    }
+
+    /// The stored kind.
+    pub(crate) fn kind(&self) -> &'static str {
+        self.event.kind().as_str()
+    }
+
+    /// The stored body: the ledger records its digest.
+    pub(crate) fn body(&self) -> String {
+        self.event.body().to_string()
     }
 }
 
@@ -58,8 +71,8 @@ pub async fn write(tx: &Transaction, writes: &mut Pipeline<'_>, rows: &[Evidence
     for rows in rows.chunks(NOTE_MAX) {
         let events: Vec<Uuid> = rows.iter().map(|_| Uuid::now_v7()).collect();
         let actions: Vec<Option<Uuid>> = rows.iter().map(|row| row.action.map(|id| id.0)).collect();
-        let kinds: Vec<&str> = rows.iter().map(|row| row.kind).collect();
-        let bodies: Vec<String> = rows.iter().map(|row| row.body.to_string()).collect();
+        let kinds: Vec<&str> = rows.iter().map(Evidence::kind).collect();
+        let bodies: Vec<String> = rows.iter().map(Evidence::body).collect();
         writes.add(tx, &sql, parameters![events, actions, kinds, bodies]).await?;
     }
     Ok(())

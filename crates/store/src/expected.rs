@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use serde_json::json;
+use countersign_core::evidence::{Event, RatesLowered};
 
 use crate::{
     StoreError, Transaction,
@@ -48,12 +48,13 @@ pub async fn of_groups(
                ORDER BY 2 ON CONFLICT DO NOTHING RETURNING group_name, demand, capacity, remaining";
     let new = tx.query(&tx.prepare_cached(sql).await?, &[&epoch, &names, &capacities]).await?;
     let noted = new.iter().filter(|row| row.get::<_, f64>(3) < 1.0).map(|row| {
-        let (group, demand): (&str, f64) = (row.get(0), row.get(1));
-        let (capacity, remaining): (f64, f64) = (row.get(2), row.get(3));
-        let noted = json!({
-            "epoch": epoch, "group": group, "demand": demand, "capacity": capacity, "remaining": remaining,
-        });
-        Evidence::global("rates.lowered", noted)
+        Evidence::global(Event::RatesLowered(RatesLowered {
+            epoch,
+            group: row.get(0),
+            demand: row.get(1),
+            capacity: row.get(2),
+            remaining: row.get(3),
+        }))
     });
     evidence::insert(tx, &noted.collect::<Vec<_>>()).await?;
     let sql = "SELECT group_name, remaining FROM epoch_groups WHERE epoch = $1 AND group_name = ANY($2)";

@@ -1,7 +1,11 @@
 //! The active generation: which configuration and holds are in force.
 
 use chrono::{DateTime, Utc};
-use countersign_core::{ids::ActionId, sources::Sources};
+use countersign_core::{
+    evidence::{ConfigApplied, Event},
+    ids::ActionId,
+    sources::Sources,
+};
 use deadpool_postgres::ClientWrapper;
 use tokio_postgres::Row;
 
@@ -115,11 +119,14 @@ pub async fn activate(
         )
         .await?
         .get(0);
-    let body = serde_json::json!({
-        "generation": generation, "config": config, "by": by,
-        "policy_version": policy.version, "policy_digest": policy.digest,
-    });
-    evidence::insert(tx, &[Evidence::global("config.applied", body)]).await?;
+    let noted = ConfigApplied {
+        generation,
+        config,
+        by: by.into(),
+        policy_version: policy.version.into(),
+        policy_digest: policy.digest.into(),
+    };
+    evidence::insert(tx, &[Evidence::global(Event::ConfigApplied(noted))]).await?;
     Ok(generation)
 }
 

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
+use countersign_core::evidence::{Event, HoldPlaced, HoldReleased};
 use serde::Serialize;
 
 use crate::{
@@ -107,8 +108,9 @@ pub async fn place(
     let sql = "INSERT INTO holds (scope, name, reason, held_by, generation) VALUES ($1, $2, $3, $4, $5)
                RETURNING id";
     let id: i64 = tx.query_one(sql, &[&scope.as_str(), &name, &reason, &by, &generation]).await?.get(0);
-    let body = serde_json::json!({"hold": id, "scope": scope.as_str(), "name": name, "by": by, "generation": generation});
-    evidence::insert(tx, &[Evidence::global("hold.placed", body)]).await?;
+    let (scope, name, by) = (scope.as_str().into(), name.into(), by.into());
+    let noted = HoldPlaced { hold: id, scope, name, by, generation };
+    evidence::insert(tx, &[Evidence::global(Event::HoldPlaced(noted))]).await?;
     Ok((id, generation))
 }
 
@@ -127,8 +129,8 @@ pub async fn release(tx: &Transaction, id: i64, by: &str) -> Result<i64, StoreEr
         Some(_) => {
             let sql = "UPDATE holds SET released_by = $2, released_at = now() WHERE id = $1";
             tx.execute(sql, &[&id, &by]).await?;
-            let body = serde_json::json!({"hold": id, "by": by, "generation": generation});
-            evidence::insert(tx, &[Evidence::global("hold.released", body)]).await?;
+            let noted = HoldReleased { hold: id, by: by.into(), generation };
+            evidence::insert(tx, &[Evidence::global(Event::HoldReleased(noted))]).await?;
             Ok(generation)
         }
     }

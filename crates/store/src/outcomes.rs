@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use countersign_core::{
     action::State,
     digest::{Salt, salted, tagged},
+    evidence::{ActionCompleted, Event, ResultLate},
     ids::ActionId,
     message::Failure,
 };
-use serde_json::Value;
 use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
@@ -137,8 +137,8 @@ fn ending(rows: &[Ended]) -> (String, Vec<Parameter<'_>>) {
     let results: Vec<Option<&[u8]>> = outcomes().map(|outcome| outcome.result.as_deref()).collect();
     let (codes, messages): (Vec<Option<&str>>, Vec<Option<&str>>) = outcomes().map(error).unzip();
     let noted: Vec<Uuid> = rows.iter().map(|_| Uuid::now_v7()).collect();
-    let kinds: Vec<&str> = rows.iter().map(|row| row.evidence.kind).collect();
-    let bodies: Vec<String> = rows.iter().map(|row| row.evidence.body.to_string()).collect();
+    let kinds: Vec<&str> = rows.iter().map(|row| row.evidence.kind()).collect();
+    let bodies: Vec<String> = rows.iter().map(|row| row.evidence.body()).collect();
     (sql, parameters![actions, fences, states, events, results, codes, messages, noted, kinds, bodies])
 }
 
@@ -197,26 +197,24 @@ pub async fn resolve(tx: &Transaction, action: ActionId, state: State) -> Result
 pub struct LateResult {
     id: Uuid,
     action: ActionId,
-    fence: i32,
     result: Option<Vec<u8>>,
     salt: Salt,
-    noted: Value,
+    completed: ActionCompleted,
 }
 
 impl LateResult {
-    /// `salt` keeps the digest safe to keep when the result is erased; `noted` is what else is to be known of it.
-    pub fn new(action: ActionId, fence: i32, result: Option<Vec<u8>>, salt: Salt, noted: Value) -> Self {
-        Self { id: Uuid::now_v7(), action, fence, result, salt, noted }
+    /// `salt` keeps the digest safe to keep when the result is erased; `completed` is how the call ended.
+    pub fn new(action: ActionId, result: Option<Vec<u8>>, salt: Salt, completed: ActionCompleted) -> Self {
+        Self { id: Uuid::now_v7(), action, result, salt, completed }
     }
 
     /// What is noted of it, with where it is and its salted digest.
     fn evidence(&self) -> Evidence {
-        let mut noted = self.noted.clone();
-        noted["late_result"] = self.id.to_string().into();
-        if let Some(result) = &self.result {
-            noted["result_digest"] = tagged(&salted(&self.salt, result)).into();
-        }
-        Evidence::of(self.action, "result.late", noted)
+        let ActionCompleted { state, fence, attempts, error_code, .. } = self.completed.clone();
+        let late_result = self.id.to_string();
+        let result_digest = self.result.as_ref().map(|result| tagged(&salted(&self.salt, result)));
+        let noted = ResultLate { state, fence, attempts, error_code, late_result, result_digest };
+        Evidence::of(self.action, Event::ResultLate(noted))
     }
 }
 
@@ -225,7 +223,7 @@ async fn keep(tx: &Transaction, writes: &mut Pipeline<'_>, rows: &[LateResult]) 
     for row in rows {
         let result = row.result.as_ref().map(|result| [row.salt.as_slice(), result].concat());
         let sql = "INSERT INTO late_results (id, action, fence, result) VALUES ($1, $2, $3, $4)";
-        writes.add(tx, sql, parameters![row.id, row.action.0, row.fence, result]).await?;
+        writes.add(tx, sql, parameters![row.id, row.action.0, row.completed.fence, result]).await?;
     }
     Ok(())
 }

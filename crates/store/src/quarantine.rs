@@ -1,6 +1,7 @@
 //! Messages that nobody could process, with who sent them.
 
 use chrono::{DateTime, Utc};
+use countersign_core::evidence::{Event, MessageQuarantined, MessageReplayed};
 use serde::Serialize;
 
 use crate::{
@@ -67,8 +68,8 @@ pub async fn insert(tx: &Transaction, entry: &NewEntry<'_>) -> Result<i64, Store
         .query_one(sql, &[&kept, &truncated, &author, &exchange, &key, &entry.code, &message])
         .await?
         .get(0);
-    let body = serde_json::json!({"quarantine": id, "code": entry.code, "exchange": exchange});
-    evidence::insert(tx, &[Evidence::global("message.quarantined", body)]).await?;
+    let noted = MessageQuarantined { quarantine: id, code: entry.code.into(), exchange };
+    evidence::insert(tx, &[Evidence::global(Event::MessageQuarantined(noted))]).await?;
     Ok(id)
 }
 
@@ -106,6 +107,6 @@ pub async fn get(tx: &Transaction, id: i64) -> Result<Option<Entry>, StoreError>
 /// Notes that a message was taken in again.
 pub async fn replayed(tx: &Transaction, id: i64) -> Result<(), StoreError> {
     tx.execute("UPDATE quarantine SET replayed_at = now() WHERE id = $1", &[&id]).await?;
-    let body = serde_json::json!({"quarantine": id});
-    evidence::insert(tx, &[Evidence::global("message.replayed", body)]).await
+    evidence::insert(tx, &[Evidence::global(Event::MessageReplayed(MessageReplayed { quarantine: id }))])
+        .await
 }

@@ -1,9 +1,11 @@
 //! Remediation tasks: what a tool cannot undo, people put right.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use countersign_core::ids::ActionId;
+use countersign_core::{
+    evidence::{Event, RemediationClosed, RemediationOpened},
+    ids::ActionId,
+};
 use serde::Serialize;
-use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
@@ -27,9 +29,9 @@ pub async fn open(
     let Some(row) = tx.query_opt(sql, &[&id, &action.0, &owner, &reason, &seconds]).await? else {
         return Ok(());
     };
-    let due_at: DateTime<Utc> = row.get(0);
-    let noted = json!({"remediation": id, "owner": owner, "reason": reason, "due_at": due_at});
-    evidence::insert(tx, &[Evidence::of(action, "remediation.opened", noted)]).await
+    let (owner, reason) = (owner.into(), reason.into());
+    let noted = RemediationOpened { remediation: id, owner, reason, due_at: row.get(0) };
+    evidence::insert(tx, &[Evidence::of(action, Event::RemediationOpened(noted))]).await
 }
 
 /// Closes an open task with what shows that it is done. Returns its action; nothing where there is no such task.
@@ -44,8 +46,8 @@ pub async fn close(
     let Some(row) = tx.query_opt(sql, &[&id, &by, &storable(shown)]).await? else { return Ok(None) };
     let action = ActionId(row.get(0));
     // What was written may name people: it stays in the table, where it can be erased.
-    let noted = json!({"remediation": id, "by": by});
-    evidence::insert(tx, &[Evidence::of(action, "remediation.closed", noted)]).await?;
+    let noted = RemediationClosed { remediation: id, by: by.into() };
+    evidence::insert(tx, &[Evidence::of(action, Event::RemediationClosed(noted))]).await?;
     Ok(Some(action))
 }
 

@@ -1,9 +1,12 @@
 //! Classes of actions that move between approval and audit. Their stages are part of the active generation.
 
 use chrono::{DateTime, Utc};
+pub use countersign_core::evidence::PlanCounts;
+use countersign_core::evidence::{
+    Event, PlanCounters, SamplingPlanChanged, SamplingPlanOpened, SamplingPlanPinned,
+};
 use countersign_statistics::switching::{PlanState, SwitchingState};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use tokio_postgres::{Row, types::Json};
 
 use crate::{
@@ -66,8 +69,8 @@ pub async fn open(tx: &Transaction, generation: i64, plans: &[SamplingPlan]) -> 
             ],
         )
         .await?;
-    let noted = |row: &Row| json!({"stratum": row.get::<_, &str>(0), "plan_state": row.get::<_, &str>(1)});
-    let noted = opened.iter().map(|row| Evidence::global("switch.opened", noted(row)));
+    let noted = |row: &Row| SamplingPlanOpened { stratum: row.get(0), plan_state: row.get(1) };
+    let noted = opened.iter().map(|row| Evidence::global(Event::SamplingPlanOpened(noted(row))));
     evidence::insert(tx, &noted.collect::<Vec<_>>()).await
 }
 
@@ -108,17 +111,6 @@ pub async fn remember(tx: &Transaction, stratum: &str, switching: &SwitchingStat
     Ok(())
 }
 
-/// What a plan has seen since it was last let go.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PlanCounts {
-    /// Executed at once.
-    pub executed: u64,
-    /// Of these, drawn by the coin and judged.
-    pub audited: u64,
-    /// Judged wrong.
-    pub wrong: u64,
-}
-
 async fn seen(tx: &Transaction, stratum: &str, since: i64) -> Result<PlanCounts, StoreError> {
     let sql = "SELECT count(*), count(*) FILTER (WHERE u.state = 'judged'), count(*) FILTER (WHERE u.finding = 'wrong')
                FROM sampling s JOIN actions a ON a.id = s.action
@@ -156,10 +148,16 @@ pub async fn change(
     tx.execute(sql, &[&stratum, &from, &state, &reason, &generation, &executed, &audited, &wrong]).await?;
     // What an operator writes may name people, and stays out of the ledger; it is in `switched`.
     let said = by.is_none().then_some(reason);
-    let noted = json!({
-        "stratum": stratum, "from": was, "to": to, "reason": said, "generation": generation, "seen": seen, "by": by,
-    });
-    evidence::insert(tx, &[Evidence::global("switch.changed", noted)]).await?;
+    let noted = SamplingPlanChanged {
+        stratum: stratum.into(),
+        from: counters(was),
+        to: counters(to),
+        reason: said.map(str::to_owned),
+        generation,
+        counts: seen,
+        by: by.map(str::to_owned),
+    };
+    evidence::insert(tx, &[Evidence::global(Event::SamplingPlanChanged(noted))]).await?;
     Ok(seen)
 }
 
@@ -168,10 +166,19 @@ pub async fn pin(tx: &Transaction, stratum: &str, pinned: Option<(&str, &str)>) 
     let sql = "UPDATE sampling_plans SET pinned_by = $2, pinned_for = $3 WHERE stratum = $1";
     let (by, reason) = pinned.unzip();
     tx.execute(sql, &[&stratum, &by, &reason]).await?;
-    let kind = if by.is_some() { "switch.pinned" } else { "switch.unpinned" };
     // Without the reason, as above.
-    let noted = json!({"stratum": stratum, "by": by});
-    evidence::insert(tx, &[Evidence::global(kind, noted)]).await
+    let noted = SamplingPlanPinned { stratum: stratum.into(), by: by.map(str::to_owned) };
+    let event = match by {
+        Some(_) => Event::SamplingPlanPinned(noted),
+        None => Event::SamplingPlanUnpinned(noted),
+    };
+    evidence::insert(tx, &[Evidence::global(event)]).await
+}
+
+/// A state with its counters, as evidence has it.
+fn counters(switching: SwitchingState) -> PlanCounters {
+    let SwitchingState { state, clean, reviews, failed, level, lot, lot_wrong, clean_lots } = switching;
+    PlanCounters { state: state.as_str().into(), clean, reviews, failed, level, lot, lot_wrong, clean_lots }
 }
 
 /// A plan in a list.

@@ -7,6 +7,7 @@ use anyhow::{Context as _, ensure};
 use chrono::Utc;
 use countersign_core::{
     action::State,
+    evidence::{ActionCompleted, Event},
     ids::{ActionId, PermitId},
 };
 use countersign_store::{
@@ -17,7 +18,6 @@ use countersign_store::{
     outcomes::{self, Ended, NewOutcome},
 };
 use countersign_testkit::{isolation::TestEnv, wait::eventually};
-use serde_json::json;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -101,7 +101,8 @@ fn wanted() -> Wanted {
 
 fn ended(fence: i32, state: State) -> Ended {
     let outcome = NewOutcome::new(ACTION, state, Some(b"\"done\"".to_vec()), None);
-    Ended { fence, outcome, evidence: Evidence::of(ACTION, "action.completed", json!({"state": state})) }
+    let noted = ActionCompleted { state, fence, attempts: 1, error_code: None, result_digest: None };
+    Ended { fence, outcome, evidence: Evidence::of(ACTION, Event::ActionCompleted(noted)) }
 }
 
 #[tokio::test]

@@ -116,7 +116,7 @@ pub struct ActionLink {
 
 /// The action that supersedes or compensates this one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SupersededBy {
+pub struct ActionLinkedBy {
     /// The other action.
     pub by: ActionId,
 }
@@ -151,7 +151,7 @@ pub struct ActionCompleted {
 
 /// A result under a claim that no longer holds the action.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LateResult {
+pub struct ResultLate {
     /// The state that it would have led to.
     pub state: State,
     /// The claim under which it ran.

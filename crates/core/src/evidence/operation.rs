@@ -49,7 +49,7 @@ pub struct HoldReleased {
 
 /// A legal hold placed or released.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LegalHold {
+pub struct LegalHoldNoted {
     /// The legal hold.
     pub hold: i64,
     /// The operator.

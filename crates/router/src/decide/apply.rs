@@ -12,7 +12,6 @@ use countersign_policy::Member;
 use countersign_store::{
     actions::{ActionRecord, ApprovalRecord},
     approvals::DecisionRow,
-    evidence::Evidence,
 };
 
 use super::edit::{edit, edited};
@@ -256,8 +255,8 @@ fn settle(
     mut evaluated: Evaluated,
 ) {
     let mut noted = write_set.evaluated(&reevaluate::subject(context, record), &mut evaluated);
-    noted["again"] = true.into();
-    write_set.evidence.push(Evidence::of(record.id, "action.judged", noted));
+    noted.reevaluation = true;
+    write_set.note(record.id, noted);
     record.status = evaluated.status;
     write_set.set_status(record.id, record.status.clone(), true);
 }

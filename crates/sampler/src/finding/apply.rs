@@ -4,6 +4,7 @@ use countersign_core::{
     action::State,
     audit::{Opinion, settle},
     digest::untagged,
+    evidence::{self as events, ActionResolved, AuditSettled, CompensationRequested},
     json::canonical,
     message::{self, Call, Finding, FindingData, Resolution, Severity},
     refusal::{Code, Complaint},
@@ -93,10 +94,9 @@ pub(super) async fn apply(
         return Ok(Ok((Applied::Now, vec![])));
     };
     audits::settle(tx, audit.id, &settled).await?;
-    let noted = json!({
-        "audit": audit.id, "finding": settled.finding, "severity": settled.severity, "findings": found.len(),
-    });
-    evidence::insert(tx, &[Evidence::of(record.id, "audit.judged", noted)]).await?;
+    let (finding, severity) = (settled.finding, settled.severity);
+    let noted = AuditSettled { audit: audit.id, finding, severity, findings: found.len() };
+    evidence::insert(tx, &[Evidence::of(record.id, events::Event::AuditSettled(noted))]).await?;
     let wrong = settled.finding == Finding::Wrong;
     if wrong && record.status.state == State::Succeeded && !found.iter().any(|row| row.compensate) {
         // What could be undone is the auditor's to ask for; what cannot is somebody's to put right.
@@ -225,8 +225,13 @@ async fn undo(
     match offer(&configuration.tools, record) {
         Ok(offer) => {
             if compensations::ask(tx, record.id, audit.id, auditor).await? {
-                let noted = json!({"audit": audit.id, "tool": offer.tool, "until": offer.reversible_until});
-                evidence::insert(tx, &[Evidence::of(record.id, "compensation.asked", noted)]).await?;
+                let (tool, until) = (offer.tool, offer.reversible_until);
+                let event = events::Event::CompensationRequested(CompensationRequested {
+                    audit: audit.id,
+                    tool,
+                    until,
+                });
+                evidence::insert(tx, &[Evidence::of(record.id, event)]).await?;
             }
             Ok(())
         }
@@ -251,9 +256,9 @@ async fn resolve(tx: &Transaction, record: &ActionRecord, resolution: Resolution
         message: "a human found that the interrupted attempt had no effect".into(),
     });
     let outcome = NewOutcome::new(record.id, state, None, error);
-    let noted = json!({"state": state});
+    let noted = events::Event::ActionResolved(ActionResolved { state });
     let mut writes = Pipeline::default();
     outcomes::insert(tx, &mut writes, 2, [&outcome]).await?;
-    evidence::write(tx, &mut writes, &[Evidence::of(record.id, "action.resolved", noted)]).await?;
+    evidence::write(tx, &mut writes, &[Evidence::of(record.id, noted)]).await?;
     tx.run(&writes).await.map(drop)
 }
