@@ -12,6 +12,7 @@ pub mod contract;
 pub mod error;
 pub mod export;
 pub mod ledger;
+pub mod policy;
 pub mod quarantine;
 pub mod remediations;
 pub mod report;

@@ -62,7 +62,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "core",
             "statistics",
             "policy",
-            "ledger",
+            "app",
             "store",
             "broker",
             "runtime",
