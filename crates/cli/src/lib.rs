@@ -56,7 +56,7 @@ enum Command {
     Router(role::RoleArgs),
     /// Run an executor: permits, calls of tools, outcomes
     Executor(role::RoleArgs),
-    /// Run a sampler: the coin, audits, findings
+    /// Run a sampler: sampling draws, audits, findings
     Sampler(role::RoleArgs),
     /// Run a recorder: the ledger, checkpoints, the audit stream
     Recorder(role::RecorderArgs),
@@ -78,28 +78,28 @@ enum Command {
     Hold(hold::HoldArgs),
     /// Propose actions, as an agent
     Submit(submit::SubmitArgs),
-    /// What waits for a human's decision
+    /// List, show and decide approval requests
     #[command(subcommand)]
     Approvals(approvals::ApprovalsCommand),
-    /// What waits for a human's judgement afterwards
+    /// List, show and judge audits; prove the sampling draws
     #[command(subcommand)]
     Audits(audits::AuditsCommand),
-    /// Classes of actions that move between approval and audit
+    /// List, pin and reset the sampling plans of strata, which move between approval and audit
     #[command(subcommand)]
     Switching(switching::SwitchingCommand),
-    /// What no tool can undo, and people put right
+    /// List and close remediation tasks: what no tool can undo, and people put right
     #[command(subcommand)]
     Remediations(remediations::RemediationsCommand),
-    /// Actions and everything that happened to them
+    /// List actions, or show everything that happened to one
     #[command(subcommand)]
     Actions(actions::ActionsCommand),
-    /// The ledger: verify it, prove an action, check what was proved
+    /// Verify the ledger, prove an action, check a proof
     #[command(subcommand)]
     Ledger(ledger::LedgerCommand),
-    /// The audit stream
+    /// Read the audit stream
     #[command(subcommand)]
     Stream(stream::StreamCommand),
-    /// What is stored, as files, for the programs of others
+    /// Export feedback and evidence as files, for other programs
     #[command(subcommand)]
     Export(export::ExportCommand),
     /// Erase what is stored about a person; evidence and proofs stay
@@ -107,12 +107,12 @@ enum Command {
     /// Legal holds: what must not be erased
     #[command(subcommand)]
     LegalHold(erase::LegalHoldCommand),
-    /// Messages that nobody could process
+    /// List, show and replay messages that nobody could process
     #[command(subcommand)]
     Quarantine(quarantine::QuarantineCommand),
-    /// Print the contract: every message, exchange, queue and refusal, as AsyncAPI 3
+    /// Print the contract: every message, exchange, queue and code, as AsyncAPI 3
     Contract,
-    /// The trade-off between approval and audit, measured
+    /// Measure the trade-off between approval and audit
     Report(report::ReportArgs),
 }
 

@@ -12,11 +12,11 @@ use crate::{StoreError, Transaction};
 /// One action in a list.
 #[derive(Clone, Debug, Serialize)]
 pub struct ActionSummary {
-    /// Its id.
+    /// Countersign's own id.
     pub id: ActionId,
-    /// As its agent calls it.
+    /// The proposal's `source`.
     pub source: String,
-    /// As its agent calls it.
+    /// The proposal's `id`.
     pub event_id: String,
     /// The agent's id.
     pub agent: String,
@@ -195,7 +195,7 @@ pub struct AuditSummary {
     pub finding: Option<String>,
     /// How bad it is.
     pub severity: Option<String>,
-    /// By whom; nobody is told while others are asked who must not know.
+    /// By whom; absent until it is judged, because other auditors must not know.
     pub auditors: Option<Vec<String>>,
     /// The auditors' reasons.
     pub reasons: Option<String>,
@@ -238,7 +238,7 @@ pub async fn audits(
         .collect())
 }
 
-/// The throw of the coin for one action.
+/// The sampling draw of one action.
 #[derive(Clone, Debug, Serialize)]
 pub struct DrawSummary {
     /// The epoch whose key was used.
@@ -249,11 +249,11 @@ pub struct DrawSummary {
     pub pi: f64,
     /// Whether it is audited.
     pub selected: bool,
-    /// Why π is 1 whatever the rule says.
+    /// Why π is 1 regardless of the rule.
     pub forced: Option<String>,
 }
 
-/// The throw of the coin for one action, if it has been executed.
+/// The sampling draw of one action; `None` until it is executed.
 pub async fn draw(tx: &Transaction, action: ActionId) -> Result<Option<DrawSummary>, StoreError> {
     let sql = "SELECT epoch, stratum, pi, selected, forced FROM sampling WHERE action = $1";
     Ok(tx.query_opt(sql, &[&action.0]).await?.map(|row| DrawSummary {
