@@ -1,5 +1,6 @@
 //! An attempt to call a tool, and what the tool's answer says of its effect.
 
+use crate::refusal::Code;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -70,7 +71,7 @@ impl Attempt {
         match serde_json::from_slice(reply) {
             Ok(Reply::Succeeded { result }) => Self::Succeeded(result),
             Ok(Reply::Failed { code, message }) => Self::Failed { code, message },
-            Err(error) => Self::Unknown { code: "reply_unreadable".into(), message: error.to_string() },
+            Err(error) => Self::Unknown { code: Code::ReplyUnreadable.into(), message: error.to_string() },
         }
     }
 }

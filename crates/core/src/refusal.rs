@@ -1,4 +1,4 @@
-//! Every refusal, with its code. The contract document lists them; evidence, answers, outcomes and the quarantine carry them.
+//! Every code that reaches a message, a row or a person, with its meaning. The contract document lists them.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Subject {
-    /// An agent's proposal: answered with outcome `denied`, or quarantined where it cannot be told whose it is.
+    /// An agent's proposal: answered with outcome `denied`, or quarantined if its sender is unknown.
     Proposal,
     /// An agent's cancellation: quarantined, or noted on the action.
     Cancellation,
@@ -20,8 +20,10 @@ pub enum Subject {
     Permit,
     /// A sweep's command: quarantined.
     Command,
-    /// Any message at all: quarantined.
+    /// Any message: quarantined.
     Message,
+    /// The call of a tool: the error of an outcome `failed` or `in_doubt`.
+    Execution,
 }
 
 macro_rules! codes {
@@ -55,97 +57,110 @@ macro_rules! codes {
 }
 
 codes! {
-    // The door: who says it, and whether it can be read.
+    // Ingress: who sent it, and whether it can be decoded.
     Copied "copied" of Message: "The message has CC or BCC headers, which get around topic permissions.";
-    AuthorMissing "author_missing" of Message: "The message names no AMQP user_id.";
-    AuthorUnknown "author_unknown" of Message: "The AMQP user is nobody in the directory who may send this.";
-    UnknownType "unknown_type" of Message | Permit: "The event type, or its major version, is not known here.";
-    UnknownCommand "unknown_command" of Command: "The command is none that this role obeys.";
-    Undeliverable "undeliverable" of Message: "No queue took the message, or a queue gave it up.";
-    Poison "poison" of Message: "The message cannot be stored.";
-    MessageTooLarge "message_too_large" of Proposal | Cancellation | Decision | Finding: "The message is over the size limit.";
-    NotJson "not_json" of Proposal | Cancellation | Decision | Finding: "The message is not one JSON value in UTF-8.";
-    DuplicateKey "duplicate_key" of Proposal | Cancellation | Decision | Finding: "An object has the same key twice.";
+    AuthorMissing "author_missing" of Message: "The message has no AMQP user_id.";
+    AuthorUnknown "author_unknown" of Message: "No one in the directory with this AMQP user may send such a message.";
+    UnknownType "unknown_type" of Message | Permit: "The event type or its major version is unknown.";
+    UnknownCommand "unknown_command" of Command: "This role does not carry out such a command.";
+    Undeliverable "undeliverable" of Message: "No queue accepted the message, or a queue dropped it.";
+    Poison "poison" of Message: "The database cannot store the message.";
+    MessageTooLarge "message_too_large" of Proposal | Cancellation | Decision | Finding: "The message exceeds the size limit.";
+    NotJson "not_json" of Proposal | Cancellation | Decision | Finding: "The message is not a single JSON value in UTF-8.";
+    DuplicateKey "duplicate_key" of Proposal | Cancellation | Decision | Finding: "An object has a duplicate key.";
     ReservedKey "reserved_key" of Proposal | Cancellation | Decision | Finding:
-        "An object has a key that begins with $serde_json::private::, which readers may take for something else.";
+        "An object has a key that begins with $serde_json::private::, which some readers treat specially.";
     IntegerOutOfRange "integer_out_of_range" of Proposal | Cancellation | Decision | Finding:
-        "A number is of magnitude 2^53 or more, where JSON loses digits.";
+        "A number has a magnitude of 2^53 or more, where JSON loses digits. Send it as a string.";
     NestedTooDeeply "nested_too_deeply" of Proposal | Cancellation | Decision | Finding: "Arrays and objects are nested too deeply.";
-    InvalidEnvelope "invalid_envelope" of Proposal: "The message is no CloudEvents 1.0 event with source and id.";
-    SourceForged "source_forged" of Proposal | Cancellation: "The source is another's than the author's.";
-    DuplicateId "duplicate_id" of Proposal: "The same source and id was proposed before with another body.";
+    InvalidEnvelope "invalid_envelope" of Proposal: "The message is not a CloudEvents 1.0 event with `source` and `id`.";
+    SourceForged "source_forged" of Proposal | Cancellation: "`source` does not belong to the authenticated sender.";
+    DuplicateId "duplicate_id" of Proposal: "An action with the same `source` and `id` but another body was proposed before.";
 
     // Before policy.
-    InvalidProposal "invalid_proposal" of Proposal: "The data lacks tool, arguments or agent, or has them in another shape.";
-    AgentUnknown "agent_unknown" of Proposal: "The agent is not, or no longer, in the directory.";
-    AgentMismatch "agent_mismatch" of Proposal: "data.agent.id is another than the author.";
-    ProposalTooOld "proposal_too_old" of Proposal: "The time lies before the horizon within which duplicates are known.";
+    InvalidProposal "invalid_proposal" of Proposal: "`data` lacks `tool`, `arguments` or `agent`, or one of them is malformed.";
+    AgentUnknown "agent_unknown" of Proposal: "The agent is not in the directory.";
+    AgentMismatch "agent_mismatch" of Proposal: "`data.agent.id` is not the authenticated agent.";
+    ProposalTooOld "proposal_too_old" of Proposal: "`time` is older than the horizon within which duplicates are detected.";
     UnknownTool "unknown_tool" of Proposal | Decision: "The tool registry has no such tool.";
     InvalidArguments "invalid_arguments" of Proposal: "The arguments do not fit the tool's schema.";
 
     // Policy, people and time.
-    Policy "policy" of Proposal: "A rule of the policy denies it.";
-    Rejected "rejected" of Proposal: "A reviewer rejected it; where the rule has reason codes, the chosen one stands instead.";
-    Responded "responded" of Proposal: "A reviewer answered with a message; propose again with `supersedes`.";
-    Expired "expired" of Proposal | Decision: "Its time, or its approval's time, ran out.";
-    Cancelled "cancelled" of Proposal: "Its agent withdrew it.";
-    InvalidCancellation "invalid_cancellation" of Cancellation: "The data names no action.";
-    TooLate "too_late" of Cancellation: "The action has been claimed, or has ended.";
+    Policy "policy" of Proposal: "A policy rule denies the action.";
+    Rejected "rejected" of Proposal: "A reviewer rejected the action. If the rule has reason codes, the chosen one is given instead.";
+    Responded "responded" of Proposal: "A reviewer answered with a message. Propose again with `supersedes`.";
+    Expired "expired" of Proposal | Decision: "The action or its approval request expired.";
+    Cancelled "cancelled" of Proposal: "The agent withdrew the action.";
+    InvalidCancellation "invalid_cancellation" of Cancellation: "`data` does not identify an action.";
+    TooLate "too_late" of Cancellation: "The action has been claimed or has ended.";
 
     // Who signed it, and when.
-    InvalidDecision "invalid_decision" of Decision: "The data is no signed statement: its header, payload or shape cannot be read.";
+    InvalidDecision "invalid_decision" of Decision: "`data` is not a signed statement: its header, payload or shape is malformed.";
     Unsigned "unsigned" of Decision | Finding: "The data has no `jws`.";
-    ReviewerUnknown "reviewer_unknown" of Decision: "The statement's reviewer is not in the directory.";
-    NotSpokenFor "not_spoken_for" of Decision | Finding: "The sender may not bring what this person signs.";
-    KeyUnknown "key_unknown" of Decision | Finding: "The key is neither the person's nor the sending app's.";
+    ReviewerUnknown "reviewer_unknown" of Decision: "The reviewer named in the statement is not in the directory.";
+    NotSpokenFor "not_spoken_for" of Decision | Finding: "The sender may not submit statements for this person.";
+    KeyUnknown "key_unknown" of Decision | Finding: "The key belongs neither to the person nor to the sending app.";
     KeyRevoked "key_revoked" of Decision | Finding: "The key has been revoked.";
-    KeyNotValid "key_not_valid" of Decision | Finding: "The key is not valid yet, or no longer.";
-    SignatureInvalid "signature_invalid" of Decision | Finding: "The signature is not the key's over these bytes.";
-    Replayed "replayed" of Decision | Finding: "The key has signed another message with this jti, or this one came before as another event.";
-    Stale "stale" of Decision | Finding: "It was signed too long ago.";
-    SignedInFuture "signed_in_future" of Decision | Finding: "It was signed later than now.";
-    Undisclosed "undisclosed" of Decision | Finding: "What a digest in the payload stands for was not sent along.";
+    KeyNotValid "key_not_valid" of Decision | Finding: "The key is not yet valid, or no longer valid.";
+    SignatureInvalid "signature_invalid" of Decision | Finding: "The signature does not verify.";
+    Replayed "replayed" of Decision | Finding: "The key has already signed another message with this `jti`, or this statement was submitted before as another event.";
+    Stale "stale" of Decision | Finding: "The statement was signed too long ago.";
+    SignedInFuture "signed_in_future" of Decision | Finding: "The statement is signed with a time in the future.";
+    Undisclosed "undisclosed" of Decision | Finding: "The payload contains a digest whose content was not disclosed.";
     DecisionCount "decision_count" of Decision | Finding: "A statement has 1 to 100 decisions or findings.";
 
     // Whether the decision can count.
-    ApprovalUnknown "approval_unknown" of Decision: "There never was such a request.";
-    Superseded "superseded" of Decision | Permit: "Another request, or another permit, has taken its place.";
-    NotOpen "not_open" of Decision | Finding: "It has ended.";
-    DeniedByPolicy "denied_by_policy" of Decision: "Judged again when the decision came, policy denies the action.";
-    Changed "changed" of Decision: "Judged again when the decision came, the action no longer waits as it was shown.";
-    NotInGroup "not_in_group" of Decision | Finding: "It is for others to decide.";
-    Requester "requester" of Decision: "Who asks, or is served by it, may not decide it.";
-    PolicyAuthor "policy_author" of Decision: "Who wrote or applied the policy may not decide what it asks.";
-    Excluded "excluded" of Decision: "The rule excludes the reviewer from deciding this.";
-    BeyondAuthority "beyond_authority" of Decision: "It is beyond the reviewer's authority.";
-    DigestMismatch "digest_mismatch" of Decision | Finding | Permit: "The digest is not that of what would be executed.";
+    ApprovalUnknown "approval_unknown" of Decision: "There is no such approval request.";
+    Superseded "superseded" of Decision | Permit: "Another request or permit has replaced it.";
+    NotOpen "not_open" of Decision | Finding: "It is no longer open.";
+    DeniedByPolicy "denied_by_policy" of Decision: "Evaluated again at the decision, the policy denies the action.";
+    Changed "changed" of Decision: "Evaluated again at the decision, the action no longer waits in the form that was shown.";
+    NotInGroup "not_in_group" of Decision | Finding: "The person is in none of the groups that may decide.";
+    Requester "requester" of Decision: "The person on whose behalf the agent acts may not decide.";
+    PolicyAuthor "policy_author" of Decision: "The author of the policy, or who applied it, may not decide.";
+    Excluded "excluded" of Decision: "A rule excludes the reviewer from this decision.";
+    BeyondAuthority "beyond_authority" of Decision: "The action exceeds the reviewer's authority.";
+    DigestMismatch "digest_mismatch" of Decision | Finding | Permit: "The digest does not match what would be executed.";
     NotAllowed "not_allowed" of Decision: "The rule does not allow this kind of decision.";
-    AlreadyDecided "already_decided" of Decision: "The same person has decided otherwise.";
+    AlreadyDecided "already_decided" of Decision: "The same person has already decided differently.";
     NotYet "not_yet" of Command: "No deadline has passed.";
-    ReasonMissing "reason_missing" of Decision | Finding: "It needs a reason, or a reason_code.";
-    ReasonUnknown "reason_unknown" of Decision | Finding: "The reason_code is none of the request's reason_codes.";
+    ReasonMissing "reason_missing" of Decision | Finding: "A reason or a reason_code is required.";
+    ReasonUnknown "reason_unknown" of Decision | Finding: "The reason_code is not among the request's reason_codes.";
     ReasonTooLong "reason_too_long" of Decision | Finding: "The reason is too long.";
-    ArgumentsMissing "arguments_missing" of Decision: "An edit needs arguments: an object.";
-    EditSame "edit_same" of Decision: "These are the arguments that the action has already.";
+    ArgumentsMissing "arguments_missing" of Decision: "An edit requires `arguments`, an object.";
+    EditSame "edit_same" of Decision: "The edited arguments equal the present ones.";
     EditDenied "edit_denied" of Decision: "The tool's schema or the policy refuses the edited arguments.";
-    Illegal "illegal" of Proposal | Decision: "The action's state has no place for it.";
+    Illegal "illegal" of Proposal | Decision: "The action's state does not allow it.";
 
     // Audits.
-    InvalidFinding "invalid_finding" of Finding: "The data is no signed statement: its header, payload or shape cannot be read.";
-    AuditorUnknown "auditor_unknown" of Finding: "The statement's auditor is not in the directory.";
+    InvalidFinding "invalid_finding" of Finding: "`data` is not a signed statement: its header, payload or shape is malformed.";
+    AuditorUnknown "auditor_unknown" of Finding: "The auditor named in the statement is not in the directory.";
     AuditUnknown "audit_unknown" of Finding: "There is no such audit.";
-    AlreadyJudged "already_judged" of Finding: "The same person has judged it.";
-    SeverityMissing "severity_missing" of Finding: "Wrong needs a severity, and nothing else has one.";
-    NotReversible "not_reversible" of Finding: "Only what is wrong and can still be undone is compensated, once.";
-    InvalidCorrection "invalid_correction" of Finding: "The correction is no object with tool or arguments.";
-    ResolutionMissing "resolution_missing" of Finding: "The action is in doubt: say whether it succeeded or failed.";
+    AlreadyJudged "already_judged" of Finding: "The same person has already judged this audit.";
+    SeverityMissing "severity_missing" of Finding: "A finding `wrong` requires a severity; no other finding has one.";
+    NotReversible "not_reversible" of Finding: "Only a wrong action that can still be undone is compensated, and only once.";
+    InvalidCorrection "invalid_correction" of Finding: "The correction is not an object with `tool` or `arguments`.";
+    ResolutionMissing "resolution_missing" of Finding: "The action is in doubt: `resolution` must say whether it succeeded.";
     NotInDoubt "not_in_doubt" of Finding: "The action is not in doubt: there is nothing to resolve.";
 
+    // Calls of tools. Beside these there is http_NNN for a status that is neither success nor 429, and whatever code a tool
+    // service on a queue replies with.
+    Unreachable "unreachable" of Execution: "No connection to the tool could be made: nothing was sent.";
+    ConnectionLost "connection_lost" of Execution: "The connection was lost after the request had been sent.";
+    Timeout "timeout" of Execution: "The tool did not answer in time.";
+    ReplyUnreadable "reply_unreadable" of Execution: "The tool's reply cannot be read, so its effect is unknown.";
+    Interrupted "interrupted" of Execution: "An attempt was interrupted and may have had its effect.";
+    LeaseExpired "lease_expired" of Execution: "The claim's lease left no time for a call, or for another attempt.";
+    ContentUnreadable "content_unreadable" of Execution: "The stored content of the action cannot be read: nothing was sent.";
+    AttemptsExhausted "attempts_exhausted" of Execution: "No attempt is left.";
+    Resolved "resolved" of Execution: "An auditor found that an action in doubt did not succeed.";
+    PackMalformed "pack_malformed" of Message: "A pack of settled actions cannot be read.";
+
     // Permits.
-    PermitMalformed "permit_malformed" of Permit: "The pack cannot be read.";
-    PermitForged "permit_forged" of Permit: "The pack is not signed by the router's key over these permits.";
-    PermitExpired "permit_expired" of Permit: "The permit ran out before it was used.";
-    GenerationChanged "generation_changed" of Permit: "Policy, tools, directory or holds have changed since it was issued.";
+    PermitMalformed "permit_malformed" of Permit: "The permit pack is malformed.";
+    PermitForged "permit_forged" of Permit: "The pack's signature over these permits does not verify.";
+    PermitExpired "permit_expired" of Permit: "The permit expired before it was used.";
+    GenerationChanged "generation_changed" of Permit: "Policy, tools, directory or holds have changed since the permit was issued.";
     ActionUnknown "action_unknown" of Permit: "There is no such action.";
     AlreadyUsed "already_used" of Permit: "The permit has been used.";
     NotAuthorised "not_authorised" of Permit: "The action is not authorised.";

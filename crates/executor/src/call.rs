@@ -1,5 +1,6 @@
 //! Calls under way: bounded, concurrent, outliving the lane that started them.
 
+use countersign_core::refusal::Code;
 use std::{sync::Arc, time::Duration};
 
 use countersign_broker::crash;
@@ -165,7 +166,8 @@ async fn execute(work: ClaimedCall, slot: Option<OwnedSemaphorePermit>) -> CallC
     let (result, attempts) = match arguments(&work.content) {
         // Resumed after a long stop: the lease may be somebody else's by now, so this call must not start.
         _ if work.claimed.elapsed() + tool.timeout > tool.lease => {
-            let (code, message) = ("lease_over".into(), "the claim was too old to start the call".into());
+            let (code, message) =
+                (Code::LeaseExpired.into(), "the claim was too old to start the call".into());
             // Never begun is certainly not done, unless there was an attempt before this one.
             match work.fence > 1 {
                 true => (CallResult::InDoubt { code, message }, 0),
@@ -175,7 +177,7 @@ async fn execute(work: ClaimedCall, slot: Option<OwnedSemaphorePermit>) -> CallC
         Some(arguments) => call(&work, arguments.get().as_bytes()).await,
         None => {
             let message = "the stored content does not parse; nothing was called".into();
-            (CallResult::Failed { code: "content_unreadable".into(), message }, 0)
+            (CallResult::Failed { code: Code::ContentUnreadable.into(), message }, 0)
         }
     };
     let (completion, result, error) = match result {
@@ -222,7 +224,7 @@ async fn call(work: &ClaimedCall, arguments: &[u8]) -> (CallResult, u32) {
         Ok(ended) => ended,
         Err(_) => {
             let message = "the attempts outlasted their lease".into();
-            (CallResult::InDoubt { code: "lease_over".into(), message }, tool.attempts)
+            (CallResult::InDoubt { code: Code::LeaseExpired.into(), message }, tool.attempts)
         }
     }
 }

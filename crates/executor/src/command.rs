@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use countersign_broker::{lane::Delivery, publisher::Outgoing};
+use countersign_core::refusal::Code;
 use countersign_core::{
     ids::ActionId,
     message::{self, CloudEvent, Command},
@@ -55,7 +56,7 @@ impl Commands {
             Err(error) => error.to_string(),
         };
         let tx = self.executor.process.store.transaction().await?;
-        quarantine::insert(&tx, &process::entry(delivery, "unknown_command", &why)).await?;
+        quarantine::insert(&tx, &process::entry(delivery, Code::UnknownCommand.as_str(), &why)).await?;
         tx.commit().await?;
         Ok(None)
     }
@@ -79,7 +80,7 @@ impl Commands {
 
 async fn in_doubt(tx: &Transaction, claim: &Claim) -> Result<(), StoreError> {
     let message = "the attempt was interrupted and may have had its effect; a human will find out".into();
-    let error = Some(message::Failure { code: "interrupted".into(), message });
+    let error = Some(message::Failure { code: Code::Interrupted.into(), message });
     let done = CallCompletion {
         error,
         attempts: 1,

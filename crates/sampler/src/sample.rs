@@ -1,5 +1,6 @@
 //! The settled lane: throws the coin.
 
+use countersign_core::refusal::Code;
 use std::collections::HashSet;
 
 use async_trait::async_trait;
@@ -47,7 +48,8 @@ impl BatchHandler for Samples {
                 Ok(event) => ids.extend(event.data.actions),
                 Err(error) => {
                     let why = error.to_string();
-                    quarantine::insert(&tx, &process::entry(delivery, "pack_malformed", &why)).await?;
+                    quarantine::insert(&tx, &process::entry(delivery, Code::PackMalformed.as_str(), &why))
+                        .await?;
                 }
             }
         }

@@ -16,6 +16,7 @@ use countersign_broker::{
     topology::{Limits, Topology},
 };
 use countersign_cli::{folder::Folder, users};
+use countersign_core::refusal::Code;
 use countersign_runtime::settings::Settings;
 use expect_test::expect_file;
 use serde_json::Value;
@@ -182,6 +183,31 @@ fn no_file_is_long() -> anyhow::Result<()> {
     }
     let main = fs::read_to_string(root().join("crates/cli/src/main.rs"))?;
     ensure!(main.lines().count() < 60);
+    Ok(())
+}
+
+/// Where a code stands in the sources. What tools, reviewers and policies call their own reasons is theirs.
+const CODED: &[&str] = &["code: \"", "entry(delivery, \"", "entry(&delivery, \"", ".quarantine(delivery, \""];
+
+#[test]
+fn every_code_is_one_of_the_contract() -> anyhow::Result<()> {
+    let mut files = Vec::new();
+    sources(&root().join("crates"), &mut files)?;
+    let product = files.iter().filter(|file| {
+        let path = file.to_string_lossy();
+        !["tests", "testkit", "torture", "xtask", "bench"].iter().any(|part| path.contains(part))
+    });
+    for file in product {
+        let text = fs::read_to_string(file)?;
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for mark in CODED {
+            ensure!(!code.contains(mark), "{} has {mark}...: name a Code", file.display());
+        }
+    }
+    let contract = fs::read_to_string(root().join("docs/asyncapi.json"))?;
+    for code in Code::ALL {
+        ensure!(contract.contains(&format!("\"code\": \"{code}\"")), "{code} is not in the contract");
+    }
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! The `amqp` connector: request/reply with a tool service's queue.
 
+use countersign_core::refusal::Code;
 use std::{sync::Arc, time::Instant};
 
 use async_trait::async_trait;
@@ -63,8 +64,10 @@ impl Connector for Amqp {
         };
         match self.link.call(request).await {
             Ok(body) => Attempt::of_amqp(&body),
-            Err(RpcError::NotSent(message)) => Attempt::NotSent { code: "unreachable".into(), message },
-            Err(RpcError::Unknown(message)) => Attempt::Unknown { code: "connection_lost".into(), message },
+            Err(RpcError::NotSent(message)) => Attempt::NotSent { code: Code::Unreachable.into(), message },
+            Err(RpcError::Unknown(message)) => {
+                Attempt::Unknown { code: Code::ConnectionLost.into(), message }
+            }
         }
     }
 }

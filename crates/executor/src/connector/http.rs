@@ -1,5 +1,6 @@
 //! The `http` connector: POST with an idempotency key and a signature, no redirects, limited egress.
 
+use countersign_core::refusal::Code;
 use std::{env, time::SystemTime};
 
 use async_trait::async_trait;
@@ -125,9 +126,11 @@ impl Connector for Http {
         let response = match request.send().await {
             Ok(response) => response,
             Err(error) if error.is_connect() || error.is_builder() => {
-                return Attempt::NotSent { code: "unreachable".into(), message: chain(&error) };
+                return Attempt::NotSent { code: Code::Unreachable.into(), message: chain(&error) };
             }
-            Err(error) => return Attempt::Unknown { code: "connection_lost".into(), message: chain(&error) },
+            Err(error) => {
+                return Attempt::Unknown { code: Code::ConnectionLost.into(), message: chain(&error) };
+            }
         };
         let status = response.status();
         match (body(response).await, status) {

@@ -1,5 +1,6 @@
 //! Attempts: repeated where that is safe, in doubt where nobody knows.
 
+use countersign_core::refusal::Code;
 use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
@@ -50,14 +51,14 @@ pub async fn call_with_retry(
         .build();
     let mut doubt = interrupted.then(|| {
         let message = "an earlier attempt was interrupted, and may have had its effect";
-        ("interrupted".to_owned(), message.to_owned())
+        (String::from(Code::Interrupted), message.to_owned())
     });
     for made in 1.. {
         let ended = match tokio::time::timeout(call.timeout, connector.call(call)).await {
             Ok(ended) => ended,
             Err(_) => {
                 let message = format!("no answer within {:?}", call.timeout);
-                Attempt::Unknown { code: "timeout".into(), message }
+                Attempt::Unknown { code: Code::Timeout.into(), message }
             }
         };
         let again = match ended {
@@ -76,7 +77,7 @@ pub async fn call_with_retry(
         }
     }
     // The range above has no end.
-    (CallResult::InDoubt { code: "attempts".into(), message: "attempts ended".into() }, attempts)
+    (CallResult::InDoubt { code: Code::AttemptsExhausted.into(), message: "attempts ended".into() }, attempts)
 }
 
 /// A definite no counts only where no earlier attempt is still in doubt: that one may have acted.

@@ -252,7 +252,7 @@ async fn resolve(tx: &Transaction, record: &ActionRecord, resolution: Resolution
         .map_err(|illegal| StoreError::Refused(format!("{}: {illegal}", record.reference)))?;
     outcomes::resolve(tx, record.id, state).await?;
     let error = (state == State::Failed).then(|| message::Failure {
-        code: "resolved".into(),
+        code: Code::Resolved.into(),
         message: "a human found that the interrupted attempt had no effect".into(),
     });
     let outcome = NewOutcome::new(record.id, state, None, error);
