@@ -2,7 +2,10 @@
 
 use std::str::FromStr;
 
-use super::{ENTRY_MAX, Hash, LedgerError, SIZE_MAX, tree::TILE_WIDTH};
+use super::{ENTRY_MAX, Hash, LedgerError, SIZE_MAX};
+
+/// Hashes in a full tile.
+pub const TILE_WIDTH: usize = 256;
 
 /// A tile of hashes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -10,10 +10,8 @@ use ct_merkle::{
 };
 use sha2::{Digest as _, Sha256};
 
+pub use super::tile::TILE_WIDTH;
 use super::{Hash, LedgerError, SIZE_MAX, tile::TileId};
-
-/// Hashes in a full tile.
-pub const TILE_WIDTH: usize = 256;
 
 /// SHA-256(0x00 ‖ entry).
 pub fn leaf_hash(entry: &[u8]) -> Hash {
