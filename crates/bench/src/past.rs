@@ -35,7 +35,7 @@ drawn AS (
   SELECT id, 1, 'direct/direct/one/1.4.2/', 0.1, 1, false, at, 0.1, true FROM ids)
 INSERT INTO evidence (event, action, kind, body, occurred_at)
 SELECT gen_random_uuid(), id, kind, json_build_object('state', 'succeeded', 'filler', repeat('x', 300)), at
-FROM ids, UNNEST(ARRAY['action.judged', 'action.claimed', 'action.completed', 'action.sampled']) kind";
+FROM ids, UNNEST(ARRAY['action.evaluated', 'action.claimed', 'action.completed', 'action.sampled']) kind";
 
 /// Writes those up to number `count` behind the first `had`, and lets the database take stock of them.
 pub(super) async fn write(system: &System, had: u64, count: u64) -> anyhow::Result<()> {

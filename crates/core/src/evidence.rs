@@ -84,7 +84,7 @@ macro_rules! events {
 
 events! {
     /// The policy evaluated an action: at intake, on a new generation, at a decision, or before a retry.
-    ActionEvaluated(Box<ActionEvaluated>) "action.judged";
+    ActionEvaluated(Box<ActionEvaluated>) "action.evaluated";
     /// The action takes the place of an earlier one of its agent.
     ActionSupersedes(ActionLink) "action.supersedes";
     /// A later action took this one's place.
@@ -108,7 +108,7 @@ events! {
     /// An agent proposed another body under an id that it had used.
     ProposalRefused(ProposalRefused) "proposal.refused";
     /// A cancellation came too late.
-    CancellationRefused(CancellationRefused) "cancel.refused";
+    CancellationRefused(CancellationRefused) "cancellation.refused";
     /// A permit, or a pack of them, authorised nothing.
     PermitRefused(PermitRefused) "permit.refused";
     /// Another group may decide an open request as well.
@@ -126,11 +126,11 @@ events! {
     /// A finding was refused.
     FindingRefused(FindingRefused) "finding.refused";
     /// The findings so far settled an audit.
-    AuditSettled(AuditSettled) "audit.judged";
+    AuditSettled(AuditSettled) "audit.settled";
     /// A sampling plan returned to pre-approval, and one of its last actions is audited.
-    AuditLookbackOpened(LookbackOpened) "audit.look_back";
+    AuditLookbackOpened(LookbackOpened) "audit.lookback_opened";
     /// An auditor requested that the action be undone.
-    CompensationRequested(CompensationRequested) "compensation.asked";
+    CompensationRequested(CompensationRequested) "compensation.requested";
     /// A remediation task was opened.
     RemediationOpened(RemediationOpened) "remediation.opened";
     /// A remediation task was closed.
@@ -142,13 +142,13 @@ events! {
     /// A group's capacity lowered its audit rates in an epoch.
     RatesLowered(RatesLowered) "rates.lowered";
     /// A stratum got a sampling plan.
-    SamplingPlanOpened(SamplingPlanOpened) "switch.opened";
+    SamplingPlanOpened(SamplingPlanOpened) "sampling_plan.opened";
     /// A sampling plan changed its state.
-    SamplingPlanChanged(SamplingPlanChanged) "switch.changed";
+    SamplingPlanChanged(SamplingPlanChanged) "sampling_plan.changed";
     /// An operator pinned a sampling plan to its state.
-    SamplingPlanPinned(SamplingPlanPinned) "switch.pinned";
+    SamplingPlanPinned(SamplingPlanPinned) "sampling_plan.pinned";
     /// An operator unpinned a sampling plan.
-    SamplingPlanUnpinned(SamplingPlanPinned) "switch.unpinned";
+    SamplingPlanUnpinned(SamplingPlanPinned) "sampling_plan.unpinned";
     /// An operator applied a configuration.
     ConfigApplied(ConfigApplied) "config.applied";
     /// An operator placed a hold.

@@ -21,6 +21,7 @@ use super::{
 };
 use countersign_core::{
     digest::{salted, tagged, untagged},
+    evidence::Kind,
     ids::ActionId,
     json::{canonical, parse_strict},
     keyed,
@@ -32,7 +33,7 @@ use countersign_core::{
 pub const FORMAT: &str = "countersign-bundle/v1";
 
 /// The kind of entry that says that something of an action was erased.
-pub const ERASED: &str = "payload.erased";
+pub const ERASED: &str = Kind::PayloadErased.as_str();
 
 /// An action's bundle.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -264,7 +265,7 @@ impl Bundle {
     }
 
     fn policies(&self) -> Result<(), LedgerError> {
-        let mut named = self.named("action.judged", "/policy/digest");
+        let mut named = self.named(Kind::ActionEvaluated.as_str(), "/policy/digest");
         for policy in &self.policies {
             let digest = tagged(&Sha256::digest(policy));
             if named.remove(digest.as_str()).is_none() {
@@ -280,7 +281,7 @@ impl Bundle {
     }
 
     fn contents(&self, erased: bool) -> Result<(), LedgerError> {
-        let mut named = self.named("action.judged", "/action/digest");
+        let mut named = self.named(Kind::ActionEvaluated.as_str(), "/action/digest");
         for content in &self.contents {
             let bytes = canonical(&content.content).ok();
             let Some(digest) = bytes.and_then(|bytes| digest(&content.salt, &bytes)) else {
@@ -291,7 +292,7 @@ impl Bundle {
             }
         }
         // What an edit has replaced is no longer stored; what the last judgement was about must be.
-        let judged = self.entries.iter().rev().filter(|entry| entry.kind() == "action.judged");
+        let judged = self.entries.iter().rev().filter(|entry| entry.kind() == Kind::ActionEvaluated.as_str());
         let last = judged.map(|entry| text(&entry.entry, "/action/digest")).find(|digest| !digest.is_empty());
         match last.and_then(|last| named.get(last)) {
             Some(index) if !erased => {
@@ -302,7 +303,7 @@ impl Bundle {
     }
 
     fn results(&self, erased: bool) -> Result<(), LedgerError> {
-        let mut named = self.named("action.completed", "/execution/effect_digest");
+        let mut named = self.named(Kind::ActionCompleted.as_str(), "/execution/effect_digest");
         for result in &self.results {
             let Some(digest) = digest(&result.salt, result.text.as_bytes()) else {
                 return wrong("results", "a salt cannot be read");
@@ -329,7 +330,7 @@ impl Bundle {
             }
         }
         let mut used = BTreeSet::new();
-        let kinds = ["decision.recorded", "finding.recorded"];
+        let kinds = [Kind::DecisionRecorded.as_str(), Kind::FindingRecorded.as_str()];
         let recorded = self.entries.iter().filter(|entry| kinds.contains(&entry.kind()));
         let mut signatures = 0;
         for entry in recorded {
@@ -359,7 +360,8 @@ impl Bundle {
             };
             self.epochs.iter().find(about)
         };
-        let Some(sampled) = self.entries.iter().find(|entry| entry.kind() == "action.sampled") else {
+        let Some(sampled) = self.entries.iter().find(|entry| entry.kind() == Kind::ActionSampled.as_str())
+        else {
             return if self.epochs.is_empty() {
                 Ok("none")
             } else {
@@ -367,10 +369,10 @@ impl Bundle {
             };
         };
         let epoch = sampled.entry.pointer("/sampling/epoch").and_then(Value::as_i64);
-        let Some(opened) = of("epoch.opened", epoch) else {
+        let Some(opened) = of(Kind::EpochOpened.as_str(), epoch) else {
             return wrong(sampled.part(), "the commitment to its epoch is missing");
         };
-        let closed = of("epoch.closed", epoch);
+        let closed = of(Kind::EpochClosed.as_str(), epoch);
         if self.epochs.len() != 1 + usize::from(closed.is_some()) {
             return wrong("epochs", "there are entries about other epochs");
         }

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::{ENTRY_MAX, LedgerError};
 use countersign_core::{
     digest::tagged,
+    evidence::Kind,
     ids::{ActionId, ActionRef},
     json::canonical,
 };
@@ -23,7 +24,7 @@ pub const SCHEMA: u32 = 1;
 pub struct Row<'a> {
     /// The event's id.
     pub event: Uuid,
-    /// What happened, such as `action.judged`.
+    /// What happened, such as `action.evaluated`.
     pub kind: &'a str,
     /// The particulars, as JSON text byte for byte as it is stored.
     pub body: &'a str,
@@ -77,9 +78,9 @@ pub struct Context<'a> {
 }
 
 /// Which members of a row's body belong to which section of the entry.
-fn section(kind: &str) -> Option<(&'static str, &'static [(&'static str, &'static str)])> {
+fn section(kind: Kind) -> Option<(&'static str, &'static [(&'static str, &'static str)])> {
     Some(match kind {
-        "action.judged" => (
+        Kind::ActionEvaluated => (
             "policy",
             &[
                 ("rule", "rule"),
@@ -90,7 +91,7 @@ fn section(kind: &str) -> Option<(&'static str, &'static [(&'static str, &'stati
                 ("rule_errored", "rule_errored"),
             ],
         ),
-        "decision.recorded" | "decision.refused" | "decision.repeated" => (
+        Kind::DecisionRecorded | Kind::DecisionRefused | Kind::DecisionRepeated => (
             "review",
             &[
                 ("by", "reviewer"),
@@ -104,7 +105,7 @@ fn section(kind: &str) -> Option<(&'static str, &'static [(&'static str, &'stati
                 ("signed", "signed"),
             ],
         ),
-        "finding.recorded" | "finding.refused" | "finding.repeated" | "audit.judged" => (
+        Kind::FindingRecorded | Kind::FindingRefused | Kind::FindingRepeated | Kind::AuditSettled => (
             "review",
             &[
                 ("by", "reviewer"),
@@ -121,8 +122,8 @@ fn section(kind: &str) -> Option<(&'static str, &'static [(&'static str, &'stati
                 ("signed", "signed"),
             ],
         ),
-        "action.claimed" => ("execution", &[("permit", "permit"), ("fence", "fence")]),
-        "action.completed" | "result.late" => (
+        Kind::ActionClaimed => ("execution", &[("permit", "permit"), ("fence", "fence")]),
+        Kind::ActionCompleted | Kind::ResultLate => (
             "execution",
             &[
                 ("state", "status"),
@@ -132,7 +133,7 @@ fn section(kind: &str) -> Option<(&'static str, &'static [(&'static str, &'stati
                 ("result_digest", "effect_digest"),
             ],
         ),
-        "action.sampled" => (
+        Kind::ActionSampled => (
             "sampling",
             &[
                 ("epoch", "epoch"),
@@ -210,15 +211,16 @@ fn envelope(row: &Row<'_>, context: &Context<'_>) -> Map<String, Value> {
 /// The sections that the row's kind has, and the rest of its body as `details`.
 fn fill(entry: &mut Map<String, Value>, row: &Row<'_>, context: &Context<'_>, mut body: Map<String, Value>) {
     let mut part = Map::new();
-    if let Some((name, members)) = section(row.kind) {
+    let kind = row.kind.parse::<Kind>().ok();
+    if let Some((name, members)) = kind.and_then(section) {
         for (from, to) in members {
             if let Some(value) = body.remove(*from).filter(|value| !value.is_null()) {
                 part.insert((*to).into(), value);
             }
         }
-        match row.kind {
-            "action.claimed" => drop(part.insert("started_at".into(), time(row.occurred_at))),
-            "action.completed" => drop(part.insert("ended_at".into(), time(row.occurred_at))),
+        match kind {
+            Some(Kind::ActionClaimed) => drop(part.insert("started_at".into(), time(row.occurred_at))),
+            Some(Kind::ActionCompleted) => drop(part.insert("ended_at".into(), time(row.occurred_at))),
             _ if name == "review" => {
                 let mode = if row.kind.starts_with("decision") { "approval" } else { "audit" };
                 part.insert("mode".into(), mode.into());
@@ -241,7 +243,7 @@ fn fill(entry: &mut Map<String, Value>, row: &Row<'_>, context: &Context<'_>, mu
         // What the tool is told to recognise a repetition by.
         action.insert("idempotency_key".into(), json!(facts.id));
         for member in ["digest", "target"] {
-            if row.kind == "action.judged"
+            if kind == Some(Kind::ActionEvaluated)
                 && let Some(value) = body.remove(member)
             {
                 action.insert(member.into(), value);
@@ -310,7 +312,7 @@ mod tests {
             risk: Some("low".into()),
             reversible: Some(false),
         };
-        let entry = made(&row("action.judged", body), Some(&facts()), Some(&governing));
+        let entry = made(&row("action.evaluated", body), Some(&facts()), Some(&governing));
         assert_eq!(entry["policy"]["digest"], "sha256:22");
         assert_eq!((&entry["policy"]["rule"], &entry["policy"]["version"]), (&json!("r"), &json!("3")));
         assert_eq!(
@@ -340,7 +342,7 @@ mod tests {
     #[test]
     fn a_body_that_no_bundle_can_hold_is_kept_by_its_digest() {
         let body = json!({"state": "held", "text": "x".repeat(ENTRY_MAX)}).to_string();
-        let entry = made(&row("action.judged", &body), Some(&facts()), None);
+        let entry = made(&row("action.evaluated", &body), Some(&facts()), None);
         assert_eq!(entry["evidence"], body_digest(&body));
         assert_eq!(entry["omitted"]["bytes"], body.len());
         assert!(entry.get("details").is_none());

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use countersign_core::evidence::Kind;
 use countersign_ledger::entry::{ActionFacts, Governing};
 use countersign_policy::Configuration;
 use countersign_store::{
@@ -40,7 +41,9 @@ impl Governed {
         row: &Pending,
         action: Option<&ActionFacts>,
     ) -> Result<Option<Governing>, StoreError> {
-        let (true, Some(action)) = (row.kind == "action.judged", action) else { return Ok(None) };
+        let (true, Some(action)) = (row.kind == Kind::ActionEvaluated.as_str(), action) else {
+            return Ok(None);
+        };
         let Ok(Judged { generation }) = serde_json::from_str(&row.body) else { return Ok(None) };
         if generation > self.read_for {
             // Its configuration was applied before it was judged, so it is there to be read.

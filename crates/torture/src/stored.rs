@@ -84,7 +84,7 @@ const ACTIONS: &str = "SELECT json_build_object(
   'audits', (SELECT count(*) FROM audits u WHERE u.action = a.id),
   'walk', coalesce((SELECT json_agg(e.body ->> 'state' ORDER BY e.id) FROM evidence e
     WHERE e.action = a.id AND e.body ->> 'state' IS NOT NULL
-      AND e.kind IN ('action.judged', 'action.claimed', 'action.completed', 'action.resolved',
+      AND e.kind IN ('action.evaluated', 'action.claimed', 'action.completed', 'action.resolved',
                      'decision.recorded')), '[]'))::text
   FROM actions a LEFT JOIN payloads p ON p.action = a.id";
 

@@ -113,7 +113,7 @@ async fn an_id_that_comes_again_in_the_same_batch_is_a_repetition_or_a_conflict(
     gate.reaches("SELECT count(*) FROM quarantine WHERE code = 'duplicate_id'", 1).await?;
     let refused =
         "SELECT count(*) FROM evidence WHERE kind = 'proposal.refused' AND id > (SELECT min(id) FROM evidence
-                     WHERE kind = 'action.judged')";
+                     WHERE kind = 'action.evaluated')";
     ensure!(gate.count(refused).await? == 1, "noted on the action, after it was judged");
     ensure!(gate.count("SELECT count(*) FROM actions").await? == 1 && gate.tools.calls() == 1);
     gate.close().await

@@ -98,8 +98,8 @@ async fn bundles_of_an_approved_a_rejected_and_an_audited_action_check_offline()
     let kinds: Vec<&str> =
         checked["entries"].as_array().into_iter().flatten().filter_map(|one| one[1].as_str()).collect();
     ensure!(
-        kinds[..4] == ["action.judged", "action.claimed", "action.completed", "action.sampled"]
-            && ["audit.judged", "finding.recorded", "remediation.opened"]
+        kinds[..4] == ["action.evaluated", "action.claimed", "action.completed", "action.sampled"]
+            && ["audit.settled", "finding.recorded", "remediation.opened"]
                 .iter()
                 .all(|kind| kinds.contains(kind)),
         "{kinds:?}"
@@ -280,7 +280,7 @@ async fn bundles_of_the_airlines_actions_check_offline_up_to_what_was_undone() -
     let (bundle, checked) = proved(&gate, dir.path(), "bags").await?;
     let kinds = checked["entries"].to_string();
     ensure!(
-        ["finding.recorded", "audit.judged", "compensation.asked", "action.compensated"]
+        ["finding.recorded", "audit.settled", "compensation.requested", "action.compensated"]
             .iter()
             .all(|kind| kinds.contains(kind)),
         "{kinds}"

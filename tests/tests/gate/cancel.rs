@@ -42,9 +42,12 @@ async fn what_has_been_claimed_cannot_be_withdrawn_and_nobody_withdraws_anothers
     agent.propose("a-1", "write_record", json!({"n": 1})).await?;
     gate.reaches("SELECT count(*) FROM actions WHERE started_at IS NOT NULL", 1).await?;
     agent.send(&[withdrawal("one", "a-1")]).await?;
-    gate.reaches("SELECT count(*) FROM evidence WHERE kind = 'cancel.refused' AND action IS NOT NULL", 1)
-        .await?;
-    ensure!(gate.refusals("cancel.refused", "too_late").await? == 1);
+    gate.reaches(
+        "SELECT count(*) FROM evidence WHERE kind = 'cancellation.refused' AND action IS NOT NULL",
+        1,
+    )
+    .await?;
+    ensure!(gate.refusals("cancellation.refused", "too_late").await? == 1);
     expect(&mut agent, "a-1", Outcome::Succeeded).await?;
 
     agent.propose("a-2", "move_money", json!({"amount": "500"})).await?;

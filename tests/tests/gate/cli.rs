@@ -44,7 +44,8 @@ async fn a_day_at_the_command_line() -> anyhow::Result<()> {
 
     gate.reaches("SELECT count(*) FROM sampling", 2).await?;
     let (said, done) = gate.cli(&["actions", "show", "task-1-0-2"]).await?;
-    for step in ["action.judged", "decision.recorded", "action.claimed", "action.completed", "action.sampled"]
+    for step in
+        ["action.evaluated", "decision.recorded", "action.claimed", "action.completed", "action.sampled"]
     {
         ensure!(done && said.contains(step), "{step} in {said}");
     }

@@ -86,7 +86,7 @@ async fn a_wrong_action_is_undone_once_after_an_approval_and_linked_both_ways() 
                  SELECT count(*) FROM again, forgotten";
     ensure!(gate.count(again).await? == 1);
     gate.reaches("SELECT count(*) FROM audits WHERE state = 'judged'", 1).await?;
-    gate.reaches("SELECT count(*) FROM evidence WHERE kind = 'audit.judged'", 2).await?;
+    gate.reaches("SELECT count(*) FROM evidence WHERE kind = 'audit.settled'", 2).await?;
     ensure!(gate.count("SELECT count(*) FROM actions WHERE compensates IS NOT NULL").await? == 1);
     ensure!(gate.count("SELECT count(*) FROM remediations").await? == 0);
     gate.close().await

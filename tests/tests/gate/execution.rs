@@ -40,7 +40,7 @@ async fn an_allowed_action_is_executed_once_and_the_same_again_is_answered_from_
     ensure!(gate.tools.calls() == 1, "{} calls", gate.tools.calls());
     gate.reaches("SELECT count(*) FROM sampling", 1).await?;
     let kinds = "SELECT count(DISTINCT kind) FROM evidence WHERE kind IN
-                 ('action.judged', 'action.claimed', 'action.completed', 'action.sampled')";
+                 ('action.evaluated', 'action.claimed', 'action.completed', 'action.sampled')";
     ensure!(gate.count(kinds).await? == 4);
     let forgotten = "SELECT count(*) FROM evidence e
                      WHERE NOT EXISTS (SELECT FROM evidence_pending p WHERE e.id = ANY (p.evidence))

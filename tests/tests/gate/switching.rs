@@ -106,7 +106,7 @@ async fn a_clean_record_lets_a_class_go_and_errors_take_it_back() -> anyhow::Res
     // Other tools of the rule are other classes.
     let moves = "SELECT count(*) FROM plan_changes";
     ensure!(gate.count(moves).await? == 3);
-    let told = "SELECT count(*) FROM evidence WHERE kind = 'switch.changed' AND body->'seen'->>'executed' IS NOT NULL";
+    let told = "SELECT count(*) FROM evidence WHERE kind = 'sampling_plan.changed' AND body->'seen'->>'executed' IS NOT NULL";
     ensure!(gate.count(told).await? == 3);
     let (said, _) = gate.cli(&["switching", "list"]).await?;
     ensure!(said.contains("ln 100") && said.contains("e-value"), "{said}");
@@ -148,7 +148,10 @@ async fn an_operator_pins_holds_and_resets_a_class() -> anyhow::Result<()> {
     ensure!(!done && said.contains("no operator"), "{said}");
 
     recorded(&gate).await?;
-    ensure!(gate.count("SELECT count(*) FROM ledger WHERE kind = 'switch.changed'").await? >= 2, "{now}");
+    ensure!(
+        gate.count("SELECT count(*) FROM ledger WHERE kind = 'sampling_plan.changed'").await? >= 2,
+        "{now}"
+    );
     let reason = "position('a new tariff'::bytea IN entry) > 0";
     let free_text = gate.count(&format!("SELECT count(*) FROM ledger WHERE {reason}")).await?;
     ensure!(free_text == 0, "{free_text} entries hold what an operator wrote freely");

@@ -28,7 +28,7 @@ pub struct ActionEvaluated {
     /// The generation.
     pub generation: i64,
     /// Whether the action had been evaluated before; absent the first time.
-    #[serde(rename = "again", default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reevaluation: bool,
     /// The state of the stratum's sampling plan, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

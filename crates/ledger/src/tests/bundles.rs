@@ -68,7 +68,7 @@ impl Story {
             system: "s",
             purpose: "",
             action: of_action.then_some(&self.facts),
-            governing: (kind == "action.judged").then_some(&governing),
+            governing: (kind == "action.evaluated").then_some(&governing),
             previous: self.previous.filter(|_| of_action),
         };
         self.log.push(entry(&row, &context).unwrap());
@@ -119,10 +119,10 @@ fn bundle() -> Bundle {
         Signer::new("sam", reviewer.clone()).sign(&[decision], Uuid::from_u128(3), now, || [1; 16]).unwrap();
     let (key, pi) = ([4; 32], 0.25);
     let thrown = draw(&key, &reference.source, &reference.id, pi);
-    story.tell(true, "action.judged", judged("pending_approval"));
+    story.tell(true, "action.evaluated", judged("pending_approval"));
     story.tell(true, "decision.recorded", json!({"approval": approval, "decision": "approve", "digest_shown": digest, "by": "p-1",
         "signed": {"kid": thumbprint(&reviewer.verifying_key()), "digest": statement_digest(&signed.jws)}, "state": "authorised"}));
-    story.tell(true, "action.judged", judged("authorised"));
+    story.tell(true, "action.evaluated", judged("authorised"));
     story.tell(false, "epoch.opened", json!({"epoch": 5, "commitment": tagged(&commitment(&key))}));
     story.tell(true, "action.completed", json!({"state": "succeeded", "fence": 1, "result_digest": tagged(&salted(&salt, b"{\"done\":true}"))}));
     story.tell(

@@ -1,5 +1,6 @@
 //! What a verification reads: entries beside the evidence that they were made of, and what has no entry.
 
+use countersign_core::evidence::Kind;
 use countersign_ledger::Hash;
 use serde::Serialize;
 use tokio_postgres::Row;
@@ -77,10 +78,15 @@ pub async fn counts(tx: &Transaction) -> Result<Vec<Count>, StoreError> {
     // A ledger that is read whole takes longer than a statement of a worker may.
     tx.query_one("SELECT set_config('statement_timeout', '15min', true)", &[]).await?;
     let kinds = [
-        ("actions", "action.judged", "SELECT id AS action, 1::bigint AS n FROM actions", "1::bigint"),
+        (
+            "actions",
+            Kind::ActionEvaluated.as_str(),
+            "SELECT id AS action, 1::bigint AS n FROM actions",
+            "1::bigint",
+        ),
         (
             "decisions",
-            "decision.recorded",
+            Kind::DecisionRecorded.as_str(),
             // An edit that is its editor's approval too is one decision, with a row on each content.
             "SELECT action, count(*) AS n FROM decisions d
              WHERE NOT (decision = 'approve' AND EXISTS (
@@ -92,7 +98,7 @@ pub async fn counts(tx: &Transaction) -> Result<Vec<Count>, StoreError> {
         ),
         (
             "executions",
-            "action.claimed",
+            Kind::ActionClaimed.as_str(),
             "SELECT id AS action, fence::bigint AS n FROM actions WHERE fence > 0",
             "count(*)",
         ),
