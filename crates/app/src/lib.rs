@@ -4,6 +4,7 @@
 //! here, and no authority**: whatever a use case submits is authenticated and signed like anybody's.
 
 pub mod actions;
+pub mod apply;
 pub mod approvals;
 pub mod audits;
 pub mod configuration;
@@ -11,13 +12,16 @@ pub mod connections;
 pub mod contract;
 pub mod error;
 pub mod export;
+pub mod folder;
 pub mod ledger;
 pub mod policy;
+pub mod proposal;
 pub mod quarantine;
 pub mod remediations;
 pub mod report;
 pub mod sampling_plans;
 pub mod stream;
+pub mod users;
 
 pub use connections::Connections;
 pub use error::AppError;

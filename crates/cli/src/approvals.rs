@@ -1,5 +1,6 @@
 //! `countersign approvals`: what waits for a human, and a human's decision.
 
+use countersign_app::apply::active;
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use chrono::Utc;
@@ -25,7 +26,6 @@ use uuid::Uuid;
 
 use crate::{
     Connections,
-    apply::active,
     args::usage,
     output::{show, table},
 };

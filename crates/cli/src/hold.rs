@@ -1,5 +1,6 @@
 //! `countersign hold`: stop permits and claims at once.
 
+use countersign_app::apply::active;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -12,7 +13,6 @@ use serde_json::json;
 
 use crate::{
     Connections,
-    apply::active,
     args::usage,
     output::{show, table},
 };

@@ -1,18 +1,16 @@
 //! The command line: what operators, reviewers, auditors and agents do by hand, and how processes are started.
 
 pub mod actions;
-pub mod apply;
+mod apply;
 mod approvals;
 mod args;
 mod audits;
 mod erase;
 mod export;
-pub mod folder;
 mod hold;
 mod ledger;
 mod output;
 mod policy;
-pub mod proposal;
 mod quarantine;
 mod remediations;
 mod report;
@@ -22,7 +20,6 @@ mod stream;
 mod submit;
 mod switching;
 pub mod table;
-pub mod users;
 
 use std::process::ExitCode;
 

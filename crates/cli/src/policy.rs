@@ -1,5 +1,6 @@
 //! `countersign policy`: check, explain, test.
 
+use countersign_app::{folder::Folder, proposal};
 use std::{fs, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
@@ -8,7 +9,7 @@ use clap::Subcommand;
 use countersign_app::policy::{self, CaseResult};
 use serde_json::Value;
 
-use crate::{Connections, args::UsageError, folder::Folder, output::show, proposal};
+use crate::{Connections, args::UsageError, output::show};
 
 /// Policy.
 #[derive(Subcommand)]

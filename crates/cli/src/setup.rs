@@ -1,5 +1,6 @@
 //! Setting up: database, keys, broker users.
 
+use countersign_app::{folder::Folder, users};
 use std::{fs, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
@@ -8,7 +9,7 @@ use countersign_broker::management::Management;
 use countersign_runtime::keys;
 use serde_json::json;
 
-use crate::{Connections, folder::Folder, output::show, users};
+use crate::{Connections, output::show};
 
 /// The database.
 #[derive(Subcommand)]

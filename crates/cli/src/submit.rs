@@ -1,5 +1,6 @@
 //! `countersign submit`: proposes actions as an agent.
 
+use countersign_app::proposal;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fs,
@@ -23,7 +24,6 @@ use crate::{
     Connections,
     args::UsageError,
     output::{show, table},
-    proposal,
 };
 
 /// Proposes actions.

@@ -9,12 +9,12 @@ use std::{
 };
 
 use anyhow::Context as _;
-use countersign_broker::management::Management;
-use countersign_cli::{
+use countersign_app::{
     apply,
     folder::{Folder, Keys},
     users,
 };
+use countersign_broker::management::Management;
 use countersign_core::{keyed::KeyedSampler, signed::Signer};
 use countersign_runtime::keys;
 use countersign_store::Store;

@@ -9,13 +9,13 @@ use std::{
 };
 
 use anyhow::Context as _;
+use countersign_app::{apply, folder::Folder};
 use countersign_broker::{
     declare::declare,
     reader::Reader,
     session::{Session, Uri},
     topology::{Limits, Topology},
 };
-use countersign_cli::{apply, folder::Folder};
 use countersign_testkit::{
     clock::Clock,
     proxy::Proxy,
@@ -164,7 +164,7 @@ impl World {
         let folder = if tight { &self.tight } else { &self.system.folder };
         let done = async {
             let store = self.system.store()?;
-            apply::apply(&store, &self.system.place.amqp_url, folder, OPERATOR).await
+            anyhow::Ok(apply::apply(&store, &self.system.place.amqp_url, folder, OPERATOR).await?)
         };
         let applied = timeout(APPLIED, done).await.map_err(anyhow::Error::from).flatten();
         self.loose = !tight && applied.is_ok();

@@ -62,7 +62,7 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
 
 /// The first operator of a folder's directory: whoever starts a system is trusted with it.
 pub(crate) fn operator(config: &Path, variables: impl Fn(&str) -> Option<String>) -> anyhow::Result<String> {
-    let folder = countersign_cli::folder::Folder::read_with(config, variables)?;
+    let folder = countersign_app::folder::Folder::read_with(config, variables)?;
     let operator =
         folder.configuration.directory.operators().first().context("directory.yaml names no operator")?;
     Ok(operator.id.clone())

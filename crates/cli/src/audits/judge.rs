@@ -1,5 +1,6 @@
 //! `countersign audits judge`: an auditor's finding, signed.
 
+use countersign_app::apply::active;
 use std::{path::PathBuf, process::ExitCode};
 
 use chrono::Utc;
@@ -20,7 +21,6 @@ use uuid::Uuid;
 
 use crate::{
     Connections,
-    apply::active,
     approvals::heard,
     args::{UsageError, usage},
     output::show,

@@ -60,7 +60,7 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<(Vec<Value>, Labels)> {
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let at = || format!("{}:{}", path.display(), number + 1);
         let line: Value = serde_json::from_str(line).with_context(at)?;
-        let event = countersign_cli::proposal::event(&line).map_err(anyhow::Error::msg).with_context(at)?;
+        let event = countersign_app::proposal::event(&line).map_err(anyhow::Error::msg).with_context(at)?;
         let id = event["id"].as_str().unwrap_or_default().to_owned();
         let label =
             Label { correct: line["correct"].as_bool().unwrap_or(true), should: line.get("should").cloned() };

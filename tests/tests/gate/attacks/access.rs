@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, ensure};
+use countersign_app::users;
 use countersign_broker::topology::{
     ACTIONS, ANSWERS, APPROVALS, AUDIT_STREAM, AUDITS, COMMANDS, DECISIONS, EXECUTION, FEEDBACK, FINDINGS,
     Limits, OUTCOMES, SETTLED, Topology,
 };
-use countersign_cli::users;
 use countersign_tests::Gate;
 use futures_util::future::try_join_all;
 use lapin::{BasicProperties, Channel, Connection, options::BasicGetOptions, types::FieldTable};

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Context as _;
 use countersign_broker::{
     access::{self, Access},
     management::Management,
@@ -10,10 +9,12 @@ use countersign_broker::{
 use countersign_policy::{Configuration, Connector};
 use url::Url;
 
+use crate::AppError;
+
 /// The name of the virtual host in an AMQP URL; `/` where it names none.
-pub fn vhost(amqp_url: &str) -> anyhow::Result<String> {
+pub fn vhost(amqp_url: &str) -> Result<String, AppError> {
     let uri: countersign_broker::session::Uri =
-        amqp_url.parse().map_err(|reason: String| anyhow::anyhow!("not an AMQP URL: {reason}"))?;
+        amqp_url.parse().map_err(|reason: String| AppError::Usage(format!("not an AMQP URL: {reason}")))?;
     Ok(uri.vhost)
 }
 
@@ -33,14 +34,16 @@ pub async fn create(
     amqp_url: &str,
     configuration: &Configuration,
     password: impl Fn(&str) -> String,
-) -> anyhow::Result<BTreeMap<String, String>> {
+) -> Result<BTreeMap<String, String>, AppError> {
     let mut urls = BTreeMap::new();
     for access in everyone(configuration) {
         let password = password(&access.user);
         management.grant(&access, &password).await?;
-        let mut url = Url::parse(amqp_url).context("the AMQP URL")?;
+        let mut url = Url::parse(amqp_url).map_err(AppError::invalid("the AMQP URL is malformed"))?;
         let fits = url.set_username(&access.user).is_ok() && url.set_password(Some(&password)).is_ok();
-        anyhow::ensure!(fits, "the AMQP URL cannot carry a user");
+        if !fits {
+            return Err(AppError::Usage("the AMQP URL cannot carry a user".into()));
+        }
         urls.insert(access.user, url.into());
     }
     Ok(urls)
@@ -52,7 +55,7 @@ pub fn random_password(_user: &str) -> String {
 }
 
 /// Brings the permissions of existing users up to date. Returns those who have no user yet.
-pub async fn permit(management: &Management, configuration: &Configuration) -> anyhow::Result<Vec<String>> {
+pub async fn permit(management: &Management, configuration: &Configuration) -> Result<Vec<String>, AppError> {
     let mut missing = Vec::new();
     for access in everyone(configuration) {
         if !management.permit(&access).await? {
@@ -67,7 +70,7 @@ pub async fn revoke(
     management: &Management,
     before: &Configuration,
     now: &Configuration,
-) -> anyhow::Result<()> {
+) -> Result<(), AppError> {
     let stay: Vec<String> = everyone(now).into_iter().map(|access| access.user).collect();
     for gone in everyone(before).into_iter().filter(|access| !stay.contains(&access.user)) {
         management.permit(&Access { write: vec![], read: vec![], ..gone }).await?;

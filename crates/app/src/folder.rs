@@ -2,12 +2,11 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use anyhow::Context as _;
 use countersign_policy::{Configuration, Problem, Sources, with_keys};
 use countersign_runtime::settings::Settings;
 use serde_json::Value;
 
-use crate::args::UsageError;
+use crate::AppError;
 
 /// A folder that was read and checks.
 pub struct Folder {
@@ -21,17 +20,20 @@ pub struct Folder {
 
 impl Folder {
     /// Reads and checks a folder. Everything that is wrong is in the error, one problem a line.
-    pub fn read(dir: &Path) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// Where a file cannot be read, or the configuration does not check.
+    pub fn read(dir: &Path) -> Result<Self, AppError> {
         Self::read_with(dir, |name| std::env::var(name).ok())
     }
 
     /// The same, with `variables` in place of the environment.
-    pub fn read_with(dir: &Path, variables: impl Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
-        let settings = Settings::read(dir).map_err(|error| UsageError(error.to_string()))?;
+    pub fn read_with(dir: &Path, variables: impl Fn(&str) -> Option<String>) -> Result<Self, AppError> {
+        let settings = Settings::read(dir).map_err(|error| AppError::Usage(error.to_string()))?;
         let read = |name: &str| {
             let path = dir.join(name);
             fs::read_to_string(&path)
-                .with_context(|| UsageError(format!("{} cannot be read", path.display())))
+                .map_err(|error| AppError::Usage(format!("{} cannot be read: {error}", path.display())))
         };
         let tools = expand("tools.yaml", &read("tools.yaml")?, variables);
         let sources = Sources {
@@ -49,7 +51,7 @@ pub type Keys = BTreeMap<String, Vec<Value>>;
 
 impl Folder {
     /// The folder with `keys` for those for whom its directory has none, and who these are.
-    pub fn enrolled(&self, keys: &Keys) -> anyhow::Result<(Self, Vec<String>)> {
+    pub fn enrolled(&self, keys: &Keys) -> Result<(Self, Vec<String>), AppError> {
         let (directory, given) = with_keys(&self.sources.directory, keys).map_err(problems)?;
         let sources = Sources { directory, ..self.sources.clone() };
         let configuration = Configuration::parse(&sources).map_err(problems)?;
@@ -58,9 +60,9 @@ impl Folder {
 }
 
 /// All problems as one error.
-pub(crate) fn problems(problems: Vec<Problem>) -> UsageError {
+pub(crate) fn problems(problems: Vec<Problem>) -> AppError {
     let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    UsageError(format!("the configuration does not check:\n{}", lines.join("\n")))
+    AppError::Usage(format!("the configuration does not check:\n{}", lines.join("\n")))
 }
 
 /// Replaces `${NAME}` by what `value` knows, so that addresses differ between installations and files don't.

@@ -1,0 +1,155 @@
+//! Making a checked folder the active generation.
+
+use std::path::PathBuf;
+
+use countersign_broker::{
+    declare::declare,
+    management::Management,
+    session::Session,
+    topology::{Limits, Topology},
+};
+use countersign_policy::{Configuration, Directory, keys_of};
+use countersign_store::{
+    Store, StoreError, Transaction,
+    generation::{self, PolicyIdentity},
+    revocations,
+};
+use serde::Serialize;
+
+use crate::{
+    AppError, Connections,
+    folder::{Folder, problems},
+    users,
+};
+
+/// A folder to be made active.
+#[derive(Clone, Debug)]
+pub struct Apply {
+    /// The folder with policy.yaml, tools.yaml and directory.yaml.
+    pub dir: PathBuf,
+    /// Who does this: an operator of the directory.
+    pub operator: String,
+}
+
+/// What has become active.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Activation {
+    /// The generation.
+    pub generation: i64,
+    /// The policy's version.
+    pub policy_version: String,
+    /// Those of the directory who have no broker user yet.
+    pub users_missing: Vec<String>,
+    /// Those whose registered keys stay, because the folder names none for them.
+    pub keys_kept: Vec<String>,
+}
+
+/// Checks a folder and makes it active. With a management URL the permissions of broker users follow the directory.
+///
+/// # Errors
+/// Where the folder does not check, or the operator is not one. Then nothing has changed.
+pub async fn run(to: &Connections, request: &Apply) -> Result<Activation, AppError> {
+    let folder = Folder::read(&request.dir)?;
+    let store = to.store()?;
+    let amqp_url = to.amqp()?;
+    let before = authorised(&store, &folder.configuration, &request.operator).await?;
+    let management = match &to.management_url {
+        Some(url) => Some(Management::new(url, &users::vhost(amqp_url)?)?),
+        None => None,
+    };
+    let users_missing = match &management {
+        Some(management) => users::permit(management, &folder.configuration).await?,
+        None => vec![],
+    };
+    let Applied { generation, kept } = apply(&store, amqp_url, &folder, &request.operator).await?;
+    if let (Some(management), Some(before)) = (&management, &before) {
+        users::revoke(management, before, &folder.configuration).await?;
+    }
+    let policy_version = folder.configuration.policy.version().into();
+    Ok(Activation { generation, policy_version, users_missing, keys_kept: kept })
+}
+
+/// The result of [`apply`].
+pub struct Applied {
+    /// The generation.
+    pub generation: i64,
+    /// Those whose registered keys stay, because the folder names none for them.
+    pub kept: Vec<String>,
+}
+
+/// Declares what the folder needs on the broker, then makes it active in one transaction. Queues come first:
+/// nobody may be sent anything before there is a place for it.
+pub async fn apply(
+    store: &Store,
+    amqp_url: &str,
+    folder: &Folder,
+    operator: &str,
+) -> Result<Applied, AppError> {
+    let session = Session::open(amqp_url, "countersign-app:apply").await?;
+    let topology = Topology::of(&folder.configuration.directory, &Limits::default());
+    declare(&session.channel, &topology).await?;
+    let tx = store.transaction().await?;
+    let before = match generation::lock_exclusive(&tx).await {
+        Ok(active) => generation::sources(&tx, active.config).await?.directory,
+        Err(StoreError::NoGeneration) => String::new(),
+        Err(error) => return Err(error.into()),
+    };
+    let registered = keys_of(&before).map_err(problems)?;
+    let (enrolled, kept) = folder.enrolled(&registered)?;
+    revoke(&tx, &enrolled.configuration.directory, operator).await?;
+    let policy = &enrolled.configuration.policy;
+    let policy = PolicyIdentity { version: policy.version(), digest: policy.digest() };
+    let generation = generation::activate(&tx, &enrolled.sources, policy, operator).await?;
+    tx.commit().await?;
+    Ok(Applied { generation, kept })
+}
+
+/// Remembers what is revoked, and refuses to bring back what ever was.
+async fn revoke(tx: &Transaction, directory: &Directory, operator: &str) -> Result<(), AppError> {
+    let now = generation::now(tx).await?;
+    let kids = |revoked: bool| {
+        let keys = directory.keys().filter(move |key| key.is_revoked(now) == revoked);
+        keys.map(|key| key.kid.as_str()).collect::<Vec<_>>()
+    };
+    let back = revocations::of(tx, &kids(false)).await?;
+    if let Some(kid) = back.first() {
+        return Err(AppError::Usage(format!(
+            "the public key with kid {kid} was revoked before, and the folder says nothing of that; write its \
+             revoked_at, or make another key with `countersign keys signer`"
+        )));
+    }
+    Ok(revocations::insert(tx, &kids(true), operator).await?)
+}
+
+/// The operator must be one in the folder and, unless it is the first, in what is active now: which is returned.
+async fn authorised(
+    store: &Store,
+    folder: &Configuration,
+    operator: &str,
+) -> Result<Option<Configuration>, AppError> {
+    if folder.directory.operator(operator).is_none() {
+        return Err(AppError::Usage(format!(
+            "{operator:?} is not an operator in the folder's directory.yaml"
+        )));
+    }
+    match active(store).await {
+        Ok(active) if active.directory.operator(operator).is_none() => {
+            Err(AppError::State(format!("{operator:?} is not an operator of the active directory")))
+        }
+        Ok(active) => Ok(Some(active)),
+        Err(AppError::Store(StoreError::NoGeneration)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The active configuration.
+pub async fn active(store: &Store) -> Result<Configuration, AppError> {
+    let (tx, active) = generation::begin(store).await?;
+    let sources = generation::sources(&tx, active.config).await?;
+    Configuration::parse(&sources).map_err(|found| {
+        AppError::Corrupt(format!(
+            "the active configuration was written by another version: {}",
+            problems(found)
+        ))
+    })
+}
