@@ -37,6 +37,7 @@ const ALL: &[&str] = &[
     "store",
     "broker",
     "runtime",
+    "app",
     "executor",
     "testkit",
     "torture",
