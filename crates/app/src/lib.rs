@@ -4,16 +4,22 @@
 //! here, and no authority**: whatever a use case submits is authenticated and signed like anybody's.
 
 pub mod actions;
+pub mod answers;
 pub mod apply;
 pub mod approvals;
 pub mod audits;
 pub mod configuration;
 pub mod connections;
 pub mod contract;
+pub mod decisions;
+pub mod erasure;
 pub mod error;
 pub mod export;
+pub mod findings;
 pub mod folder;
+pub mod holds;
 pub mod ledger;
+mod operators;
 pub mod policy;
 pub mod proposal;
 pub mod quarantine;

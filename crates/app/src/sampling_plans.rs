@@ -1,11 +1,15 @@
-//! Sampling plans: where each stratum stands between approval and audit, and why.
+//! Sampling plans: where each stratum stands between approval and audit, and why; operators pin and reset them.
 
-use countersign_statistics::{sequential::EProcess, switching::Plan};
+use countersign_statistics::sequential::EProcess;
+pub use countersign_statistics::switching::{Plan, PlanState, SwitchingState};
 pub use countersign_store::sampling_plans::PlanSummary;
-use countersign_store::{generation, sampling_plans};
+use countersign_store::{
+    Transaction, generation,
+    sampling_plans::{self, PlanRecord},
+};
 use serde::Serialize;
 
-use crate::{AppError, Connections, configuration::active};
+use crate::{AppError, Connections, configuration::active, operators::authorise};
 
 /// A sampling plan beside what its rule asks for.
 #[derive(Clone, Debug, Serialize)]
@@ -49,4 +53,108 @@ fn e_value(plan: &PlanSummary, thresholds: &Plan) -> f64 {
         process.observe(n < plan.seen.wrong);
     }
     process.ln_value().exp()
+}
+
+/// What an operator does to the sampling plan of one stratum.
+#[derive(Clone, Debug)]
+pub struct ChangePlan {
+    /// The stratum, as the list names it.
+    pub stratum: String,
+    /// What is done.
+    pub change: Change,
+    /// Who does it: an operator of the active directory.
+    pub operator: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// What can be done to a sampling plan.
+#[derive(Clone, Copy, Debug)]
+pub enum Change {
+    /// Put it into this state, or leave it in its present one, and keep it there whatever audits find.
+    Pin(Option<PlanState>),
+    /// Let it switch again, from its present state.
+    Unpin,
+    /// Bring it from discontinued back to pre-approval.
+    Reset,
+}
+
+/// What was done to a sampling plan.
+#[derive(Clone, Debug, Serialize)]
+pub struct ChangedPlan {
+    /// What was done, for people.
+    pub done: String,
+    /// The stratum.
+    pub stratum: String,
+}
+
+/// Pins, unpins or resets a sampling plan.
+///
+/// # Errors
+/// Where the operator or the stratum is unknown, the plan is not in a state that allows the change, or the database
+/// refuses.
+pub async fn change(connections: &Connections, request: ChangePlan) -> Result<ChangedPlan, AppError> {
+    let store = connections.store()?;
+    authorise(&store, &request.operator).await?;
+    let tx = store.transaction().await?;
+    let stratum = request.stratum.as_str();
+    let record = sampling_plans::lock(&tx, &[stratum]).await?.pop().ok_or_else(|| {
+        AppError::NotFound(format!(
+            "no sampling plan for the stratum {stratum:?}; see `countersign switching list`"
+        ))
+    })?;
+    let done = match request.change {
+        Change::Pin(state) => pin(&tx, &record, state, &request).await?,
+        Change::Unpin => unpin(&tx, &record).await?,
+        Change::Reset => reset(&tx, &record, &request).await?,
+    };
+    tx.commit().await?;
+    Ok(ChangedPlan { done, stratum: request.stratum })
+}
+
+async fn pin(
+    tx: &Transaction,
+    record: &PlanRecord,
+    state: Option<PlanState>,
+    by: &ChangePlan,
+) -> Result<String, AppError> {
+    let state = state.unwrap_or(record.switching.state);
+    move_to(tx, record, state, by).await?;
+    sampling_plans::pin(tx, &record.stratum, Some((&by.operator, &by.reason))).await?;
+    Ok(format!("{} is pinned to {}", record.stratum, state.as_str()))
+}
+
+async fn unpin(tx: &Transaction, record: &PlanRecord) -> Result<String, AppError> {
+    let (stratum, state) = (&record.stratum, record.switching.state);
+    if record.pinned_by.is_none() {
+        return Err(AppError::State(format!("{stratum} is not pinned")));
+    }
+    sampling_plans::remember(tx, stratum, &SwitchingState::new(state)).await?;
+    sampling_plans::pin(tx, stratum, None).await?;
+    Ok(format!("{stratum} moves again, from {}", state.as_str()))
+}
+
+async fn reset(tx: &Transaction, record: &PlanRecord, by: &ChangePlan) -> Result<String, AppError> {
+    let stratum = &record.stratum;
+    if record.pinned_by.is_some() {
+        return Err(AppError::State(format!("{stratum} is pinned: unpin it first")));
+    }
+    if record.switching.state != PlanState::Discontinued {
+        return Err(AppError::State(format!("{stratum} is not discontinued")));
+    }
+    move_to(tx, record, PlanState::PreApproval, by).await?;
+    Ok(format!("{stratum} begins anew: every action is approved first"))
+}
+
+async fn move_to(
+    tx: &Transaction,
+    record: &PlanRecord,
+    state: PlanState,
+    by: &ChangePlan,
+) -> Result<(), AppError> {
+    let reason = format!("{}: {}", by.operator, by.reason);
+    if record.switching.state != state {
+        sampling_plans::change(tx, record, SwitchingState::new(state), &reason, Some(&by.operator)).await?;
+    }
+    Ok(())
 }

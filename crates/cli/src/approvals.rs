@@ -1,32 +1,17 @@
 //! `countersign approvals`: what waits for a human, and a human's decision.
 
-use countersign_app::apply::active;
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode};
 
-use chrono::Utc;
 use clap::{Args, Subcommand};
-use countersign_app::approvals::{self, ApprovalSummary, ListApprovals};
-use countersign_broker::{
-    publisher::{Outgoing, Publisher},
-    session::user_of,
-    topology::DECISIONS,
+use countersign_app::{
+    approvals::{self, ApprovalSummary, ListApprovals},
+    decisions::{self, Decide, Decision},
 };
-use countersign_core::{
-    approval::Requirement,
-    ids::{ActionId, ApprovalId},
-    message::{CloudEvent, Decision, DecisionData, kind},
-    refusal::Code,
-    signed::{Signer, thumbprint},
-};
-use countersign_policy::Sender;
-use countersign_runtime::keys;
-use countersign_store::{Store, evidence, statements};
+use countersign_core::{approval::Requirement, ids::ApprovalId};
 use serde_json::Value;
-use uuid::Uuid;
 
 use crate::{
     Connections,
-    args::usage,
     output::{show, table},
 };
 
@@ -122,19 +107,26 @@ pub(crate) async fn run(to: &Connections, command: ApprovalsCommand) -> anyhow::
             show(to, &shown, || serde_json::to_string_pretty(&shown).unwrap_or_default())
         }
         ApprovalsCommand::Approve { id, reason, by } => {
-            decide(to, by, id, |data| DecisionData { reason, ..data(Decision::Approve) }).await
+            decide(to, Decide { reason, ..by.decides(id, Decision::Approve) }).await
         }
         ApprovalsCommand::Reject { id, reason, reason_code, by } => {
-            decide(to, by, id, |data| DecisionData { reason, reason_code, ..data(Decision::Reject) }).await
+            decide(to, Decide { reason, reason_code, ..by.decides(id, Decision::Reject) }).await
         }
         ApprovalsCommand::Edit { id, arguments, reason, by } => {
             let arguments = Some(arguments);
-            decide(to, by, id, |data| DecisionData { reason, arguments, ..data(Decision::Edit) }).await
+            decide(to, Decide { reason, arguments, ..by.decides(id, Decision::Edit) }).await
         }
         ApprovalsCommand::Respond { id, message, by } => {
-            let reason = Some(message);
-            decide(to, by, id, |data| DecisionData { reason, ..data(Decision::Respond) }).await
+            decide(to, Decide { reason: Some(message), ..by.decides(id, Decision::Respond) }).await
         }
+    }
+}
+
+impl By {
+    /// A decision without reasons or arguments.
+    fn decides(self, approval: ApprovalId, decision: Decision) -> Decide {
+        let Self { key, reviewer } = self;
+        Decide { approval, decision, reason_code: None, reason: None, arguments: None, reviewer, key }
     }
 }
 
@@ -172,89 +164,15 @@ fn so_far(decisions: Option<&Value>) -> String {
     said.collect::<Vec<_>>().join(", ")
 }
 
-async fn decide(
-    to: &Connections,
-    by: By,
-    approval: ApprovalId,
-    data: impl FnOnce(&dyn Fn(Decision) -> DecisionData) -> DecisionData,
-) -> anyhow::Result<ExitCode> {
-    let store = to.store()?;
-    let digest = approvals::show(&store, approval).await?.digest;
-    let url = to.amqp()?;
-    let key = keys::signing_key(&by.key)?;
-    let reviewer = match by.reviewer {
-        Some(reviewer) => reviewer,
-        None => reviewer_of(&store, url).await?,
-    };
-    let data = data(&|decision| DecisionData {
-        approval,
-        digest: digest.clone(),
-        decision,
-        reason_code: None,
-        reason: None,
-        arguments: None,
-    });
-    let decision = data.decision;
-    let (kid, jti) = (thumbprint(&key.verifying_key()), Uuid::now_v7());
-    let signed = Signer::new(&reviewer, key).sign(&[data], jti, Utc::now(), rand::random)?;
-    let source = format!("/reviewers/{reviewer}");
-    let event = CloudEvent::new(Outgoing::fresh_id(), &source, kind::APPROVAL_DECIDED, Utc::now(), signed);
-    let publisher = Publisher::connect(url, "countersign-cli:decide").await?;
-    publisher.publish(&[Outgoing::event(DECISIONS, "decision", &event)]).await?;
-    let action = approvals::action_of(&store, approval).await?;
-    let mut answer = heard(&store, action, &event.id).await?;
-    let applied = answer["kind"] != "decision.refused";
-    if !applied {
-        answer["message"] = why(&store, &kid, &jti.to_string(), answer["code"].as_str()).await?.into();
-    }
-    show(to, &answer, || match applied {
-        true => format!("{}: the action is {}", decision.as_str(), answer["state"].as_str().unwrap_or("?")),
-        false => format!(
-            "refused ({}): {}",
-            answer["code"].as_str().unwrap_or("?"),
-            answer["message"].as_str().unwrap_or("")
-        ),
+async fn decide(to: &Connections, request: Decide) -> anyhow::Result<ExitCode> {
+    let decision = request.decision;
+    let answer = decisions::decide(&to.app(), request).await?;
+    let text = |member| answer.text(member);
+    show(to, &answer, || match answer.applied {
+        true => format!("{}: the action is {}", decision.as_str(), text("state").unwrap_or("?")),
+        false => {
+            format!("refused ({}): {}", text("code").unwrap_or("?"), text("message").unwrap_or_default())
+        }
     })?;
-    Ok(if applied { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// Why a decision was refused: as it was answered, or what its code means. Evidence has no free text.
-async fn why(store: &Store, kid: &str, jti: &str, code: Option<&str>) -> anyhow::Result<String> {
-    let tx = store.transaction().await?;
-    let answers = statements::known(&tx, &[(kid, jti)]).await?.pop().map(|known| known.answers);
-    let answered = answers.and_then(|mut answers| answers.pop()?.message);
-    let meaning = || Code::ALL.iter().find(|known| Some(known.as_str()) == code).map(|known| known.meaning());
-    Ok(answered.or_else(|| meaning().map(str::to_owned)).unwrap_or_default())
-}
-
-/// The reviewer whose AMQP user it is.
-async fn reviewer_of(store: &Store, amqp_url: &str) -> anyhow::Result<String> {
-    let user = user_of(amqp_url).unwrap_or_default();
-    match active(store).await?.directory.sender_of_user(&user) {
-        Some(Sender::Reviewer(reviewer)) => Ok(reviewer.id.clone()),
-        Some(Sender::App(app)) => {
-            let speaks_for: Vec<&str> = app.reviewers.iter().map(String::as_str).collect();
-            Err(usage(format!("the app {:?} speaks for {}; give --reviewer", app.id, speaks_for.join(", "))))
-        }
-        Some(Sender::Auditor(_)) | None => {
-            Err(usage(format!("the AMQP user {user:?} is no reviewer of the active directory")))
-        }
-    }
-}
-
-/// Waits for the evidence of what became of a decision or finding, by the id of its event.
-pub(crate) async fn heard(store: &Store, action: ActionId, event: &str) -> anyhow::Result<Value> {
-    for _ in 0..100 {
-        let tx = store.transaction().await?;
-        let timeline = evidence::timeline(&tx, action).await?;
-        if let Some(entry) = timeline.into_iter().rev().find(|entry| entry.body["event"] == event) {
-            let mut body = entry.body;
-            body["kind"] = entry.kind.into();
-            return Ok(body);
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    anyhow::bail!(
-        "it was sent, but nobody has applied it yet; `countersign actions show {action}` tells when"
-    )
+    Ok(if answer.applied { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -3,13 +3,11 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use countersign_app::erasure::{self, Erase, Held, PlaceLegalHold, ReleaseLegalHold};
 use countersign_core::ids::ActionId;
-use countersign_store::erasure::{self, Held};
-use serde_json::json;
 
 use crate::{
     Connections,
-    hold::operates,
     output::{show, table},
 };
 
@@ -32,12 +30,8 @@ pub(crate) struct EraseArgs {
 }
 
 pub(crate) async fn run(to: &Connections, args: EraseArgs) -> anyhow::Result<ExitCode> {
-    anyhow::ensure!(!args.subject.trim().is_empty(), "whom? --subject is empty");
-    let store = to.store()?;
-    operates(&store, &args.operator).await?;
-    let tx = store.transaction().await?;
-    let erased = erasure::erase(&tx, &args.subject, &args.operator).await?;
-    tx.commit().await?;
+    let EraseArgs { subject, operator } = args;
+    let erased = erasure::erase(&to.app(), &Erase { subject, operator }).await?;
     show(to, &erased, || {
         let messages = erased.quarantined;
         format!(
@@ -79,29 +73,23 @@ pub(crate) enum LegalHoldCommand {
 }
 
 pub(crate) async fn hold(to: &Connections, command: LegalHoldCommand) -> anyhow::Result<ExitCode> {
-    let store = to.store()?;
-    if let LegalHoldCommand::Place { operator, .. } | LegalHoldCommand::Release { operator, .. } = &command {
-        operates(&store, operator).await?;
-    }
-    let tx = store.transaction().await?;
     match command {
         LegalHoldCommand::Place { subject, action, reason, operator } => {
-            let what = match (subject, action) {
+            let held = match (subject, action) {
                 (Some(subject), _) => Held::Subject(subject),
                 (None, Some(action)) => Held::Action(action),
                 (None, None) => anyhow::bail!("what? give --subject or --action"),
             };
-            let id = erasure::hold(&tx, &what, &rand::random(), &reason, &operator).await?;
-            tx.commit().await?;
-            show(to, &json!({"hold": id}), || format!("legal hold {id} is placed"))
+            let request = PlaceLegalHold { held, reason, operator };
+            let placed = erasure::place_hold(&to.app(), &request).await?;
+            show(to, &placed, || format!("legal hold {} is placed", placed.hold))
         }
         LegalHoldCommand::Release { id, operator } => {
-            erasure::release(&tx, id, &operator).await?;
-            tx.commit().await?;
-            show(to, &json!({"hold": id}), || format!("legal hold {id} is released"))
+            let released = erasure::release_hold(&to.app(), &ReleaseLegalHold { id, operator }).await?;
+            show(to, &released, || format!("legal hold {id} is released"))
         }
         LegalHoldCommand::List => {
-            let holds = erasure::holds(&tx).await?;
+            let holds = erasure::holds(&to.app()).await?;
             show(to, &holds, || {
                 let mut table = table(["hold", "about", "reason", "placed by", "placed", "released"]);
                 for hold in &holds {

@@ -1,15 +1,9 @@
 //! `countersign hold`: stop permits and claims at once.
 
-use countersign_app::apply::active;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use countersign_policy::{Configuration, Tool};
-use countersign_store::{
-    Store, StoreError, generation,
-    holds::{self, Scope},
-};
-use serde_json::json;
+use countersign_app::holds::{self, PlaceHold, ReleaseHold, Scope, StoreError};
 
 use crate::{
     Connections,
@@ -62,13 +56,11 @@ enum HoldCommand {
 }
 
 pub(crate) async fn run(to: &Connections, args: HoldArgs) -> anyhow::Result<ExitCode> {
-    let store = to.store()?;
     match args.command {
-        Some(HoldCommand::List) => list(to, &store).await,
+        Some(HoldCommand::List) => list(to).await,
         Some(HoldCommand::Release { id, operator }) => {
-            operates(&store, &operator).await?;
-            let generation = release(&store, id, &operator).await?;
-            show(to, &json!({"hold": id, "generation": generation}), || format!("hold {id} is released"))
+            let released = holds::release(&to.app(), &ReleaseHold { id, operator }).await?;
+            show(to, &released, || format!("hold {id} is released"))
         }
         None => {
             let operator = args.operator.ok_or_else(|| usage("who holds? give --operator"))?;
@@ -79,74 +71,18 @@ pub(crate) async fn run(to: &Connections, args: HoldArgs) -> anyhow::Result<Exit
                 (_, _, Some(rule)) => (Scope::Rule, rule),
                 _ => (Scope::Everything, String::new()),
             };
-            operates(&store, &operator).await?;
-            known(&active(&store).await?, scope, &name)?;
-            let (id, generation) = place(&store, scope, &name, &reason, &operator).await?;
-            let value = json!({"hold": id, "generation": generation});
-            show(to, &value, || format!("hold {id} is in force: {} {name}", scope.as_str()))
+            let request = PlaceHold { scope, name, reason, operator };
+            let retrying = |error: &StoreError| eprintln!("not yet ({error}); trying again");
+            let placed = holds::place(&to.app(), &request, retrying).await?;
+            show(to, &placed, || {
+                format!("hold {} is in force: {} {}", placed.hold, scope.as_str(), request.name)
+            })
         }
     }
 }
 
-/// A hold on a misspelt name would hold nothing, and say that it is in force.
-fn known(active: &Configuration, scope: Scope, name: &str) -> anyhow::Result<()> {
-    let names: Vec<&str> = match scope {
-        Scope::Everything => return Ok(()),
-        Scope::Agent => active.directory.agents().iter().map(|agent| agent.id.as_str()).collect(),
-        Scope::Tool => active.tools.iter().map(Tool::name).collect(),
-        Scope::Rule => active.policy.rule_ids().collect(),
-    };
-    if names.contains(&name) {
-        return Ok(());
-    }
-    let (scope, names) = (scope.as_str(), names.join(", "));
-    Err(usage(format!("there is no {scope} {name:?} in the active configuration; there are {names}")))
-}
-
-pub(crate) async fn operates(store: &Store, operator: &str) -> anyhow::Result<()> {
-    let known = active(store).await?.directory.operator(operator).is_some();
-    anyhow::ensure!(known, "{operator:?} is no operator of the active directory");
-    Ok(())
-}
-
-/// How often a hold is tried that could not get its lock: readers come and go in milliseconds.
-const TRIES: usize = 5;
-
-/// Places a hold. Returns its number and the generation from which it is in force.
-pub(crate) async fn place(
-    store: &Store,
-    scope: Scope,
-    name: &str,
-    reason: &str,
-    by: &str,
-) -> anyhow::Result<(i64, i64)> {
-    for left in (0..TRIES).rev() {
-        let placed = async {
-            let tx = store.transaction().await?;
-            let placed = holds::place(&tx, scope, name, reason, by).await?;
-            tx.commit().await?;
-            Ok::<_, StoreError>(placed)
-        };
-        match placed.await {
-            Err(StoreError::Statement(error)) if left > 0 => {
-                eprintln!("not yet ({error}); trying again");
-            }
-            other => return Ok(other?),
-        }
-    }
-    anyhow::bail!("the hold could not be placed")
-}
-
-async fn release(store: &Store, id: i64, by: &str) -> anyhow::Result<i64> {
-    let tx = store.transaction().await?;
-    let generation = holds::release(&tx, id, by).await?;
-    tx.commit().await?;
-    Ok(generation)
-}
-
-async fn list(to: &Connections, store: &Store) -> anyhow::Result<ExitCode> {
-    let (tx, _) = generation::begin(store).await?;
-    let open = holds::open(&tx).await?;
+async fn list(to: &Connections) -> anyhow::Result<ExitCode> {
+    let open = holds::list(&to.app()).await?;
     show(to, &open, || {
         if open.is_empty() {
             return "nothing is held".into();

@@ -1,18 +1,9 @@
 //! `countersign quarantine`: messages that nobody could process.
 
-use std::{process::ExitCode, time::Duration};
+use std::process::ExitCode;
 
-use anyhow::Context as _;
-use chrono::Utc;
 use clap::Subcommand;
 use countersign_app::quarantine::{self, QuarantinedMessage};
-use countersign_broker::{
-    publisher::Publisher,
-    topology::{ACTIONS, DECISIONS},
-};
-use countersign_core::message::Command;
-use countersign_runtime::messages;
-use serde_json::json;
 
 use crate::{
     Connections,
@@ -69,32 +60,8 @@ pub(crate) async fn run(to: &Connections, command: QuarantineCommand) -> anyhow:
             })
         }
         QuarantineCommand::Replay { id } => {
-            let store = to.store()?;
-            let tx = store.transaction().await?;
-            let entry = countersign_store::quarantine::get(&tx, id)
-                .await?
-                .with_context(|| format!("there is no message {id}"))?;
-            if ![ACTIONS, DECISIONS].contains(&entry.exchange.as_str()) || entry.truncated {
-                anyhow::bail!(
-                    "only whole proposals and decisions can be replayed; see `quarantine show {id}`"
-                );
-            }
-            tx.commit().await?;
-            let sent = Utc::now() - chrono::TimeDelta::seconds(5);
-            let publisher = Publisher::connect(to.amqp()?, "countersign-cli:replay").await?;
-            let command = messages::command("router", Command::Replay { quarantine: id }, Utc::now());
-            publisher.publish(&[command]).await?;
-            for _ in 0..100 {
-                let tx = store.transaction().await?;
-                let entry = countersign_store::quarantine::get(&tx, id).await?;
-                if entry.is_some_and(|entry| entry.replayed_at.is_some_and(|at| at >= sent)) {
-                    return show(to, &json!({"replayed": id}), || format!("message {id} was taken in again"));
-                }
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-            anyhow::bail!(
-                "it was sent, but no router has taken it in yet, or the message was cut and cannot be"
-            )
+            let replayed = quarantine::replay(&to.app(), id).await?;
+            show(to, &replayed, || format!("message {id} was taken in again"))
         }
     }
 }

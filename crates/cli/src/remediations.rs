@@ -2,15 +2,12 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::Subcommand;
-use countersign_app::remediations::{self, ListRemediations};
-use serde_json::json;
+use countersign_app::remediations::{self, CloseRemediation, ListRemediations};
 use uuid::Uuid;
 
 use crate::{
     Connections,
-    hold::operates,
     output::{show, table},
 };
 
@@ -64,14 +61,9 @@ pub(crate) async fn run(to: &Connections, command: RemediationsCommand) -> anyho
             })
         }
         RemediationsCommand::Close { id, evidence, operator } => {
-            let store = to.store()?;
-            let tx = store.transaction().await?;
-            operates(&store, &operator).await?;
-            anyhow::ensure!(!evidence.trim().is_empty(), "say what shows that it is done");
-            let action = countersign_store::remediations::close(&tx, id, &operator, &evidence).await?;
-            let action = action.with_context(|| format!("there is no open task {id}"))?;
-            tx.commit().await?;
-            show(to, &json!({"task": id, "action": action}), || format!("task {id} is closed"))
+            let request = CloseRemediation { id, evidence, operator };
+            let closed = remediations::close(&to.app(), &request).await?;
+            show(to, &closed, || format!("task {id} is closed"))
         }
     }
 }

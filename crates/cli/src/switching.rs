@@ -2,19 +2,13 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::Subcommand;
-use countersign_app::sampling_plans::PlanStanding;
-use countersign_statistics::switching::{Plan, PlanState, SwitchingState};
-use countersign_store::{
-    Transaction,
-    sampling_plans::{self, PlanRecord},
+use countersign_app::sampling_plans::{
+    self, Change, ChangePlan, Plan, PlanStanding, PlanState, SwitchingState,
 };
-use serde_json::json;
 
 use crate::{
     Connections,
-    hold::operates,
     output::{show, table},
 };
 
@@ -68,56 +62,19 @@ pub(crate) struct By {
 }
 
 pub(crate) async fn run(to: &Connections, command: SwitchingCommand) -> anyhow::Result<ExitCode> {
-    let store = to.store()?;
-    let (stratum, by) = match &command {
+    let (stratum, change, By { operator, reason }) = match command {
         SwitchingCommand::List => return list(to).await,
-        SwitchingCommand::Pin { stratum, by, .. }
-        | SwitchingCommand::Unpin { stratum, by }
-        | SwitchingCommand::Reset { stratum, by } => (stratum.as_str(), by),
+        SwitchingCommand::Pin { stratum, state, by } => (stratum, Change::Pin(state), by),
+        SwitchingCommand::Unpin { stratum, by } => (stratum, Change::Unpin, by),
+        SwitchingCommand::Reset { stratum, by } => (stratum, Change::Reset, by),
     };
-    operates(&store, &by.operator).await?;
-    let tx = store.transaction().await?;
-    let record = sampling_plans::lock(&tx, &[stratum]).await?.pop();
-    let record = record.with_context(|| {
-        format!("no sampling plan for the stratum {stratum:?}; see `countersign switching list`")
-    })?;
-    let done = match command {
-        SwitchingCommand::Pin { state, .. } => {
-            let state = state.unwrap_or(record.switching.state);
-            move_to(&tx, &record, state, by).await?;
-            sampling_plans::pin(&tx, stratum, Some((&by.operator, &by.reason))).await?;
-            format!("{stratum} is pinned to {}", state.as_str())
-        }
-        SwitchingCommand::Unpin { .. } => {
-            anyhow::ensure!(record.pinned_by.is_some(), "{stratum} is not pinned");
-            sampling_plans::remember(&tx, stratum, &SwitchingState::new(record.switching.state)).await?;
-            sampling_plans::pin(&tx, stratum, None).await?;
-            format!("{stratum} moves again, from {}", record.switching.state.as_str())
-        }
-        _ => {
-            anyhow::ensure!(record.pinned_by.is_none(), "{stratum} is pinned: unpin it first");
-            anyhow::ensure!(
-                record.switching.state == PlanState::Discontinued,
-                "{stratum} is not discontinued"
-            );
-            move_to(&tx, &record, PlanState::PreApproval, by).await?;
-            format!("{stratum} begins anew: every action is approved first")
-        }
-    };
-    tx.commit().await?;
-    show(to, &json!({"stratum": stratum, "done": done}), || done.clone())
-}
-
-async fn move_to(tx: &Transaction, record: &PlanRecord, state: PlanState, by: &By) -> anyhow::Result<()> {
-    let reason = format!("{}: {}", by.operator, by.reason);
-    if record.switching.state != state {
-        sampling_plans::change(tx, record, SwitchingState::new(state), &reason, Some(&by.operator)).await?;
-    }
-    Ok(())
+    let request = ChangePlan { stratum, change, operator, reason };
+    let changed = sampling_plans::change(&to.app(), request).await?;
+    show(to, &changed, || changed.done.clone())
 }
 
 async fn list(to: &Connections) -> anyhow::Result<ExitCode> {
-    let all = countersign_app::sampling_plans::list(&to.app()).await?;
+    let all = sampling_plans::list(&to.app()).await?;
     show(to, &all, || {
         if all.is_empty() {
             return "no sampling plan yet: no rule of the policy has `switching`, or none has matched".into();

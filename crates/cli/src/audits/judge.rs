@@ -1,30 +1,12 @@
 //! `countersign audits judge`: an auditor's finding, signed.
 
-use countersign_app::apply::active;
 use std::{path::PathBuf, process::ExitCode};
 
-use chrono::Utc;
 use clap::{Args, ValueEnum};
-use countersign_app::audits;
-use countersign_broker::{
-    publisher::{Outgoing, Publisher},
-    session::user_of,
-    topology::FINDINGS,
-};
-use countersign_core::{
-    ids::AuditId,
-    message::{CloudEvent, Finding, FindingData, Resolution, Severity, kind},
-    signed::Signer,
-};
-use countersign_runtime::keys;
-use uuid::Uuid;
+use countersign_app::findings::{self, Finding, Judge, Resolution, Severity};
+use countersign_core::ids::AuditId;
 
-use crate::{
-    Connections,
-    approvals::heard,
-    args::{UsageError, usage},
-    output::show,
-};
+use crate::{Connections, args::UsageError, output::show};
 
 /// A finding.
 #[derive(Args)]
@@ -83,55 +65,42 @@ enum ResolutionArg {
 }
 
 impl JudgeArgs {
-    fn finding(&self, digest: &str) -> anyhow::Result<FindingData> {
-        let correction = self.correction.as_ref().map(|text| serde_json::from_str(text)).transpose();
+    fn request(self) -> anyhow::Result<Judge> {
+        let correction = self.correction.map(|text| serde_json::from_str(&text)).transpose();
         let correction =
             correction.map_err(|error| UsageError(format!("--correction is not JSON: {error}")))?;
-        let finding = match self.finding {
-            FindingArg::Correct => Finding::Correct,
-            FindingArg::Wrong => Finding::Wrong,
-            FindingArg::Unsure => Finding::Unsure,
-        };
-        Ok(FindingData {
+        Ok(Judge {
+            audit: self.id,
+            finding: match self.finding {
+                FindingArg::Correct => Finding::Correct,
+                FindingArg::Wrong => Finding::Wrong,
+                FindingArg::Unsure => Finding::Unsure,
+            },
             severity: self.severity.map(|severity| match severity {
                 SeverityArg::Minor => Severity::Minor,
                 SeverityArg::Major => Severity::Major,
                 SeverityArg::Critical => Severity::Critical,
             }),
-            reason_code: self.reason_code.clone(),
-            reason: self.reason.clone(),
+            reason_code: self.reason_code,
+            reason: self.reason,
             correction,
             resolution: self.resolution.map(|resolution| match resolution {
                 ResolutionArg::Succeeded => Resolution::Succeeded,
                 ResolutionArg::Failed => Resolution::Failed,
             }),
             compensate: self.compensate,
-            ..FindingData::new(self.id, digest, finding)
+            key: self.key,
         })
     }
 }
 
 pub(super) async fn run(to: &Connections, args: JudgeArgs) -> anyhow::Result<ExitCode> {
-    let store = to.store()?;
-    let data = args.finding(&audits::show(&store, args.id).await?.digest)?;
-    let url = to.amqp()?;
-    let user = user_of(url).unwrap_or_default();
-    let directory = active(&store).await?;
-    let auditor = directory.directory.auditor_of_user(&user);
-    let auditor = auditor
-        .ok_or_else(|| usage(format!("the AMQP user {user:?} is no auditor of the active directory")))?;
-    let signer = Signer::new(&auditor.id, keys::signing_key(&args.key)?);
-    let signed = signer.sign(&[data], Uuid::now_v7(), Utc::now(), rand::random)?;
-    let source = format!("/auditors/{}", auditor.id);
-    let event = CloudEvent::new(Outgoing::fresh_id(), &source, kind::AUDIT_FINDING, Utc::now(), signed);
-    let publisher = Publisher::connect(url, "countersign-cli:judge").await?;
-    publisher.publish(&[Outgoing::event(FINDINGS, "finding", &event)]).await?;
-    let action = audits::action_of(&store, args.id).await?;
-    let answer = heard(&store, action, &event.id).await?;
-    let applied = answer["kind"] != "finding.refused";
-    show(to, &answer, || match applied {
-        true => format!("judged {}", answer["finding"].as_str().unwrap_or("?")),
-        false => format!("refused ({}): {}", answer["code"].as_str().unwrap_or("?"), answer["message"]),
+    let answer = findings::judge(&to.app(), args.request()?).await?;
+    show(to, &answer, || match answer.applied {
+        true => format!("judged {}", answer.text("finding").unwrap_or("?")),
+        false => {
+            format!("refused ({}): {}", answer.text("code").unwrap_or("?"), answer.evidence["message"])
+        }
     })?;
-    Ok(if applied { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if answer.applied { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

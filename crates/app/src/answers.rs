@@ -1,0 +1,57 @@
+//! Answers: what became of a decision or a finding that was sent.
+
+use std::time::Duration;
+
+use countersign_core::ids::ActionId;
+use countersign_store::{Store, evidence};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::AppError;
+
+/// What became of a decision or a finding.
+#[derive(Clone, Debug, Serialize)]
+pub struct Answer {
+    /// Whether it was applied; otherwise it was refused.
+    #[serde(skip)]
+    pub applied: bool,
+    /// The evidence of it, with its kind as `kind`.
+    #[serde(flatten)]
+    pub evidence: Value,
+}
+
+impl Answer {
+    /// A member of the evidence that is a text.
+    pub fn text(&self, member: &str) -> Option<&str> {
+        self.evidence[member].as_str()
+    }
+}
+
+/// How often and how many times the database is asked for an answer: for 10 s.
+const POLL: (Duration, usize) = (Duration::from_millis(100), 100);
+
+/// Waits for the evidence of what became of a decision or finding, by the id of its event. Evidence of the kind
+/// `refused` says that it was not applied.
+///
+/// # Errors
+/// Where nobody applies it within 10 seconds, or the database cannot be read.
+pub(crate) async fn wait(
+    store: &Store,
+    action: ActionId,
+    event: &str,
+    refused: &str,
+) -> Result<Answer, AppError> {
+    let (interval, times) = POLL;
+    for _ in 0..times {
+        let timeline = evidence::timeline(&store.transaction().await?, action).await?;
+        if let Some(entry) = timeline.into_iter().rev().find(|entry| entry.body["event"] == event) {
+            let (mut evidence, applied) = (entry.body, entry.kind != refused);
+            evidence["kind"] = entry.kind.into();
+            return Ok(Answer { applied, evidence });
+        }
+        tokio::time::sleep(interval).await;
+    }
+    Err(AppError::State(format!(
+        "it was sent, but nobody has applied it yet; `countersign actions show {action}` tells when"
+    )))
+}
