@@ -18,6 +18,7 @@ use serde::Serialize;
 
 use crate::{
     AppError, Connections,
+    configuration::active,
     folder::{Folder, problems},
     users,
 };
@@ -140,16 +141,4 @@ async fn authorised(
         Err(AppError::Store(StoreError::NoGeneration)) => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// The active configuration.
-pub async fn active(store: &Store) -> Result<Configuration, AppError> {
-    let (tx, active) = generation::begin(store).await?;
-    let sources = generation::sources(&tx, active.config).await?;
-    Configuration::parse(&sources).map_err(|found| {
-        AppError::Corrupt(format!(
-            "the active configuration was written by another version: {}",
-            problems(found)
-        ))
-    })
 }

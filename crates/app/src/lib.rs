@@ -27,6 +27,7 @@ pub mod remediations;
 pub mod report;
 pub mod sampling_plans;
 pub mod stream;
+pub mod submit;
 pub mod users;
 
 pub use connections::Connections;

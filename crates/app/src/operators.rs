@@ -10,6 +10,6 @@ use crate::{AppError, configuration::active};
 /// Where it has not, where no configuration is active yet, or the database cannot be read.
 pub(crate) async fn authorise(store: &Store, operator: &str) -> Result<(), AppError> {
     let known = active(store).await?.directory.operator(operator).is_some();
-    let unknown = || AppError::NotFound(format!("{operator:?} is no operator of the active directory"));
+    let unknown = || AppError::State(format!("{operator:?} is not an operator of the active directory"));
     known.then_some(()).ok_or_else(unknown)
 }

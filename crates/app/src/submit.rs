@@ -1,0 +1,172 @@
+//! Submitting proposals from a file as their agent, and waiting for the outcomes.
+
+use std::{
+    collections::HashSet,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use countersign_broker::{
+    publisher::{Outgoing, Publisher},
+    reader::Reader,
+    topology::{ACTIONS, outcomes_queue},
+};
+pub use countersign_core::message::OutcomeData;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{AppError, Connections, proposal};
+
+/// Proposals to be submitted, whose outcomes are waited for.
+#[derive(Clone, Debug)]
+pub struct SubmitAndWait {
+    /// One action a line; all of one agent.
+    pub file: PathBuf,
+    /// How long to wait without receiving an outcome.
+    pub silence: Duration,
+}
+
+/// What was submitted.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Submitted {
+    /// How many proposals.
+    pub submitted: usize,
+}
+
+/// What became of what was submitted.
+#[derive(Clone, Debug)]
+pub struct Outcomes {
+    /// The outcomes, as they came.
+    pub outcomes: Vec<OutcomeData>,
+    /// How many actions have no outcome yet.
+    pub unanswered: usize,
+}
+
+/// How far a step has got.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// The step.
+    pub step: Step,
+    /// How many actions are through with it.
+    pub done: usize,
+    /// Of how many.
+    pub total: usize,
+}
+
+/// A step of submitting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The broker takes the proposals.
+    Submit,
+    /// The outcomes come.
+    Answer,
+}
+
+/// Most messages between two waits for confirms.
+const WINDOW: usize = 256;
+
+/// Submits the proposals of a file, one action a line, all of one agent.
+///
+/// # Errors
+/// Where the file cannot be read or does not hold proposals of one agent, or the broker refuses.
+pub async fn submit(
+    connections: &Connections,
+    file: &Path,
+    mut progress: impl FnMut(Progress),
+) -> Result<Submitted, AppError> {
+    let batch = Batch::read(file)?;
+    batch.publish(connections.amqp()?, &mut progress).await?;
+    Ok(Submitted { submitted: batch.messages.len() })
+}
+
+/// Submits the proposals of a file, and waits until all are answered or no outcome comes for as long as asked.
+///
+/// # Errors
+/// Where the file cannot be read or does not hold proposals of one agent, or the broker refuses.
+pub async fn submit_and_wait(
+    connections: &Connections,
+    request: &SubmitAndWait,
+    mut progress: impl FnMut(Progress),
+) -> Result<Outcomes, AppError> {
+    let batch = Batch::read(&request.file)?;
+    let url = connections.amqp()?;
+    let agent = batch.source.rsplit('/').next().unwrap_or_default();
+    let outcomes = Reader::open(url, "countersign-app:outcomes", &outcomes_queue(agent)).await?;
+    batch.publish(url, &mut progress).await?;
+    let ids = batch.messages.into_iter().map(|message| message.message_id).collect();
+    wait(outcomes, ids, request.silence, &mut progress).await
+}
+
+/// The proposals of a file.
+struct Batch {
+    messages: Vec<Outgoing>,
+    /// Their common source.
+    source: String,
+}
+
+impl Batch {
+    fn read(file: &Path) -> Result<Self, AppError> {
+        Self::parse(&fs::read_to_string(file).map_err(AppError::file("reading", file))?)
+    }
+
+    fn parse(text: &str) -> Result<Self, AppError> {
+        let mut messages = Vec::new();
+        let mut sources = HashSet::new();
+        for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+            let at = |message: String| AppError::Usage(format!("line {}: {message}", number + 1));
+            let line: Value = serde_json::from_str(line).map_err(|error| at(error.to_string()))?;
+            let event = proposal::event(&line).map_err(at)?;
+            let text =
+                |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+            sources.insert(text("/source"));
+            messages.push(Outgoing {
+                exchange: ACTIONS,
+                routing_key: text("/data/tool"),
+                message_id: text("/id"),
+                body: event.to_string().into_bytes(),
+            });
+        }
+        let mut sources = sources.into_iter();
+        match (sources.next(), sources.next()) {
+            (Some(source), None) => Ok(Self { messages, source }),
+            (None, _) => Err(AppError::Usage("the file holds no actions".into())),
+            _ => Err(AppError::Usage(
+                "the file holds actions of several agents; submit each agent's own".into(),
+            )),
+        }
+    }
+
+    async fn publish(&self, url: &str, progress: &mut impl FnMut(Progress)) -> Result<(), AppError> {
+        let publisher = Publisher::connect(url, "countersign-app:submit").await?;
+        let mut at = Progress { step: Step::Submit, done: 0, total: self.messages.len() };
+        for window in self.messages.chunks(WINDOW) {
+            publisher.publish(window).await?;
+            at.done += window.len();
+            progress(at);
+        }
+        Ok(())
+    }
+}
+
+/// Receives outcomes until none of `open` is left, or `silence` passes without any.
+async fn wait(
+    mut outcomes: Reader,
+    mut open: HashSet<String>,
+    silence: Duration,
+    progress: &mut impl FnMut(Progress),
+) -> Result<Outcomes, AppError> {
+    let mut at = Progress { step: Step::Answer, done: 0, total: open.len() };
+    progress(at);
+    let mut received = Vec::new();
+    while !open.is_empty() {
+        let Some(event) = outcomes.next::<OutcomeData>(silence).await? else { break };
+        // The queue may hold answers to what was submitted before.
+        if open.remove(&event.data.action.id) {
+            at.done += 1;
+            progress(at);
+            received.push(event.data);
+        }
+    }
+    Ok(Outcomes { outcomes: received, unanswered: open.len() })
+}
