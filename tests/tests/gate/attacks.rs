@@ -1,4 +1,4 @@
-//! Attacks on a running gate. `docs/attacks.md` says which test stands against which.
+//! Attacks on a running gate. `docs/src/explanation/attacks.md` says which test stands against which.
 
 mod access;
 mod decisions;

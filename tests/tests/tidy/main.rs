@@ -1,6 +1,7 @@
 //! What the project says of itself holds: directions of dependencies, sizes of files, generated files.
 
 mod circles;
+mod links;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -235,13 +236,16 @@ fn every_test_that_is_said_to_stand_against_an_attack_exists() -> anyhow::Result
         sources(&root().join(dir), &mut files)?;
     }
     let code = files.iter().map(fs::read_to_string).collect::<Result<String, _>>()?;
-    let page = fs::read_to_string(root().join("docs/attacks.md"))?;
+    let page = fs::read_to_string(root().join("docs/src/explanation/attacks.md"))?;
     // What stands between backticks and has the length of a sentence is a test.
     let quoted = page.split('`').skip(1).step_by(2).filter(|name| name.matches('_').count() >= 4);
     let names: BTreeSet<&str> = quoted.filter_map(|name| name.rsplit("::").next()).collect();
     ensure!(names.len() > 40, "{} tests", names.len());
     for name in names {
-        ensure!(code.contains(&format!("fn {name}(")), "docs/attacks.md: there is no test {name}");
+        ensure!(
+            code.contains(&format!("fn {name}(")),
+            "docs/src/explanation/attacks.md: there is no test {name}"
+        );
     }
     Ok(())
 }
