@@ -11,6 +11,7 @@ pub mod audits;
 pub mod configuration;
 pub mod connections;
 pub mod contract;
+pub mod database;
 pub mod decisions;
 pub mod erasure;
 pub mod error;

@@ -1,6 +1,6 @@
 //! Broker users with exactly the permissions that they need.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::Path};
 
 use countersign_broker::{
     access::{self, Access},
@@ -9,7 +9,7 @@ use countersign_broker::{
 use countersign_policy::{Configuration, Connector};
 use url::Url;
 
-use crate::AppError;
+use crate::{AppError, Connections, folder::Folder};
 
 /// The name of the virtual host in an AMQP URL; `/` where it names none.
 pub fn vhost(amqp_url: &str) -> Result<String, AppError> {
@@ -47,6 +47,29 @@ pub async fn create(
         urls.insert(access.user, url.into());
     }
     Ok(urls)
+}
+
+/// Creates everyone in a folder's directory, and our own processes, with new random passwords, and writes one AMQP URL per
+/// user into a new file that its owner alone can read. Returns the users.
+///
+/// # Errors
+/// Where the file is there already: then no user has been touched.
+pub async fn create_into(to: &Connections, config: &Path, out: &Path) -> Result<Vec<String>, AppError> {
+    let folder = Folder::read(config)?;
+    let amqp_url = to.amqp()?;
+    let management = Management::new(to.management()?, &vhost(amqp_url)?)?;
+    // First the file: passwords that nobody could be told would lock everybody out.
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(out)
+        .map_err(AppError::file("creating", out))?;
+    let urls = create(&management, amqp_url, &folder.configuration, random_password).await?;
+    for (user, url) in &urls {
+        writeln!(file, "{}={url}", variable(user)).map_err(AppError::file("writing", out))?;
+    }
+    Ok(urls.into_keys().collect())
 }
 
 /// 128 random bits in hex.

@@ -2,7 +2,6 @@
 
 use clap::Args;
 use countersign_app::AppError;
-use countersign_store::Store;
 
 /// Where broker and database are. Each command asks only for what it needs.
 #[derive(Args, Clone, Debug)]
@@ -62,17 +61,5 @@ impl Connections {
         self.database_url
             .as_deref()
             .ok_or_else(|| usage("which database? give --database-url or set COUNTERSIGN_DATABASE_URL"))
-    }
-
-    /// The database.
-    pub(crate) fn store(&self) -> anyhow::Result<Store> {
-        Ok(Store::new(self.database()?, "countersign-cli", 2)?)
-    }
-
-    /// The management API's URL.
-    pub(crate) fn management(&self) -> anyhow::Result<&str> {
-        self.management_url.as_deref().ok_or_else(|| {
-            usage("which management API? give --management-url or set COUNTERSIGN_MANAGEMENT_URL")
-        })
     }
 }

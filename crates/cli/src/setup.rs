@@ -1,11 +1,9 @@
 //! Setting up: database, keys, broker users.
 
-use countersign_app::{folder::Folder, users};
-use std::{fs, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::Context as _;
 use clap::Subcommand;
-use countersign_broker::management::Management;
+use countersign_app::{database, users};
 use countersign_runtime::keys;
 use serde_json::json;
 
@@ -23,17 +21,16 @@ pub(crate) enum DbCommand {
 }
 
 pub(crate) async fn db(to: &Connections, command: DbCommand) -> anyhow::Result<ExitCode> {
-    let store = to.store()?;
     match command {
         DbCommand::Migrate => {
-            let applied = store.migrate().await?;
+            let applied = database::migrate(&to.app()).await?;
             show(to, &applied, || match applied.is_empty() {
                 true => "the database is up to date".into(),
                 false => format!("applied {}", applied.join(", ")),
             })
         }
         DbCommand::Grant => {
-            store.grant().await?;
+            database::grant(&to.app()).await?;
             show(to, &"granted", || "each role has the rights that it needs".into())
         }
     }
@@ -102,20 +99,7 @@ pub(crate) enum UsersCommand {
 
 pub(crate) async fn users(to: &Connections, command: UsersCommand) -> anyhow::Result<ExitCode> {
     let UsersCommand::Create { config, out } = command;
-    let folder = Folder::read(&config)?;
-    let amqp_url = to.amqp()?;
-    let management = Management::new(to.management()?, &users::vhost(amqp_url)?)?;
-    // First the file: passwords that nobody could be told would lock everybody out.
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&out)
-        .with_context(|| format!("creating {}", out.display()))?;
-    let urls = users::create(&management, amqp_url, &folder.configuration, users::random_password).await?;
-    for (user, url) in &urls {
-        writeln!(file, "{}={url}", users::variable(user))?;
-    }
-    let value = json!({"users": urls.keys().collect::<Vec<_>>(), "file": out});
-    show(to, &value, || format!("{} users; their URLs are in {}", urls.len(), out.display()))
+    let created = users::create_into(&to.app(), &config, &out).await?;
+    let value = json!({"users": created, "file": out});
+    show(to, &value, || format!("{} users; their URLs are in {}", created.len(), out.display()))
 }
