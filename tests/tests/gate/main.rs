@@ -13,7 +13,6 @@ mod execution;
 mod findings;
 mod governance;
 mod isolation;
-mod json;
 mod learning;
 mod ledger;
 mod limits;
