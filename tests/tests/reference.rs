@@ -1,8 +1,12 @@
-//! Reference pages that are generated from the program: the command line and the codes.
+//! What the pages say is true: those of the command line and of codes are generated, and what others name exists.
 //!
-//! Both are written again with UPDATE_EXPECT=1.
+//! Generated pages are written again with UPDATE_EXPECT=1.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::ensure;
 use clap::{Arg, ArgAction, Command, CommandFactory as _};
@@ -93,5 +97,117 @@ fn the_page_of_codes_lists_every_code() -> anyhow::Result<()> {
         writeln!(page, "| `{code}` | {subjects} | {} |", cell(code.meaning()))?;
     }
     expect_file!["../../docs/src/reference/codes.md"].assert_eq(&page);
+    Ok(())
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn pages(dir: &Path, found: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        match path.is_dir() {
+            true => pages(&path, found)?,
+            false if path.extension().is_some_and(|extension| extension == "md") => found.push(path),
+            false => {}
+        }
+    }
+    Ok(())
+}
+
+/// Our pages: those at the top, those of the book, and each crate's README.
+fn all_pages() -> anyhow::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    pages(&root().join("docs/src"), &mut found)?;
+    found.extend(["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"].map(|name| root().join(name)));
+    for entry in fs::read_dir(root().join("crates"))? {
+        found.push(entry?.path().join("README.md"));
+    }
+    found.retain(|page| page.exists());
+    ensure!(found.len() > 30, "{} pages", found.len());
+    Ok(found)
+}
+
+/// The anchor of a heading, as GitHub and mdBook make it.
+fn anchor(heading: &str) -> String {
+    let kept = heading.to_lowercase().replace(' ', "-");
+    kept.chars().filter(|c| c.is_alphanumeric() || ['-', '_'].contains(c)).collect()
+}
+
+#[test]
+fn every_anchor_of_a_link_is_a_heading() -> anyhow::Result<()> {
+    for page in all_pages()? {
+        let text = fs::read_to_string(&page)?;
+        let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for (file, wanted) in
+            targets.filter(|target| !target.contains("://")).filter_map(|t| t.split_once('#'))
+        {
+            let other = page.parent().map(|dir| dir.join(file)).filter(|_| !file.is_empty());
+            let headings = fs::read_to_string(other.as_ref().unwrap_or(&page))?;
+            let mut headings = headings.lines().filter(|line| line.starts_with('#'));
+            let found = headings.any(|line| anchor(line.trim_start_matches('#').trim()) == wanted);
+            ensure!(found, "{}: there is no heading for {file}#{wanted}", page.display());
+        }
+    }
+    Ok(())
+}
+
+/// Paths of source files between backticks: from the top, from `crates`, or from the page's own crate.
+#[test]
+fn every_source_file_that_a_page_names_exists() -> anyhow::Result<()> {
+    for page in all_pages()? {
+        let text = fs::read_to_string(&page)?;
+        let named = text.split('`').skip(1).step_by(2);
+        let named = named.filter(|name| name.contains("src/") && !name.contains(char::is_whitespace));
+        for name in named {
+            let beside = page.parent().map(|dir| dir.join(name));
+            let known = [Some(root().join(name)), Some(root().join("crates").join(name)), beside];
+            ensure!(
+                known.iter().flatten().any(|path| path.exists()),
+                "{}: {name} is not there",
+                page.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn every_page_of_the_book_is_in_its_summary_and_the_front_page_is_short() -> anyhow::Result<()> {
+    let book = root().join("docs/src");
+    let summary = fs::read_to_string(book.join("SUMMARY.md"))?;
+    let mut found = Vec::new();
+    pages(&book, &mut found)?;
+    for page in found.iter().filter_map(|page| page.strip_prefix(&book).ok()) {
+        let listed = summary.contains(&format!("]({})", page.display()));
+        ensure!(listed || page == Path::new("SUMMARY.md"), "{} is not in SUMMARY.md", page.display());
+    }
+    let front = fs::read_to_string(root().join("README.md"))?.lines().count();
+    ensure!(front <= 120, "README.md has {front} lines");
+    Ok(())
+}
+
+/// That the example's settings are the program's defaults is tested in `tidy`.
+#[test]
+fn the_page_of_settings_has_every_setting_with_its_default() -> anyhow::Result<()> {
+    let page = fs::read_to_string(root().join("docs/src/reference/configuration.md"))?;
+    let settings = fs::read_to_string(root().join("examples/airline/countersign.toml"))?;
+    let (mut section, mut count) = ("", 0);
+    for line in settings.lines() {
+        let line = line.split('#').next().unwrap_or_default().trim();
+        if let Some(name) = line.strip_prefix('[') {
+            section = name.trim_end_matches(']');
+        } else if let Some((key, value)) = line.split_once('=') {
+            let value = match value.trim().trim_matches('"') {
+                "" => "empty",
+                value => value,
+            };
+            let row = format!("| `{section}.{}` | {value} |", key.trim());
+            ensure!(page.contains(&row), "configuration.md lacks {row}");
+            count += 1;
+        }
+    }
+    ensure!(count > 15, "{count} settings");
     Ok(())
 }
