@@ -1,4 +1,4 @@
-//! Taking in an agent's message: everything that must hold before policy sees it.
+//! Decoding a proposal: everything that must hold before the policy sees it.
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
@@ -13,10 +13,10 @@ use crate::{
 /// Longest `source`, `id`, tool name, agent version and the like, in bytes.
 const NAME_MAX: usize = 256;
 
-/// A proposal that is well-formed. Nothing in it is trusted but what the broker validated.
+/// A well-formed proposal. It is what an agent claims: only the author that the broker validated is trusted.
 #[derive(Clone, Debug)]
 pub struct Proposal {
-    /// The action as its agent calls it.
+    /// The `source` and `id` that its agent gave it.
     pub reference: ActionRef,
     /// The event's own time.
     pub time: Option<DateTime<Utc>>,
@@ -32,51 +32,76 @@ pub struct Proposal {
     pub action: Value,
     /// After this it is not executed.
     pub expires_at: Option<DateTime<Utc>>,
-    /// The agent's earlier action in whose place it comes.
+    /// The agent's earlier action that it replaces.
     pub supersedes: Option<ActionRef>,
     /// W3C trace context.
     pub traceparent: Option<String>,
 }
 
-/// Why a message is no proposal.
+/// Why a message is not a proposal.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Refusal {
     /// For programs.
     pub code: Code,
-    /// For people: what to write instead.
+    /// For people: what to send instead.
     pub message: String,
-    /// Whether it can be told whose action this was meant to be: then it is answered `denied`.
+    /// The action that it was meant to be, where that can be read: then it is answered `denied`.
     pub reference: Option<ActionRef>,
+}
+
+impl Refusal {
+    /// The refusal of a message that cannot be decoded, with its reference where `source` and `id` can be read.
+    pub fn unreadable(body: &[u8], code: Code, message: String) -> Self {
+        let ids = json::envelope_ids(body).filter(|(source, id)| plain(source) && plain(id));
+        Self { code, message, reference: ids.map(|(source, id)| ActionRef { source, id }) }
+    }
 }
 
 /// Decodes a proposal of at most `max_bytes`.
 ///
-/// The refusal carries the reference where `source` and `id` can be read; whether the author is entitled to
-/// that source is the caller's to check.
+/// # Errors
+/// The refusal carries the reference where `source` and `id` can be read. Whether the author may use that source is
+/// for the caller to check.
 pub fn decode(body: &[u8], max_bytes: usize) -> Result<Proposal, Refusal> {
-    let reference = || {
-        json::envelope_ids(body)
-            .map(|(source, id)| ActionRef { source, id })
-            .filter(|reference| plain(&reference.source) && plain(&reference.id))
-    };
-    let refuse = |code, message: String| Refusal { code, message, reference: reference() };
+    check_size(body, max_bytes)?;
+    let event =
+        parse_strict(body).map_err(|error| Refusal::unreadable(body, error.code(), error.to_string()))?;
+    from_event(event)
+}
+
+/// Refuses a message of more than `max_bytes`.
+///
+/// # Errors
+/// [`Code::MessageTooLarge`].
+pub fn check_size(body: &[u8], max_bytes: usize) -> Result<(), Refusal> {
     if body.len() > max_bytes {
         let message = format!("the message has {} bytes, the limit is {max_bytes}", body.len());
-        return Err(refuse(Code::MessageTooLarge, message));
+        return Err(Refusal::unreadable(body, Code::MessageTooLarge, message));
     }
-    let event = parse_strict(body).map_err(|error| refuse(error.code(), error.to_string()))?;
-    let reference = reference().ok_or_else(|| Refusal {
-        code: Code::InvalidEnvelope,
-        message: format!(
-            "`source` and `id` must be strings of 1 to {NAME_MAX} bytes without control characters"
-        ),
-        reference: None,
-    })?;
+    Ok(())
+}
+
+/// Decodes a proposal from an event that [`parse_strict`] has accepted.
+///
+/// # Errors
+/// As [`decode`].
+pub fn from_event(event: Value) -> Result<Proposal, Refusal> {
+    let name = |member: &str| event.get(member).and_then(Value::as_str).filter(|name| plain(name));
+    let Some((source, id)) = name("source").zip(name("id")) else {
+        return Err(Refusal {
+            code: Code::InvalidEnvelope,
+            message: format!(
+                "`source` and `id` must be strings of 1 to {NAME_MAX} bytes without control characters"
+            ),
+            reference: None,
+        });
+    };
+    let reference = ActionRef { source: source.into(), id: id.into() };
     proposal(event, &reference).map_err(|(code, message)| Refusal {
         code,
         message,
-        // A foreign type is not an action at all, so there is nothing to answer.
+        // An event of another type is not an action, so nobody is answered.
         reference: (code != Code::UnknownType).then_some(reference),
     })
 }
@@ -126,7 +151,7 @@ fn proposal(event: Value, reference: &ActionRef) -> Result<Proposal, Complaint> 
     })
 }
 
-/// An earlier action of the same source: an agent speaks of nobody else's.
+/// An earlier action of the same source: an agent may not replace another's.
 fn supersedes(data: &Map<String, Value>, reference: &ActionRef) -> Result<Option<ActionRef>, Complaint> {
     let earlier = match data.get("supersedes") {
         None | Some(Value::Null) => return Ok(None),

@@ -4,8 +4,7 @@ use countersign_broker::lane::Delivery;
 use countersign_core::{
     evidence::{CancellationRefused, Event},
     ids::{ActionId, ActionRef},
-    json::parse_strict,
-    message::{CancelData, CloudEvent, kind},
+    message::{CancelData, CloudEvent},
     refusal::{Code, Complaint},
 };
 use countersign_runtime::{author, process};
@@ -17,27 +16,20 @@ use countersign_store::{
     quarantine,
 };
 
-use crate::{evaluation::EvaluationContext, reevaluate, write_set::WriteSet};
+use crate::{context::EvaluationContext, reevaluate, write_set::WriteSet};
 
-/// Whether a message withdraws an action, as far as its envelope can be read.
-pub(crate) fn is_one(delivery: &Delivery) -> bool {
-    #[derive(serde::Deserialize)]
-    struct Envelope {
-        #[serde(rename = "type")]
-        kind: String,
-    }
-    serde_json::from_slice::<Envelope>(&delivery.body).is_ok_and(|envelope| envelope.kind == kind::CANCELLED)
-}
+/// A cancellation as it was decoded.
+pub(crate) type Withdrawal<'a> = (&'a Delivery, Result<Box<CloudEvent<CancelData>>, Complaint>);
 
-/// Applies a batch of withdrawals. Returns the actions that they ended.
+/// Applies a batch of withdrawals. Returns the stored actions that they name.
 pub(crate) async fn withdraw(
     tx: &Transaction,
     context: &EvaluationContext<'_>,
-    batch: &[&Delivery],
+    batch: &[Withdrawal<'_>],
 ) -> Result<Vec<ActionId>, StoreError> {
     let mut references = Vec::with_capacity(batch.len());
-    for delivery in batch {
-        match decode(context, delivery) {
+    for (delivery, event) in batch {
+        match authorise(context, delivery, event) {
             Ok(reference) => references.push(reference),
             Err((code, why)) => {
                 tracing::warn!(%code, why, "withdrawal quarantined");
@@ -55,9 +47,9 @@ pub(crate) async fn withdraw(
     for mut record in actions::lock_and_load(tx, &ids, LoadDepth::Bodies).await? {
         let context = EvaluationContext { now: record.now, ..*context };
         let before = record.status.state;
-        match reevaluate::evaluate(&context, &record) {
+        match reevaluate::withdraw(&context, &record) {
             Ok(evaluated) => reevaluate::apply(&mut write_set, &context, &mut record, evaluated),
-            // Claimed or ended: too late, and the outcome will say, or has said, how it went.
+            // Claimed or ended: it is too late, and the outcome tells the agent how it went.
             Err(_) => {
                 let noted = CancellationRefused { code: Code::TooLate, state: before };
                 evidence::insert(tx, &[Evidence::of(record.id, Event::CancellationRefused(noted))]).await?;
@@ -68,17 +60,21 @@ pub(crate) async fn withdraw(
     Ok(ids)
 }
 
-fn decode(context: &EvaluationContext<'_>, delivery: &Delivery) -> Result<ActionRef, Complaint> {
+/// The action that a cancellation names: the author's own.
+fn authorise(
+    context: &EvaluationContext<'_>,
+    delivery: &Delivery,
+    event: &Result<Box<CloudEvent<CancelData>>, Complaint>,
+) -> Result<ActionRef, Complaint> {
     let user = author::of(delivery)?;
-    let directory = &context.governed.configuration.directory;
-    let agent = directory.agent_of_user(user).ok_or_else(|| author::unknown(user, "agent"))?;
-    let value = parse_strict(&delivery.body).map_err(|error| (error.code(), error.to_string()))?;
-    let event: CloudEvent<CancelData> =
-        serde_json::from_value(value).map_err(|error| (Code::InvalidCancellation, error.to_string()))?;
-    let source = event.data.action.source.unwrap_or_else(|| event.source.clone());
-    if event.source != agent.source() || source != agent.source() {
-        let why = format!("the source is {:?}, the author's is {:?}", event.source, agent.source());
+    let agent = context.configuration().directory.agent_of_user(user);
+    let agent = agent.ok_or_else(|| author::unknown(user, "agent"))?;
+    let event = event.as_ref().map_err(Clone::clone)?;
+    let named = &event.data.action;
+    let source = named.source.as_ref().unwrap_or(&event.source);
+    if event.source != agent.source() || *source != agent.source() {
+        let why = format!("`source` is {:?}, but the author's is {:?}", event.source, agent.source());
         return Err((Code::SourceForged, why));
     }
-    Ok(ActionRef { source, id: event.data.action.id })
+    Ok(ActionRef { source: source.clone(), id: named.id.clone() })
 }

@@ -1,4 +1,6 @@
-//! The commands lane: looks again at what a sweep found. A command carries no authority.
+//! The commands lane: checks again what a sweep found. A command carries no authority.
+
+use std::collections::HashMap;
 
 use async_trait::async_trait;
 use countersign_broker::{
@@ -15,25 +17,26 @@ use countersign_core::{
 use countersign_runtime::{batch_handler::BatchHandler, messages, process};
 use countersign_store::{
     Pipeline, StoreError, Transaction,
-    actions::{self, LoadDepth},
+    actions::{self, ActionRecord, LoadDepth},
     approvals,
     generation::{self, Active},
     quarantine,
 };
 
 use crate::{
-    Router,
     compensate::compensate,
+    context::EvaluationContext,
     decide, escalation,
-    evaluation::EvaluationContext,
+    inbound::Inbound,
     intake,
     limit_usage::LimitUsage,
     outgoing_messages,
-    reevaluate::{self, Repeat},
+    reevaluate::{self, Repeat, StoredEvaluation},
+    shared::Router,
     write_set::WriteSet,
 };
 
-/// Looks again.
+/// Carries out commands.
 pub(crate) struct Commands {
     pub(crate) router: Router,
 }
@@ -42,7 +45,7 @@ pub(crate) struct Commands {
 impl BatchHandler for Commands {
     async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, StoreError> {
         let router = &self.router;
-        let (tx, Obeyed { ids, also }) = obey(router, batch).await?;
+        let (tx, CommandsResult { ids, also }) = carry_out(router, batch).await?;
         let mut outgoing =
             outgoing_messages::commit(tx, Pipeline::default(), &ids, &router.keys.permit).await?;
         outgoing.extend(also);
@@ -52,14 +55,14 @@ impl BatchHandler for Commands {
 
 /// What follows from a batch of commands.
 #[derive(Default)]
-struct Obeyed {
-    /// The actions resolve_author stored states are to be published.
+struct CommandsResult {
+    /// The actions whose stored states are to be published.
     ids: Vec<ActionId>,
-    /// Commands about those resolve_author interrupted call may not be repeated, and answers to decisions that are taken in again.
+    /// Commands to abandon calls that may not be repeated, and answers to replayed decisions.
     also: Vec<Outgoing>,
 }
 
-async fn obey(router: &Router, batch: &[Delivery]) -> Result<(Transaction, Obeyed), StoreError> {
+async fn carry_out(router: &Router, batch: &[Delivery]) -> Result<(Transaction, CommandsResult), StoreError> {
     let (mut evaluate, mut request, mut undo, mut replays) = (vec![], vec![], vec![], vec![]);
     let mut refused = Vec::new();
     for delivery in batch {
@@ -74,32 +77,32 @@ async fn obey(router: &Router, batch: &[Delivery]) -> Result<(Transaction, Obeye
     }
     evaluate.sort_unstable();
     evaluate.dedup();
-    // All at once, in the order in which everybody locks: the generation before actions.
+    // One statement locks in the lock order: the generation before actions.
     let named = [evaluate.as_slice(), request.as_slice(), undo.as_slice()].concat();
     let (tx, active) = generation::begin_locked(&router.process.store, &named).await?;
-    let mut obeyed = Obeyed::default();
+    let mut result = CommandsResult::default();
     for (delivery, why) in refused {
         quarantine::insert(&tx, &process::entry(delivery, Code::UnknownCommand.as_str(), &why)).await?;
     }
     for quarantine in replays {
-        obeyed.ids.extend(replay(router, &tx, &active, quarantine, &mut obeyed.also).await?);
+        result.ids.extend(replay(router, &tx, &active, quarantine, &mut result.also).await?);
     }
     if !request.is_empty() {
-        ask_again(&tx, &request).await?;
+        republish(&tx, &request).await?;
     }
     if !evaluate.is_empty() {
-        reevaluate_all(router, &tx, &active, &evaluate, &mut obeyed.also).await?;
+        reevaluate_all(router, &tx, &active, &evaluate, &mut result.also).await?;
     }
     if !undo.is_empty() {
-        obeyed.ids.extend(compensate(router, &tx, &active, &undo).await?);
+        result.ids.extend(compensate(router, &tx, &active, &undo).await?);
     }
-    obeyed.ids.extend(evaluate);
-    obeyed.ids.extend(request);
-    Ok((tx, obeyed))
+    result.ids.extend(evaluate);
+    result.ids.extend(request);
+    Ok((tx, result))
 }
 
-/// Open requests of locked actions are published reevaluate, and to whom they have escalated meanwhile.
-async fn ask_again(tx: &Transaction, ids: &[ActionId]) -> Result<(), StoreError> {
+/// Publishes the open requests of locked actions again, also to the groups to which they have escalated meanwhile.
+async fn republish(tx: &Transaction, ids: &[ActionId]) -> Result<(), StoreError> {
     let mut write_set = WriteSet::default();
     for mut record in actions::load(tx, ids, LoadDepth::Request).await? {
         let now = record.now;
@@ -109,7 +112,7 @@ async fn ask_again(tx: &Transaction, ids: &[ActionId]) -> Result<(), StoreError>
     approvals::published(tx, ids).await
 }
 
-/// Judges open, locked actions again. A permit that is still good is only sent again.
+/// Evaluates open, locked actions again. A permit that can still be claimed is only sent again.
 async fn reevaluate_all(
     router: &Router,
     tx: &Transaction,
@@ -120,32 +123,39 @@ async fn reevaluate_all(
     let governed = router.process.governed.under(tx, active).await?;
     let mut records = actions::load(tx, ids, LoadDepth::Bodies).await?;
     let limits = &router.process.settings.limits;
-    let context = EvaluationContext { governed: &governed, limits, now: active.now, limit_usage: None };
-    let counted = records.iter().filter(|_| governed.configuration.policy.has_limits());
-    let proposals: Vec<_> =
-        counted.filter_map(|record| reevaluate::proposal_of(&context, record).ok()).collect();
-    let limit_usage = LimitUsage::of(tx, &context, proposals.iter(), ids).await?;
+    let context = EvaluationContext { governed: &governed, limits, now: active.now };
+    // Under the generation that has counted it, an action has its place in the limits already.
+    let counts = |record: &ActionRecord| {
+        governed.configuration.policy.has_limits() && record.status.generation != governed.generation
+    };
+    let evaluate = |record: &ActionRecord| (record.id, StoredEvaluation::new(&context, record));
+    let mut evaluations: HashMap<_, _> =
+        records.iter().filter(|record| counts(record) && !record.interrupted).map(evaluate).collect();
+    let keys = evaluations.values().filter_map(StoredEvaluation::limit);
+    let mut limit_usage = LimitUsage::lock(tx, keys, ids).await?;
     // The clock is read after the locks: waiting for them counts against the deadlines.
     let now = generation::now(tx).await?;
     let context = EvaluationContext { now, ..context };
-    let counting = EvaluationContext { limit_usage: Some(&limit_usage), ..context };
     let mut write_set = WriteSet::default();
     for record in &mut records {
         let in_time = record.expires_at.is_none_or(|expires| expires > now);
         if reevaluate::permit_is_good(&context, record) && in_time && !record.cancelled {
-            // Counts as looked at: the sweep comes back only after its full backoff_factor.
+            // Touches the status, so that the sweep returns only after its full interval.
             write_set.set_status(record.id, record.status.clone(), false);
             continue;
         }
         if record.interrupted {
-            let again = reevaluate::repeat(&mut write_set, &context, record);
+            let repeat = reevaluate::repeat(&mut write_set, &context, record);
             let abandon = || messages::command("executor", Command::Abandon { action: record.id }, now);
-            also.extend((again == Repeat::Never).then(abandon));
+            also.extend((repeat == Repeat::Never).then(abandon));
             continue;
         }
-        // Under the policy that has counted it, it has its place already.
-        let counted = record.status.generation == context.governed.generation;
-        if let Ok(evaluated) = reevaluate::evaluate(if counted { &context } else { &counting }, record) {
+        let mut evaluation =
+            evaluations.remove(&record.id).unwrap_or_else(|| StoredEvaluation::new(&context, record));
+        if counts(record) {
+            evaluation.admit(&mut limit_usage, record.id);
+        }
+        if let Ok(evaluated) = evaluation.resolve(&context, record) {
             let nothing_new = evaluated.status.state == record.status.state
                 && evaluated.status.generation == record.status.generation
                 && matches!(record.status.state, State::PendingApproval | State::Held);
@@ -157,7 +167,7 @@ async fn reevaluate_all(
     write_set.write(tx).await
 }
 
-/// Takes a quarantined message in reevaluate, as its author's.
+/// Processes a quarantined message once more, as its author's.
 async fn replay(
     router: &Router,
     tx: &Transaction,
@@ -166,7 +176,7 @@ async fn replay(
     also: &mut Vec<Outgoing>,
 ) -> Result<Vec<ActionId>, StoreError> {
     let Some(entry) = quarantine::get(tx, id).await?.filter(|entry| !entry.truncated) else {
-        tracing::warn!(quarantine = id, "nothing to replay: there is no such message, or it was cut");
+        tracing::warn!(quarantine = id, "nothing to replay: there is no such message, or it was truncated");
         return Ok(vec![]);
     };
     let delivery = Delivery {
@@ -178,8 +188,9 @@ async fn replay(
     };
     let ids = match delivery.exchange.as_str() {
         ACTIONS => {
-            let withdrawn = intake::withdrawn(router, tx, &[&delivery]).await?;
-            let taken = intake::ingest(router, tx, active, &[delivery], withdrawn).await?;
+            let inbound = Inbound::decode(&delivery, router.process.settings.limits.message_bytes);
+            let withdrawn = intake::withdrawn(tx, std::iter::once(&inbound)).await?;
+            let taken = intake::ingest(router, tx, active, vec![inbound], withdrawn).await?;
             tx.run(&taken.writes(tx).await?).await?;
             taken.pending.all()
         }

@@ -1,4 +1,4 @@
-//! Undoing an action at an auditor's request: an action like any other, evaluated by policy itself.
+//! Compensating an action at an auditor's request, by an action that the policy evaluates like any other.
 
 use countersign_broker::{lane::Delivery, topology::COMMANDS};
 use countersign_core::{
@@ -15,15 +15,15 @@ use countersign_store::{
 use serde_json::{Value, json};
 
 use crate::{
-    Router,
-    evaluation::EvaluationContext,
-    intake::{COMPENSATIONS, propose},
+    context::EvaluationContext,
+    intake::{COMPENSATIONS, Compensation, propose},
+    shared::Router,
 };
 
-/// Proposes what undoes these locked actions, where an auditor has asked for it. What can no longer be undone is left
-/// to people. Returns the actions that undo them, new or known.
+/// Proposes compensations for those of these locked actions that an auditor wants undone. Where an action can no
+/// longer be undone, a remediation is opened. Returns the compensating actions, new or known.
 ///
-/// Never twice: the proposal's id is that of the action which it undoes.
+/// An action is never compensated twice: the proposal has its id.
 pub(crate) async fn compensate(
     router: &Router,
     tx: &Transaction,
@@ -50,7 +50,7 @@ pub(crate) async fn compensate(
                     routing_key: "router".into(),
                     copied: false,
                 };
-                proposals.push((delivery, record.id, record.agent.clone()));
+                proposals.push((delivery, Compensation { undone: record.id, agent: &record.agent }));
             }
             Err(why) => {
                 let group = &record.status.audit_group;
@@ -59,13 +59,13 @@ pub(crate) async fn compensate(
         }
     }
     let limits = &router.process.settings.limits;
-    let context = EvaluationContext { governed: &governed, limits, now: active.now, limit_usage: None };
+    let context = EvaluationContext { governed: &governed, limits, now: active.now };
     let mut undoing = propose(router, tx, &context, &proposals).await?;
     undoing.extend(known.into_iter().map(|(_, by)| by));
     Ok(undoing)
 }
 
-/// The agent acts, and the auditor who asks is the one on resolve_author behalf: they may not approve it themselves.
+/// A proposal of the same agent on behalf of the auditor, who therefore may not approve it.
 fn proposal(record: &ActionRecord, tool: &str, arguments: Value, auditor: &str) -> Vec<u8> {
     let content: Option<Value> =
         record.content.as_deref().and_then(|content| serde_json::from_slice(content).ok());

@@ -9,7 +9,7 @@ use countersign_runtime::{
 };
 use countersign_store::{StoreError, quarantine};
 
-/// Feeds the table.
+/// Inserts dead letters into the quarantine.
 pub(crate) struct DeadLetters {
     pub(crate) process: Process,
 }
@@ -19,7 +19,7 @@ impl BatchHandler for DeadLetters {
     async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, StoreError> {
         let tx = self.process.store.transaction().await?;
         for delivery in batch {
-            let why = "no queue took it, or a queue gave it up";
+            let why = "no queue accepted it, or it was dead-lettered";
             quarantine::insert(&tx, &process::entry(delivery, Code::Undeliverable.as_str(), why)).await?;
         }
         tx.commit().await?;

@@ -1,4 +1,4 @@
-//! Who may decide: the right group, nobody who asks or is served, nobody excluded, within their authority.
+//! Who may decide: members of the right groups within their authority, neither the requester nor anybody excluded.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,9 +9,9 @@ use countersign_core::{
 };
 use countersign_policy::{Facts, Member, Tool};
 
-use crate::evaluation::EvaluationContext;
+use crate::context::EvaluationContext;
 
-/// An action before those who may decide it.
+/// Who may decide an action.
 pub(crate) struct Eligibility<'a> {
     context: &'a EvaluationContext<'a>,
     agent: &'a str,
@@ -29,7 +29,7 @@ impl<'a> Eligibility<'a> {
         Self { context, agent, facts }
     }
 
-    /// Everything that must hold of who decides.
+    /// Whether a reviewer may decide the request.
     pub(crate) fn may(&self, reviewer: &Member, request: &Request) -> Result<(), Complaint> {
         let groups = request.spec.groups(request.opened_at, self.context.now);
         if !reviewer.groups.iter().any(|group| groups.contains(group.as_str())) {
@@ -39,7 +39,7 @@ impl<'a> Eligibility<'a> {
         self.independent(reviewer, &request.spec)
     }
 
-    /// The groups of a person resolve_author approval counts, or nothing. `keys` are those that signed what people decided.
+    /// The groups of a person whose approval counts, or `None`. `keys` are those that signed each person's decisions.
     pub(crate) fn counting<'s>(
         &'s self,
         spec: &'s ApprovalSpec,
@@ -48,26 +48,31 @@ impl<'a> Eligibility<'a> {
         move |id: &str| {
             let reviewer = self.context.governed.configuration.directory.reviewer(id)?;
             self.independent(reviewer, spec).ok()?;
-            keys.get(id).is_some_and(|kids| self.holds(reviewer, kids)).then(|| reviewer.groups.clone())
+            keys.get(id)
+                .is_some_and(|kids| self.is_key_valid(reviewer, kids))
+                .then(|| reviewer.groups.clone())
         }
     }
 
     /// Whether one of the keys that signed for a reviewer is still registered and has not been revoked.
-    pub(crate) fn holds(&self, reviewer: &Member, kids: &BTreeSet<String>) -> bool {
+    pub(crate) fn is_key_valid(&self, reviewer: &Member, kids: &BTreeSet<String>) -> bool {
         let registered = self.context.governed.configuration.directory.keys_for(reviewer);
         registered.filter(|key| kids.contains(&key.kid)).any(|key| !key.is_revoked(self.context.now))
     }
 
     fn independent(&self, reviewer: &Member, spec: &ApprovalSpec) -> Result<(), Complaint> {
         if self.is_requester(reviewer) {
-            return Err((Code::Requester, "who asks, or is served by it, may not decide it".into()));
+            return Err((
+                Code::Requester,
+                "whoever requests an action, or is served by it, may not decide it".into(),
+            ));
         }
         let governed = self.context.governed;
         if governed.configuration.policy.author() == Some(&reviewer.id) || governed.applied_by == reviewer.id
         {
             return Err((
                 Code::PolicyAuthor,
-                "who wrote or applied the policy may not decide what it asks".into(),
+                "whoever wrote or applied the policy may not decide what it asks about".into(),
             ));
         }
         let policy = &governed.configuration.policy;
@@ -77,7 +82,7 @@ impl<'a> Eligibility<'a> {
         reviewer.within_authority(&self.facts).map_err(|reach| (Code::BeyondAuthority, reach))
     }
 
-    /// The requester in every shape: the agent's owner, or the person on resolve_author behalf it acts.
+    /// Whether the reviewer is behind the request: the agent's owner, or the person on whose behalf it acts.
     fn is_requester(&self, reviewer: &Member) -> bool {
         let agent = self.context.governed.configuration.directory.agent(self.agent);
         if agent.and_then(|agent| agent.owner.as_deref()) == Some(&reviewer.id) {

@@ -1,4 +1,4 @@
-//! Escalation as evidence: when another group may decide as well, the timeline says so.
+//! Escalation as evidence: the timeline records when another group may decide as well.
 
 use chrono::{DateTime, Utc};
 use countersign_core::{
@@ -9,8 +9,8 @@ use countersign_store::{actions::ActionRecord, evidence::Evidence};
 
 use crate::{reevaluate, write_set::WriteSet};
 
-/// Notes the groups to which an open request of a locked action has escalated by `now`, each once. Returns whether
-/// there were any: then the request is to be published to them.
+/// Records the groups to which an open request of a locked action has escalated by `now`, each once. Returns whether
+/// there are new ones: then the request is published to them.
 pub(crate) fn note(write_set: &mut WriteSet, record: &mut ActionRecord, now: DateTime<Utc>) -> bool {
     let Some(approval) = record.approval.as_mut() else { return false };
     let request = &approval.request;

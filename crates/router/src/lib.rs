@@ -1,60 +1,36 @@
 //! The router: an action from proposal to permit. It validates, deduplicates, evaluates policy, opens
 //! approvals, applies decisions and deadlines, and signs permits.
 //!
-//! **No side-effect code is linked here**, and no credential of any tool: the worst that a broken router can
-//! do to the outside is to sign a permit, and whether that is used is decided once more by the executor.
+//! **No side-effect code is linked here**, and no tool's credential: the worst that a broken router can do to the
+//! outside is to sign a permit, and the executor checks once more whether to use it.
 
 mod cancel;
 mod command;
 mod compensate;
+mod context;
 mod dead_letter;
 mod decide;
 mod eligibility;
 mod escalation;
+mod evaluated;
 mod evaluation;
+mod inbound;
 mod intake;
 mod limit_usage;
 mod outgoing_messages;
 mod reevaluate;
+mod shared;
 mod sweep;
 mod write_set;
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use countersign_broker::topology::{ACTIONS, DECISIONS, QUARANTINE, commands_queue};
-use countersign_core::keyed::Pseudonyms;
-use countersign_runtime::{
-    keys::{self, KeyError, file},
-    process::{self, Process},
-};
-use ed25519_dalek::SigningKey;
+use countersign_runtime::process::{self, Process};
 use tokio::task::JoinSet;
 
-/// What the router knows that others don't.
-#[derive(Clone)]
-pub struct Keys {
-    /// Signs permits.
-    pub permit: SigningKey,
-    /// Names people in evidence.
-    pub pseudonyms: Pseudonyms,
-}
-
-impl Keys {
-    /// Reads `permit.jwk` and `pseudonym.secret` in `dir`.
-    pub fn read(dir: &Path) -> Result<Self, KeyError> {
-        Ok(Self {
-            permit: keys::signing_key(&dir.join(file::PERMIT_KEY))?,
-            pseudonyms: Pseudonyms::new(&keys::secret(&dir.join(file::PSEUDONYM))?),
-        })
-    }
-}
-
-/// What the router's lanes share.
-#[derive(Clone)]
-pub(crate) struct Router {
-    pub(crate) process: Process,
-    pub(crate) keys: Arc<Keys>,
-}
+pub use shared::Keys;
+use shared::Router;
 
 /// Runs a router until its process is stopped and drained.
 pub async fn run(process: Process, keys: Keys) {

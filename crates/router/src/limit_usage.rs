@@ -1,64 +1,39 @@
 //! Cumulative limits while a batch is evaluated: the locked sums, and what the batch itself adds to them.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, PoisonError},
-};
+use std::collections::BTreeMap;
 
-use countersign_core::{ids::ActionId, proposal::Proposal, verdict::Verdict};
-use countersign_policy::{Facts, LimitUse};
+use countersign_core::{ids::ActionId, verdict::Verdict};
+use countersign_policy::LimitUse;
 use countersign_store::{
     StoreError, Transaction,
     limits::{self, Sums},
 };
 
-use crate::evaluation::EvaluationContext;
-
-/// Sums by rule and key, and what each action that is evaluated again has added to them before.
-#[derive(Default)]
+/// Sums by rule and key, and what each stored action has added to them before.
+#[derive(Clone, Default)]
 pub(crate) struct LimitUsage {
-    sums: Mutex<Sums>,
+    sums: Sums,
 }
 
 impl LimitUsage {
-    /// Locks and reads the sums that these proposals add to. `stored` are actions that may be evaluated again: what
-    /// they have added already does not count against them. Costs nothing where the policy has no limits.
-    pub(crate) async fn of<'p>(
+    /// Locks and reads the sums of these limits, each given with its rule. What the actions in `stored` have added
+    /// already does not count against them. Without limits it asks the database nothing.
+    ///
+    /// Lock order: the generation, then actions, then limits.
+    pub(crate) async fn lock<'e>(
         tx: &Transaction,
-        context: &EvaluationContext<'_>,
-        proposals: impl Iterator<Item = &'p Proposal>,
+        limits: impl Iterator<Item = (&'e str, &'e LimitUse)>,
         stored: &[ActionId],
     ) -> Result<Self, StoreError> {
-        let configuration = &context.governed.configuration;
-        let mut keys = BTreeMap::new();
-        if configuration.policy.has_limits() {
-            for proposal in proposals {
-                let Some(tool) = configuration.tools.get(&proposal.tool) else { continue };
-                let facts =
-                    Facts { action: &proposal.action, agent: &proposal.agent, tool, now: context.now };
-                let evaluation = configuration.policy.evaluate(&facts);
-                if let Some(limit) = evaluation.limit {
-                    keys.insert((evaluation.rule.to_owned(), limit.key), limit.within);
-                }
-            }
-        }
-        Ok(Self { sums: Mutex::new(limits::sums(tx, &keys, stored).await?) })
+        let keys: BTreeMap<_, _> =
+            limits.map(|(rule, limit)| ((rule.to_owned(), limit.key.clone()), limit.within)).collect();
+        Ok(Self { sums: limits::sums(tx, &keys, stored).await? })
     }
 
-    /// The sums as they are, to go back to with [`LimitUsage::back_to`] where an attempt comes to nothing.
-    pub(crate) fn mark(&self) -> Sums {
-        self.sums.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Forgets what has been added since.
-    pub(crate) fn back_to(&self, mark: Sums) {
-        *self.sums.lock().unwrap_or_else(PoisonError::into_inner) = mark;
-    }
-
-    /// Whether the action stays within the limit. What it adds takes the place of what a stored action has added
-    /// before; an action that the limit denies adds nothing any more.
-    pub(crate) fn admits(&self, rule: &str, usage: &LimitUse, action: Option<ActionId>) -> bool {
-        let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Whether the action stays within the limit; a limit whose sum is not locked admits nothing. What the action
+    /// adds replaces what it added before; an action that the limit denies adds nothing.
+    pub(crate) fn admits(&mut self, rule: &str, usage: &LimitUse, action: Option<ActionId>) -> bool {
+        let sums = &mut self.sums;
         let key = (rule.to_owned(), usage.key.clone());
         let before = action.and_then(|action| sums.own.remove(&(key.clone(), action))).unwrap_or_default();
         let Some(sum) = sums.all.get_mut(&key) else { return false };
@@ -75,3 +50,6 @@ impl LimitUsage {
         within
     }
 }
+
+#[cfg(test)]
+mod tests;

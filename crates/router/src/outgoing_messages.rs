@@ -1,4 +1,4 @@
-//! What follows from stored states: the messages that a committed transaction owes to others.
+//! The messages that follow from the states that a transaction stores.
 
 use chrono::{DateTime, Utc};
 use countersign_broker::{publisher::Outgoing, topology::EXECUTION};
@@ -17,14 +17,14 @@ use countersign_store::{
 use ed25519_dalek::SigningKey;
 use serde_json::{Value, value::RawValue};
 
-/// The actions of which something follows when a transaction is committed.
+/// The actions about which messages are sent when a transaction is committed.
 #[derive(Default)]
 pub(crate) struct PendingNotifications {
     /// The database's clock.
     pub(crate) now: DateTime<Utc>,
-    /// Just issued, and out: what is stored of their actions need not be read again.
+    /// Issued in this transaction: their actions need not be read again.
     pub(crate) permits: Vec<IssuedPermit>,
-    /// All others.
+    /// All other actions.
     pub(crate) others: Vec<ActionId>,
 }
 
@@ -36,9 +36,9 @@ impl PendingNotifications {
     }
 }
 
-/// Executes the last statements of a transaction, commits, and says what follows from the states that it leaves: a request for
-/// what is pending, a permit for what is authorised, the outcome of what has ended. The same again for a message that comes
-/// again.
+/// Executes the last statements of a transaction, commits it, and returns the messages that follow from the stored
+/// states: an approval request for a pending action, a permit for an authorised one, the outcome of an ended one. A
+/// redelivered message leads to the same messages.
 pub(crate) async fn commit(
     tx: Transaction,
     writes: Pipeline<'_>,
@@ -48,7 +48,7 @@ pub(crate) async fn commit(
     Ok(of_records(&actions::commit(tx, writes, ids, LoadDepth::Request).await?, key))
 }
 
-/// The same after humans have decided, and what the agents are to learn from it.
+/// As [`commit`], after humans have decided, with feedback to the agents.
 pub(crate) async fn commit_decided(
     tx: Transaction,
     writes: Pipeline<'_>,
@@ -61,7 +61,7 @@ pub(crate) async fn commit_decided(
     Ok(outgoing)
 }
 
-/// What a reviewer's last word teaches: why it was rejected, or what was put in place of the agent's arguments.
+/// Feedback on a review: why the action was rejected, or the arguments that an edit replaced.
 fn feedback(record: &ActionRecord) -> Option<Outgoing> {
     match record.status.state {
         State::Rejected => {
@@ -87,7 +87,7 @@ fn feedback(record: &ActionRecord) -> Option<Outgoing> {
 }
 
 fn of_records(records: &[ActionRecord], key: &SigningKey) -> Vec<Outgoing> {
-    let mut outgoing: Vec<Outgoing> = records.iter().flat_map(notified).collect();
+    let mut outgoing: Vec<Outgoing> = records.iter().flat_map(messages_of).collect();
     let ended: Vec<ActionId> =
         records.iter().filter(|record| settled(record)).map(|record| record.id).collect();
     let permits = records.iter().filter_map(|record| raw(record.permit_bytes.clone()?)).collect();
@@ -98,7 +98,7 @@ fn of_records(records: &[ActionRecord], key: &SigningKey) -> Vec<Outgoing> {
     outgoing
 }
 
-/// Permits that this transaction has issued, for the executor.
+/// The permits that this transaction has issued, packed for the executor.
 pub(crate) fn issued(permits: &[IssuedPermit], key: &SigningKey, now: DateTime<Utc>) -> Vec<Outgoing> {
     packed(permits.iter().filter_map(|permit| raw(permit.bytes.clone())).collect(), key, now)
 }
@@ -113,14 +113,14 @@ fn packed(permits: Vec<Box<RawValue>>, key: &SigningKey, now: DateTime<Utc>) -> 
     permits.chunks(PACK_MAX).map(pack).collect()
 }
 
-/// What ended without an effect is audited as well, and a compensation that came to nothing leaves something to do.
+/// Whether the sampler is to know: refused actions are audited as well, and a failed compensation needs a remediation.
 fn settled(record: &ActionRecord) -> bool {
     let state = record.status.state;
     let refused = matches!(state, State::Rejected | State::Denied) && record.content.is_some();
     refused || (record.compensates.is_some() && state.outcome().is_some() && !state.executed())
 }
 
-fn notified(record: &ActionRecord) -> Vec<Outgoing> {
+fn messages_of(record: &ActionRecord) -> Vec<Outgoing> {
     match record.status.state {
         State::PendingApproval => messages::approval_requests(record),
         _ => messages::outcome(record).into_iter().collect(),

@@ -1,14 +1,16 @@
-//! Judging a stored action again: on a new generation, at a decision, when a permit stayed unclaimed.
+//! Evaluating a stored action again: under a new generation, at a decision, when a permit stayed unclaimed.
 
 use countersign_core::{
     action::State,
     approval::{Request, RequestEvent, RequestState},
     digest::Salt,
+    ids::ActionId,
     message::Failure,
     permit::Permit,
-    proposal::{self, Proposal, Refusal},
+    proposal,
     transition::{Effect, Event, Illegal, Standing, transition},
 };
+use countersign_policy::LimitUse;
 use countersign_store::{
     actions::{ActionRecord, ApprovalRecord},
     approvals::ApprovalRow,
@@ -16,11 +18,14 @@ use countersign_store::{
 use serde_json::Value;
 
 use crate::{
-    evaluation::{Evaluated, EvaluationContext, cancelled, expired},
+    context::EvaluationContext,
+    evaluated::{Evaluated, cancelled, expired, refuse, resolve},
+    evaluation::Evaluation,
+    limit_usage::LimitUsage,
     write_set::{Subject, WriteSet},
 };
 
-/// Where a stored action stands. What was interrupted is evaluated as if its permit were still out.
+/// Where a stored action stands. One that was interrupted is evaluated as if its permit were still unclaimed.
 pub(crate) fn standing(record: &ActionRecord) -> Standing {
     Standing {
         state: if record.interrupted { State::Authorised } else { record.status.state },
@@ -30,51 +35,86 @@ pub(crate) fn standing(record: &ActionRecord) -> Standing {
     }
 }
 
-/// The proposal of a stored action, read with its body, as it is to be executed: with what a reviewer edited.
-pub(crate) fn proposal_of(
-    context: &EvaluationContext<'_>,
-    record: &ActionRecord,
-) -> Result<Proposal, Refusal> {
-    let body = record.body.as_deref().unwrap_or_default();
-    let mut proposal = proposal::decode(body, context.limits.message_bytes)?;
-    let edited = record.edited.as_deref().and_then(|edited| serde_json::from_slice::<Value>(edited).ok());
-    if let Some(edited) = edited {
-        proposal.action["arguments"] = edited.clone();
-        proposal.arguments = edited;
-    }
-    Ok(proposal)
+/// The evaluation of a stored action, made once in a transaction.
+pub(crate) enum StoredEvaluation<'a> {
+    /// Its agent has withdrawn it, so the policy is not asked.
+    Withdrawn,
+    /// What is stored of it can no longer be decoded.
+    Refused(Failure),
+    /// The policy's answer.
+    Evaluated(Box<Evaluation<'a>>),
 }
 
-/// Judges a locked action, read with its body, as if it had just come in, keeping what a human has approved.
-pub(crate) fn evaluate(context: &EvaluationContext<'_>, record: &ActionRecord) -> Result<Evaluated, Illegal> {
-    if record.cancelled && !record.interrupted {
-        let (state, effects) = transition(&standing(record), Event::Cancelled, context.now)?;
-        let mut evaluated = Evaluated::unchanged(&record.status, effects);
-        evaluated.status.state = state;
-        evaluated.status.permit = None;
-        evaluated.failure = Some(if state == State::Expired { expired() } else { cancelled() });
-        return Ok(evaluated);
-    }
-    match proposal_of(context, record) {
-        Ok(proposal) => {
-            let salt: Salt = record.salt.as_slice().try_into().unwrap_or_default();
-            context.evaluate(&proposal, &record.agent, &salt, standing(record), Some(record))
+impl<'a> StoredEvaluation<'a> {
+    /// Evaluates a locked action, read with its body, as it is to be executed: with the arguments of a reviewer's edit.
+    pub(crate) fn new(context: &EvaluationContext<'a>, record: &ActionRecord) -> Self {
+        if record.cancelled && !record.interrupted {
+            return Self::Withdrawn;
         }
-        Err(refusal) => {
-            let failure = Failure { code: refusal.code.into(), message: refusal.message };
-            context.refuse(standing(record), failure)
+        let body = record.body.as_deref().unwrap_or_default();
+        let mut proposal = match proposal::decode(body, context.limits.message_bytes) {
+            Ok(proposal) => proposal,
+            Err(refusal) => {
+                let (code, message) = (refusal.code.into(), refusal.message);
+                return Self::Refused(Failure { code, message });
+            }
+        };
+        let edited = record.edited.as_deref().and_then(|edited| serde_json::from_slice::<Value>(edited).ok());
+        if let Some(edited) = edited {
+            proposal.action["arguments"] = edited.clone();
+            proposal.arguments = edited;
+        }
+        let salt: Salt = record.salt.as_slice().try_into().unwrap_or_default();
+        Self::Evaluated(Box::new(Evaluation::new(context, &record.agent, proposal, &salt)))
+    }
+
+    /// The cumulative limit that the action counts against, with its rule.
+    pub(crate) fn limit(&self) -> Option<(&str, &LimitUse)> {
+        match self {
+            Self::Evaluated(evaluation) => evaluation.limit(),
+            Self::Withdrawn | Self::Refused(_) => None,
+        }
+    }
+
+    /// Counts the action against its limit ([`Evaluation::admit`]).
+    pub(crate) fn admit(&mut self, limit_usage: &mut LimitUsage, action: ActionId) {
+        if let Self::Evaluated(evaluation) = self {
+            evaluation.admit(limit_usage, Some(action));
+        }
+    }
+
+    /// Where the action stands now; what a human has approved is kept.
+    pub(crate) fn resolve(
+        &mut self,
+        context: &EvaluationContext<'_>,
+        record: &ActionRecord,
+    ) -> Result<Evaluated, Illegal> {
+        match self {
+            Self::Withdrawn => withdraw(context, record),
+            Self::Refused(failure) => refuse(context, &standing(record), failure.clone()),
+            Self::Evaluated(evaluation) => resolve(context, evaluation, standing(record), Some(record)),
         }
     }
 }
 
-/// Whether the action is still bound to the content that was stored before.
+/// Cancels a stored action, unless it is executing or has ended.
+pub(crate) fn withdraw(context: &EvaluationContext<'_>, record: &ActionRecord) -> Result<Evaluated, Illegal> {
+    let standing = Standing { state: record.status.state, ..standing(record) };
+    let (state, effects) = transition(&standing, Event::Cancelled, context.now)?;
+    let mut evaluated = Evaluated::unchanged(&record.status, effects);
+    evaluated.status.state = state;
+    evaluated.status.permit = None;
+    evaluated.failure = Some(if state == State::Expired { expired() } else { cancelled() });
+    Ok(evaluated)
+}
+
+/// Whether the action is still bound to the stored content.
 pub(crate) fn same_content(evaluated: &Evaluated, record: &ActionRecord) -> bool {
     evaluated.content.as_ref().is_none_or(|content| content.digest.as_slice() == record.digest)
 }
 
-/// Writes a evaluation of a stored action into `write_set`, and into `record` what is to be stored. An open request
-/// that is asked again about the same content stays open and becomes stricter; about another content, another
-/// takes its place.
+/// Writes the evaluation of a stored action into `write_set`, and into `record` what is to be stored. An open request
+/// about the same content stays open and becomes stricter; where the content has changed, another request replaces it.
 pub(crate) fn apply(
     write_set: &mut WriteSet,
     context: &EvaluationContext<'_>,
@@ -89,7 +129,7 @@ pub(crate) fn apply(
             _ => RequestEvent::Closed,
         };
         let mut approval = open.clone();
-        // A request resolve_author time is up has expired, whatever else happens to it.
+        // A request whose deadline has passed is expired, whatever else happens to it.
         let state = approval.request.apply(event, context.now, &|_| None).unwrap_or(approval.request.state);
         if state == RequestState::Open {
             evaluated.effects.retain(|effect| *effect != Effect::OpenApproval);
@@ -129,7 +169,7 @@ pub(crate) fn row(record: &ActionRecord, approval: &ApprovalRecord, request: &Re
     }
 }
 
-/// Brings the record's request up to what is to be stored. Votes on another content fall away.
+/// Updates the record's request to what is to be stored. Votes on other content no longer count.
 pub(crate) fn refresh(write_set: &WriteSet, record: &mut ActionRecord) {
     let (Some(row), Ok(digest)) = (write_set.request_of(record.id), record.digest.as_slice().try_into())
     else {
@@ -154,26 +194,25 @@ pub(crate) fn refresh(write_set: &WriteSet, record: &mut ActionRecord) {
     });
 }
 
-/// Whether an interrupted call is made again.
+/// Whether an interrupted call is repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Repeat {
-    /// A new permit says so.
+    /// With a new permit.
     Permitted,
-    /// An operator's hold covers it: the next sweep asks again.
+    /// Not while an operator's hold covers it; the next sweep tries again.
     Held,
-    /// What was permitted before no longer is.
+    /// The policy no longer permits it.
     Never,
 }
 
-/// Issues a permit for the repetition of an interrupted call, if the same content would be authorised now.
+/// Issues a permit to repeat an interrupted call, if the same content would be authorised now.
 pub(crate) fn repeat(
     write_set: &mut WriteSet,
     context: &EvaluationContext<'_>,
     record: &ActionRecord,
 ) -> Repeat {
-    let Some(mut evaluated) =
-        evaluate(context, record).ok().filter(|evaluated| same_content(evaluated, record))
-    else {
+    let resolved = StoredEvaluation::new(context, record).resolve(context, record).ok();
+    let Some(mut evaluated) = resolved.filter(|evaluated| same_content(evaluated, record)) else {
         return Repeat::Never;
     };
     match evaluated.status.state {
@@ -194,7 +233,7 @@ pub(crate) fn repeat(
     Repeat::Permitted
 }
 
-/// What a write_set is about.
+/// A stored action as the subject of a write set.
 pub(crate) fn subject<'a>(context: &EvaluationContext<'_>, record: &'a ActionRecord) -> Subject<'a> {
     Subject {
         action: record.id,
@@ -205,8 +244,8 @@ pub(crate) fn subject<'a>(context: &EvaluationContext<'_>, record: &'a ActionRec
     }
 }
 
-/// Whether the permit that is out can still be claimed: then it is sent reevaluate, not replaced, so that a long
-/// queue before the executors does not make every permit in it void.
+/// Whether the issued permit can still be claimed: then it is sent once more, not replaced, so that a long queue at
+/// the executors does not void every permit in it.
 pub(crate) fn permit_is_good(context: &EvaluationContext<'_>, record: &ActionRecord) -> bool {
     let permit: Option<Permit> =
         record.permit_bytes.as_deref().and_then(|bytes| serde_json::from_slice(bytes).ok());

@@ -1,4 +1,4 @@
-//! What the router looks for: deadlines, unclaimed permits, released holds, requests that may be lost.
+//! The router's sweep: deadlines, unclaimed permits, released holds, requests that may be lost.
 
 use async_trait::async_trait;
 use chrono::Utc;

@@ -24,9 +24,9 @@ use countersign_store::{
 };
 use uuid::Uuid;
 
-use crate::evaluation::{Content, Evaluated};
+use crate::{evaluated::Evaluated, evaluation::Content};
 
-/// Rows to be written. Of what there is one of per action, the last counts.
+/// Rows to be written. Where an action can have one row only, the last one counts.
 #[derive(Default)]
 pub(crate) struct WriteSet {
     statuses: BTreeMap<ActionId, (ActionStatus, bool)>,
@@ -35,14 +35,14 @@ pub(crate) struct WriteSet {
     pub(crate) decisions: Vec<DecisionRow>,
     permits: Vec<IssuedPermit>,
     uses: Vec<LimitRow>,
-    /// Classes that may be new, and the generation under which they stand so.
+    /// Sampling plans that may be new, and the generation under which they have this state.
     plans: BTreeSet<SamplingPlan>,
     generation: i64,
     pub(crate) outcomes: Vec<NewOutcome>,
     pub(crate) evidence: Vec<Evidence>,
 }
 
-/// Whose write_set it is, and when.
+/// The action that is written about, and when.
 pub(crate) struct Subject<'a> {
     pub(crate) action: ActionId,
     pub(crate) reference: &'a ActionRef,
@@ -52,8 +52,8 @@ pub(crate) struct Subject<'a> {
 }
 
 impl WriteSet {
-    /// Carries out the effects of a evaluation on its rows: opens the approval, issues the permit, records
-    /// the outcome. Returns what evidence should say about it.
+    /// Carries out the effects of an evaluation: opens the approval, issues the permit, records the outcome. Returns
+    /// the evidence about it.
     pub(crate) fn evaluated(&mut self, subject: &Subject<'_>, evaluated: &mut Evaluated) -> ActionEvaluated {
         let mut noted = ActionEvaluated {
             state: evaluated.status.state,
@@ -97,7 +97,7 @@ impl WriteSet {
                     None,
                     evaluated.failure.clone(),
                 )),
-                // The request is ended by whoever knows how: expired, rejected or no longer needed.
+                // The caller closes the request: it knows whether it expired, was rejected or is no longer needed.
                 Effect::CloseApproval | Effect::CallTool | Effect::Sample => {}
             }
         }
@@ -163,17 +163,17 @@ impl WriteSet {
         self.contents.insert(action, (content.clone(), edited));
     }
 
-    /// What an action's request is to be from now on.
+    /// Stores an action's request.
     pub(crate) fn request(&mut self, row: ApprovalRow) {
         self.requests.insert(row.action, row);
     }
 
-    /// What an action's request is to be, where it write_set.
+    /// The request of an action that is to be stored, if any.
     pub(crate) fn request_of(&self, action: ActionId) -> Option<&ApprovalRow> {
         self.requests.get(&action)
     }
 
-    /// Adds what another action's write_set writes.
+    /// Adds another action's rows.
     pub(crate) fn merge(&mut self, other: WriteSet) {
         self.statuses.extend(other.statuses);
         self.contents.extend(other.contents);
@@ -187,18 +187,18 @@ impl WriteSet {
         self.evidence.extend(other.evidence);
     }
 
-    /// The permits that it issues.
+    /// The permits issued in this transaction.
     pub(crate) fn issued(&self) -> Vec<IssuedPermit> {
         self.permits.clone()
     }
 
-    /// Writes everything.
+    /// Executes the statements of [`WriteSet::writes`].
     pub(crate) async fn write(&self, tx: &Transaction) -> Result<(), StoreError> {
         let writes = self.writes(tx).await?;
         tx.run(&writes).await.map(drop)
     }
 
-    /// What writes everything, in one trip.
+    /// The statements that write everything, in one round trip.
     pub(crate) async fn writes(&self, tx: &Transaction) -> Result<Pipeline<'_>, StoreError> {
         let plans: Vec<_> = self.plans.iter().cloned().collect();
         sampling_plans::open(tx, self.generation, &plans).await?;

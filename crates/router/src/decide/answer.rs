@@ -1,4 +1,4 @@
-//! Answers: what became of a decision, to whoever sent it.
+//! Answers to the sender of a decision.
 
 use chrono::{DateTime, Utc};
 use countersign_broker::{publisher::Outgoing, topology::ANSWERS};
@@ -8,18 +8,18 @@ use countersign_core::{
 };
 use uuid::Uuid;
 
-/// A message without a decision is answered, too.
+/// The answer to a message in which no decision can be read.
 pub(super) fn unreadable(event: Option<String>, (code, message): Complaint) -> ApprovalAnswer {
     ApprovalAnswer { event, ..ApprovalAnswer::refused(code, message) }
 }
 
-/// The answers to one message. The same again have the same ids: whoever reads them drops what it has seen.
+/// The answers to one message. Repeated answers have the same ids, so that a consumer can drop duplicates.
 pub(super) fn messages(sender: &str, answers: &[ApprovalAnswer], now: DateTime<Utc>) -> Vec<Outgoing> {
     let message = |(index, answer): (usize, &ApprovalAnswer)| {
         let id = match &answer.event {
             Some(event) => {
-                let said = serde_json::to_string(answer).unwrap_or_default();
-                let name = format!("{kind}:{sender}:{event}:{index}:{said}", kind = kind::APPROVAL_ANSWERED);
+                let text = serde_json::to_string(answer).unwrap_or_default();
+                let name = format!("{kind}:{sender}:{event}:{index}:{text}", kind = kind::APPROVAL_ANSWERED);
                 Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes())
             }
             None => Outgoing::fresh_id(),

@@ -8,34 +8,24 @@ use countersign_core::{
     refusal::{Code, Complaint},
     transition::{Event, Illegal, transition},
 };
-use countersign_policy::Member;
 use countersign_store::{
     actions::{ActionRecord, ApprovalRecord},
     approvals::DecisionRow,
 };
 
-use super::edit::{edit, edited};
+use super::{
+    edit::{self, Edit},
+    state::{BatchState, SignedDecision},
+};
 use crate::{
+    context::EvaluationContext,
     eligibility::Eligibility,
-    evaluation::{Evaluated, EvaluationContext},
-    limit_usage::LimitUsage,
-    reevaluate,
-    write_set::WriteSet,
+    evaluated::Evaluated,
+    reevaluate::{self, StoredEvaluation},
 };
 
 /// The longest reason, in bytes.
 const REASON_MAX: usize = 4_000;
-
-/// Who said what, in which event.
-pub(super) struct Said<'a> {
-    pub(super) decision: &'a DecisionData,
-    pub(super) reviewer: &'a Member,
-    pub(super) event: &'a str,
-    /// The key that signed it.
-    pub(super) kid: &'a str,
-    /// What an edit then adds to limits.
-    pub(super) limit_usage: &'a LimitUsage,
-}
 
 /// When a decision that counts was applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,79 +34,96 @@ pub(super) enum Applied {
     Before,
 }
 
-/// Applies one decision to a locked action, or says why it does not count.
-pub(super) fn apply(
-    context: &EvaluationContext<'_>,
-    write_set: &mut WriteSet,
+/// Applies one decision to a locked action, or returns why it does not count. `edit` belongs to a decision that edits.
+pub(super) fn apply<'a>(
+    state: &mut BatchState<'a>,
     record: &mut ActionRecord,
-    said: &Said<'_>,
+    decision: &SignedDecision<'_>,
+    edit: Option<Result<Edit<'a>, Complaint>>,
 ) -> Result<Applied, Complaint> {
-    let decision = said.decision;
-    let approval = about(record, decision)?;
+    let approval = about(record, decision.data)?;
     if record.status.state != State::PendingApproval {
-        return match repeated(&approval.request, said) {
+        return match repeated(&approval.request, decision) {
             true => Ok(Applied::Before),
             false => Err((Code::NotOpen, format!("the action is {}", record.status.state))),
         };
     }
-    look_again(context, write_set, record, said.limit_usage)?;
-    let proposal =
-        reevaluate::proposal_of(context, record).map_err(|refusal| (refusal.code, refusal.message))?;
-    let tools = &context.governed.configuration.tools;
-    let tool = tools.get(&proposal.tool).ok_or((Code::UnknownTool, "the tool is gone".to_owned()))?;
-    let agent = record.agent.clone();
-    let eligibility = Eligibility::new(context, &agent, &proposal, tool);
-    let approval = about(record, decision)?;
-    eligibility.may(said.reviewer, &approval.request)?;
-    reasons(decision, &approval.request.spec)?;
-    let repeated = repeated(&approval.request, said);
-    let voted = vote(context, approval, said, &eligibility)?;
-    let edited = match decision.decision {
-        Decision::Edit => Some(edited(context, record, said, tool)?),
+    reevaluate(state, record)?;
+    let Some(StoredEvaluation::Evaluated(evaluation)) = state.evaluations.get(&record.id) else {
+        return Err((Code::Changed, "the action can no longer be evaluated".into()));
+    };
+    let tool =
+        evaluation.result.as_ref().map_err(|_| (Code::UnknownTool, "the tool is gone".to_owned()))?.tool;
+    let eligibility = Eligibility::new(&state.context, &evaluation.agent, &evaluation.proposal, tool);
+    let approval = about(record, decision.data)?;
+    eligibility.may(decision.reviewer, &approval.request)?;
+    reasons(decision.data, &approval.request.spec)?;
+    let repeated = repeated(&approval.request, decision);
+    let voted = vote(&state.context, approval, decision, &eligibility)?;
+    let edited = match decision.data.decision {
+        Decision::Edit => {
+            let superseded =
+                || (Code::Superseded, "the edit was not made for the action as it is now".into());
+            let mut edit = edit.unwrap_or_else(|| Err(superseded()))?;
+            let evaluated = edit::resolve(state, record, decision, &mut edit, tool)?;
+            Some((edit, evaluated))
+        }
         _ => None,
     };
-    let state = voted.request.state;
-    record_vote(context, write_set, record, said, voted);
-    match (state, edited) {
-        (RequestState::Approved, _) => approve(context, write_set, record)?,
-        (RequestState::Rejected, _) => reject(context, write_set, record, decision)?,
-        (RequestState::Closed, Some(edited)) => edit(context, write_set, record, said, edited),
+    let request = voted.request.state;
+    record_vote(state, record, decision, voted);
+    match (request, edited) {
+        (RequestState::Approved, _) => approve(state, record)?,
+        (RequestState::Rejected, _) => reject(state, record, decision.data)?,
+        (RequestState::Closed, Some((edit, evaluated))) => {
+            if let Some(approves) = edit::bind(state, record, edit, evaluated) {
+                approve_edit(state, record, &SignedDecision { data: &approves, ..*decision });
+            }
+        }
         _ => {}
     }
-    // The same again write_set nothing, unless what was missing then is there now.
+    // A repeated vote changes nothing, unless what was missing before is there now.
     let same = repeated && record.status.state == State::PendingApproval;
     Ok(if same { Applied::Before } else { Applied::Now })
+}
+
+/// Counts an edit as its editor's approval, where the policy still lets them approve.
+fn approve_edit(state: &mut BatchState<'_>, record: &mut ActionRecord, approval: &SignedDecision<'_>) {
+    if let Err((code, why)) = apply(state, record, approval, None) {
+        tracing::info!(action = %record.reference, %code, why, "the edit stands, but is not its editor's approval");
+    }
 }
 
 /// The request that a decision is about.
 fn about<'r>(record: &'r ActionRecord, decision: &DecisionData) -> Result<&'r ApprovalRecord, Complaint> {
     let named = record.approval.as_ref().filter(|approval| approval.id == decision.approval);
-    named.ok_or_else(|| (Code::Superseded, "another request has taken this one's place".into()))
+    named.ok_or_else(|| (Code::Superseded, "another request has replaced this one".into()))
 }
 
-/// The same decision by the same person again.
-fn repeated(request: &Request, said: &Said<'_>) -> bool {
-    request.votes.get(&said.reviewer.id) == Some(&said.decision.decision)
-        && tagged(&request.digest) == said.decision.digest
+/// Whether the same person has made the same decision before.
+fn repeated(request: &Request, decision: &SignedDecision<'_>) -> bool {
+    request.votes.get(&decision.reviewer.id) == Some(&decision.data.decision)
+        && tagged(&request.digest) == decision.data.digest
 }
 
-/// Judges the action under the generation in force before anybody decides it: policy may have ended it, or ask more.
-fn look_again(
-    context: &EvaluationContext<'_>,
-    write_set: &mut WriteSet,
-    record: &mut ActionRecord,
-    limit_usage: &LimitUsage,
-) -> Result<(), Complaint> {
-    // Under the policy that has counted it, it has its place in the limits already.
+/// Resolves the action under the active generation before anybody decides it: the policy may have ended it, or require
+/// more. It is evaluated once, however many decisions the batch has about it.
+fn reevaluate(state: &mut BatchState<'_>, record: &mut ActionRecord) -> Result<(), Complaint> {
+    let context = state.context;
+    let evaluation =
+        state.evaluations.entry(record.id).or_insert_with(|| StoredEvaluation::new(&context, record));
+    // Under the generation that has counted it, it has its place in the limits already.
     let new = record.status.generation != context.governed.generation;
-    let context = EvaluationContext { limit_usage: new.then_some(limit_usage), ..*context };
+    if new {
+        evaluation.admit(&mut state.limit_usage, record.id);
+    }
     let evaluated =
-        reevaluate::evaluate(&context, record).map_err(|error| (Code::Illegal, error.to_string()))?;
+        evaluation.resolve(&context, record).map_err(|error| (Code::Illegal, error.to_string()))?;
     let same = reevaluate::same_content(&evaluated, record);
     let code = match evaluated.status.state {
         State::PendingApproval if same => {
             if new {
-                reevaluate::apply(write_set, &context, record, evaluated);
+                reevaluate::apply(&mut state.write_set, &context, record, evaluated);
             }
             return Ok(());
         }
@@ -124,7 +131,7 @@ fn look_again(
         State::Denied => Code::DeniedByPolicy,
         _ => Code::Changed,
     };
-    reevaluate::apply(write_set, &context, record, evaluated);
+    reevaluate::apply(&mut state.write_set, &context, record, evaluated);
     let why = format!("evaluated again when the decision came, the action is {}", record.status.state);
     Err((code, why))
 }
@@ -136,7 +143,7 @@ fn reasons(decision: &DecisionData, spec: &ApprovalSpec) -> Result<(), Complaint
     }
     match (decision.decision, &decision.reason_code) {
         (_, Some(code)) if !spec.reason_codes.contains(code) => {
-            Err((Code::ReasonUnknown, "reason_code is none of the request's reason_codes".into()))
+            Err((Code::ReasonUnknown, "reason_code is not one of the request's reason_codes".into()))
         }
         (Decision::Reject, None) if !spec.reason_codes.is_empty() => {
             let why = format!("a rejection needs a reason_code: one of {}", spec.reason_codes.join(", "));
@@ -145,34 +152,33 @@ fn reasons(decision: &DecisionData, spec: &ApprovalSpec) -> Result<(), Complaint
         (Decision::Reject | Decision::Respond, _)
             if reason.trim().is_empty() && spec.reason_codes.is_empty() =>
         {
-            Err((Code::ReasonMissing, "it needs a reason: the agent and the auditors read it".into()))
+            Err((Code::ReasonMissing, "give a reason: the agent and the auditors read it".into()))
         }
         (Decision::Respond, _) if reason.trim().is_empty() => {
-            Err((Code::ReasonMissing, "it needs a reason: the message to the agent".into()))
+            Err((Code::ReasonMissing, "give a reason: it is the message to the agent".into()))
         }
         _ => Ok(()),
     }
 }
 
-/// The request with the vote. What a revoked key has signed for the same person binds them no longer.
+/// The request with the vote. An earlier vote that the same person signed with a key revoked since no longer counts.
 fn vote(
     context: &EvaluationContext<'_>,
     approval: &ApprovalRecord,
-    said: &Said<'_>,
+    decision: &SignedDecision<'_>,
     eligibility: &Eligibility<'_>,
 ) -> Result<ApprovalRecord, Complaint> {
-    let decision = said.decision;
-    let digest =
-        untagged(&decision.digest).ok_or_else(|| (Code::DigestMismatch, "the digest is none".to_owned()))?;
+    let digest = untagged(&decision.data.digest)
+        .ok_or_else(|| (Code::DigestMismatch, "the digest is malformed".to_owned()))?;
     let mut voted = approval.clone();
-    let reviewer = said.reviewer.id.clone();
-    if voted.keys.get(&reviewer).is_some_and(|kids| !eligibility.holds(said.reviewer, kids)) {
+    let reviewer = decision.reviewer.id.clone();
+    if voted.keys.get(&reviewer).is_some_and(|kids| !eligibility.is_key_valid(decision.reviewer, kids)) {
         voted.request.votes.remove(&reviewer);
         voted.keys.remove(&reviewer);
     }
-    voted.keys.entry(reviewer.clone()).or_default().insert(said.kid.into());
+    voted.keys.entry(reviewer.clone()).or_default().insert(decision.kid.into());
     let spec = voted.request.spec.clone();
-    let event = RequestEvent::Decided { reviewer, decision: decision.decision, digest };
+    let event = RequestEvent::Decided { reviewer, decision: decision.data.decision, digest };
     voted
         .request
         .apply(event, context.now, &eligibility.counting(&spec, &voted.keys))
@@ -180,62 +186,59 @@ fn vote(
     Ok(voted)
 }
 
-/// Writes a vote, and where the request stands with it.
+/// Writes a vote, and the state of the request with it.
 fn record_vote(
-    context: &EvaluationContext<'_>,
-    write_set: &mut WriteSet,
+    state: &mut BatchState<'_>,
     record: &mut ActionRecord,
-    said: &Said<'_>,
+    decision: &SignedDecision<'_>,
     voted: ApprovalRecord,
 ) {
-    let decision = said.decision;
-    write_set.decisions.push(DecisionRow {
+    state.write_set.decisions.push(DecisionRow {
         action: record.id,
         digest: voted.request.digest.to_vec(),
-        reviewer: said.reviewer.id.clone(),
-        decision: decision.decision,
-        kid: said.kid.into(),
+        reviewer: decision.reviewer.id.clone(),
+        decision: decision.data.decision,
+        kid: decision.kid.into(),
         approval: voted.id,
-        event: said.event.into(),
-        reason_code: decision.reason_code.clone(),
-        reason: decision.reason.as_ref().map(|reason| reason.replace('\0', "\u{fffd}")),
-        decided_at: context.now,
+        event: decision.event.into(),
+        reason_code: decision.data.reason_code.clone(),
+        reason: decision.data.reason.as_ref().map(|reason| reason.replace('\0', "\u{fffd}")),
+        decided_at: state.context.now,
     });
     if voted.request.state != RequestState::Open {
-        write_set.request(reevaluate::row(record, &voted, &voted.request));
+        state.write_set.request(reevaluate::row(record, &voted, &voted.request));
     }
     record.approval = Some(voted);
 }
 
-fn approve(
-    context: &EvaluationContext<'_>,
-    write_set: &mut WriteSet,
-    record: &mut ActionRecord,
-) -> Result<(), Complaint> {
+/// Resolves the action again, now with the vote that approves it, on the evaluation made in this transaction.
+fn approve(state: &mut BatchState<'_>, record: &mut ActionRecord) -> Result<(), Complaint> {
     let illegal = |error: Illegal| (Code::Illegal, error.to_string());
-    let mut evaluated = reevaluate::evaluate(context, record).map_err(illegal)?;
-    let (state, effects) =
+    let context = state.context;
+    let evaluation =
+        state.evaluations.entry(record.id).or_insert_with(|| StoredEvaluation::new(&context, record));
+    let mut evaluated = evaluation.resolve(&context, record).map_err(illegal)?;
+    let (now, effects) =
         transition(&reevaluate::standing(record), Event::Approved { held: evaluated.held }, context.now)
             .map_err(illegal)?;
     let voters = record.approval.iter().flat_map(|approval| approval.request.voters(Decision::Approve));
     evaluated.status.approvers = voters.map(str::to_owned).collect();
-    evaluated.status.state = state;
+    evaluated.status.state = now;
     evaluated.status.approved = true;
     evaluated.effects = effects;
-    settle(context, write_set, record, evaluated);
+    settle(state, record, evaluated);
     Ok(())
 }
 
 fn reject(
-    context: &EvaluationContext<'_>,
-    write_set: &mut WriteSet,
+    state: &mut BatchState<'_>,
     record: &mut ActionRecord,
     decision: &DecisionData,
 ) -> Result<(), Complaint> {
-    let (state, effects) = transition(&reevaluate::standing(record), Event::Rejected, context.now)
+    let (rejected, effects) = transition(&reevaluate::standing(record), Event::Rejected, state.context.now)
         .map_err(|error| (Code::Illegal, error.to_string()))?;
     let mut evaluated = Evaluated::unchanged(&record.status, effects);
-    evaluated.status.state = state;
+    evaluated.status.state = rejected;
     let code = match (decision.decision, &decision.reason_code) {
         (Decision::Respond, _) => Code::Responded.into(),
         (_, Some(code)) => code.clone(),
@@ -243,17 +246,13 @@ fn reject(
     };
     let message = decision.reason.clone().unwrap_or_default();
     evaluated.failure = Some(Failure { code, message });
-    settle(context, write_set, record, evaluated);
+    settle(state, record, evaluated);
     Ok(())
 }
 
 /// Writes what a human decided.
-fn settle(
-    context: &EvaluationContext<'_>,
-    write_set: &mut WriteSet,
-    record: &mut ActionRecord,
-    mut evaluated: Evaluated,
-) {
+fn settle(state: &mut BatchState<'_>, record: &mut ActionRecord, mut evaluated: Evaluated) {
+    let BatchState { context, write_set, .. } = state;
     let mut noted = write_set.evaluated(&reevaluate::subject(context, record), &mut evaluated);
     noted.reevaluation = true;
     write_set.note(record.id, noted);

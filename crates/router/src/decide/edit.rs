@@ -1,85 +1,90 @@
-//! Edits: an action bound to other content, which is asked about anew.
-
-use std::collections::HashMap;
+//! Edits: an action is bound to other content, about which another request is opened.
 
 use countersign_core::{
     action::State,
     digest::{Salt, tagged},
-    ids::{ActionId, ApprovalId},
     json::canonical,
     message::{Decision, DecisionData},
-    proposal::Proposal,
     refusal::{Code, Complaint},
 };
-use countersign_policy::Tool;
+use countersign_policy::{LimitUse, Tool};
 use countersign_store::actions::ActionRecord;
 
-use super::apply::{Said, apply};
+use super::state::{BatchState, SignedDecision};
 use crate::{
+    context::EvaluationContext,
     eligibility::Eligibility,
-    evaluation::{Evaluated, EvaluationContext},
-    reevaluate,
-    write_set::WriteSet,
+    evaluated::Evaluated,
+    reevaluate::{self, StoredEvaluation},
 };
 
-/// The proposals resolve_author amounts may be counted anew: as they would be edited, and those that another generation has
-/// evaluated.
-pub(super) fn proposals(
-    context: &EvaluationContext<'_>,
-    said: &[&DecisionData],
-    about: &HashMap<ApprovalId, ActionId>,
-    records: &HashMap<ActionId, ActionRecord>,
-) -> Vec<Proposal> {
-    let edited = |data: &&DecisionData| {
-        let mut proposal = reevaluate::proposal_of(context, records.get(about.get(&data.approval)?)?).ok()?;
-        proposal.action["arguments"] = data.arguments.clone()?;
-        Some(proposal)
-    };
-    let edits = said.iter().filter(|data| data.decision == Decision::Edit).filter_map(edited);
-    let older = records.values().filter(|record| record.status.generation != context.governed.generation);
-    edits.chain(older.filter_map(|record| reevaluate::proposal_of(context, record).ok())).collect()
-}
-
-/// The action with changed arguments, and what policy says of it.
-pub(super) struct Edited {
+/// A stored action with a reviewer's arguments, and its evaluation.
+pub(super) struct Edit<'a> {
     arguments: Vec<u8>,
-    evaluated: Evaluated,
+    salt: Salt,
+    evaluation: StoredEvaluation<'a>,
 }
 
-/// An edit is evaluated before it counts: what the schema, the policy or the editor's own authority refuses leaves the
-/// request as it was, and adds to no limit.
-pub(super) fn edited(
-    context: &EvaluationContext<'_>,
-    record: &ActionRecord,
-    said: &Said<'_>,
-    tool: &Tool,
-) -> Result<Edited, Complaint> {
-    let mark = said.limit_usage.mark();
-    let counting = EvaluationContext { limit_usage: Some(said.limit_usage), ..*context };
-    attempt(&counting, record, said, tool).inspect_err(|_| said.limit_usage.back_to(mark))
+impl<'a> Edit<'a> {
+    /// Evaluates a locked action as it would be with the decision's arguments.
+    pub(super) fn new(
+        context: &EvaluationContext<'a>,
+        record: &ActionRecord,
+        data: &DecisionData,
+    ) -> Result<Self, Complaint> {
+        let arguments = data.arguments.as_ref().filter(|arguments| arguments.is_object());
+        let arguments = arguments
+            .ok_or_else(|| (Code::ArgumentsMissing, "an edit needs `arguments`: an object".to_owned()))?;
+        let arguments = canonical(arguments).map_err(|error| (error.code(), error.to_string()))?;
+        // A new salt: content that is edited back is not what was approved before.
+        let salt: Salt = rand::random();
+        let evaluation = StoredEvaluation::new(context, &changed(record, &arguments, &salt));
+        Ok(Self { arguments, salt, evaluation })
+    }
+
+    /// The cumulative limit that the edited action counts against, with its rule.
+    pub(super) fn limit(&self) -> Option<(&str, &LimitUse)> {
+        self.evaluation.limit()
+    }
 }
 
-fn attempt(
+fn changed(record: &ActionRecord, arguments: &[u8], salt: &Salt) -> ActionRecord {
+    ActionRecord { edited: Some(arguments.to_vec()), salt: salt.to_vec(), ..record.clone() }
+}
+
+/// Admits and resolves an edit before it counts: where the schema, the policy or the editor's own authority refuses
+/// it, the request stays as it was and nothing is added to a limit.
+pub(super) fn resolve(
+    state: &mut BatchState<'_>,
+    record: &ActionRecord,
+    decision: &SignedDecision<'_>,
+    edit: &mut Edit<'_>,
+    tool: &Tool,
+) -> Result<Evaluated, Complaint> {
+    let before = state.limit_usage.clone();
+    edit.evaluation.admit(&mut state.limit_usage, record.id);
+    let resolved = check(&state.context, record, decision, edit, tool);
+    if resolved.is_err() {
+        state.limit_usage = before;
+    }
+    resolved
+}
+
+fn check(
     context: &EvaluationContext<'_>,
     record: &ActionRecord,
-    said: &Said<'_>,
+    decision: &SignedDecision<'_>,
+    edit: &mut Edit<'_>,
     tool: &Tool,
-) -> Result<Edited, Complaint> {
-    let arguments = said.decision.arguments.as_ref().filter(|arguments| arguments.is_object());
-    let arguments = arguments
-        .ok_or_else(|| (Code::ArgumentsMissing, "an edit needs `arguments`: an object".to_owned()))?;
-    let arguments = canonical(arguments).map_err(|error| (error.code(), error.to_string()))?;
-    let mut changed = record.clone();
-    changed.edited = Some(arguments.clone());
-    // A salt of its own: edited back, it is not what was approved before.
-    changed.salt = rand::random::<Salt>().to_vec();
+) -> Result<Evaluated, Complaint> {
+    let changed = changed(record, &edit.arguments, &edit.salt);
     let evaluated =
-        reevaluate::evaluate(context, &changed).map_err(|error| (Code::Illegal, error.to_string()))?;
+        edit.evaluation.resolve(context, &changed).map_err(|error| (Code::Illegal, error.to_string()))?;
     let same =
         evaluated.content.as_ref().is_some_and(|content| Some(&content.bytes) == record.content.as_ref());
     match (evaluated.status.state, &evaluated.failure) {
         (State::PendingApproval, _) if same => {
-            return Err((Code::EditSame, "these are the arguments that it has already".into()));
+            return Err((Code::EditSame, "the action has these arguments already".into()));
         }
         (State::PendingApproval, _) => {}
         (_, Some(failure)) => {
@@ -89,37 +94,34 @@ fn attempt(
             return Err((Code::EditDenied, format!("with these arguments it would be {state}")));
         }
     }
-    let proposal =
-        reevaluate::proposal_of(context, &changed).map_err(|refusal| (refusal.code, refusal.message))?;
+    let StoredEvaluation::Evaluated(evaluation) = &edit.evaluation else {
+        return Err((Code::Changed, "the action can no longer be evaluated".into()));
+    };
     if let Some(approval) = &record.approval {
-        Eligibility::new(context, &record.agent, &proposal, tool).may(said.reviewer, &approval.request)?;
+        Eligibility::new(context, &record.agent, &evaluation.proposal, tool)
+            .may(decision.reviewer, &approval.request)?;
     }
-    Ok(Edited { arguments, evaluated })
+    Ok(evaluated)
 }
 
-/// Another content takes the place of what was asked about, and with it another request: what was approved before
-/// falls away. The editor's approval counts if the rule says so, and where policy still lets them approve.
-pub(super) fn edit(
-    context: &EvaluationContext<'_>,
-    write_set: &mut WriteSet,
+/// Binds the action to the edited content, with a request of its own: earlier approvals no longer count. Returns the
+/// editor's approval of that request, if an edit counts as one.
+pub(super) fn bind<'a>(
+    state: &mut BatchState<'a>,
     record: &mut ActionRecord,
-    said: &Said<'_>,
-    edited: Edited,
-) {
-    record.edited = Some(edited.arguments);
-    reevaluate::apply(write_set, context, record, edited.evaluated);
-    let Some(approval) = record.approval.as_ref().filter(|approval| approval.request.spec.edit_counts) else {
-        return;
-    };
-    let approves = DecisionData {
+    edit: Edit<'a>,
+    evaluated: Evaluated,
+) -> Option<DecisionData> {
+    record.edited = Some(edit.arguments);
+    reevaluate::apply(&mut state.write_set, &state.context, record, evaluated);
+    state.evaluations.insert(record.id, edit.evaluation);
+    let approval = record.approval.as_ref().filter(|approval| approval.request.spec.edit_counts)?;
+    Some(DecisionData {
         approval: approval.id,
         digest: tagged(&approval.request.digest),
         decision: Decision::Approve,
         reason_code: None,
         reason: None,
         arguments: None,
-    };
-    if let Err((code, why)) = apply(context, write_set, record, &Said { decision: &approves, ..*said }) {
-        tracing::info!(action = %record.reference, %code, why, "the edit stands, and is not its editor's approval");
-    }
+    })
 }

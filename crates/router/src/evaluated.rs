@@ -1,0 +1,241 @@
+//! Resolving an evaluation: where the action stands with it, and what is stored and sent because of it.
+
+use countersign_core::{
+    action::State,
+    approval::{ApprovalSpec, RequestState},
+    message::{Decision, Failure},
+    refusal::Code,
+    stratum::stratum,
+    transition::{Effect, Event, Illegal, Standing, transition},
+    verdict::Verdict,
+};
+use countersign_policy::{INTAKE, LimitUse};
+use countersign_statistics::switching::{PlanState, TIGHTER};
+use countersign_store::actions::{ActionRecord, ActionStatus, ApprovalRecord};
+
+use crate::{
+    context::EvaluationContext,
+    eligibility::Eligibility,
+    evaluation::{Content, Evaluation, PolicyResult, refusal},
+};
+
+/// An action's new status, with what is stored beside it.
+#[derive(Clone, Debug)]
+pub(crate) struct Evaluated {
+    pub(crate) status: ActionStatus,
+    pub(crate) effects: Vec<Effect>,
+    /// Whether an operator's hold covers it, or its sampling plan is discontinued.
+    pub(crate) held: bool,
+    /// The canonical content and its digest; `None` where the proposal was refused before it had one.
+    pub(crate) content: Option<Content>,
+    /// Why the rule requires approval.
+    pub(crate) rule_text: String,
+    /// Who must approve, and for how long the request stays open.
+    pub(crate) approval: Option<ApprovalSpec>,
+    /// What it adds to the cumulative limit of which rule.
+    pub(crate) usage: Option<(String, LimitUse)>,
+    /// Why it will not be executed.
+    pub(crate) failure: Option<Failure>,
+    /// The condition that could not be evaluated, and why.
+    pub(crate) errored: Option<String>,
+}
+
+impl Evaluated {
+    /// A change of state without an evaluation.
+    pub(crate) fn unchanged(status: &ActionStatus, effects: Vec<Effect>) -> Self {
+        Self {
+            status: status.clone(),
+            effects,
+            held: false,
+            content: None,
+            rule_text: String::new(),
+            approval: None,
+            usage: None,
+            failure: None,
+            errored: None,
+        }
+    }
+
+    /// Ends an action that its agent withdrew before it arrived, whatever it was evaluated to.
+    pub(crate) fn withdrawn(
+        self,
+        context: &EvaluationContext<'_>,
+        standing: &Standing,
+    ) -> Result<Self, Illegal> {
+        let (state, effects) = transition(standing, Event::Cancelled, context.now)?;
+        let mut withdrawn = Self { effects, usage: None, failure: Some(cancelled()), ..self };
+        withdrawn.status.state = state;
+        if state == State::Expired {
+            withdrawn.failure = Some(expired());
+        }
+        Ok(withdrawn)
+    }
+}
+
+/// The failure of an action that expired.
+pub(crate) fn expired() -> Failure {
+    refusal(Code::Expired, "its time ran out before it was executed")
+}
+
+/// The failure of an action that its agent withdrew.
+pub(crate) fn cancelled() -> Failure {
+    refusal(Code::Cancelled, "its agent withdrew it")
+}
+
+/// Where an evaluated action stands. `record` is what is stored of it if it is not new.
+///
+/// A verdict never loosens what a human has been asked: the stored request's requirements stay and the policy's are
+/// added, and an approval counts while it satisfies both.
+pub(crate) fn resolve(
+    context: &EvaluationContext<'_>,
+    evaluation: &mut Evaluation<'_>,
+    standing: Standing,
+    record: Option<&ActionRecord>,
+) -> Result<Evaluated, Illegal> {
+    let Evaluation { agent, proposal, result } = evaluation;
+    let PolicyResult { tool, content, policy, usage } = match result {
+        Ok(result) => result,
+        Err(failure) => return refuse(context, &standing, failure.clone()),
+    };
+    let (tool, mut policy) = (*tool, policy.clone());
+    let class = stratum(policy.rule, tool.name(), agent, &proposal.agent, policy.band.as_deref());
+    let plan_state = policy.switching.map(|_| context.governed.plan_state(&class));
+    if matches!(plan_state, Some(PlanState::PreApproval | PlanState::Discontinued)) {
+        policy = policy.approved_first();
+    }
+    let asked = record.and_then(asked);
+    let (spec, rule) = requirements(&mut policy, asked);
+    // With another target or in another form, what would run is no longer what a human approved.
+    let same = record.is_none_or(|record| record.digest == content.digest);
+    let eligibility = Eligibility::new(context, agent, proposal, tool);
+    let satisfied = || match (asked, &spec) {
+        (Some(before), Some(spec)) => {
+            let counts = eligibility.counting(spec, &before.keys);
+            let people: Vec<_> = before.request.voters(Decision::Approve).filter_map(&counts).collect();
+            spec.satisfied(&people, before.request.opened_at, context.now)
+        }
+        _ => false,
+    };
+    let approved = standing.approved && same && satisfied();
+    let standing = Standing { approved, ..standing };
+    let held =
+        context.governed.holds(agent, &proposal.tool, &rule) || plan_state == Some(PlanState::Discontinued);
+    let turned_down = same && record.is_some_and(|record| turned_down(record, spec.as_ref()));
+    let event = match turned_down && policy.verdict == Verdict::RequireApproval {
+        true => Event::Rejected,
+        false => Event::Evaluated { verdict: policy.verdict, held },
+    };
+    let (state, effects) = transition(&standing, event, context.now)?;
+    let mut status = status(context, state, &policy, approved);
+    (status.rule, status.stratum, status.plan_state) = (rule, class, plan_state);
+    if plan_state == Some(PlanState::Tightened) {
+        status.audit_rate = (status.audit_rate * TIGHTER).min(1.0);
+    }
+    if let Some(record) = record.filter(|_| approved) {
+        status.approvers.clone_from(&record.status.approvers);
+    }
+    Ok(Evaluated {
+        status,
+        effects,
+        held,
+        content: Some(content.clone()),
+        failure: failure(state, &policy),
+        rule_text: policy.text,
+        approval: spec,
+        usage: usage.take().filter(|_| state.outcome().is_none()),
+        errored: policy.errored.map(|error| format!("{}: {}", error.rule, error.message)),
+    })
+}
+
+/// The request by which a human was asked about a stored action, if one was.
+fn asked(record: &ActionRecord) -> Option<&ApprovalRecord> {
+    record.approval.as_ref().filter(|_| record.status.verdict == Verdict::RequireApproval)
+}
+
+/// What must be approved by whom, the stored request included, and the rule that requires it.
+fn requirements(
+    policy: &mut countersign_policy::Evaluation<'_>,
+    asked: Option<&ApprovalRecord>,
+) -> (Option<ApprovalSpec>, String) {
+    let spec = policy.approval.filter(|_| policy.verdict == Verdict::RequireApproval).cloned();
+    let Some(before) = asked else { return (spec, policy.rule.into()) };
+    let spec = match spec {
+        Some(now) => before.request.spec.union(&now),
+        None => before.request.spec.clone(),
+    };
+    if policy.verdict != Verdict::Allow {
+        return (Some(spec), policy.rule.into());
+    }
+    policy.verdict = Verdict::RequireApproval;
+    policy.text.clone_from(&before.rule_text);
+    (Some(spec), before.rule.clone())
+}
+
+/// Whether an open request has as many rejections as the new requirements need to end it.
+fn turned_down(record: &ActionRecord, spec: Option<&ApprovalSpec>) -> bool {
+    let open = record.approval.as_ref().filter(|approval| approval.request.state == RequestState::Open);
+    let rejections = open.map(|approval| approval.request.voters(Decision::Reject).count());
+    let (Some(rejections), Some(spec)) = (rejections, spec) else { return false };
+    rejections > 0 && rejections >= spec.reject_after as usize
+}
+
+/// Why an action in this state will not be executed.
+fn failure(state: State, policy: &countersign_policy::Evaluation<'_>) -> Option<Failure> {
+    match state {
+        State::Expired => Some(expired()),
+        State::Rejected => Some(refusal(Code::Rejected, "enough reviewers have rejected it")),
+        State::Denied => Some(refusal(Code::Policy, policy.reason.clone().unwrap_or_default())),
+        _ => None,
+    }
+}
+
+/// Denies a proposal that the policy does not get to see.
+pub(crate) fn refuse(
+    context: &EvaluationContext<'_>,
+    standing: &Standing,
+    failure: Failure,
+) -> Result<Evaluated, Illegal> {
+    let event = Event::Evaluated { verdict: Verdict::Deny, held: false };
+    let (state, effects) = transition(standing, event, context.now)?;
+    let status = ActionStatus {
+        state,
+        verdict: Verdict::Deny,
+        rule: INTAKE.into(),
+        generation: context.governed.generation,
+        policy_version: context.configuration().policy.version().into(),
+        audit_rate: 0.0,
+        audit_group: String::new(),
+        stratum: String::new(),
+        plan_state: None,
+        approved: false,
+        approvers: vec![],
+        permit: None,
+    };
+    Ok(Evaluated {
+        rule_text: failure.message.clone(),
+        failure: Some(failure),
+        ..Evaluated::unchanged(&status, effects)
+    })
+}
+
+fn status(
+    context: &EvaluationContext<'_>,
+    state: State,
+    policy: &countersign_policy::Evaluation<'_>,
+    approved: bool,
+) -> ActionStatus {
+    ActionStatus {
+        state,
+        verdict: policy.verdict,
+        rule: policy.rule.into(),
+        generation: context.governed.generation,
+        policy_version: context.configuration().policy.version().into(),
+        audit_rate: policy.audit.rate,
+        audit_group: policy.audit.group.clone(),
+        stratum: String::new(),
+        plan_state: None,
+        approved,
+        approvers: vec![],
+        permit: None,
+    }
+}
