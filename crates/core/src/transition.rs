@@ -4,23 +4,23 @@ use chrono::{DateTime, Utc};
 
 use crate::{action::State, verdict::Verdict};
 
-/// What the transition needs to know of an action beside the event.
+/// What a transition depends on beside the event.
 #[derive(Clone, Copy, Debug)]
 pub struct Standing {
-    /// Where it stands.
+    /// The action's state.
     pub state: State,
     /// Whether a human has approved exactly what is stored.
     pub approved: bool,
-    /// When the action itself runs out.
+    /// When the action itself expires.
     pub expires_at: Option<DateTime<Utc>>,
-    /// When the open approval request runs out.
+    /// When the open approval request expires.
     pub approval_expires_at: Option<DateTime<Utc>>,
 }
 
 /// What happens to an action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Policy evaluated it, for the first time or again; `held` if an operator's hold covers it.
+    /// The policy evaluated it, for the first time or again.
     Evaluated {
         /// The policy's verdict.
         verdict: Verdict,
@@ -42,15 +42,15 @@ pub enum Event {
     Claimed,
     /// The tool answered, or the attempts ended without an answer.
     Completed(Completion),
-    /// The claim's lease ran out without a result. To be repeated, the call needs a permit of its own: what was
-    /// permitted before may not be any more.
+    /// The claim's lease ran out without a result. To be repeated, the call needs a permit of its own: the
+    /// policy may no longer permit it.
     Interrupted {
         /// Whether the tool honours idempotency keys.
         idempotent: bool,
     },
-    /// A human found out what an action in doubt did.
+    /// A human found out whether an action in doubt took effect.
     Resolved {
-        /// Whether the tool did it.
+        /// Whether it did.
         succeeded: bool,
     },
 }
@@ -71,25 +71,25 @@ pub enum Completion {
 pub enum Effect {
     /// Ask a human.
     OpenApproval,
-    /// Nobody needs to decide any more.
+    /// No decision is needed any longer.
     CloseApproval,
     /// Sign a permit and send it to the executor.
     IssuePermit,
     /// Call the tool.
     CallTool,
-    /// Tell the agent.
+    /// Send the agent its outcome.
     Answer,
     /// Hand it to the sampler.
     Sample,
 }
 
-/// The event has no place in this state: nothing changes.
+/// The event is illegal in this state: nothing changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Illegal {
-    /// No such arrow.
+    /// The state machine has no such transition.
     #[error("{event:?} has no place in state {state}")]
     NoArrow {
-        /// Where the action stands.
+        /// The action's state.
         state: State,
         /// What was attempted.
         event: Event,
@@ -101,8 +101,7 @@ pub enum Illegal {
 
 /// The state after `event` at `now`, and what follows from it.
 ///
-/// `now` is the database's clock under the action's row lock. A deadline that has passed wins over whatever
-/// else arrives, so a late approval or a late permit never executes.
+/// `now` is the database's clock under the action's row lock. A deadline that has passed wins over every event, so a late approval or a late permit never executes.
 pub fn transition(
     standing: &Standing,
     event: Event,
@@ -149,8 +148,8 @@ pub fn transition(
     }
 }
 
-/// Whether a deadline that matters in this state has passed: both while a human is asked, the action's own
-/// until it is claimed.
+/// Whether a deadline that applies in this state has passed: the action's own until it is claimed, the request's while
+/// it is open.
 fn lapsed(standing: &Standing, now: DateTime<Utc>) -> bool {
     let past = |deadline: Option<DateTime<Utc>>| deadline.is_some_and(|at| now >= at);
     past(standing.expires_at)

@@ -67,7 +67,7 @@ fn every_pair_of_state_and_event_is_an_arrow_of_the_diagram_or_refused() {
 }
 
 #[test]
-fn an_approval_already_given_still_counts_when_judged_again() {
+fn an_approval_already_given_still_counts_when_evaluated_again() {
     let event = Event::Evaluated { verdict: Verdict::RequireApproval, held: false };
     for state in [State::Held, State::Authorised] {
         let (next, effects) = transition(&standing(state, true), event, NOW).unwrap();
