@@ -8,7 +8,7 @@ use countersign_broker::{
     session::Session,
     topology::{Limits, Topology},
 };
-use countersign_policy::{Configuration, Directory, keys_of};
+use countersign_policy::{Configuration, Directory, registered_keys};
 use countersign_store::{
     Store, StoreError, Transaction,
     generation::{self, PolicyIdentity},
@@ -95,7 +95,7 @@ pub async fn apply(
         Err(StoreError::NoGeneration) => String::new(),
         Err(error) => return Err(error.into()),
     };
-    let registered = keys_of(&before).map_err(problems)?;
+    let registered = registered_keys(&before).map_err(problems)?;
     let (enrolled, kept) = folder.enrolled(&registered)?;
     revoke(&tx, &enrolled.configuration.directory, operator).await?;
     let policy = &enrolled.configuration.policy;

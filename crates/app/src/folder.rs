@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use countersign_policy::{Configuration, Problem, Sources, with_keys};
+use countersign_policy::{Configuration, Problem, Sources, add_missing_keys};
 use countersign_runtime::settings::Settings;
 use serde_json::Value;
 
@@ -52,7 +52,7 @@ pub type Keys = BTreeMap<String, Vec<Value>>;
 impl Folder {
     /// The folder with `keys` for those for whom its directory has none, and who these are.
     pub fn enrolled(&self, keys: &Keys) -> Result<(Self, Vec<String>), AppError> {
-        let (directory, given) = with_keys(&self.sources.directory, keys).map_err(problems)?;
+        let (directory, given) = add_missing_keys(&self.sources.directory, keys).map_err(problems)?;
         let sources = Sources { directory, ..self.sources.clone() };
         let configuration = Configuration::parse(&sources).map_err(problems)?;
         Ok((Self { settings: self.settings.clone(), sources, configuration }, given))

@@ -1,52 +1,51 @@
-//! A evaluation and the way to it, for the people who write policies.
+//! An evaluation with the result of each rule, for people who write policies.
 
-use std::fmt;
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
+use countersign_core::{approval::ApprovalSpec, verdict::Verdict};
 use serde::{Deserialize, Serialize};
 
-use super::audit_file::AuditSpec;
-use super::policy::RuleError;
-use countersign_core::approval::ApprovalSpec;
-use countersign_core::verdict::Verdict;
+use crate::{audit::AuditSpec, evaluation::RuleError};
 
-/// What became of a rule's condition.
+/// The result of a rule's condition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Looked {
-    /// It holds: this rule decides.
+pub enum RuleResult {
+    /// It is true: this rule decides.
     Matched,
-    /// It does not hold.
+    /// It is false.
     NotMatched,
-    /// It could not be evaluated.
+    /// It could not be evaluated, for this reason.
     Errored(String),
 }
 
-/// One rule that was looked at.
+/// One rule that was evaluated.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Look {
+pub struct RuleTrace {
     /// The rule's id.
     pub rule: String,
     /// Its condition.
     pub when: String,
-    /// What became of it.
-    pub looked: Looked,
+    /// The condition's result; `looked` in JSON.
+    #[serde(rename = "looked")]
+    pub result: RuleResult,
 }
 
-/// A evaluation and the way to it.
+/// An evaluation with the result of each rule.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Explanation {
     /// The policy's version.
     pub policy_version: String,
     /// The digest of the policy's text.
     pub policy_digest: String,
-    /// The rules looked at, in order; the last of them may have decided.
-    pub looks: Vec<Look>,
+    /// The rules in the order of their evaluation; if a rule decided, it is the last. `looks` in JSON.
+    #[serde(rename = "looks")]
+    pub trace: Vec<RuleTrace>,
     /// The verdict.
     pub verdict: Verdict,
     /// The id of the rule that decided, `default` or `on-error`.
     pub rule: String,
-    /// The rule's description, or its condition.
+    /// The rule's description, or its condition if it has none.
     pub text: String,
     /// Why an action is denied.
     pub reason: Option<String>,
@@ -61,20 +60,20 @@ pub struct Explanation {
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "policy {} ({})", self.policy_version, self.policy_digest)?;
-        for look in &self.looks {
-            let looked = match &look.looked {
-                Looked::Matched => "matched".to_owned(),
-                Looked::NotMatched => "not matched".to_owned(),
-                Looked::Errored(message) => format!("could not be evaluated: {message}"),
+        for rule in &self.trace {
+            let result = match &rule.result {
+                RuleResult::Matched => "matched".to_owned(),
+                RuleResult::NotMatched => "not matched".to_owned(),
+                RuleResult::Errored(message) => format!("could not be evaluated: {message}"),
             };
-            writeln!(f, "  {}: {looked}\n      when {}", look.rule, look.when)?;
+            writeln!(f, "  {}: {result}\n      when {}", rule.rule, rule.when)?;
         }
         write!(f, "{} by {}: {}", self.verdict, self.rule, self.text)?;
         if let Some(approval) = &self.approval {
             let time = humantime::format_duration(Duration::from_secs(approval.expires_after));
-            let people = approval.require.iter().map(|one| match one.count {
-                1 => one.group.clone(),
-                count => format!("{count} of {}", one.group),
+            let people = approval.require.iter().map(|required| match required.count {
+                1 => required.group.clone(),
+                count => format!("{count} of {}", required.group),
             });
             write!(f, "\n  approval by {} within {time}", people.collect::<Vec<_>>().join(" and "))?;
         }

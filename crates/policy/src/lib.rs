@@ -1,121 +1,130 @@
-//! The governed configuration of one generation: policy, tools and directory.
+//! The governed configuration of Countersign: the policy, the tool registry and the directory of agents and people.
 //!
-//! Everything is parsed and checked before anything uses it, and every problem is reported at once,
-//! each with its file, its line and what to write instead. A configuration that does not check does
-//! not exist: there is no way to hold a half-valid one.
+//! A [`Configuration`] is parsed from three YAML texts ([`Sources`]) and checked completely before anything uses it.
+//! Every [`Problem`] is reported at once, with its file, its line and what to write instead. There is no way to hold a
+//! configuration that is only partly valid. The crate does no I/O and keeps no state.
+//!
+//! # Evaluate an action
+//!
+//! ```
+//! use countersign_core::verdict::Verdict;
+//! use countersign_policy::{Configuration, Facts, Sources, run_cases};
+//! use serde_json::json;
+//!
+//! let sources = Sources {
+//!     policy: r#"
+//! version: "1"
+//! default: {verdict: deny, reason: no rule allows this, audit: {rate: 0.0, group: auditors}}
+//! on_error: {verdict: deny, reason: a rule could not be evaluated, audit: {rate: 0.0, group: auditors}}
+//! rules:
+//!   - id: small-refunds
+//!     when: tool.name == "refund" && decimal(action.arguments.amount) <= decimal("50")
+//!     verdict: allow
+//!     audit: {rate: 0.1, group: auditors}
+//!   - id: refunds
+//!     when: tool.name == "refund"
+//!     verdict: require_approval
+//!     group: supervisors
+//!     expires_after: 30m
+//!     audit: {rate: 0.5, group: auditors}
+//! "#.into(),
+//!     tools: r#"
+//! egress: {allow_hosts: [tools.example.com]}
+//! tools:
+//!   - name: refund
+//!     description: Refunds a payment
+//!     connector: {http: {url: "https://tools.example.com/refund"}}
+//!     arguments: {type: object, required: [amount], properties: {amount: {type: string}}}
+//!     timeout: 5s
+//!     idempotent: true
+//! "#.into(),
+//!     directory: r#"
+//! groups: [supervisors, auditors]
+//! agents: [{id: helpdesk, amqp_user: agent-helpdesk}]
+//! reviewers: [{id: sam, amqp_user: reviewer-sam, groups: [supervisors]}]
+//! auditors: [{id: ada, amqp_user: auditor-ada, groups: [auditors]}]
+//! "#.into(),
+//! };
+//! let configuration = Configuration::parse(&sources).expect("the texts are valid");
+//!
+//! let tool = configuration.tools.get("refund").expect("the tool is registered");
+//! let action = json!({"tool": "refund", "arguments": {"amount": "80.00"}});
+//! tool.check_arguments(&action["arguments"]).expect("the arguments match the schema");
+//! let agent = json!({"id": "helpdesk"});
+//! let facts = Facts { action: &action, agent: &agent, tool, now: chrono::DateTime::UNIX_EPOCH };
+//!
+//! let evaluation = configuration.policy.evaluate(&facts);
+//! assert_eq!((evaluation.verdict, evaluation.rule), (Verdict::RequireApproval, "refunds"));
+//! assert_eq!(evaluation.approval.map(|approval| approval.require[0].group.as_str()), Some("supervisors"));
+//!
+//! // An amount that is no number does not fall through to the next rule: `on_error` decides.
+//! let action = json!({"tool": "refund", "arguments": {"amount": "many"}});
+//! let evaluation = configuration.policy.evaluate(&Facts { action: &action, ..facts });
+//! assert_eq!((evaluation.verdict, evaluation.rule), (Verdict::Deny, "on-error"));
+//!
+//! // Test cases state what the policy's author expects.
+//! let cases = r#"
+//! cases:
+//!   - name: a small refund runs at once
+//!     action: {tool: refund, arguments: {amount: "20"}}
+//!     expect: {verdict: allow, rule: small-refunds}
+//! "#;
+//! let results = run_cases(&configuration, cases).expect("the cases are valid");
+//! assert!(results.iter().all(|result| result.passed));
+//! ```
+//!
+//! # Problems
+//!
+//! ```
+//! use countersign_policy::{Configuration, Sources};
+//!
+//! let directory = "groups: [supervisors]\nagents: []\nreviewers: [{id: Sam, groups: [supervisors]}]\n".into();
+//! let sources = Sources { directory, tools: "tools: []".into(), policy: "version: 1".into() };
+//! let problems = Configuration::parse(&sources).expect_err("the id is not valid");
+//! assert!(problems[0].to_string().starts_with("directory.yaml:3: \"Sam\" is not a valid id of a person; use"));
+//! assert!(problems.iter().any(|problem| problem.file == "policy.yaml"), "all files are checked");
+//! ```
+//!
+//! # Where to find what
+//!
+//! Models such as [`Policy`] and [`Directory`] have a module each. The YAML forms, their checks and the way to the
+//! models are in `parse`. CEL is in `expr`.
 
-mod approval_file;
-mod audit_file;
+mod audit;
 mod cases;
-mod connector_file;
+mod configuration;
+mod connector;
+mod diagnostic;
 mod directory;
-mod directory_file;
-mod enrol;
+mod evaluation;
 mod explanation;
 mod expr;
-mod limit_file;
+mod facts;
+mod hex;
+mod key_registration;
+mod limit;
+mod parse;
 mod policy;
-mod policy_file;
+mod problem;
 mod schema;
 mod tools;
-mod tools_file;
-mod yaml;
 
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
-
-pub use audit_file::{AuditSpec, Audits, Switching};
+pub use audit::{AuditSpec, Audits, Switching};
 pub use cases::{CaseResult, run_cases};
+pub use configuration::Configuration;
+pub use connector::{AmqpConnector, Connector, Egress, HttpConnector};
 pub use countersign_core::sources::Sources;
 pub use directory::{
     Agent, App, Authority, ComplianceReader, Directory, KeyRefusal, Member, Operator, PublicKey, Sender,
 };
-pub use enrol::{keys_of, with_keys};
-pub use explanation::{Explanation, Look, Looked};
-pub use limit_file::LimitUse;
-pub use policy::{Evaluation, Facts, INTAKE, Policy, RuleError};
-pub use tools::{AmqpConnector, Connector, Egress, HttpConnector, Reversible, Tool, ToolRegistry};
-
-/// The name under which problems of [`Sources::policy`] are reported.
-pub const POLICY_FILE: &str = "policy.yaml";
-/// The name under which problems of [`Sources::tools`] are reported.
-pub const TOOLS_FILE: &str = "tools.yaml";
-/// The name under which problems of [`Sources::directory`] are reported.
-pub const DIRECTORY_FILE: &str = "directory.yaml";
-/// The name under which problems of policy cases are reported.
-pub const CASES_FILE: &str = "policy_test.yaml";
-
-/// One thing wrong with a configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Problem {
-    /// The file, such as `policy.yaml`.
-    pub file: String,
-    /// The line, counted from 1, where known.
-    pub line: Option<u64>,
-    /// What is wrong.
-    pub message: String,
-    /// What to write instead.
-    pub help: String,
-}
-
-impl Problem {
-    fn new(file: &str, line: u64, message: impl Into<String>, help: impl Into<String>) -> Self {
-        // The parser reports line 0 where it does not know the place.
-        let line = (line > 0).then_some(line);
-        Self { file: file.to_owned(), line, message: message.into(), help: help.into() }
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.line {
-            Some(line) => write!(f, "{}:{line}: {}; {}", self.file, self.message, self.help),
-            None => write!(f, "{}: {}; {}", self.file, self.message, self.help),
-        }
-    }
-}
-
-impl std::error::Error for Problem {}
-
-/// A checked configuration.
-#[derive(Debug)]
-pub struct Configuration {
-    /// Which verdict an action gets.
-    pub policy: Policy,
-    /// What an action may do, and how.
-    pub tools: ToolRegistry,
-    /// Who takes part.
-    pub directory: Directory,
-}
-
-impl Configuration {
-    /// Parses and checks the three texts, each alone and against each other.
-    ///
-    /// # Errors
-    /// Every problem found.
-    pub fn parse(sources: &Sources) -> Result<Self, Vec<Problem>> {
-        let mut problems = Vec::new();
-        let mut keep = |found: Vec<Problem>| problems.extend(found);
-        let directory = directory_file::parse(&sources.directory).map_err(&mut keep).ok();
-        let tools = tools_file::parse(&sources.tools).map_err(&mut keep).ok();
-        let policy = policy_file::parse(&sources.policy).map_err(&mut keep).ok();
-        if let Some((_, references)) = &policy {
-            if let Some(directory) = &directory {
-                keep(references.check_groups(directory));
-            }
-            if let Some(tools) = &tools {
-                keep(references.check_tools(tools));
-            }
-        }
-        match (policy, tools, directory) {
-            (Some((policy, _)), Some(tools), Some(directory)) if problems.is_empty() => {
-                Ok(Self { policy, tools, directory })
-            }
-            _ => Err(problems),
-        }
-    }
-}
+pub use evaluation::{Evaluation, RuleError};
+pub use explanation::{Explanation, RuleResult, RuleTrace};
+pub use facts::Facts;
+pub use key_registration::{add_missing_keys, registered_keys};
+pub use limit::LimitUse;
+pub use policy::{INTAKE, Policy};
+pub use problem::{CASES_FILE, DIRECTORY_FILE, POLICY_FILE, Problem, TOOLS_FILE};
+pub use tools::{Reversible, Tool, ToolRegistry};
 
 #[cfg(test)]
 mod tests;

@@ -1,13 +1,15 @@
 //! The JSON Schema of a tool's arguments, within limits.
 //!
-//! A misspelt keyword is ignored by JSON Schema and would let everything through, so unknown
-//! keywords are refused. References are followed once to count what a check can cost: a few that
-//! double at each step would otherwise take forever.
+//! JSON Schema ignores unknown keywords, so a misspelt one would let everything through: they are refused.
+//! References are followed to bound the cost of a check, because a few that double at each level could
+//! otherwise make it take forever.
 
 use std::collections::HashMap;
 
 use jsonschema::{Draft, PatternOptions, Validator};
 use serde_json::{Map, Value};
+
+use crate::diagnostic::Diagnostic;
 
 const MAX_BYTES: usize = 64 * 1024;
 const MAX_DEPTH: usize = 32;
@@ -63,22 +65,26 @@ const PLAIN: &[&str] = &[
     "$ref",
 ];
 
-/// A complaint about a schema and what to write instead.
-pub(super) type Complaint = (String, String);
-
 /// Compiles a schema.
-pub(super) fn compile(schema: &Value) -> Result<Validator, Complaint> {
+pub(crate) fn compile(schema: &Value) -> Result<Validator, Diagnostic> {
     let bytes = schema.to_string().len();
     if bytes > MAX_BYTES {
-        return Err((format!("the schema has {bytes} bytes"), format!("keep it within {MAX_BYTES}")));
+        return Err(Diagnostic::new(
+            format!("the schema has {bytes} bytes"),
+            format!("shorten it to at most {MAX_BYTES}"),
+        ));
     }
     if schema.get("type").and_then(Value::as_str) != Some("object") {
-        return Err(("the schema is not of type object".into(), "write type: object at its top".into()));
+        return Err(Diagnostic::new(
+            "the schema is not of type object",
+            "write type: object at its top level",
+        ));
     }
     let cost = Walk { root: schema, costs: HashMap::new() }.schema(schema, "#", 0)?;
     if cost > MAX_COST {
-        let message = format!("a check against the schema can cost {cost} steps");
-        return Err((message, format!("keep it within {MAX_COST}: fewer $ref inside one another")));
+        let message = format!("checking arguments against the schema can take {cost} steps");
+        let help = format!("keep it within {MAX_COST} steps: nest fewer $ref");
+        return Err(Diagnostic::new(message, help));
     }
     jsonschema::options()
         .with_draft(Draft::Draft202012)
@@ -89,22 +95,22 @@ pub(super) fn compile(schema: &Value) -> Result<Validator, Complaint> {
         .build(schema)
         .map_err(|error| {
             let message = format!("the schema is not valid at {}: {error}", error.instance_path());
-            (message, "write JSON Schema, draft 2020-12".into())
+            Diagnostic::new(message, "write JSON Schema, draft 2020-12")
         })
 }
 
 struct Walk<'s> {
     root: &'s Value,
-    /// What each referenced place costs; `None` while it is being counted.
+    /// The cost of each referenced place; `None` while it is being counted.
     costs: HashMap<String, Option<u64>>,
 }
 
 impl Walk<'_> {
-    /// How many subschemas a check can visit, references followed.
-    fn schema(&mut self, schema: &Value, place: &str, depth: usize) -> Result<u64, Complaint> {
+    /// How many subschemas a check can visit, including referenced ones.
+    fn schema(&mut self, schema: &Value, place: &str, depth: usize) -> Result<u64, Diagnostic> {
         if depth > MAX_DEPTH {
             let message = format!("the schema is nested deeper than {MAX_DEPTH} levels at {place}");
-            return Err((message, "flatten it".into()));
+            return Err(Diagnostic::new(message, "flatten it"));
         }
         match schema {
             Value::Bool(_) => Ok(1),
@@ -116,11 +122,17 @@ impl Walk<'_> {
                 }
                 Ok(cost)
             }
-            _ => Err((format!("{place} is not a schema"), "write an object or true or false".into())),
+            _ => Err(Diagnostic::new(format!("{place} is not a schema"), "write an object, true or false")),
         }
     }
 
-    fn keyword(&mut self, keyword: &str, value: &Value, place: &str, depth: usize) -> Result<u64, Complaint> {
+    fn keyword(
+        &mut self,
+        keyword: &str,
+        value: &Value,
+        place: &str,
+        depth: usize,
+    ) -> Result<u64, Diagnostic> {
         if ONE.contains(&keyword) {
             return self.schema(value, place, depth);
         }
@@ -136,10 +148,10 @@ impl Walk<'_> {
         }
         match (keyword, value) {
             ("$ref", Value::String(target)) => self.reference(target, place, depth),
-            ("$ref", _) => Err((format!("{place} is not a text"), "write \"#/$defs/name\"".into())),
+            ("$ref", _) => Err(Diagnostic::new(format!("{place} is not a string"), "write \"#/$defs/name\"")),
             _ if PLAIN.contains(&keyword) => Ok(0),
-            _ => Err((
-                format!("{place} is not a keyword of a schema"),
+            _ => Err(Diagnostic::new(
+                format!("{place} is not a supported keyword"),
                 format!("write one of {}", [ONE, LIST, NAMED, PLAIN].concat().join(", ")),
             )),
         }
@@ -150,19 +162,19 @@ impl Walk<'_> {
         schemas: impl IntoIterator<Item = &'v Value>,
         place: &str,
         depth: usize,
-    ) -> Result<u64, Complaint> {
+    ) -> Result<u64, Diagnostic> {
         schemas.into_iter().try_fold(0_u64, |sum, schema| {
             let cost = self.schema(schema, place, depth)?;
             Ok(sum.saturating_add(cost))
         })
     }
 
-    fn reference(&mut self, target: &str, place: &str, depth: usize) -> Result<u64, Complaint> {
+    fn reference(&mut self, target: &str, place: &str, depth: usize) -> Result<u64, Diagnostic> {
         match self.costs.get(target) {
             Some(Some(cost)) => return Ok(*cost),
             Some(None) => {
-                let message = format!("{place} refers to {target:?}, which contains it");
-                return Err((message, "write the levels out: arguments have a bounded depth".into()));
+                let message = format!("{place} refers to {target:?}, which contains this reference");
+                return Err(Diagnostic::new(message, "write out each level: schemas may not be recursive"));
             }
             None => {}
         }
@@ -170,7 +182,7 @@ impl Walk<'_> {
         let found = target.strip_prefix('#').and_then(|pointer| root.pointer(pointer));
         let Some(schema) = found else {
             let message = format!("{place} refers to {target:?}, which is not in this schema");
-            return Err((message, "refer to \"#/$defs/name\" and define it under $defs".into()));
+            return Err(Diagnostic::new(message, "refer to \"#/$defs/name\" and define it under $defs"));
         };
         self.costs.insert(target.to_owned(), None);
         let cost = self.schema(schema, target, depth)?;

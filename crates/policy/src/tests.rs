@@ -1,9 +1,9 @@
 use std::fmt::Write as _;
 
+use countersign_core::verdict::Verdict;
 use serde_json::json;
 
-use super::{Configuration, Facts, Problem, Sources, run_cases};
-use countersign_core::verdict::Verdict;
+use crate::{Configuration, Facts, Problem, Sources, run_cases};
 
 const POLICY: &str = include_str!("../../../examples/airline/policy.yaml");
 const TOOLS: &str = include_str!("../../../examples/airline/tools.yaml");
@@ -144,13 +144,13 @@ fn cases_of_unknown_rules_or_bad_times_are_problems() {
 }
 
 #[test]
-fn a_case_that_differs_or_cannot_be_judged_does_not_pass() {
+fn a_case_that_differs_or_cannot_be_evaluated_does_not_pass() {
     let configuration = parse(&airline());
     let case = |action: &str| {
         format!("cases:\n  - name: a\n    action: {action}\n    expect: {{verdict: deny, rule: default}}\n")
     };
     for (action, wanted) in [
-        ("{tool: think, arguments: {detail: x}}", "Looking things up"),
+        ("{tool: think, arguments: {thought: x}}", "Looking things up"),
         ("{tool: thinks}", "unknown tool"),
         ("{tool: think}", "\"thought\" is a required property"),
     ] {

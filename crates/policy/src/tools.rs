@@ -1,72 +1,33 @@
-//! The tool registry: what an action may do, and how it is done.
+//! The tool registry: the tools that actions may use.
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::time::Duration;
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use jsonschema::Validator;
 use serde_json::{Map, Value};
 
-use super::expr::{self, Expression};
+use crate::{
+    connector::{Connector, Egress},
+    expr::{self, Expression},
+};
 
-/// How many complaints about arguments are told.
-const MAX_COMPLAINTS: usize = 3;
-/// The most characters of one complaint: it may quote the arguments.
-const MAX_COMPLAINT_CHARS: usize = 300;
+/// How many errors about arguments are reported.
+const MAX_ERRORS: usize = 3;
+/// The longest reported error, in characters: it may quote the arguments.
+const MAX_ERROR_CHARS: usize = 300;
 
-/// All tools, and where their calls may go.
+/// All tools, and the hosts that their calls may reach.
 #[derive(Debug)]
 pub struct ToolRegistry {
-    pub(super) tools: BTreeMap<String, Tool>,
-    pub(super) egress: Egress,
+    pub(crate) tools: BTreeMap<String, Tool>,
+    pub(crate) egress: Egress,
 }
 
-/// Where calls may go.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Egress {
-    /// The hosts that `http` tools may call.
-    pub allow_hosts: Vec<String>,
-    /// Those of them that may resolve to loopback or private addresses.
-    pub allow_private: Vec<String>,
-}
-
-/// How a tool is called.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Connector {
-    /// A POST.
-    Http(HttpConnector),
-    /// A request to a tool service's queue.
-    Amqp(AmqpConnector),
-}
-
-/// A POST with the arguments as its body.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HttpConnector {
-    /// Where to.
-    pub url: String,
-    /// The environment variable with the secret that signs the request.
-    pub signing_secret_env: Option<String>,
-    /// Headers, each with the environment variable that holds its value.
-    pub headers_env: BTreeMap<String, String>,
-}
-
-/// A persistent message with the arguments as its body and the idempotency key as its `message_id`, answered to its `reply_to`
-/// with its `correlation_id`: `{"status":"succeeded","result":..}`, or `{"status":"failed","code":..,"message":..}` where
-/// nothing was done. It waits in the queue no longer than the attempt takes; a queue that dead-letters what has expired keeps it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AmqpConnector {
-    /// The exchange; empty for the default one.
-    pub exchange: String,
-    /// The routing key.
-    pub routing_key: String,
-}
-
-/// How a tool's effect is undone.
+/// How the effect of a tool is undone.
 #[derive(Debug)]
 pub struct Reversible {
-    pub(super) by: String,
-    pub(super) within: Duration,
-    pub(super) arguments: BTreeMap<String, Expression>,
+    pub(crate) by: String,
+    pub(crate) within: Duration,
+    pub(crate) arguments: BTreeMap<String, Expression>,
 }
 
 impl Reversible {
@@ -75,7 +36,7 @@ impl Reversible {
         &self.by
     }
 
-    /// How long after the effect it can be undone.
+    /// How long after its completion the effect can be undone.
     pub fn within(&self) -> Duration {
         self.within
     }
@@ -83,7 +44,7 @@ impl Reversible {
     /// The arguments of the compensating action, from the action and the result of the tool.
     ///
     /// # Errors
-    /// Which argument could not be made, and why.
+    /// Which argument could not be computed, and why.
     pub fn arguments(&self, action: &Value, result: &Value) -> Result<Value, String> {
         let mut bindings = expr::bindings()?;
         expr::bind_whole(&mut bindings, "action", action)?;
@@ -99,23 +60,23 @@ impl Reversible {
 
 /// A registered tool.
 pub struct Tool {
-    pub(super) name: String,
-    pub(super) description: String,
-    pub(super) version: String,
-    pub(super) connector: Connector,
-    pub(super) schema: Value,
-    pub(super) validator: Validator,
-    pub(super) timeout: Duration,
-    pub(super) attempts: u32,
-    pub(super) backoff: Duration,
-    pub(super) idempotent: bool,
-    pub(super) risk: String,
-    pub(super) reversible: Option<Reversible>,
-    pub(super) facts: Value,
+    pub(crate) name: String,
+    pub(crate) description: String,
+    pub(crate) version: String,
+    pub(crate) connector: Connector,
+    pub(crate) schema: Value,
+    pub(crate) validator: Validator,
+    pub(crate) timeout: Duration,
+    pub(crate) attempts: u32,
+    pub(crate) backoff: Duration,
+    pub(crate) idempotent: bool,
+    pub(crate) risk: String,
+    pub(crate) reversible: Option<Reversible>,
+    pub(crate) facts: Value,
 }
 
 impl ToolRegistry {
-    /// The tool of this name.
+    /// The tool with this name.
     pub fn get(&self, name: &str) -> Option<&Tool> {
         self.tools.get(name)
     }
@@ -125,7 +86,7 @@ impl ToolRegistry {
         self.tools.values()
     }
 
-    /// Where calls may go.
+    /// The hosts that calls may reach.
     pub fn egress(&self) -> &Egress {
         &self.egress
     }
@@ -137,7 +98,7 @@ impl Tool {
         &self.name
     }
 
-    /// What the tool does, for humans.
+    /// What the tool does, for people.
     pub fn description(&self) -> &str {
         &self.description
     }
@@ -152,7 +113,7 @@ impl Tool {
         &self.connector
     }
 
-    /// Where a call goes, as a permit names it: `POST <url>` or `amqp:<exchange>/<routing key>`.
+    /// The endpoint of a call, as permits name it: `POST <url>` or `amqp:<exchange>/<routing key>`.
     pub fn endpoint(&self) -> String {
         match &self.connector {
             Connector::Http(http) => format!("POST {}", http.url),
@@ -170,7 +131,7 @@ impl Tool {
         self.timeout
     }
 
-    /// How many attempts are made; one unless the tool is idempotent.
+    /// The highest number of attempts; 1 unless the tool is idempotent.
     pub fn attempts(&self) -> u32 {
         self.attempts
     }
@@ -185,7 +146,7 @@ impl Tool {
         pause_before(self.backoff, attempt)
     }
 
-    /// The longest that all attempts and pauses can take together.
+    /// The longest time that all attempts and pauses can take together.
     pub fn budget(&self) -> Duration {
         budget(self.timeout, self.attempts, self.backoff)
     }
@@ -200,12 +161,12 @@ impl Tool {
         &self.risk
     }
 
-    /// How the effect is undone, if it can be.
+    /// How the effect is undone; `None` if it cannot be.
     pub fn reversible(&self) -> Option<&Reversible> {
         self.reversible.as_ref()
     }
 
-    /// The tool as conditions see it.
+    /// The object `tool` in expressions.
     pub fn facts(&self) -> &Value {
         &self.facts
     }
@@ -213,17 +174,17 @@ impl Tool {
     /// Checks arguments against the schema.
     ///
     /// # Errors
-    /// The first few complaints, each with the place in the arguments.
+    /// The first few errors, each with its place in the arguments.
     pub fn check_arguments(&self, arguments: &Value) -> Result<(), String> {
         if self.validator.is_valid(arguments) {
             return Ok(());
         }
-        let complaints = self.validator.iter_errors(arguments).take(MAX_COMPLAINTS).map(|error| {
+        let errors = self.validator.iter_errors(arguments).take(MAX_ERRORS).map(|error| {
             let place = error.instance_path().to_string();
             let place = if place.is_empty() { "arguments".to_owned() } else { format!("arguments{place}") };
-            format!("{place}: {error}").chars().take(MAX_COMPLAINT_CHARS).collect::<String>()
+            format!("{place}: {error}").chars().take(MAX_ERROR_CHARS).collect::<String>()
         });
-        Err(complaints.collect::<Vec<_>>().join("; "))
+        Err(errors.collect::<Vec<_>>().join("; "))
     }
 }
 
@@ -236,14 +197,14 @@ impl fmt::Debug for Tool {
     }
 }
 
-pub(super) fn pause_before(backoff: Duration, attempt: u32) -> Duration {
+pub(crate) fn pause_before(backoff: Duration, attempt: u32) -> Duration {
     match attempt {
         0 | 1 => Duration::ZERO,
         _ => backoff.saturating_mul(1_u32.checked_shl(attempt - 2).unwrap_or(u32::MAX)),
     }
 }
 
-pub(super) fn budget(timeout: Duration, attempts: u32, backoff: Duration) -> Duration {
+pub(crate) fn budget(timeout: Duration, attempts: u32, backoff: Duration) -> Duration {
     (1..=attempts).fold(timeout.saturating_mul(attempts), |sum, attempt| {
         sum.saturating_add(pause_before(backoff, attempt))
     })

@@ -101,7 +101,7 @@ pub(crate) fn resolve(
     let class = stratum(policy.rule, tool.name(), agent, &proposal.agent, policy.band.as_deref());
     let plan_state = policy.switching.map(|_| context.governed.plan_state(&class));
     if matches!(plan_state, Some(PlanState::PreApproval | PlanState::Discontinued)) {
-        policy = policy.approved_first();
+        policy = policy.with_approval_first();
     }
     let asked = record.and_then(asked);
     let (spec, rule) = requirements(&mut policy, asked);

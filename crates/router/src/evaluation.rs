@@ -83,7 +83,7 @@ impl<'a> Evaluation<'a> {
         let Some(limit) = &result.policy.limit else { return };
         result.usage = Some((result.policy.rule.to_owned(), limit.clone()));
         if !limit_usage.admits(result.policy.rule, limit, action) {
-            result.policy = result.policy.clone().exceeded();
+            result.policy = result.policy.clone().with_limit_exceeded();
         }
     }
 }

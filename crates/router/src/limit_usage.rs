@@ -42,7 +42,7 @@ impl LimitUsage {
             return false;
         };
         let within = after <= usage.max;
-        let stays = within || usage.exceeded != Verdict::Deny;
+        let stays = within || usage.verdict_when_exceeded != Verdict::Deny;
         *sum = if stays { after } else { *sum - before };
         if let (Some(action), true) = (action, stays) {
             sums.own.insert((key, action), usage.amount);

@@ -231,7 +231,7 @@ impl Authenticated<'_> {
     /// # Errors
     /// Why they do not.
     pub fn in_time(&self, now: DateTime<Utc>, oldest: Duration) -> Result<(), Complaint> {
-        self.key.counts_at(now).map_err(|refusal| match refusal {
+        self.key.check_validity(now).map_err(|refusal| match refusal {
             KeyRefusal::Revoked => (Code::KeyRevoked, "the key has been revoked".to_owned()),
             KeyRefusal::NotValid => (Code::KeyNotValid, "the key is not valid yet, or no longer".to_owned()),
         })?;

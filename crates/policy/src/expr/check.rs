@@ -1,31 +1,36 @@
-//! What an expression must not say, found in its syntax tree.
+//! Checks the syntax tree of an expression.
 
 use std::collections::BTreeSet;
 
-use cel::IdedExpr;
-use cel::common::ast::{CallExpr, ComprehensionExpr, Expr, LiteralValue, SelectExpr, operators as op};
+use cel::{
+    IdedExpr,
+    common::ast::{CallExpr, ComprehensionExpr, Expr, LiteralValue, SelectExpr, operators as op},
+};
 
-use super::functions::{self, Known};
-use super::known::{is_whole_object, known, path};
-use super::objects::MAX_ITEMS;
-use super::{Complaint, Scope};
+use super::{
+    comparison::{check_decimals, check_ordering},
+    functions::{self, StaticType},
+    infer::{infer, is_whole_object, path},
+    objects::MAX_ITEMS,
+    pattern::check_pattern,
+    scope::Scope,
+};
+use crate::diagnostic::Diagnostic;
 
 const MAX_NODES: usize = 2_000;
 /// Unoptimised, the interpreter takes about 40 kB of stack per level.
 const MAX_DEPTH: usize = 20;
-/// `all`, `exists`, `map` and the like inside one another.
+/// How deep `all`, `exists`, `map` and `filter` may be nested.
 const MAX_LOOPS: usize = 2;
-/// Steps of the interpreter in the worst case, where every list is as long as it may be: about two seconds.
+/// Steps of the interpreter if every list is as long as allowed: about two seconds.
 const MAX_COST: u64 = 2_000_000;
-/// A pattern is compiled whenever it is used.
+/// A pattern is compiled each time it is used.
 const PATTERN_COST: u64 = 500;
-/// A text as long as a message may have: searching it took 280 µs when this was written, reading or comparing it 11.
+/// For the longest string that a message can contain: measured once, a search took 280 µs, and a comparison 11 µs.
 const SEARCH_COST: u64 = 300;
 const TEXT_COST: u64 = 10;
-const MAX_PATTERN_CHARS: usize = 256;
-const MAX_PATTERN_BYTES: usize = 1 << 18;
 
-/// What the check learned.
+/// What a checked expression refers to.
 #[derive(Debug, Default)]
 pub(super) struct Checked {
     pub(super) roots: Vec<&'static str>,
@@ -33,7 +38,7 @@ pub(super) struct Checked {
 }
 
 /// Checks an expression.
-pub(super) fn check(expression: &IdedExpr, scope: &'static Scope) -> Result<Checked, Vec<Complaint>> {
+pub(super) fn check(expression: &IdedExpr, scope: &'static Scope) -> Result<Checked, Vec<Diagnostic>> {
     let mut walk = Walk {
         scope,
         variables: Vec::new(),
@@ -42,12 +47,12 @@ pub(super) fn check(expression: &IdedExpr, scope: &'static Scope) -> Result<Chec
         cost: 0,
         roots: BTreeSet::new(),
         tools: Vec::new(),
-        complaints: Vec::new(),
+        diagnostics: Vec::new(),
     };
     walk.value(expression, 0);
     walk.within_cost();
-    if !walk.complaints.is_empty() {
-        return Err(walk.complaints);
+    if !walk.diagnostics.is_empty() {
+        return Err(walk.diagnostics);
     }
     Ok(Checked { roots: walk.roots.into_iter().collect(), tools: walk.tools })
 }
@@ -60,18 +65,23 @@ struct Walk<'e> {
     cost: u64,
     roots: BTreeSet<&'static str>,
     tools: Vec<String>,
-    complaints: Vec<Complaint>,
+    diagnostics: Vec<Diagnostic>,
 }
 
 impl<'e> Walk<'e> {
-    fn complain(&mut self, message: impl Into<String>, help: impl Into<String>) {
-        let complaint = Complaint::new(message, help);
-        if !self.complaints.contains(&complaint) {
-            self.complaints.push(complaint);
+    fn report(&mut self, message: impl Into<String>, help: impl Into<String>) {
+        self.require(Err(Diagnostic::new(message, help)));
+    }
+
+    fn require(&mut self, checked: Result<(), Diagnostic>) {
+        if let Err(diagnostic) = checked
+            && !self.diagnostics.contains(&diagnostic)
+        {
+            self.diagnostics.push(diagnostic);
         }
     }
 
-    /// Counts what is done once per round of the loops around it.
+    /// Adds the cost of what runs once per iteration of the loops around it.
     fn costs(&mut self, steps: u64) {
         let rounds = (0..self.loops).fold(1_u64, |rounds, _| rounds.saturating_mul(MAX_ITEMS as u64));
         self.cost = self.cost.saturating_add(steps.saturating_mul(rounds));
@@ -79,10 +89,10 @@ impl<'e> Walk<'e> {
 
     fn within_cost(&mut self) {
         if self.cost > MAX_COST {
-            self.complain(
-                format!("the expression can cost {} steps", self.cost),
+            self.report(
+                format!("evaluating the expression can take {} steps", self.cost),
                 format!(
-                    "keep it within {MAX_COST}: say less, and search no texts or lists, in loops inside loops"
+                    "keep it within {MAX_COST} steps: simplify nested loops, and do not search strings or lists in them"
                 ),
             );
         }
@@ -91,22 +101,22 @@ impl<'e> Walk<'e> {
     /// An expression used as a value.
     fn value(&mut self, node: &'e IdedExpr, depth: usize) {
         if !self.scope.whole_objects && is_whole_object(&node.expr) {
-            self.complain(
-                format!("{} is used as a whole", path(&node.expr)),
-                "use its fields: an object can be read field by field, but not compared or listed",
+            self.report(
+                format!("{} is used as a whole value", path(&node.expr)),
+                "use its fields: an object cannot be compared or put in a list",
             );
         }
         self.part(node, depth);
     }
 
-    /// An expression of which only a part is used: a field, an item, the size.
+    /// An expression of which only a part is used: a field, an item or the size.
     fn part(&mut self, node: &'e IdedExpr, depth: usize) {
         self.nodes += 1;
         self.costs(1);
         if self.nodes > MAX_NODES || depth > MAX_DEPTH {
-            return self.complain(
-                format!("the expression is larger than {MAX_NODES} parts or {MAX_DEPTH} levels"),
-                "split the rule in two",
+            return self.report(
+                format!("the expression has more than {MAX_NODES} nodes or {MAX_DEPTH} levels"),
+                "split the rule into two",
             );
         }
         match &node.expr {
@@ -116,15 +126,15 @@ impl<'e> Walk<'e> {
             Expr::Comprehension(comprehension) => self.comprehension(comprehension, depth + 1),
             Expr::List(list) => list.elements.iter().for_each(|item| self.value(item, depth + 1)),
             Expr::Literal(_) => {}
-            Expr::Map(_) | Expr::Struct(_) | Expr::Unspecified => self.complain(
-                "objects cannot be written in an expression",
+            Expr::Map(_) | Expr::Struct(_) | Expr::Unspecified => self.report(
+                "an expression cannot contain an object literal",
                 "compare fields one by one: action.arguments.a == 1 && action.arguments.b == 2",
             ),
         }
     }
 
     fn ident(&mut self, name: &'e str) {
-        // Macros name their accumulator with an @, which no user can write.
+        // The accumulators of macros begin with @, which CEL does not allow in a name that somebody writes.
         if name.starts_with('@') || self.variables.contains(&name) {
             return;
         }
@@ -134,9 +144,9 @@ impl<'e> Walk<'e> {
             }
             None => {
                 let known: Vec<_> = self.scope.roots.iter().map(|root| root.name).collect();
-                self.complain(
-                    format!("{name:?} is not known"),
-                    format!("use {}, or quote it if it is a text", known.join(", ")),
+                self.report(
+                    format!("unknown name {name:?}"),
+                    format!("use {}, or put it in quotes if it is a string", known.join(", ")),
                 );
             }
         }
@@ -149,7 +159,7 @@ impl<'e> Walk<'e> {
             && !root.fields.is_empty()
             && !root.fields.contains(&select.field.as_str())
         {
-            self.complain(
+            self.report(
                 format!("{name} has no field {:?}", select.field),
                 format!("use {name}.{}", root.fields.join(&format!(", {name}."))),
             );
@@ -163,15 +173,15 @@ impl<'e> Walk<'e> {
         let before = self.variables.len();
         for name in named.into_iter().flatten() {
             if self.scope.roots.iter().any(|root| root.name == name) {
-                self.complain(format!("the variable {name} hides {name}"), "choose another name");
+                self.report(format!("the loop variable {name} shadows {name}"), "choose another name");
             }
             self.variables.push(name);
         }
         self.loops += 1;
         if self.loops > MAX_LOOPS {
-            self.complain(
-                format!("more than {MAX_LOOPS} of all, exists, map or filter inside one another"),
-                "let the agent send what the condition needs as a field of its own",
+            self.report(
+                format!("all, exists, map or filter are nested more than {MAX_LOOPS} deep"),
+                "have the agent send the value that the condition needs in a field of its own",
             );
         } else {
             for part in [&comprehension.accu_init, &comprehension.loop_cond, &comprehension.loop_step] {
@@ -187,16 +197,19 @@ impl<'e> Walk<'e> {
         let name = call.func_name.as_str();
         match (name, call.args.as_slice()) {
             (op::LESS | op::LESS_EQUALS | op::GREATER | op::GREATER_EQUALS, [left, right]) => {
-                self.ordering(left, right);
+                self.require(check_ordering(left, right));
             }
             (op::EQUALS | op::NOT_EQUALS, [left, right]) => {
-                self.decimal_with_decimal(left, right);
+                self.require(check_decimals(left, right));
                 self.tool_names(left, right);
                 self.tool_names(right, left);
             }
             (op::IN, [item, list]) => {
-                if known(item) == Known::Decimal {
-                    self.complain("decimal() is looked up in a list", "compare it with == to each decimal()");
+                if infer(item) == StaticType::Decimal {
+                    self.report(
+                        "a decimal() cannot be looked up in a list",
+                        "compare it to each decimal(..) with ==",
+                    );
                 }
                 self.tool_names(item, list);
                 if !matches!(list.expr, Expr::List(_)) {
@@ -211,8 +224,8 @@ impl<'e> Walk<'e> {
             }
             (op::ADD, [left, right]) => self.addition(left, right),
             (op::DIVIDE | op::MODULO, [left, right]) => {
-                if known(left) == Known::Decimal || known(right) == Known::Decimal {
-                    self.complain("decimal() is divided", "multiply the other side instead");
+                if infer(left) == StaticType::Decimal || infer(right) == StaticType::Decimal {
+                    self.report("a decimal() cannot be divided", "multiply the other side instead");
                 }
             }
             (
@@ -233,14 +246,17 @@ impl<'e> Walk<'e> {
 
     fn function(&mut self, call: &'e CallExpr, depth: usize) {
         let name = call.func_name.as_str();
-        if functions::gives(name, call.target.is_some(), call.args.len()).is_none() {
-            self.complain(
-                format!("there is no function {name} that is called like this"),
+        if functions::return_type(name, call.target.is_some(), call.args.len()).is_none() {
+            self.report(
+                format!("there is no function {name} with this form"),
                 format!("use one of {}", functions::names()),
             );
         }
         match name {
-            "matches" => self.pattern(call.args.last()),
+            "matches" => {
+                self.costs(PATTERN_COST);
+                self.require(check_pattern(call.args.last()));
+            }
             "contains" => self.costs(SEARCH_COST),
             "startsWith" | "endsWith" | "size" => self.costs(TEXT_COST),
             "decimal_sum" => self.costs(MAX_ITEMS as u64),
@@ -252,65 +268,19 @@ impl<'e> Walk<'e> {
         }
     }
 
-    /// Patterns come from the policy alone, and compile to a bounded size.
-    fn pattern(&mut self, pattern: Option<&IdedExpr>) {
-        self.costs(PATTERN_COST);
-        let Some(Expr::Literal(LiteralValue::String(pattern))) = pattern.map(|pattern| &pattern.expr) else {
-            return self.complain("the pattern of matches() is computed", "write it as a quoted text");
-        };
-        let pattern = pattern.inner();
-        if pattern.chars().count() > MAX_PATTERN_CHARS {
-            return self.complain(
-                "the pattern of matches() is too long",
-                format!("keep it within {MAX_PATTERN_CHARS} characters"),
-            );
-        }
-        if let Err(error) = regex::RegexBuilder::new(pattern).size_limit(MAX_PATTERN_BYTES).build() {
-            let reason = error.to_string().lines().last().unwrap_or_default().to_owned();
-            self.complain(
-                format!("the pattern {pattern:?} of matches() is not accepted: {reason}"),
-                "write a smaller or correct regular expression (RE2 syntax)",
-            );
-        }
-    }
-
-    fn ordering(&mut self, left: &IdedExpr, right: &IdedExpr) {
-        let (left_known, right_known) = (known(left), known(right));
-        let unordered = |known| matches!(known, Known::Text);
-        if unordered(left_known)
-            || unordered(right_known)
-            || (left_known == Known::Nothing && right_known == Known::Nothing)
-        {
-            return self.complain(
-                "< and > may compare plain strings here, where \"9\" is more than \"10\"",
-                "write decimal(..) on both sides, or int(..), timestamp(..), size(..) as the values are",
-            );
-        }
-        self.decimal_with_decimal(left, right);
-    }
-
-    fn decimal_with_decimal(&mut self, left: &IdedExpr, right: &IdedExpr) {
-        if (known(left) == Known::Decimal) != (known(right) == Known::Decimal) {
-            self.complain(
-                "decimal() is compared with something else",
-                "write decimal(..) on both sides: decimal(action.arguments.amount) > decimal(\"200\")",
-            );
-        }
-    }
-
-    /// Joining texts in a loop could build far more than the message had.
+    /// Joining strings in a loop could build a value far larger than the message.
     fn addition(&mut self, left: &IdedExpr, right: &IdedExpr) {
         let of_macro = matches!(&left.expr, Expr::Ident(name) if name.starts_with('@'));
-        let counts = |side| matches!(known(side), Known::Decimal | Known::NotText);
+        let counts = |side| matches!(infer(side), StaticType::Decimal | StaticType::NotText);
         if self.loops > 0 && !of_macro && !(counts(left) || counts(right)) {
-            self.complain(
-                "+ may join texts or lists inside all, exists, map or filter",
-                "write decimal(..) or int(..) around the numbers, or join outside",
+            self.report(
+                "+ may join strings or lists inside all, exists, map or filter",
+                "write decimal(..) or int(..) around numbers, or join outside of the loop",
             );
         }
     }
 
-    /// Remembers `tool.name == "x"` and `action.tool in ["x"]`, so that a misspelt tool is found.
+    /// Remembers the tools in `tool.name == "x"` and `action.tool in ["x"]`, so that misspelt ones are found.
     fn tool_names(&mut self, side: &IdedExpr, other: &IdedExpr) {
         if !matches!(path(&side.expr).as_str(), "tool.name" | "action.tool") {
             return;

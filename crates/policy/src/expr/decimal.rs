@@ -1,18 +1,21 @@
-//! `decimal()`: money in CEL. Amounts travel as strings or integers; ordered as strings, "9" would
-//! be more than "10", and as doubles 0.1 + 0.2 would not be 0.3.
+//! `decimal()`: exact amounts in CEL. Amounts are sent as strings or integers. As strings "9" would be greater than
+//! "10", and as doubles 0.1 + 0.2 would not equal 0.3.
 
-use std::any::Any;
-use std::cmp::Ordering;
+use std::{any::Any, cmp::Ordering};
 
-use cel::common::traits::{Adder, Comparer, Multiplier, Negator, Subtractor};
-use cel::common::types::{self, CelInt, CelString, Type};
-use cel::common::value::{CowVal, StaticVal, Val};
-use cel::{DeclarationError, Env, ExecutionError};
+use cel::{
+    DeclarationError, Env, ExecutionError,
+    common::{
+        traits::{Adder, Comparer, Multiplier, Negator, Subtractor},
+        types::{self, CelInt, CelString, Type},
+        value::{CowVal, StaticVal, Val},
+    },
+};
 use rust_decimal::Decimal as Number;
 
 static DECIMAL: Type = Type::new_unspecified_type("decimal");
 
-/// Longer texts than any [`Number`] needs are not parsed.
+/// The longest string that is parsed. No [`Number`] needs more.
 const MAX_DIGITS: usize = 40;
 
 #[derive(Debug, Clone, Copy)]
@@ -41,15 +44,15 @@ fn decimal_sum<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>,
     Ok(owned(sum))
 }
 
-/// Reads a decimal, an integer, or a text such as `-12.50`. The value itself is not in the error:
-/// it may be about a person.
+/// Reads a decimal, an integer, or a string such as `-12.50`. The error does not contain the value, which may be
+/// personal data.
 fn read(function: &str, value: &dyn Val) -> Result<Number, ExecutionError> {
     if let Some(number) = operand(value) {
         return Ok(number);
     }
     let Some(text) = value.downcast_ref::<CelString>() else {
         let kind = value.get_type().name();
-        let message = format!("takes a string or an int, and found {kind}; send amounts as strings");
+        let message = format!("expects a string or an int, found {kind}; send amounts as strings");
         return Err(ExecutionError::function_error(function, message));
     };
     parse(text.inner()).ok_or_else(|| {
@@ -67,7 +70,7 @@ fn parse(text: &str) -> Option<Number> {
     Number::from_str_exact(text).ok()
 }
 
-/// What arithmetic and comparison accept beside a decimal: another one, or an integer.
+/// The other operand of arithmetic and comparison: a decimal or an integer.
 fn operand(value: &dyn Val) -> Option<Number> {
     if let Some(decimal) = value.downcast_ref::<Decimal>() {
         return Some(decimal.0);

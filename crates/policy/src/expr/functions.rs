@@ -1,72 +1,72 @@
-//! The functions that expressions may call, and what each returns.
+//! The functions that expressions may call, and the type that each returns.
 
-/// What is known about the value of an expression before it runs.
+/// The type of an expression, as far as its syntax determines it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Known {
+pub(super) enum StaticType {
     /// A `decimal()`.
     Decimal,
     /// Something that is not a string: a number, a time, a bool.
     NotText,
     /// A string or bytes.
     Text,
-    /// Only the data will tell.
-    Nothing,
+    /// Depends on the data.
+    Unknown,
 }
 
 struct Function {
     name: &'static str,
-    /// Called on a value, `x.f(..)`, or alone, `f(x, ..)`.
+    /// Whether it is called on a value, `x.f(..)`, rather than alone, `f(x, ..)`.
     member: bool,
-    /// How many arguments it may take.
+    /// The numbers of arguments that it accepts.
     arguments: &'static [usize],
-    gives: Known,
+    returns: StaticType,
 }
 
-const fn alone(name: &'static str, arguments: &'static [usize], gives: Known) -> Function {
-    Function { name, member: false, arguments, gives }
+const fn alone(name: &'static str, arguments: &'static [usize], returns: StaticType) -> Function {
+    Function { name, member: false, arguments, returns }
 }
 
-const fn member(name: &'static str, arguments: &'static [usize], gives: Known) -> Function {
-    Function { name, member: true, arguments, gives }
+const fn member(name: &'static str, arguments: &'static [usize], returns: StaticType) -> Function {
+    Function { name, member: true, arguments, returns }
 }
 
 const FUNCTIONS: &[Function] = &[
-    alone("decimal", &[1], Known::Decimal),
-    alone("decimal_sum", &[1], Known::Decimal),
-    alone("size", &[1], Known::NotText),
-    alone("int", &[1], Known::NotText),
-    alone("double", &[1], Known::NotText),
-    alone("string", &[1], Known::Text),
-    alone("bool", &[1], Known::NotText),
-    alone("timestamp", &[1], Known::NotText),
-    alone("duration", &[1], Known::NotText),
-    alone("matches", &[2], Known::NotText),
-    member("size", &[0], Known::NotText),
-    member("contains", &[1], Known::NotText),
-    member("startsWith", &[1], Known::NotText),
-    member("endsWith", &[1], Known::NotText),
-    member("matches", &[1], Known::NotText),
-    member("getFullYear", &[0, 1], Known::NotText),
-    member("getMonth", &[0, 1], Known::NotText),
-    member("getDate", &[0, 1], Known::NotText),
-    member("getDayOfMonth", &[0, 1], Known::NotText),
-    member("getDayOfWeek", &[0, 1], Known::NotText),
-    member("getDayOfYear", &[0, 1], Known::NotText),
-    member("getHours", &[0, 1], Known::NotText),
-    member("getMinutes", &[0, 1], Known::NotText),
-    member("getSeconds", &[0, 1], Known::NotText),
-    member("getMilliseconds", &[0, 1], Known::NotText),
+    alone("decimal", &[1], StaticType::Decimal),
+    alone("decimal_sum", &[1], StaticType::Decimal),
+    alone("size", &[1], StaticType::NotText),
+    alone("int", &[1], StaticType::NotText),
+    alone("double", &[1], StaticType::NotText),
+    alone("string", &[1], StaticType::Text),
+    alone("bool", &[1], StaticType::NotText),
+    alone("timestamp", &[1], StaticType::NotText),
+    alone("duration", &[1], StaticType::NotText),
+    alone("matches", &[2], StaticType::NotText),
+    member("size", &[0], StaticType::NotText),
+    member("contains", &[1], StaticType::NotText),
+    member("startsWith", &[1], StaticType::NotText),
+    member("endsWith", &[1], StaticType::NotText),
+    member("matches", &[1], StaticType::NotText),
+    member("getFullYear", &[0, 1], StaticType::NotText),
+    member("getMonth", &[0, 1], StaticType::NotText),
+    member("getDate", &[0, 1], StaticType::NotText),
+    member("getDayOfMonth", &[0, 1], StaticType::NotText),
+    member("getDayOfWeek", &[0, 1], StaticType::NotText),
+    member("getDayOfYear", &[0, 1], StaticType::NotText),
+    member("getHours", &[0, 1], StaticType::NotText),
+    member("getMinutes", &[0, 1], StaticType::NotText),
+    member("getSeconds", &[0, 1], StaticType::NotText),
+    member("getMilliseconds", &[0, 1], StaticType::NotText),
 ];
 
-/// What a call gives, or `None` where there is no such function.
-pub(super) fn gives(name: &str, is_member: bool, arguments: usize) -> Option<Known> {
+/// The type that a call returns; `None` if there is no such function.
+pub(super) fn return_type(name: &str, is_member: bool, arguments: usize) -> Option<StaticType> {
     FUNCTIONS
         .iter()
         .find(|f| f.name == name && f.member == is_member && f.arguments.contains(&arguments))
-        .map(|f| f.gives)
+        .map(|f| f.returns)
 }
 
-/// All functions, for a message.
+/// All functions, for a help text.
 pub(super) fn names() -> String {
     let names = FUNCTIONS.iter().map(|f| match (f.member, f.arguments) {
         (false, [2]) => format!("{}(x, y)", f.name),

@@ -1,9 +1,9 @@
-//! Limits on the text of an expression, checked before the recursive parser sees it, and a stack on
-//! which every text within them can be parsed.
+//! Limits on the text of an expression, checked before the recursive parser reads it, and a thread with a stack
+//! that is large enough for every text within them.
 
 use std::thread;
 
-use super::Complaint;
+use crate::diagnostic::Diagnostic;
 
 const MAX_CHARS: usize = 4096;
 const MAX_BRACKETS: usize = 24;
@@ -12,12 +12,12 @@ const MAX_OPERATORS: usize = 400;
 const PARSER_STACK: usize = 64 << 20;
 
 /// Refuses texts that could exhaust the parser's stack.
-pub(super) fn check_text(text: &str) -> Result<(), Complaint> {
+pub(super) fn check_text(text: &str) -> Result<(), Diagnostic> {
     let chars = text.chars().count();
     if chars > MAX_CHARS {
-        return Err(Complaint::new(
+        return Err(Diagnostic::new(
             format!("the expression has {chars} characters"),
-            format!("keep it within {MAX_CHARS}; split the rule in two"),
+            format!("shorten it to at most {MAX_CHARS}, or split the rule into two"),
         ));
     }
     let (mut open, mut deepest, mut operators) = (0_usize, 0_usize, 0_usize);
@@ -34,22 +34,22 @@ pub(super) fn check_text(text: &str) -> Result<(), Complaint> {
         deepest = deepest.max(open);
     }
     if deepest > MAX_BRACKETS {
-        return Err(Complaint::new(
-            format!("the expression has {deepest} brackets open at once"),
-            format!("keep it within {MAX_BRACKETS}"),
+        return Err(Diagnostic::new(
+            format!("the expression nests {deepest} brackets"),
+            format!("nest at most {MAX_BRACKETS}"),
         ));
     }
     if operators > MAX_OPERATORS {
-        return Err(Complaint::new(
+        return Err(Diagnostic::new(
             format!("the expression has {operators} operators, dots and brackets"),
-            format!("keep it within {MAX_OPERATORS}; name alternatives in a list: x in [\"a\", \"b\"]"),
+            format!("use at most {MAX_OPERATORS}; list alternatives: x in [\"a\", \"b\"]"),
         ));
     }
     Ok(())
 }
 
-/// The characters outside of quotes. It errs on the side of counting too much: a text that breaks
-/// CEL's quoting is counted from where it breaks, and the parser refuses it anyway.
+/// The characters outside of quotes. For a text that violates CEL's quoting it may return too many, but the parser
+/// refuses such a text anyway.
 fn code(text: &str) -> impl Iterator<Item = char> + '_ {
     let mut quote = None;
     let mut escaped = false;
@@ -66,8 +66,8 @@ fn code(text: &str) -> impl Iterator<Item = char> + '_ {
     })
 }
 
-/// Runs the parser where it cannot exhaust the caller's stack. `None` if it panicked or no thread
-/// could be started.
+/// Runs the parser on a thread of its own, so that it cannot exhaust the caller's stack. Returns `None` if it panicked
+/// or no thread could be started.
 pub(super) fn on_large_stack<T: Send>(parse: impl FnOnce() -> T + Send) -> Option<T> {
     thread::scope(|scope| {
         let parser = thread::Builder::new().stack_size(PARSER_STACK).spawn_scoped(scope, parse);

@@ -1,28 +1,29 @@
-//! JSON as CEL values, converted only where an expression looks.
+//! JSON as CEL values, converted only where an expression reads it.
 //!
 //! Converting a whole action costs ten times what evaluating a condition on two of its fields does.
-//! So `action`, `agent`, `tool` and `action.arguments` are bound as they are, and only the field
-//! that is read becomes a CEL value.
+//! So `action`, `agent`, `tool` and `action.arguments` are bound unconverted, and a field becomes a CEL value only
+//! when it is read.
 
-use std::collections::HashMap;
-use std::sync::OnceLock;
+use std::{collections::HashMap, sync::OnceLock};
 
-use cel::ExecutionError;
-use cel::common::traits::{Container, Indexer, Iterable, Iterator as CelIterator, Sizer};
-use cel::common::types::{
-    self, CelBool, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelString, Type,
+use cel::{
+    ExecutionError,
+    common::{
+        traits::{Container, Indexer, Iterable, Iterator as CelIterator, Sizer},
+        types::{self, CelBool, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelString, Type},
+        value::{CowVal, Val},
+    },
 };
-use cel::common::value::{CowVal, Val};
 use serde_json::{Map, Value};
 
-/// The longest list or object that an expression may look into. Conditions may go through one list
-/// inside another, so this bounds the work that one message can cause.
+/// The longest list or object that an expression may read. Conditions may loop over one list inside another, so this
+/// bounds the work that one message can cause.
 pub(super) const MAX_ITEMS: usize = 256;
 
 /// Levels below a root that stay unconverted: `action.arguments` is one below.
 const LAZY_LEVELS: u8 = 1;
 
-/// A root as an object of unconverted fields; anything else than an object has none.
+/// A root as an object of unconverted fields; null for anything that is not an object.
 pub(super) fn fields_of<'v>(value: &'v Value) -> Box<dyn Val + 'v> {
     match value {
         Value::Object(fields) => Box::new(Fields::new(fields, LAZY_LEVELS)),
@@ -81,7 +82,7 @@ pub(super) fn to_json(value: &dyn Val) -> Result<Value, String> {
     if value.downcast_ref::<CelNull>().is_some() {
         return Ok(Value::Null);
     }
-    Err(format!("a {} cannot be written as JSON; use string() or int()", value.get_type().name()))
+    Err(format!("a {} cannot be converted to JSON; use string() or int()", value.get_type().name()))
 }
 
 fn within_limit(items: usize) -> Result<(), ExecutionError> {
@@ -94,8 +95,8 @@ fn within_limit(items: usize) -> Result<(), ExecutionError> {
     })
 }
 
-/// An object whose fields are converted when read. It is a CEL map in all but equality: it cannot
-/// be compared as a whole, which the check of an expression refuses beforehand.
+/// An object whose fields are converted when they are read. Unlike other CEL maps it cannot be compared; the check of
+/// an expression refuses such comparisons.
 #[derive(Debug)]
 struct Fields<'v> {
     fields: &'v Map<String, Value>,

@@ -3,8 +3,8 @@ use serde_json::{Value, json};
 use super::{CONDITION, Expression, bind_fields, bind_time, bindings};
 
 fn compile(text: &str) -> Result<Expression, String> {
-    Expression::compile(text, &CONDITION).map_err(|complaints| {
-        let lines: Vec<_> = complaints.iter().map(|c| format!("{}; {}", c.message, c.help)).collect();
+    Expression::compile(text, &CONDITION).map_err(|diagnostics| {
+        let lines: Vec<_> = diagnostics.iter().map(|c| format!("{}; {}", c.message, c.help)).collect();
         lines.join("\n")
     })
 }
@@ -12,7 +12,7 @@ fn compile(text: &str) -> Result<Expression, String> {
 fn refused(text: &str) -> String {
     match compile(text) {
         Ok(_) => panic!("accepted: {text}"),
-        Err(complaints) => complaints,
+        Err(diagnostics) => diagnostics,
     }
 }
 
@@ -119,7 +119,7 @@ fn a_decimal_is_compared_with_decimals_only() {
 #[test]
 fn unknown_names_fields_and_functions_do_not_check() {
     for (text, wanted) in [
-        ("act.tool == 'x'", "\"act\" is not known; use action, agent, tool, now"),
+        ("act.tool == 'x'", "unknown name \"act\"; use action, agent, tool, now"),
         ("action.argumens.x == 1", "action has no field \"argumens\"; use action.source"),
         ("tool.nam == 'x'", "tool has no field \"nam\""),
         ("lower(tool.name) == 'x'", "no function lower"),
@@ -127,19 +127,19 @@ fn unknown_names_fields_and_functions_do_not_check() {
         ("size(1, 2) == 1", "no function size"),
         ("optional.of(1).hasValue()", "optional"),
         ("type(tool) == map", "no function type"),
-        ("action.arguments == action.arguments", "action.arguments is used as a whole"),
-        ("action[\"arguments\"] in [1]", "action.arguments is used as a whole"),
-        ("{'a': 1} == {'a': 1}", "objects cannot be written"),
-        ("[1].all(action, action == 1)", "hides action"),
-        ("tool.name = 'x'", "not CEL at 1:"),
-        ("tool.name == 'x", "not CEL at 1:"),
-        ("", "not CEL at"),
-        ("tool.name.matches(action.reason)", "the pattern of matches() is computed"),
+        ("action.arguments == action.arguments", "action.arguments is used as a whole value"),
+        ("action[\"arguments\"] in [1]", "action.arguments is used as a whole value"),
+        ("{'a': 1} == {'a': 1}", "cannot contain an object literal"),
+        ("[1].all(action, action == 1)", "shadows action"),
+        ("tool.name = 'x'", "invalid CEL at 1:"),
+        ("tool.name == 'x", "invalid CEL at 1:"),
+        ("", "invalid CEL at"),
+        ("tool.name.matches(action.reason)", "the pattern of matches() is not a literal"),
         ("tool.name.matches('(')", "is not accepted"),
         ("tool.name.matches('(\\\\w{100}){100}')", "is not accepted"),
     ] {
-        let complaints = refused(text);
-        assert!(complaints.contains(wanted), "{text}: {complaints}");
+        let diagnostics = refused(text);
+        assert!(diagnostics.contains(wanted), "{text}: {diagnostics}");
     }
 }
 
@@ -237,14 +237,14 @@ fn lists_longer_than_the_limit_are_an_error() {
     let text = "action.arguments.list.all(a, action.arguments.list.all(b, a > 0 && b > 0))";
     assert_eq!(holds(text, json!({"list": vec![1; 256]})), Ok(true));
     assert!(holds(text, json!({"list": vec![1; 257]})).is_err());
-    assert!(refused("action.arguments.l.all(a, a + a == 'xx')").contains("+ may join texts"));
+    assert!(refused("action.arguments.l.all(a, a + a == 'xx')").contains("+ may join strings"));
 }
 
 #[test]
 fn a_condition_that_gives_no_bool_is_an_error() {
     assert_eq!(
         holds("action.arguments.a", json!({"a": 1})).unwrap_err(),
-        "the condition gave int, not a bool"
+        "the condition returned int, not a bool"
     );
     assert_eq!(holds("action.arguments.a", json!({"a": true})), Ok(true));
 }

@@ -2,7 +2,7 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use super::{airline, broken, lines, parse};
-use crate::{Configuration, Facts, KeyRefusal, Sources, keys_of, with_keys};
+use crate::{Configuration, Facts, KeyRefusal, Sources, add_missing_keys, registered_keys};
 
 #[test]
 fn a_brokers_user_is_one_agent_or_person() {
@@ -30,9 +30,9 @@ fn a_brokers_user_is_one_agent_or_person() {
 #[test]
 fn a_bad_directory_is_refused_with_line_and_help() {
     for (from, to, wanted) in [
-        ("id: rita", "id: sam", "directory.yaml:9: the id \"sam\" is already used in line 8; give"),
-        ("id: ada", "id: sam", "directory.yaml:18: the id \"sam\" is already used in line 8; give"),
-        ("id: rita", "id: Rita", "directory.yaml:9: \"Rita\" is not the id of a person; use 1 to 64"),
+        ("id: rita", "id: sam", "directory.yaml:9: the id \"sam\" is already used on line 8; give"),
+        ("id: ada", "id: sam", "directory.yaml:18: the id \"sam\" is already used on line 8; give"),
+        ("id: rita", "id: Rita", "directory.yaml:9: \"Rita\" is not a valid id of a person; use 1 to 64"),
         (
             "reviewer-rita",
             "agent-airline",
@@ -43,11 +43,11 @@ fn a_bad_directory_is_refused_with_line_and_help() {
             "countersign-router",
             "directory.yaml:9: the AMQP user \"countersign-router\" is reserved for Countersign's own processes; choose",
         ),
-        ("reviewer-rita", "'a b'", "directory.yaml:9: \"a b\" is not the name of an AMQP user; use"),
+        ("reviewer-rita", "'a b'", "directory.yaml:9: \"a b\" is not a valid name of an AMQP user; use"),
         (
             "groups: [supervisors], public_keys: []}",
             "groups: [bosses], public_keys: []}",
-            "directory.yaml:8: \"sam\" serves the unknown group \"bosses\"; declare",
+            "directory.yaml:8: \"sam\" belongs to the undeclared group \"bosses\"; declare",
         ),
         (
             "public_keys: []",
@@ -56,17 +56,17 @@ fn a_bad_directory_is_refused_with_line_and_help() {
         ),
         ("groups: [supervisors, finance,", "groups: [supervisors, supervisors, finance,", "declared twice"),
         ("owner: mara", "owners: mara", "directory.yaml:5: unknown field"),
-        ("amqp_user: reviewer-dora, ", "", "directory.yaml:11: nothing can come from \"dora\"; give"),
+        ("amqp_user: reviewer-dora, ", "", "directory.yaml:11: \"dora\" has no way to send messages; add"),
         (
             "reviewers: [sam, rita, fay]",
             "reviewers: [nobody]",
-            "directory.yaml:15: an app speaks for \"nobody\", who is no reviewer; name",
+            "directory.yaml:15: an app speaks for \"nobody\", who is not a reviewer; list",
         ),
-        ("id: service-desk", "id: sam", "directory.yaml:15: the id \"sam\" is already used in line 8; give"),
+        ("id: service-desk", "id: sam", "directory.yaml:15: the id \"sam\" is already used on line 8; give"),
         (
             "public_keys: []",
             "public_keys: [{x: 11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo, until: never}]",
-            "directory.yaml:8: \"never\" is not a time; write",
+            "directory.yaml:8: until \"never\" is not a time: ",
         ),
     ] {
         let problems = broken("directory.yaml", from, to);
@@ -83,25 +83,25 @@ fn with_key_of_sam(entry: &str) -> Sources {
 }
 
 #[test]
-fn a_key_counts_within_its_validity_and_until_it_is_revoked() {
+fn a_key_is_accepted_within_its_validity_and_until_it_is_revoked() {
     let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
-    let counts = |entry: &str, now: &str| {
+    let validity = |entry: &str, now: &str| {
         let directory = parse(&with_key_of_sam(entry)).directory;
-        directory.reviewer("sam").unwrap().public_keys[0].counts_at(at(now))
+        directory.reviewer("sam").unwrap().public_keys[0].check_validity(at(now))
     };
     let now = "2026-06-01T00:00:00Z";
-    assert_eq!(counts(X, now), Ok(()));
+    assert_eq!(validity(X, now), Ok(()));
     let dated = |times: &str| format!("{{x: {X}, {times}}}");
-    assert_eq!(counts(&dated("from: '2026-06-01T00:00:00Z'"), now), Ok(()));
-    assert_eq!(counts(&dated("from: '2026-06-01T00:00:01Z'"), now), Err(KeyRefusal::NotValid));
-    assert_eq!(counts(&dated("until: '2026-06-01T00:00:01Z'"), now), Ok(()));
-    assert_eq!(counts(&dated("until: '2026-06-01T00:00:00Z'"), now), Err(KeyRefusal::NotValid));
-    assert_eq!(counts(&dated("revoked_at: '2026-06-01T00:00:00Z'"), now), Err(KeyRefusal::Revoked));
-    assert_eq!(counts(&dated("revoked_at: '2026-06-01T00:00:01Z'"), now), Ok(()));
+    assert_eq!(validity(&dated("from: '2026-06-01T00:00:00Z'"), now), Ok(()));
+    assert_eq!(validity(&dated("from: '2026-06-01T00:00:01Z'"), now), Err(KeyRefusal::NotValid));
+    assert_eq!(validity(&dated("until: '2026-06-01T00:00:01Z'"), now), Ok(()));
+    assert_eq!(validity(&dated("until: '2026-06-01T00:00:00Z'"), now), Err(KeyRefusal::NotValid));
+    assert_eq!(validity(&dated("revoked_at: '2026-06-01T00:00:00Z'"), now), Err(KeyRefusal::Revoked));
+    assert_eq!(validity(&dated("revoked_at: '2026-06-01T00:00:01Z'"), now), Ok(()));
 }
 
 #[test]
-fn authority_reaches_as_far_and_as_long_as_it_says() {
+fn authority_covers_its_conditions_and_its_period() {
     let entry = "authority: [{when: 'decimal(action.arguments.amount) <= decimal(\"50\")', from: '2026-01-01T00:00:00Z', \
                  until: '2027-01-01T00:00:00Z'}], public_keys: []";
     let mut sources = airline();
@@ -114,7 +114,7 @@ fn authority_reaches_as_far_and_as_long_as_it_says() {
         configuration.directory.reviewer("sam").unwrap().within_authority(&facts)
     };
     assert_eq!(may("50", "2026-06-01T00:00:00Z"), Ok(()));
-    assert!(may("50.01", "2026-06-01T00:00:00Z").unwrap_err().contains("reaches to"));
+    assert!(may("50.01", "2026-06-01T00:00:00Z").unwrap_err().contains("covers only"));
     assert!(may("many", "2026-06-01T00:00:00Z").is_err(), "what cannot be evaluated is beyond it");
     for outside in ["2025-12-31T23:59:59Z", "2027-01-01T00:00:00Z"] {
         assert!(may("50", outside).unwrap_err().contains("not in force"), "{outside}");
@@ -127,7 +127,7 @@ fn a_key_has_one_owner() {
     let mut sources = airline();
     sources.directory = sources.directory.replace("public_keys: []", &format!("public_keys: [{X}]"));
     let problems = lines(&Configuration::parse(&sources).err().unwrap_or_default());
-    assert!(problems.contains("of \"rita\" is also \"sam\"'s; a key proves who signed"), "{problems}");
+    assert!(problems.contains("\"sam\" and \"rita\" share the public key"), "{problems}");
 }
 
 #[test]
@@ -149,13 +149,13 @@ fn an_app_speaks_for_its_reviewers_who_need_no_user_of_their_own() {
 }
 
 #[test]
-fn keys_are_given_to_those_who_have_none() {
+fn keys_are_added_to_those_who_have_none() {
     let (with, without) = (with_key_of_sam(X).directory, airline().directory);
-    let keys = keys_of(&with).unwrap();
+    let keys = registered_keys(&with).unwrap();
     assert_eq!(keys.keys().collect::<Vec<_>>(), ["sam"]);
-    let (text, given) = with_keys(&without, &keys).unwrap();
+    let (text, given) = add_missing_keys(&without, &keys).unwrap();
     assert_eq!(given, ["sam"]);
     let given = parse(&Sources { directory: text, ..airline() }).directory;
     assert_eq!(given.reviewer("sam").unwrap().public_keys.len(), 1);
-    assert_eq!(with_keys(&with, &keys).unwrap(), (with, vec![]));
+    assert_eq!(add_missing_keys(&with, &keys).unwrap(), (with, vec![]));
 }

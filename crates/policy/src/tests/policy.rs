@@ -1,8 +1,8 @@
+use countersign_core::verdict::Verdict;
 use serde_json::{Value, json};
 
-use super::super::{Facts, Looked, Sources};
 use super::{POLICY, airline, broken, parse};
-use countersign_core::verdict::Verdict;
+use crate::{Facts, RuleResult, Sources};
 
 /// A small policy with one rule, whose `when:` stands in line 5.
 fn policy_with(rule: &str) -> Sources {
@@ -70,40 +70,40 @@ fn nobody_gets_around_a_limit_or_a_rule_by_spelling_a_number_otherwise() {
     let counted = policy_with(&format!("{}{limit}", rule("action.arguments.amount / 2 == 3")));
     let configuration = parse(&counted);
     let tool = configuration.tools.get("think").unwrap();
-    let judged = |text: &str| {
+    let evaluated = |text: &str| {
         let arguments = countersign_core::json::parse_strict(text.as_bytes()).unwrap();
         let action = json!({"tool": "think", "arguments": arguments});
         let facts = Facts { action: &action, agent: &json!({}), tool, now: chrono::DateTime::UNIX_EPOCH };
         let evaluation = configuration.policy.evaluate(&facts);
         (evaluation.rule.to_owned(), evaluation.limit.map(|limit| (limit.key, limit.amount)))
     };
-    let plain = judged(r#"{"account": 5, "amount": 7}"#);
+    let plain = evaluated(r#"{"account": 5, "amount": 7}"#);
     assert_eq!(plain, ("only".to_owned(), Some(("[\"5\"]".to_owned(), 7.into()))));
     for other in [
         r#"{"account": 5.0, "amount": 7.0}"#,
         r#"{"account": 0.5e1, "amount": 70e-1}"#,
         r#"{"account": 5e0, "amount": 0.7E+1}"#,
     ] {
-        assert_eq!(judged(other), plain, "{other}");
+        assert_eq!(evaluated(other), plain, "{other}");
     }
 }
 
 #[test]
-fn an_explanation_tells_every_rule_that_was_looked_at() {
+fn an_explanation_lists_every_rule_that_was_tried() {
     let configuration = parse(&airline());
     let action = json!({"tool": "send_certificate", "arguments": {"user_id": "a_b_5501", "amount": "250"}});
     let tool = configuration.tools.get("send_certificate").unwrap();
     let facts = Facts { action: &action, agent: &json!({}), tool, now: chrono::DateTime::UNIX_EPOCH };
     let explanation = configuration.policy.explain(&facts);
-    let looked: Vec<_> = explanation.looks.iter().map(|look| (look.rule.as_str(), &look.looked)).collect();
+    let trace: Vec<_> = explanation.trace.iter().map(|rule| (rule.rule.as_str(), &rule.result)).collect();
     assert_eq!(
-        looked,
+        trace,
         [
-            ("reads", &Looked::NotMatched),
-            ("handover", &Looked::NotMatched),
-            ("cheap-changes", &Looked::NotMatched),
-            ("excessive-certificates", &Looked::NotMatched),
-            ("large-certificates", &Looked::Matched),
+            ("reads", &RuleResult::NotMatched),
+            ("handover", &RuleResult::NotMatched),
+            ("cheap-changes", &RuleResult::NotMatched),
+            ("excessive-certificates", &RuleResult::NotMatched),
+            ("large-certificates", &RuleResult::Matched),
         ]
     );
     let text = explanation.to_string();
@@ -125,110 +125,101 @@ fn every_rule_and_both_fallbacks_have_an_audit_rate() {
     assert_eq!(policy.digest().len(), "sha256:".len() + 64);
 }
 
+/// What is replaced in the policy of the example, the mistake, and the problem that it leads to.
+const MISTAKES: &[(&str, &str, &str)] = &[
+    ("id: reads", "id: Reads", "policy.yaml:20: \"Reads\" is not a valid id of a rule; use 1 to 64"),
+    ("id: reads", "id: default", "policy.yaml:20: the rule id \"default\" is reserved; choose another"),
+    ("id: handover", "id: reads", "policy.yaml:28: the rule id \"reads\" is already used on line 20; give"),
+    ("id: reads", "name: reads", "policy.yaml:20: unknown field"),
+    ("verdict: allow", "verdict: maybe", "policy.yaml:25: unknown variant"),
+    (
+        "tool.name == \"transfer",
+        "tool.nam == \"transfer",
+        "policy.yaml:30: when of the rule \"handover\": tool has no field \"nam\"; use tool.name",
+    ),
+    (
+        "tool.name == \"transfer",
+        "tool.name == \"transfers",
+        "policy.yaml:30: unknown tool \"transfers_to_human_agents\"; write the name",
+    ),
+    (
+        "> decimal(\"100\")",
+        "> \"100\"",
+        "policy.yaml:51: when of the rule \"large-certificates\": < or > may compare plain strings",
+    ),
+    ("rate: 0.05", "rate: 1.5", "policy.yaml:26: the rate 1.5 is not a probability; write a number from 0.0"),
+    ("rate: 0.05", "rate: .nan", "policy.yaml:26: "),
+    (
+        "group: supervisors",
+        "group: bosses",
+        "policy.yaml:8: unknown group \"bosses\"; declare it under groups: in directory.yaml",
+    ),
+    (
+        "group: supervisors",
+        "group: service-audit",
+        "policy.yaml:8: the group \"service-audit\" has no reviewer; add the group",
+    ),
+    (
+        "group: service-audit",
+        "group: supervisors",
+        "policy.yaml:10: the group \"supervisors\" has no auditor; add the group",
+    ),
+    ("expires_after: 30m", "expires_after: soon", "policy.yaml:9: expires_after \"soon\" is not a duration"),
+    (
+        "expires_after: 30m",
+        "expires_after: 99years",
+        "policy.yaml:9: expires_after \"99years\" is out of range; write a duration from 1s",
+    ),
+    (
+        "    verdict: allow\n",
+        "    verdict: allow\n    group: supervisors\n",
+        "policy.yaml:26: group is not allowed with the verdict allow; remove it",
+    ),
+    (
+        "    verdict: allow\n",
+        "    verdict: allow\n    reason: why\n",
+        "policy.yaml:26: reason is not allowed with the verdict allow; remove it",
+    ),
+    (
+        "    reason: Certificates over 1,000 are issued by the finance department only\n",
+        "",
+        "policy.yaml:45: the verdict deny has no reason; add reason",
+    ),
+    ("  group: supervisors\n", "", "policy.yaml:7: the approval has no group; add group: supervisors"),
+    (
+        "    audit: {rate: 0.05, group: service-audit}\n",
+        "    audit: {rate: 0.05, floor: 0.5, group: service-audit}\n",
+        "policy.yaml:26: the floor 0.5 is above the rate 0.05",
+    ),
+    (
+        "    verdict: deny\n",
+        "    verdict: deny\n    switching: {limit: 0.02, aoql: 0.02}\n",
+        "switching is not allowed with the verdict deny; remove it",
+    ),
+    (
+        "    verdict: allow\n",
+        "    verdict: allow\n    switching: {limit: 0.02, aoql: 0.02}\n",
+        "policy.yaml:25: the approval has no group; add group: supervisors",
+    ),
+    (
+        "    verdict: allow\n",
+        "    verdict: allow\n    switching: {limit: 0.5, aoql: 0.02}\n",
+        "policy.yaml:26: switching: no clearance keeps this limit",
+    ),
+    (
+        "    verdict: allow\n",
+        "    verdict: allow\n    group: supervisors\n    expires_after: 30m\n    \
+             switching: {limit: 0.02, aoql: 0.02}\n",
+        "the group \"service-audit\" needs 2 auditors and has 1",
+    ),
+    ("  not_executed: 0.1\n", "  twice: 0.1\n", "the group \"service-audit\" needs 3 auditors and has 1"),
+    ("default:", "defaults:", "policy.yaml:6: unknown field"),
+    ("rules:", "rules: [", "policy.yaml:"),
+];
+
 #[test]
 fn a_bad_policy_is_refused_with_line_and_help() {
-    for (from, to, wanted) in [
-        ("id: reads", "id: Reads", "policy.yaml:20: \"Reads\" is not the id of a rule; use 1 to 64"),
-        ("id: reads", "id: default", "policy.yaml:20: the rule id \"default\" is reserved; choose another"),
-        (
-            "id: handover",
-            "id: reads",
-            "policy.yaml:28: the rule id \"reads\" is already used in line 20; give",
-        ),
-        ("id: reads", "name: reads", "policy.yaml:20: unknown field"),
-        ("verdict: allow", "verdict: maybe", "policy.yaml:25: unknown variant"),
-        (
-            "tool.name == \"transfer",
-            "tool.nam == \"transfer",
-            "policy.yaml:30: when: of the rule \"handover\": tool has no field \"nam\"; use tool.name",
-        ),
-        (
-            "tool.name == \"transfer",
-            "tool.name == \"transfers",
-            "policy.yaml:30: unknown tool \"transfers_to_human_agents\"; write the name",
-        ),
-        (
-            "> decimal(\"100\")",
-            "> \"100\"",
-            "policy.yaml:51: when: of the rule \"large-certificates\": < and > may compare plain strings",
-        ),
-        ("rate: 0.05", "rate: 1.5", "policy.yaml:26: the rate 1.5 is not a probability; write 0.0"),
-        ("rate: 0.05", "rate: .nan", "policy.yaml:26: "),
-        (
-            "group: supervisors",
-            "group: bosses",
-            "policy.yaml:8: unknown group \"bosses\"; declare it under groups: in directory.yaml",
-        ),
-        (
-            "group: supervisors",
-            "group: service-audit",
-            "policy.yaml:8: the group \"service-audit\" has no reviewer; add it",
-        ),
-        (
-            "group: service-audit",
-            "group: supervisors",
-            "policy.yaml:10: the group \"supervisors\" has no auditor; add it",
-        ),
-        ("expires_after: 30m", "expires_after: soon", "policy.yaml:9: expires_after \"soon\" is not a time"),
-        (
-            "expires_after: 30m",
-            "expires_after: 99years",
-            "policy.yaml:9: expires_after \"99years\" is out of bounds; write a time from 1s",
-        ),
-        (
-            "    verdict: allow\n",
-            "    verdict: allow\n    group: supervisors\n",
-            "policy.yaml:26: allow has group; remove it",
-        ),
-        (
-            "    verdict: allow\n",
-            "    verdict: allow\n    reason: why\n",
-            "policy.yaml:26: allow has a reason; remove it",
-        ),
-        (
-            "    reason: Certificates over 1,000 are issued by the finance department only\n",
-            "",
-            "policy.yaml:45: deny has no reason; add reason",
-        ),
-        (
-            "  group: supervisors\n",
-            "",
-            "policy.yaml:7: require_approval has no group; add group: supervisors",
-        ),
-        (
-            "    audit: {rate: 0.05, group: service-audit}\n",
-            "    audit: {rate: 0.05, floor: 0.5, group: service-audit}\n",
-            "policy.yaml:26: the floor 0.5 is above the rate 0.05",
-        ),
-        (
-            "    verdict: deny\n",
-            "    verdict: deny\n    switching: {limit: 0.02, aoql: 0.02}\n",
-            "deny has switching; remove it",
-        ),
-        (
-            "    verdict: allow\n",
-            "    verdict: allow\n    switching: {limit: 0.02, aoql: 0.02}\n",
-            "policy.yaml:25: require_approval has no group; add group: supervisors",
-        ),
-        (
-            "    verdict: allow\n",
-            "    verdict: allow\n    switching: {limit: 0.5, aoql: 0.02}\n",
-            "policy.yaml:26: switching: no clearance keeps this limit",
-        ),
-        (
-            "    verdict: allow\n",
-            "    verdict: allow\n    group: supervisors\n    expires_after: 30m\n    \
-             switching: {limit: 0.02, aoql: 0.02}\n",
-            "the group \"service-audit\" has 1 people, and 2 must evaluate",
-        ),
-        (
-            "  not_executed: 0.1\n",
-            "  twice: 0.1\n",
-            "the group \"service-audit\" has 1 people, and 3 must evaluate",
-        ),
-        ("default:", "defaults:", "policy.yaml:6: unknown field"),
-        ("rules:", "rules: [", "policy.yaml:"),
-    ] {
+    for &(from, to, wanted) in MISTAKES {
         let problems = broken("policy.yaml", from, to);
         assert!(problems.contains(wanted), "{to}:\n{problems}");
     }
@@ -239,7 +230,9 @@ fn on_error_may_not_allow() {
     let on_error = "on_error:\n  verdict: require_approval\n  group: supervisors\n  expires_after: 30m\n";
     let problems = broken("policy.yaml", on_error, "on_error:\n  verdict: allow\n");
     assert!(
-        problems.contains("policy.yaml:14: on_error allows actions that a rule could not evaluate; write"),
+        problems.contains(
+            "policy.yaml:14: on_error allows actions for which a rule could not be evaluated; write"
+        ),
         "{problems}"
     );
     let missing = broken("policy.yaml", "on_error:\n  verdict", "on_errors:\n  verdict");

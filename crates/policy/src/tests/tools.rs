@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::super::{Configuration, Connector, Sources};
 use super::{airline, broken, lines, parse};
+use crate::{Configuration, Connector, Sources, parse::tools};
 
 /// The problems of a registry with one tool, given from its line 3 on.
 fn tool(fields: &str) -> String {
@@ -53,17 +53,14 @@ fn a_changed_definition_is_another_version_and_no_other_tool_changes() {
 }
 
 #[test]
-fn arguments_that_do_not_fit_are_told_with_their_place() {
+fn arguments_that_do_not_match_are_reported_with_their_place() {
     let tools = parse(&airline()).tools;
     let bags = tools.get("update_reservation_baggages").unwrap();
-    let complaint = bags
+    let error = bags
         .check_arguments(&json!({"reservation_id": "qk7r2m", "total_baggages": "two", "nonfree_baggages": 0, "payment_id": "card"}))
         .unwrap_err();
-    assert!(complaint.contains("arguments/reservation_id: "), "{complaint}");
-    assert!(
-        complaint.contains("arguments/total_baggages: \"two\" is not of type \"integer\""),
-        "{complaint}"
-    );
+    assert!(error.contains("arguments/reservation_id: "), "{error}");
+    assert!(error.contains("arguments/total_baggages: \"two\" is not of type \"integer\""), "{error}");
     assert!(bags.check_arguments(&json!(["x"])).is_err());
     let long = json!({"thought": "x".repeat(20_000)});
     assert!(tools.get("think").unwrap().check_arguments(&long).unwrap_err().len() < 1_000);
@@ -95,90 +92,85 @@ fn a_tool_may_be_a_queue() {
     assert_eq!((tool.risk(), tool.attempts()), ("moderate", 1));
 }
 
+/// What is replaced in [`ONE`], the mistake, and the problem that it leads to.
+const MISTAKES: &[(&str, &str, &str)] = &[
+    ("name: one", "name: 'o n e'", "tools.yaml:3: \"o n e\" is not a valid name of a tool; use"),
+    ("127.0.0.1:1", "127.0.0.2:1", "tools.yaml:5: calls to the host \"127.0.0.2\" are not allowed; add it"),
+    ("127.0.0.1:1", "127.1:1", ""),
+    (
+        "http://127.0.0.1:1",
+        "ftp://127.0.0.1",
+        "tools.yaml:5: \"ftp://127.0.0.1/one\" is not an http or https URL",
+    ),
+    ("http://127", "http://me:pw@127", "is not an http or https URL without user, password"),
+    (
+        "http://127.0.0.1:1",
+        "${TOOLS}",
+        "tools.yaml:5: \"${TOOLS}/one\" contains a variable without a value; set it",
+    ),
+    (
+        "{http: {url: \"http://127.0.0.1:1/one\"}}",
+        "{}",
+        "tools.yaml:5: the tool does not have exactly one connector; write",
+    ),
+    ("{http: {url", "{http: {uri", "tools.yaml:5: unknown field"),
+    ("one\"}}", "one\", headers_env: {A B: C}}}", "tools.yaml:5: \"A B\" is not a valid name of a header"),
+    (
+        "one\"}}",
+        "one\", signing_secret_env: s-1}}",
+        "tools.yaml:5: \"s-1\" is not a valid name of an environment",
+    ),
+    (
+        "{type: object}",
+        "{type: array}",
+        "tools.yaml:6: arguments of \"one\": the schema is not of type object",
+    ),
+    ("{type: object}", "{type: object, requird: [a]}", "#/requird is not a supported keyword; write one of"),
+    (
+        "{type: object}",
+        "{type: object, required: a}",
+        "tools.yaml:6: arguments of \"one\": the schema is not valid",
+    ),
+    (
+        "timeout: 5s",
+        "timeout: 1ms",
+        "tools.yaml:7: timeout \"1ms\" is out of range; write a duration from 10ms to 10m",
+    ),
+    ("timeout: 5s", "timeout: 5s\n    retry: {attempts: 11}", "tools.yaml:8: attempts is 11; write 1 to 10"),
+    (
+        "timeout: 5s",
+        "timeout: 9m\n    retry: {attempts: 2}",
+        "tools.yaml:7: 2 attempts and the pauses between them can take 18m",
+    ),
+    (
+        "idempotent: true",
+        "retry: {attempts: 2}\n    idempotent: false",
+        "tools.yaml:8: a tool that is not idempotent has more than one attempt; remove retry",
+    ),
+    ("idempotent: true", "idempotent: yes", "tools.yaml:8: "),
+    ("idempotent: true", "idempotent: true\n    risk: huge", "tools.yaml:9: unknown variant"),
+    (
+        "idempotent: true",
+        "idempotent: true\n    reversible: {by: two, arguments: {}, within: 1h}",
+        "tools.yaml:9: the compensating tool \"two\" is not defined; define it",
+    ),
+    (
+        "idempotent: true",
+        "idempotent: true\n    reversible: {by: one, arguments: {a: now}, within: 1h}",
+        "tools.yaml:9: argument \"a\" of \"one\": unknown name \"now\"; use action, result",
+    ),
+];
+
 #[test]
 fn a_bad_tool_is_refused_with_line_and_help() {
-    for (from, to, wanted) in [
-        ("name: one", "name: 'o n e'", "tools.yaml:3: \"o n e\" is not the name of a tool; use"),
-        (
-            "127.0.0.1:1",
-            "127.0.0.2:1",
-            "tools.yaml:5: calls to the host \"127.0.0.2\" are not allowed; add it",
-        ),
-        ("127.0.0.1:1", "127.1:1", ""),
-        (
-            "http://127.0.0.1:1",
-            "ftp://127.0.0.1",
-            "tools.yaml:5: \"ftp://127.0.0.1/one\" is not an http or https URL",
-        ),
-        ("http://127", "http://me:pw@127", "is not an http or https URL without user, password"),
-        (
-            "http://127.0.0.1:1",
-            "${TOOLS}",
-            "tools.yaml:5: \"${TOOLS}/one\" has a variable without a value; set it",
-        ),
-        (
-            "{http: {url: \"http://127.0.0.1:1/one\"}}",
-            "{}",
-            "tools.yaml:5: a tool has exactly one connector; write",
-        ),
-        ("{http: {url", "{http: {uri", "tools.yaml:5: unknown field"),
-        ("one\"}}", "one\", headers_env: {A B: C}}}", "tools.yaml:5: \"A B\" is not the name of a header"),
-        (
-            "one\"}}",
-            "one\", signing_secret_env: s-1}}",
-            "tools.yaml:5: \"s-1\" is not the name of an environment",
-        ),
-        (
-            "{type: object}",
-            "{type: array}",
-            "tools.yaml:6: arguments of \"one\": the schema is not of type object",
-        ),
-        (
-            "{type: object}",
-            "{type: object, requird: [a]}",
-            "#/requird is not a keyword of a schema; write one of",
-        ),
-        (
-            "{type: object}",
-            "{type: object, required: a}",
-            "tools.yaml:6: arguments of \"one\": the schema is not valid",
-        ),
-        (
-            "timeout: 5s",
-            "timeout: 1ms",
-            "tools.yaml:7: timeout \"1ms\" is out of bounds; write a time from 10ms to 10m",
-        ),
-        ("timeout: 5s", "timeout: 5s\n    retry: {attempts: 11}", "tools.yaml:8: 11 attempts; write 1 to 10"),
-        (
-            "timeout: 5s",
-            "timeout: 9m\n    retry: {attempts: 2}",
-            "tools.yaml:7: 2 attempts and the pauses between them may take 18m",
-        ),
-        (
-            "idempotent: true",
-            "retry: {attempts: 2}\n    idempotent: false",
-            "tools.yaml:8: retry on a tool that is not idempotent; remove it",
-        ),
-        ("idempotent: true", "idempotent: yes", "tools.yaml:8: "),
-        ("idempotent: true", "idempotent: true\n    risk: huge", "tools.yaml:9: unknown variant"),
-        (
-            "idempotent: true",
-            "idempotent: true\n    reversible: {by: two, arguments: {}, within: 1h}",
-            "tools.yaml:9: the compensating tool \"two\" is not defined; define it",
-        ),
-        (
-            "idempotent: true",
-            "idempotent: true\n    reversible: {by: one, arguments: {a: now}, within: 1h}",
-            "tools.yaml:9: argument \"a\" of \"one\": \"now\" is not known; use action, result",
-        ),
-    ] {
+    for &(from, to, wanted) in MISTAKES {
         assert!(ONE.contains(from), "{from}");
         let problems = tool(&ONE.replacen(from, to, 1));
         assert!(problems.contains(wanted), "{to}:\n{problems}");
     }
     assert_eq!(tool(ONE), "");
     assert!(
-        tool(&format!("{ONE}{ONE}")).contains("tools.yaml:9: the tool \"one\" is already defined in line 3")
+        tool(&format!("{ONE}{ONE}")).contains("tools.yaml:9: the tool \"one\" is already defined on line 3")
     );
     assert!(
         broken("tools.yaml", "allow_hosts: [127.0.0.1]", "allow_hosts: ['http://a']")
@@ -187,7 +179,7 @@ fn a_bad_tool_is_refused_with_line_and_help() {
 }
 
 #[test]
-fn a_tools_queue_is_none_of_ours() {
+fn a_tool_may_not_use_our_own_queues() {
     let queue =
         |connector: &str| tool(&ONE.replacen("{http: {url: \"http://127.0.0.1:1/one\"}}", connector, 1));
     assert_eq!(queue("{amqp: {routing_key: tools}}"), "");
@@ -197,7 +189,7 @@ fn a_tools_queue_is_none_of_ours() {
         "{amqp: {routing_key: countersign.commands.router}}",
         "{amqp: {exchange: '', routing_key: countersign.execution}}",
     ] {
-        assert!(queue(connector).contains("is not a tool service's"), "{connector}: {}", queue(connector));
+        assert!(queue(connector).contains("is reserved"), "{connector}: {}", queue(connector));
     }
 }
 
@@ -205,12 +197,11 @@ fn a_tools_queue_is_none_of_ours() {
 fn arguments_cannot_make_their_check_take_long() {
     let schema = "{type: object, properties: {s: {pattern: \"^(a+)+$\"}, t: {type: string, format: email},
                    l: {type: array, uniqueItems: true, items: {type: [integer, object]}, contains: {const: 7}}}}";
-    let tools = format!(
+    let text = format!(
         "egress: {{allow_hosts: [127.0.0.1]}}\ntools:\n{}",
         ONE.replacen("{type: object}", schema, 1)
     );
-    let parsed =
-        super::super::tools_file::parse(&tools).unwrap_or_else(|problems| panic!("{}", lines(&problems)));
+    let parsed = tools::parse(&text).unwrap_or_else(|problems| panic!("{}", lines(&problems)));
     let one = parsed.get("one").unwrap();
     let begun = std::time::Instant::now();
     let text = format!("{}!", "a".repeat(200_000));
@@ -238,16 +229,20 @@ fn schema_bombs_and_foreign_references_are_refused() {
         growing.push_str(&format!(", d{level}: {{allOf: [{next}, {next}, {next}, {next}]}}"));
     }
     growing.push_str("}}");
-    assert!(schema(&growing).contains("a check against the schema can cost"), "{}", schema(&growing));
+    assert!(
+        schema(&growing).contains("checking arguments against the schema can take"),
+        "{}",
+        schema(&growing)
+    );
     for (bad, wanted) in [
         ("{type: object, $ref: \"https://example.com/s.json\"}", "which is not in this schema"),
         ("{type: object, $ref: \"file:///etc/passwd\"}", "which is not in this schema"),
-        ("{type: object, $ref: \"#\"}", "which contains it"),
+        ("{type: object, $ref: \"#\"}", "which contains this reference"),
         (
             "{type: object, $ref: \"#/$defs/a\", $defs: {a: {items: {$ref: \"#/$defs/a\"}}}}",
-            "which contains it",
+            "which contains this reference",
         ),
-        ("{type: object, $id: \"https://example.com\"}", "#/$id is not a keyword"),
+        ("{type: object, $id: \"https://example.com\"}", "#/$id is not a supported keyword"),
         ("{type: object, properties: {a: {pattern: \"(a{1000}){1000}\"}}}", "the schema is not valid"),
         ("{type: object, properties: {a: {pattern: \"(\"}}}", "the schema is not valid"),
         ("{type: object, properties: {a: {format: dates}}}", "the schema is not valid"),

@@ -10,7 +10,7 @@ fn usage(amount: u32, exceeded: Verdict) -> LimitUse {
         amount: amount.into(),
         max: 100.into(),
         within: Duration::from_secs(60),
-        exceeded,
+        verdict_when_exceeded: exceeded,
         text: "100 in a minute".into(),
     }
 }

@@ -1,0 +1,62 @@
+//! The names that each kind of expression may use.
+
+/// A name that an expression may use, and its fields; if there are none, any field may be used.
+pub(super) struct Root {
+    pub(super) name: &'static str,
+    pub(super) fields: &'static [&'static str],
+}
+
+/// The names that an expression may use.
+pub(crate) struct Scope {
+    pub(super) roots: &'static [Root],
+    /// Whether whole objects may be used as values; otherwise only their fields may.
+    pub(super) whole_objects: bool,
+}
+
+/// Conditions of rules and of authority, limits and risk bands.
+pub(crate) static CONDITION: Scope = Scope {
+    roots: &[
+        Root {
+            name: "action",
+            fields: &[
+                "source",
+                "id",
+                "tool",
+                "arguments",
+                "reason",
+                "task",
+                "context",
+                "expires_at",
+                "compensates",
+            ],
+        },
+        Root { name: "agent", fields: &["id", "version", "model", "on_behalf_of"] },
+        Root {
+            name: "tool",
+            fields: &["name", "description", "connector", "idempotent", "reversible", "risk"],
+        },
+        Root { name: "now", fields: &[] },
+    ],
+    whole_objects: false,
+};
+
+/// `exclude`: who may not decide.
+pub(crate) static EXCLUSION: Scope = Scope {
+    roots: &[
+        Root { name: "action", fields: CONDITION.roots[0].fields },
+        Root { name: "agent", fields: CONDITION.roots[1].fields },
+        Root { name: "tool", fields: CONDITION.roots[2].fields },
+        Root { name: "now", fields: &[] },
+        Root { name: "reviewer", fields: &["id", "groups"] },
+    ],
+    whole_objects: false,
+};
+
+/// Arguments of compensating actions.
+pub(crate) static COMPENSATION: Scope = Scope {
+    roots: &[
+        Root { name: "action", fields: CONDITION.roots[0].fields },
+        Root { name: "result", fields: &[] },
+    ],
+    whole_objects: true,
+};

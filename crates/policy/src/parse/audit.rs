@@ -1,0 +1,171 @@
+//! The audit and switching of a rule, and the settings for all audits.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{LazyLock, Mutex, PoisonError},
+    time::Duration,
+};
+
+use countersign_statistics::switching::{Plan, Unreachable, Wanted};
+use serde::Deserialize;
+use serde_saphyr::Spanned;
+
+use super::{problems::Problems, reader::Reader, yaml::line};
+use crate::{
+    audit::{self, AuditSpec},
+    expr::{CONDITION, Expression},
+};
+
+const MAX_LOOK_BACK: u32 = 1_000;
+const MAX_CODES: usize = 50;
+const LEAST_DUE: Duration = Duration::from_secs(1);
+const MOST_DUE: Duration = Duration::from_secs(366 * 86_400);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Audit {
+    rate: Spanned<f64>,
+    floor: Option<Spanned<f64>>,
+    #[serde(default)]
+    at_least: u32,
+    group: Spanned<String>,
+    band: Option<Spanned<String>>,
+}
+
+impl Audit {
+    /// Checks the audit of a rule. Also returns the expression of its risk band.
+    pub(super) fn into_model(self, reader: &mut Reader) -> (AuditSpec, Option<Expression>) {
+        let problems = &mut reader.problems;
+        let rate = probability(problems, "rate", &self.rate);
+        let floor = self.floor.as_ref().map_or(rate, |floor| probability(problems, "floor", floor));
+        if let Some(given) = self.floor.as_ref().filter(|_| floor > rate) {
+            let message = format!("the floor {floor} is above the rate {rate}");
+            problems.add(line(given), message, "write a floor of at most the rate, or omit it");
+        }
+        let band = self.band.and_then(|band| problems.expression("band", &band, &CONDITION));
+        reader.references.auditing(&self.group, 1);
+        (AuditSpec { rate, floor, at_least: self.at_least, group: self.group.value }, band)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Switching {
+    limit: f64,
+    aoql: f64,
+    #[serde(default)]
+    lag: u32,
+    #[serde(default)]
+    look_back: u32,
+}
+
+impl Switching {
+    /// Solves the sampling plan of a rule with this audit. `at` is the line of `switching`.
+    pub(super) fn into_model(
+        self,
+        problems: &mut Problems,
+        at: u64,
+        audit: &AuditSpec,
+    ) -> Option<audit::Switching> {
+        let Switching { limit, aoql, lag, look_back } = self;
+        if look_back > MAX_LOOK_BACK {
+            let message = format!("look_back is {look_back}");
+            problems.add(at, message, format!("write 0 to {MAX_LOOK_BACK} actions"));
+        }
+        match solve(Wanted { limit, pi: audit.floor, aoql, lag }) {
+            Ok(plan) => Some(audit::Switching { plan, look_back }),
+            Err(unreachable) => {
+                let help = "adjust limit (the acceptable error rate, 0 to 0.33), aoql (the share of all actions that \
+                            may be wrong and undetected in the long run) or lag (the number of actions until a verdict \
+                            is known)";
+                problems.add(at, format!("switching: {unreachable}"), help);
+                None
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Audits {
+    #[serde(default)]
+    first: u32,
+    #[serde(default)]
+    failed: u32,
+    not_executed: Option<Spanned<f64>>,
+    twice: Option<Spanned<f64>>,
+    #[serde(default)]
+    capacity: BTreeMap<String, Spanned<f64>>,
+    #[serde(default)]
+    reason_codes: Vec<Spanned<String>>,
+    remediation: Option<Remediation>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Remediation {
+    owner: Option<Spanned<String>>,
+    due: Option<Spanned<String>>,
+}
+
+impl Audits {
+    /// Checks the settings for all audits.
+    pub(super) fn into_model(self, reader: &mut Reader) -> audit::Audits {
+        let problems = &mut reader.problems;
+        let mut share = |name, given: &Option<Spanned<f64>>| {
+            given.as_ref().map_or(0.0, |given| probability(problems, name, given))
+        };
+        let (not_executed, twice) = (share("not_executed", &self.not_executed), share("twice", &self.twice));
+        for (group, capacity) in &self.capacity {
+            if !(capacity.value > 0.0 && capacity.value.is_finite()) {
+                let message = format!("the capacity of {group:?} is {} audits per hour", capacity.value);
+                problems.add(line(capacity), message, "write a number above 0");
+            }
+        }
+        if let Some(code) = self.reason_codes.get(MAX_CODES) {
+            let message = format!("reason_codes has {} entries", self.reason_codes.len());
+            problems.add(line(code), message, format!("list at most {MAX_CODES}"));
+        }
+        for code in &self.reason_codes {
+            problems.id("a reason", code);
+        }
+        let remediation = self.remediation.unwrap_or(Remediation { owner: None, due: None });
+        let due = remediation.due.as_ref().map(|due| problems.duration("due", due, LEAST_DUE, MOST_DUE));
+        if let Some(owner) = &remediation.owner {
+            reader.references.named(owner);
+        }
+        audit::Audits {
+            first: self.first,
+            failed: self.failed,
+            not_executed,
+            twice,
+            capacity: self.capacity.into_iter().map(|(group, capacity)| (group, capacity.value)).collect(),
+            reason_codes: self.reason_codes.into_iter().map(|code| code.value).collect(),
+            owner: remediation.owner.map(|owner| owner.value),
+            due: due.unwrap_or(audit::Audits::default().due),
+        }
+    }
+}
+
+fn probability(problems: &mut Problems, name: &str, given: &Spanned<f64>) -> f64 {
+    let value = given.value;
+    if (0.0..=1.0).contains(&value) {
+        return value;
+    }
+    let message = format!("the {name} {value} is not a probability");
+    problems.add(line(given), message, "write a number from 0.0 (never) to 1.0 (always)");
+    0.0
+}
+
+/// Solving a plan takes a moment, and every process parses the same policy many times, so solutions are cached.
+fn solve(wanted: Wanted) -> Result<Plan, Unreachable> {
+    type Solved = HashMap<[u64; 4], Result<Plan, Unreachable>>;
+    static SOLVED: LazyLock<Mutex<Solved>> = LazyLock::new(Mutex::default);
+    let key = [wanted.limit.to_bits(), wanted.pi.to_bits(), wanted.aoql.to_bits(), wanted.lag.into()];
+    let known = SOLVED.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied();
+    known.unwrap_or_else(|| {
+        let solved = Plan::solve(wanted);
+        SOLVED.lock().unwrap_or_else(PoisonError::into_inner).insert(key, solved);
+        solved
+    })
+}

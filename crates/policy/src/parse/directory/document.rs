@@ -1,0 +1,137 @@
+//! `directory.yaml` as it is written.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_saphyr::Spanned;
+
+use super::{
+    super::{problems::Problems, yaml::line},
+    key::{KeyEntry, public_keys},
+};
+use crate::{
+    directory::{Agent, App, Authority, ComplianceReader, Member, User},
+    expr::CONDITION,
+};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Document {
+    pub(super) groups: Vec<Spanned<String>>,
+    pub(super) agents: Vec<AgentEntry>,
+    #[serde(default)]
+    pub(super) reviewers: Vec<MemberEntry>,
+    #[serde(default)]
+    pub(super) apps: Vec<AppEntry>,
+    #[serde(default)]
+    pub(super) auditors: Vec<MemberEntry>,
+    #[serde(default)]
+    pub(super) operators: Vec<OperatorEntry>,
+    #[serde(default)]
+    pub(super) compliance: Vec<ReaderEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AgentEntry {
+    pub(super) id: Spanned<String>,
+    pub(super) amqp_user: Spanned<String>,
+    pub(super) owner: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MemberEntry {
+    pub(super) id: Spanned<String>,
+    pub(super) amqp_user: Option<Spanned<String>>,
+    pub(super) groups: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub(super) authority: Vec<AuthorityEntry>,
+    #[serde(default)]
+    pub(super) public_keys: Vec<Spanned<KeyEntry>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AppEntry {
+    pub(super) id: Spanned<String>,
+    pub(super) amqp_user: Spanned<String>,
+    pub(super) reviewers: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub(super) public_keys: Vec<Spanned<KeyEntry>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AuthorityEntry {
+    when: Spanned<String>,
+    from: Option<Spanned<String>>,
+    until: Option<Spanned<String>>,
+}
+
+impl AuthorityEntry {
+    fn into_model(self, problems: &mut Problems) -> Option<Authority> {
+        let mut time = |field, text: Option<Spanned<String>>| {
+            let text = text?;
+            problems.time(field, line(&text), &text.value)
+        };
+        let (from, until) = (time("from", self.from), time("until", self.until));
+        let condition = problems.expression("authority", &self.when, &CONDITION)?;
+        Some(Authority { when: self.when.value, condition: Arc::new(condition), from, until })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OperatorEntry {
+    pub(super) id: Spanned<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ReaderEntry {
+    pub(super) id: Spanned<String>,
+    pub(super) amqp_user: Spanned<String>,
+}
+
+impl AgentEntry {
+    pub(super) fn into_model(self) -> Agent {
+        let owner = self.owner.map(|owner| owner.value);
+        Agent { id: self.id.value, amqp_user: self.amqp_user.value, owner }
+    }
+}
+
+impl MemberEntry {
+    /// The broker user, if there is one, with its role.
+    pub(super) fn named(&self, user: User) -> Option<(&Spanned<String>, User)> {
+        self.amqp_user.as_ref().map(|name| (name, user))
+    }
+
+    pub(super) fn into_model(self, problems: &mut Problems) -> Member {
+        let authority = self.authority.into_iter().filter_map(|entry| entry.into_model(problems));
+        Member {
+            authority: authority.collect(),
+            id: self.id.value,
+            amqp_user: self.amqp_user.map(|user| user.value),
+            groups: self.groups.into_iter().map(|group| group.value).collect(),
+            public_keys: public_keys(&self.public_keys, problems),
+        }
+    }
+}
+
+impl AppEntry {
+    pub(super) fn into_model(self, problems: &mut Problems) -> App {
+        App {
+            id: self.id.value,
+            amqp_user: self.amqp_user.value,
+            reviewers: self.reviewers.into_iter().map(|id| id.value).collect(),
+            public_keys: public_keys(&self.public_keys, problems),
+        }
+    }
+}
+
+impl ReaderEntry {
+    pub(super) fn into_model(self) -> ComplianceReader {
+        ComplianceReader { id: self.id.value, amqp_user: self.amqp_user.value }
+    }
+}
