@@ -1,4 +1,4 @@
-//! An agent's arguments against the schema of a tool with something of everything.
+//! An agent's arguments against a tool schema that uses every kind of keyword.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -18,8 +18,8 @@ fuzz_target!(|data: &[u8]| {
     for tool in CONFIGURATION.tools.iter() {
         let checked = tool.check_arguments(&arguments);
         assert!(checked.as_ref().err().is_none_or(|why| why.len() < 8_000), "{checked:?}");
-        // What is checked is what is sent.
-        let sent = parse_strict(&canonical_of(&arguments)).expect("it can be read");
+        // The arguments are checked in the form in which they are sent.
+        let sent = parse_strict(&canonical_of(&arguments)).expect("a canonical form can be parsed");
         assert_eq!(tool.check_arguments(&sent), checked);
     }
 });

@@ -1,4 +1,4 @@
-//! Bundles of evidence, checked offline.
+//! Bundles of evidence, verified offline.
 #![no_main]
 
 use countersign_fuzz::key;
@@ -10,12 +10,12 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
     let Ok(mut bundle) = Bundle::read(data) else { return };
-    let written = serde_json::to_vec(&bundle).expect("it can be written");
+    let written = serde_json::to_vec(&bundle).expect("a bundle can be serialized");
     assert_eq!(Bundle::read(&written), Ok(bundle.clone()));
     let Ok(ours) = LogKey::new("log", key().verifying_key()) else { return };
-    assert!(bundle.check(&ours).is_err(), "our log has signed nothing");
-    // Even under a checkpoint of ours nothing is in the tree that was not put there.
+    assert!(bundle.check(&ours).is_err(), "our log has signed no checkpoint");
+    // Even a checkpoint that our log signed does not include entries of another tree.
     let empty = Checkpoint { origin: "log".into(), size: 1 << 20, root: [9; 32] };
-    bundle.checkpoint = empty.sign(&key()).expect("its origin is a name");
+    bundle.checkpoint = empty.sign(&key()).expect("the origin is valid");
     assert!(bundle.check(&ours).is_err());
 });

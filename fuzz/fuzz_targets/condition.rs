@@ -1,7 +1,7 @@
-//! One condition of a policy: refused, or evaluated in good time over whatever agents may send.
+//! One condition of a policy: refused, or evaluated in bounded time for anything that an agent may send.
 #![no_main]
 
-use countersign_fuzz::{configuration, judge, sources, text};
+use countersign_fuzz::{configuration, evaluate, sources, text};
 use countersign_policy::Sources;
 use libfuzzer_sys::fuzz_target;
 use serde_json::json;
@@ -12,6 +12,6 @@ fuzz_target!(|data: &[u8]| {
     let policy = before.policy.replace("'tool.name == \"t\"'", &json!(condition).to_string());
     assert_ne!(policy, before.policy);
     if let Some(configuration) = configuration(&Sources { policy, ..before }) {
-        judge(&configuration);
+        evaluate(&configuration);
     }
 });

@@ -1,4 +1,4 @@
-//! Every other message of the contract, as the programs of others read it: the first byte says which.
+//! Every other message of the contract, as clients parse it. The first byte selects the message.
 #![no_main]
 
 use countersign_core::message::{

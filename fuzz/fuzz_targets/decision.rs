@@ -1,8 +1,8 @@
-//! Decisions as people sign them.
+//! Signed decisions.
 #![no_main]
 
 use countersign_core::message::DecisionData;
-use countersign_fuzz::signed::look;
+use countersign_fuzz::signed::parse;
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|data: &[u8]| look::<DecisionData>(data));
+fuzz_target!(|data: &[u8]| parse::<DecisionData>(data));

@@ -1,4 +1,4 @@
-//! Texts of digests and ids: one each.
+//! Digests and ids: each has exactly one text form.
 #![no_main]
 
 use countersign_core::{

@@ -1,4 +1,4 @@
-//! The CloudEvents envelope, whatever it carries.
+//! The CloudEvents envelope with any data.
 #![no_main]
 
 use countersign_fuzz::event;

@@ -1,5 +1,5 @@
-//! A row of evidence as it becomes an entry of the ledger: canonical, never too long, and the same every time. The first
-//! line is the row's kind, the rest its body.
+//! A row of evidence as an entry of the ledger: canonical and of bounded length. The first line of the input is the
+//! kind, the rest the body.
 #![no_main]
 
 use countersign_core::{
@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 fuzz_target!(|data: &[u8]| {
     let Some((kind, body)) = text(data).and_then(|text| text.split_once('\n')) else { return };
-    // What a worker writes has passed the door, and is not nearly as deep as that lets through.
+    // Workers write only values that ingress has accepted, and nest them far less deep than it allows.
     if kind.len() > 64 || parse_strict(format!("[[{body}]]").as_bytes()).is_err() {
         return;
     }
@@ -37,9 +37,9 @@ fuzz_target!(|data: &[u8]| {
         let Ok(bytes) = entry(&row, &context) else { continue };
         assert!(bytes.len() <= ENTRY_MAX);
         let value = parse_strict(&bytes).expect("an entry is strict JSON");
-        assert_eq!(canonical(&value).expect("and canonical"), bytes);
-        let event = cloud_event(7, &bytes).expect("it is told as an event");
-        let event: Value = serde_json::from_slice(&event).expect("which is JSON");
+        assert_eq!(canonical(&value).expect("an entry has a canonical form"), bytes);
+        let event = cloud_event(7, &bytes).expect("an entry has an event");
+        let event: Value = serde_json::from_slice(&event).expect("an event is JSON");
         assert_eq!(event["data"], value);
     }
 });

@@ -1,8 +1,8 @@
-//! Findings as people sign them.
+//! Signed findings.
 #![no_main]
 
 use countersign_core::message::FindingData;
-use countersign_fuzz::signed::look;
+use countersign_fuzz::signed::parse;
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|data: &[u8]| look::<FindingData>(data));
+fuzz_target!(|data: &[u8]| parse::<FindingData>(data));

@@ -1,4 +1,4 @@
-//! A log's public key as a text.
+//! The text form of a log's public key.
 #![no_main]
 
 use countersign_fuzz::text;

@@ -1,4 +1,4 @@
-//! An agent's proposal: attributed to whom it names, and bound by a digest to what policy sees.
+//! An agent's proposal: attributed to the source that it names, and bound by a digest to what the policy evaluates.
 #![no_main]
 
 use countersign_core::{
@@ -33,14 +33,14 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(proposal.agent["id"], proposal.agent_id);
     let target =
         Target { tool: proposal.tool.clone(), version: "1".into(), endpoint: "POST http://t".into() };
-    let bound = content(&proposal.agent, &proposal.arguments, &target).expect("it has a digest");
+    let bound = content(&proposal.agent, &proposal.arguments, &target).expect("content has a canonical form");
     let shown: Value = serde_json::from_slice(&bound).expect("JSON");
-    assert_eq!(shown["arguments"], proposal.arguments, "a human is shown what policy judged");
+    assert_eq!(shown["arguments"], proposal.arguments, "a reviewer sees what the policy evaluates");
     assert_eq!(shown["agent"], proposal.agent);
-    // Written anew from what was read, it is the same proposal.
-    let mut event = parse_strict(data).expect("it was read");
+    // Serialized from what was parsed, it is the same proposal.
+    let mut event = parse_strict(data).expect("the input is strict JSON");
     event["data"] = proposal.action.clone();
-    let again = decode(&canonical_of(&event), usize::MAX).expect("it can be read again");
+    let again = decode(&canonical_of(&event), usize::MAX).expect("a serialized proposal can be decoded");
     assert_eq!((&again.reference, &again.action), (reference, &proposal.action));
     assert_eq!((again.time, again.expires_at), (proposal.time, proposal.expires_at));
     assert_eq!(

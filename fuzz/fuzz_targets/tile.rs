@@ -1,4 +1,4 @@
-//! The ledger's files: the first line is a path, the rest the file.
+//! Tiles of the ledger. The first line of the input is the path, the rest the content.
 #![no_main]
 
 use countersign_fuzz::text;
@@ -16,6 +16,6 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(encode_hashes(&hashes), file);
     }
     if let Ok(entries) = decode_entries(&tile, file) {
-        assert_eq!(encode_entries(&entries).expect("they fit"), file);
+        assert_eq!(encode_entries(&entries).expect("decoded entries can be encoded"), file);
     }
 });

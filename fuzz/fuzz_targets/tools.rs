@@ -1,4 +1,4 @@
-//! `tools.yaml` with its JSON Schemas: no tool calls a host that is not listed, and none writes to our own queues.
+//! `tools.yaml` with its JSON Schemas: no tool calls a host that is not allowed, and none writes to our own queues.
 #![no_main]
 
 use countersign_core::json::parse_strict;
@@ -13,7 +13,7 @@ fuzz_target!(|data: &[u8]| {
     for tool in configuration.tools.iter() {
         match tool.connector() {
             Connector::Http(http) => {
-                let url = url::Url::parse(&http.url).expect("it is a URL");
+                let url = url::Url::parse(&http.url).expect("the URL was checked");
                 let host = url.host_str().unwrap_or_default().to_owned();
                 assert!(configuration.tools.egress().allow_hosts.contains(&host), "{url}");
                 assert!(["http", "https"].contains(&url.scheme()) && url.password().is_none(), "{url}");
@@ -23,10 +23,10 @@ fuzz_target!(|data: &[u8]| {
                 assert!(!amqp.exchange.is_empty() || !amqp.routing_key.starts_with("countersign."));
             }
         }
-        assert!(tool.attempts() == 1 || tool.idempotent(), "what is not idempotent is asked once");
+        assert!(tool.attempts() == 1 || tool.idempotent(), "a tool that is not idempotent has one attempt");
         let deep = parse_strict(format!("{{\"a\":{}{}}}", "[".repeat(60), "]".repeat(60)).as_bytes());
         for arguments in
-            [json!({}), json!({"a": "x", "b": [1, 2, 1], "c": {"d": 1.5}}), deep.expect("within the limit")]
+            [json!({}), json!({"a": "x", "b": [1, 2, 1], "c": {"d": 1.5}}), deep.expect("the depth is within the limit")]
         {
             assert_eq!(tool.check_arguments(&arguments).is_ok(), tool.check_arguments(&arguments).is_ok());
         }
