@@ -1,11 +1,14 @@
-//! The contract as an AsyncAPI 3 document: every exchange, queue, routing key, message and refusal.
+//! The contract as an AsyncAPI 3 document: every exchange, queue, routing key, message and code.
 //!
-//! Generated from the same types that travel and the same table that is checked against the topology; written to
+//! Generated from the types of the messages and from a table that is checked against the topology; written to
 //! `docs/asyncapi.json`.
 
 mod messages;
 
-use countersign_core::{message::CONTENT_TYPE, refusal::Code};
+use countersign_core::{
+    message::CONTENT_TYPE,
+    refusal::{CHOSEN, Code, PATTERNS},
+};
 use serde_json::{Map, Value, json};
 
 use crate::topology::{
@@ -13,26 +16,26 @@ use crate::topology::{
     OUTCOMES, QUARANTINE, SETTLED,
 };
 
-/// Which way messages go.
+/// The direction of messages, seen from Countersign.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
-    /// Others publish, we read.
-    In,
-    /// We publish, others read.
-    Out,
-    /// Both ends are ours.
-    Inner,
+enum Direction {
+    /// Others publish, Countersign consumes.
+    Inbound,
+    /// Countersign publishes, others consume.
+    Outbound,
+    /// Between processes of Countersign.
+    Internal,
 }
 
-/// An exchange with the queue that hangs off it, as a reader of the contract sees them.
+/// An exchange with the queue bound to it, as a reader of the contract sees them.
 struct Route {
     name: &'static str,
     exchange: &'static str,
     /// `{parameters}` are explained in [`PARAMETERS`].
     key: &'static str,
     queue: &'static str,
-    way: Way,
-    who: &'static str,
+    direction: Direction,
+    summary: &'static str,
     messages: &'static [&'static str],
 }
 
@@ -42,8 +45,8 @@ const ROUTES: &[Route] = &[
         exchange: ACTIONS,
         key: "{tool}",
         queue: "countersign.actions",
-        way: Way::In,
-        who: "Agents propose actions, and withdraw them.",
+        direction: Direction::Inbound,
+        summary: "Agents propose and withdraw actions.",
         messages: &["actionProposed", "actionCancelled"],
     },
     Route {
@@ -51,8 +54,8 @@ const ROUTES: &[Route] = &[
         exchange: OUTCOMES,
         key: "agent.{agent}",
         queue: "countersign.outcomes.{agent}",
-        way: Way::Out,
-        who: "Each agent reads how its actions ended.",
+        direction: Direction::Outbound,
+        summary: "Each agent receives the outcomes of its actions.",
         messages: &["actionOutcome"],
     },
     Route {
@@ -60,8 +63,8 @@ const ROUTES: &[Route] = &[
         exchange: APPROVALS,
         key: "{group}",
         queue: "countersign.approvals.{group}",
-        way: Way::Out,
-        who: "Reviewer apps read what their groups are asked.",
+        direction: Direction::Outbound,
+        summary: "Reviewer apps receive the approval requests for their groups.",
         messages: &["approvalRequested"],
     },
     Route {
@@ -69,8 +72,8 @@ const ROUTES: &[Route] = &[
         exchange: DECISIONS,
         key: "{any}",
         queue: "countersign.decisions",
-        way: Way::In,
-        who: "Reviewers and their apps publish what was decided, signed.",
+        direction: Direction::Inbound,
+        summary: "Reviewers and their apps publish signed decisions.",
         messages: &["approvalDecided"],
     },
     Route {
@@ -78,8 +81,8 @@ const ROUTES: &[Route] = &[
         exchange: ANSWERS,
         key: "{sender}",
         queue: "countersign.answers.{sender}",
-        way: Way::Out,
-        who: "Whoever sent a decision reads what became of it.",
+        direction: Direction::Outbound,
+        summary: "The sender of a decision receives its result.",
         messages: &["approvalAnswered"],
     },
     Route {
@@ -87,8 +90,8 @@ const ROUTES: &[Route] = &[
         exchange: AUDITS,
         key: "{group}",
         queue: "countersign.audits.{group}",
-        way: Way::Out,
-        who: "Auditors read what was executed and drawn for audit.",
+        direction: Direction::Outbound,
+        summary: "Auditors receive the audits requested from their groups.",
         messages: &["auditRequested"],
     },
     Route {
@@ -96,8 +99,8 @@ const ROUTES: &[Route] = &[
         exchange: FINDINGS,
         key: "{any}",
         queue: "countersign.findings",
-        way: Way::In,
-        who: "Auditors publish what they found.",
+        direction: Direction::Inbound,
+        summary: "Auditors publish signed findings.",
         messages: &["auditFinding"],
     },
     Route {
@@ -105,8 +108,8 @@ const ROUTES: &[Route] = &[
         exchange: FEEDBACK,
         key: "agent.{agent}",
         queue: "countersign.feedback.{agent}",
-        way: Way::Out,
-        who: "Each agent, and whoever trains it, reads what humans detail of its actions.",
+        direction: Direction::Outbound,
+        summary: "Each agent, and those who train it, receives feedback on its actions.",
         messages: &["feedback"],
     },
     Route {
@@ -114,8 +117,8 @@ const ROUTES: &[Route] = &[
         exchange: AUDIT_STREAM,
         key: "evidence",
         queue: "countersign.audit-stream",
-        way: Way::Out,
-        who: "Compliance reads every entry of the ledger, in order. A stream: give `x-stream-offset` and keep your place.",
+        direction: Direction::Outbound,
+        summary: "Compliance receives every entry of the ledger in order. This is a stream: consume with `x-stream-offset` and store your offset.",
         messages: &["evidenceRecorded"],
     },
     Route {
@@ -123,8 +126,8 @@ const ROUTES: &[Route] = &[
         exchange: EXECUTION,
         key: "permits",
         queue: "countersign.execution",
-        way: Way::Inner,
-        who: "The router alone writes permits; executors read them.",
+        direction: Direction::Internal,
+        summary: "The router publishes permits; executors consume them.",
         messages: &["permitPack"],
     },
     Route {
@@ -132,8 +135,8 @@ const ROUTES: &[Route] = &[
         exchange: SETTLED,
         key: "{any}",
         queue: "countersign.settled",
-        way: Way::Inner,
-        who: "Executors tell the sampler what was executed and answered.",
+        direction: Direction::Internal,
+        summary: "Executors report to the sampler which actions have ended and been answered.",
         messages: &["settledPack"],
     },
     Route {
@@ -141,8 +144,8 @@ const ROUTES: &[Route] = &[
         exchange: COMMANDS,
         key: "{role}",
         queue: "countersign.commands.{role}",
-        way: Way::Inner,
-        who: "Sweeps ask the owner of a transition to look again.",
+        direction: Direction::Internal,
+        summary: "Sweeps ask the worker that owns a transition to check whether it is due.",
         messages: &["command"],
     },
     Route {
@@ -150,20 +153,20 @@ const ROUTES: &[Route] = &[
         exchange: QUARANTINE,
         key: "{any}",
         queue: "countersign.quarantine",
-        way: Way::Inner,
-        who: "What no queue took, or a queue gave up, on its way to the table of quarantined messages.",
+        direction: Direction::Internal,
+        summary: "Messages that no queue accepted or that a queue dropped, on their way to the quarantine table.",
         messages: &["quarantined"],
     },
 ];
 
-/// What stands in braces.
+/// The meaning of the parameters in braces.
 const PARAMETERS: &[(&str, &str)] = &[
     ("tool", "The name of the tool in the registry."),
     ("agent", "The agent's id in the directory."),
     ("group", "A group of the directory."),
-    ("sender", "The id in the directory of the reviewer or app that sent the decision."),
+    ("sender", "The sender's id in the directory: a reviewer or an app."),
     ("role", "router, executor or sampler."),
-    ("any", "Any key: the queue takes all."),
+    ("any", "Any routing key: the queue is bound to all."),
 ];
 
 /// The document.
@@ -174,13 +177,13 @@ pub fn asyncapi() -> Value {
         let (exchange, queue) = (route.name.to_owned(), format!("{}Queue", route.name));
         let mut operation = |name: String, action: &str, channel: &str| {
             let channel = json!({"$ref": format!("#/channels/{channel}")});
-            operations.insert(name, json!({"action": action, "channel": channel, "summary": route.who}));
+            operations.insert(name, json!({"action": action, "channel": channel, "summary": route.summary}));
         };
-        if route.way != Way::Out {
-            let from = if route.way == Way::In { &exchange } else { &queue };
+        if route.direction != Direction::Outbound {
+            let from = if route.direction == Direction::Inbound { &exchange } else { &queue };
             operation(format!("receive_{}", route.name), "receive", from);
         }
-        if route.way != Way::In {
+        if route.direction != Direction::Inbound {
             operation(format!("send_{}", route.name), "send", &exchange);
         }
         channels.insert(exchange, channel(route, route.key, &exchange_binding(route)));
@@ -200,7 +203,7 @@ pub fn asyncapi() -> Value {
                 "host": "localhost:5672",
                 "protocol": "amqp",
                 "protocolVersion": "0.9.1",
-                "description": "RabbitMQ, in the virtual host of your URL. Each user may do what its role needs.",
+                "description": "RabbitMQ, in the virtual host of your URL. Each user has only the permissions that its role needs.",
                 "security": [{"$ref": "#/components/securitySchemes/user"}],
             },
         },
@@ -210,19 +213,22 @@ pub fn asyncapi() -> Value {
             "messages": messages,
             "schemas": schemas,
             "securitySchemes": {
-                "user": {"type": "userPassword", "description": "The user that the directory names."},
+                "user": {"type": "userPassword", "description": "The AMQP user that the directory names."},
             },
         },
         "x-refusals": refusals(),
+        "x-code-patterns": PATTERNS,
+        "x-chosen-codes": chosen(),
     })
 }
 
 const INTRODUCTION: &str = "\
 Agents propose actions, reviewers decide those that need it, auditors judge a sample of what was executed. Every \
 message is a CloudEvents 1.0 event in structured JSON mode, persistent, with the AMQP properties `message_id` (the \
-event's id) and `user_id` (your own user: the broker validates it, and it is the message's author). Messages come at \
-least once: drop those whose event id you have seen. A channel named `…Queue` is what hangs off the exchange of the \
-channel without that ending.";
+event's id) and `user_id` (your own user, which the broker validates: it identifies the sender). Messages are delivered \
+at least once: ignore those whose event id you have already processed. A channel named `…Queue` is the queue bound to \
+the exchange of the channel without that suffix. `x-refusals` lists every code with its meaning, `x-code-patterns` those \
+with a variable part, and `x-chosen-codes` says which codes policies, reviewers and tools choose themselves.";
 
 fn channel(route: &Route, address: &str, binding: &Value) -> Value {
     let messages: Map<String, Value> = route
@@ -236,7 +242,7 @@ fn channel(route: &Route, address: &str, binding: &Value) -> Value {
         .map(|(name, text)| ((*name).into(), json!({"description": text})))
         .collect();
     let mut channel = json!({
-        "address": address, "summary": route.who, "messages": messages, "bindings": {"amqp": binding},
+        "address": address, "summary": route.summary, "messages": messages, "bindings": {"amqp": binding},
     });
     if !parameters.is_empty() {
         channel["parameters"] = parameters.into();
@@ -259,10 +265,15 @@ fn queue_binding(route: &Route) -> Value {
     })
 }
 
-/// Every refusal with its code.
+/// Every code with its meaning.
 fn refusals() -> Value {
     let one = |code: &Code| json!({"code": code, "of": code.of(), "meaning": code.meaning()});
     Code::ALL.iter().map(one).collect()
+}
+
+/// The codes that others choose.
+fn chosen() -> Value {
+    CHOSEN.iter().map(|(at, meaning)| json!({"where": at, "meaning": meaning})).collect()
 }
 
 #[cfg(test)]

@@ -9,29 +9,29 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// Received, not judged yet. Never stored: judging happens in the transaction that accepts it.
+    /// Received but not yet evaluated. Never stored: the transaction that accepts a proposal evaluates it.
     Proposed,
-    /// Waits for a human's decision.
+    /// Waits for a reviewer's decision.
     PendingApproval,
-    /// May run by policy (and approval), but an operator's hold keeps its permit back.
+    /// Policy and approval allow it, but an operator's hold withholds its permit.
     Held,
-    /// A permit is out; nobody has claimed it.
+    /// Its permit has been issued but not claimed.
     Authorised,
     /// Claimed by an executor: the tool may have been called.
     Executing,
-    /// The tool answered that it was done.
+    /// The tool did it.
     Succeeded,
-    /// The tool answered that it was not done.
+    /// The tool did not do it.
     Failed,
     /// Policy, the directory or the tool registry refused it.
     Denied,
-    /// A human refused it.
+    /// A reviewer rejected it.
     Rejected,
-    /// Its time, or its approval's time, ran out before it was executed.
+    /// It or its approval request expired before execution.
     Expired,
     /// The agent withdrew it.
     Cancelled,
-    /// The tool may or may not have acted; a human finds out which.
+    /// The tool may or may not have acted; an auditor finds out which.
     InDoubt,
 }
 
@@ -70,7 +70,7 @@ impl State {
         }
     }
 
-    /// The outcome that agents are told, where the action has one.
+    /// The outcome reported to the agent; `None` while the action has not ended.
     pub fn outcome(self) -> Option<Outcome> {
         Some(match self {
             State::Succeeded => Outcome::Succeeded,
@@ -98,9 +98,9 @@ impl fmt::Display for State {
     }
 }
 
-/// The stored word is none of the known ones.
+/// A stored word that is not a known state.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} is no state of an action; the database was written by another version of Countersign")]
+#[error("{0:?} is not a state of an action; another version of Countersign wrote to this database")]
 pub struct UnknownState(pub String);
 
 impl FromStr for State {
@@ -110,7 +110,7 @@ impl FromStr for State {
     }
 }
 
-/// How an action ended, as its agent is told.
+/// How an action ended, as reported to its agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
@@ -120,12 +120,12 @@ pub enum Outcome {
     Failed,
     /// Policy, directory or tool registry refused it.
     Denied,
-    /// A human refused it.
+    /// A reviewer rejected it.
     Rejected,
-    /// Time ran out before it was executed.
+    /// It expired before execution.
     Expired,
     /// The agent withdrew it.
     Cancelled,
-    /// The tool may or may not have done it; a second outcome follows when a human has found out.
+    /// The tool may or may not have done it; a second outcome follows when an auditor has found out.
     InDoubt,
 }

@@ -12,52 +12,81 @@ use chrono::{DateTime, TimeDelta, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{message::Decision, refusal::Code};
+use crate::refusal::Code;
 
-/// So many distinct people of a group.
+/// What a reviewer can decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
+    /// Execute exactly this.
+    Approve,
+    /// Do not execute it.
+    Reject,
+    /// Execute it with changed arguments, which the decision carries and the policy evaluates again.
+    Edit,
+    /// Do not execute it, and send the agent a message: it may propose again.
+    Respond,
+}
+
+impl Decision {
+    /// Every decision.
+    pub const ALL: [Decision; 4] = [Decision::Approve, Decision::Reject, Decision::Edit, Decision::Respond];
+
+    /// The word used in the database, in messages and on the screen.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Decision::Approve => "approve",
+            Decision::Reject => "reject",
+            Decision::Edit => "edit",
+            Decision::Respond => "respond",
+        }
+    }
+}
+
+/// How many distinct members of a group must approve.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Requirement {
     /// The group.
     pub group: String,
-    /// How many of it; at least 1.
+    /// How many of its members; at least 1.
     pub count: u32,
 }
 
-/// After a while, another group may decide as well.
+/// Lets another group decide as well once a request has been open for some time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Escalation {
-    /// Seconds after the request was opened.
+    /// Seconds after the request is opened.
     pub after: u64,
-    /// Its members may decide as well.
+    /// The group whose members may then decide.
     pub also: String,
-    /// The required group for which they then count, and for no other: an escalation never joins two groups into one.
+    /// The one required group for which they count: an escalation never merges two groups.
     #[serde(rename = "for", default)]
     pub stands_for: String,
 }
 
-/// What a request asks for. Fixed when it is opened, except that a new policy can make it stricter.
+/// What a request requires. Fixed when the request is opened, except that a new policy can make it stricter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApprovalSpec {
-    /// All of them, each filled by people of its own.
+    /// All must be met, each by different people.
     pub require: Vec<Requirement>,
-    /// So many rejections end it.
+    /// The number of rejections that end the request.
     pub reject_after: u32,
-    /// Seconds after opening when it runs out.
+    /// Seconds from opening to expiry.
     pub expires_after: u64,
-    /// Who else may decide, and when, in order of time.
+    /// Who else may decide, and from when; ordered by time.
     pub escalate: Vec<Escalation>,
-    /// What may be decided.
+    /// The allowed kinds of decision.
     pub decisions: Vec<Decision>,
-    /// Codes that a rejection must choose its reason from; where there are none, a text is enough.
+    /// The codes from which a rejection must choose. If empty, a text is enough.
     pub reason_codes: Vec<String>,
-    /// Whether who edits an action has thereby approved it.
+    /// Whether editing an action also counts as approving it.
     pub edit_counts: bool,
-    /// CEL over the action and the reviewer: where one holds, the reviewer may not decide.
+    /// CEL expressions over the action and the reviewer: if any is true, the reviewer may not decide.
     pub exclude: Vec<String>,
 }
 
 impl ApprovalSpec {
-    /// When a request opened at `opened` runs out.
+    /// When a request opened at `opened` expires.
     pub fn deadline(&self, opened: DateTime<Utc>) -> DateTime<Utc> {
         let seconds = i64::try_from(self.expires_after).unwrap_or(i64::MAX);
         TimeDelta::try_seconds(seconds)
@@ -65,7 +94,7 @@ impl ApprovalSpec {
             .unwrap_or(DateTime::<Utc>::MAX_UTC)
     }
 
-    /// The groups that may decide at `now`: the required ones, and those that it has escalated to.
+    /// The groups that may decide at `now`: the required ones and those to which the request has escalated.
     pub fn groups(&self, opened: DateTime<Utc>, now: DateTime<Utc>) -> BTreeSet<&str> {
         let required = self.require.iter().map(|requirement| requirement.group.as_str());
         required.chain(self.escalated(opened, now).map(|step| step.also.as_str())).collect()
@@ -82,8 +111,8 @@ impl ApprovalSpec {
         self.require.iter().map(|requirement| requirement.count).sum()
     }
 
-    /// The strictest of both: every group and count of either, the fewest rejections, the earliest end, only the
-    /// decisions that both allow, only the escalations that both know, every exclusion of either.
+    /// The stricter of both in every respect: every group and the higher count of either, the fewest rejections, the
+    /// earliest expiry, only the decisions that both allow, only the escalations that both have, every exclusion of either.
     pub fn union(&self, other: &Self) -> Self {
         let mut require = self.require.clone();
         for theirs in &other.require {
@@ -116,10 +145,10 @@ impl ApprovalSpec {
         }
     }
 
-    /// Whether these people fill every required place, each person at most one.
+    /// Whether these people fill every required place, each of them at most one.
     ///
     /// A maximum bipartite matching of people to places by augmenting paths (Kuhn 1955): counting per group would
-    /// let one person in two groups stand for two.
+    /// count a person in two groups twice.
     pub fn satisfied(&self, people: &[BTreeSet<String>], opened: DateTime<Utc>, now: DateTime<Utc>) -> bool {
         let escalated: Vec<&Escalation> = self.escalated(opened, now).collect();
         let places: Vec<&str> = self
@@ -145,7 +174,7 @@ impl ApprovalSpec {
     }
 }
 
-/// Finds a person for `place`, moving others to another place where they fit.
+/// Finds a person for `place`, if necessary by moving others to another place that they fit.
 fn seat(
     place: usize,
     fits: &impl Fn(usize, usize) -> bool,
@@ -171,15 +200,15 @@ fn seat(
 /// Where a request stands. Stored in `approvals.state`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RequestState {
-    /// It can be decided.
+    /// Waits for decisions.
     Open,
-    /// Its quorum is there.
+    /// Its quorum is complete.
     Approved,
-    /// Enough have rejected it, or one has responded.
+    /// Enough reviewers have rejected it, or one has responded.
     Rejected,
-    /// Its time ran out.
+    /// It expired.
     Expired,
-    /// Nobody needs to decide any more: another request has taken its place, or the action has ended.
+    /// No decision is needed any more: another request has replaced it, or the action has ended.
     Closed,
 }
 
@@ -205,9 +234,9 @@ impl RequestState {
     }
 }
 
-/// The stored word is none of the known ones.
+/// A stored word that is not a known state.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} is no state of an approval request")]
+#[error("{0:?} is not a state of an approval request; another version of Countersign wrote to this database")]
 pub struct UnknownRequestState(String);
 
 impl FromStr for RequestState {
@@ -220,40 +249,40 @@ impl FromStr for RequestState {
 /// What happens to a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RequestEvent {
-    /// A person decides on what has this digest. That they may is known already.
+    /// A person decides on the content with this digest. The caller has checked that they may.
     Decided {
-        /// Who.
+        /// The reviewer's id.
         reviewer: String,
-        /// What.
+        /// The decision.
         decision: Decision,
-        /// The digest that they saw.
+        /// The digest that the reviewer saw.
         digest: [u8; 32],
     },
     /// A deadline may have passed.
     Lapsed,
     /// The agent withdrew the action, or policy ended it.
     Closed,
-    /// A new policy asks as well: the strictest of both holds from now on.
+    /// A new policy also requires approval: from now on the stricter of both applies.
     Asked(ApprovalSpec),
 }
 
 /// Why an event has no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// It has ended.
+    /// The request has ended.
     #[error("the request is {}", .0.as_str())]
     NotOpen(RequestState),
-    /// Its time is up: it has just become [`RequestState::Expired`].
-    #[error("the request ran out before the decision was applied")]
+    /// The deadline has passed: the request has just become [`RequestState::Expired`].
+    #[error("the request expired before the decision was applied")]
     Expired,
-    /// The reviewer saw something else.
-    #[error("this is not the digest of what would be executed")]
+    /// The reviewer saw other content.
+    #[error("the digest does not match what would be executed")]
     DigestMismatch,
-    /// The rule does not allow it.
+    /// The rule does not allow this kind of decision.
     #[error("the rule does not allow {}", .0.as_str())]
     NotAllowed(Decision),
-    /// The same person has decided otherwise.
-    #[error("you have decided this request already")]
+    /// The same person has already decided differently.
+    #[error("you have already decided this request differently")]
     AlreadyDecided,
     /// No deadline has passed.
     #[error("no deadline has passed")]
@@ -261,7 +290,7 @@ pub enum Refused {
 }
 
 impl Refused {
-    /// For programs.
+    /// The machine-readable reason.
     pub fn code(self) -> Code {
         match self {
             Self::NotOpen(_) => Code::NotOpen,
@@ -274,45 +303,45 @@ impl Refused {
     }
 }
 
-/// A request and the decisions that were made on it.
+/// A request and the decisions on it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
-    /// What it asks for.
+    /// What it requires.
     pub spec: ApprovalSpec,
-    /// What is to be approved.
+    /// The digest of what is to be approved.
     pub digest: [u8; 32],
-    /// Since when.
+    /// When it was opened.
     pub opened_at: DateTime<Utc>,
-    /// Until when.
+    /// When it expires.
     pub expires_at: DateTime<Utc>,
     /// Where it stands.
     pub state: RequestState,
-    /// Who approved or rejected; nobody twice.
+    /// Each reviewer and their decision.
     pub votes: BTreeMap<String, Decision>,
 }
 
 impl Request {
-    /// A request that has just been opened.
+    /// Opens a request.
     pub fn open(spec: ApprovalSpec, digest: [u8; 32], now: DateTime<Utc>) -> Self {
         let expires_at = spec.deadline(now);
         let (state, votes) = (RequestState::Open, BTreeMap::new());
         Self { spec, digest, opened_at: now, expires_at, state, votes }
     }
 
-    /// Who has voted so.
+    /// The reviewers who made this decision.
     pub fn voters(&self, decision: Decision) -> impl Iterator<Item = &str> {
         self.votes.iter().filter(move |(_, vote)| **vote == decision).map(|(id, _)| id.as_str())
     }
 
-    /// The state after `event` at `now`. `counts` gives the groups of a person whose approval counts now: it knows
-    /// the directory, the separation of duties and the limits of authority.
+    /// The state after `event` at `now`. `counts` returns the groups of a person whose approval counts now, by the
+    /// directory, the separation of duties and the limits of authority, and `None` if it does not count.
     ///
-    /// `now` is the database's clock under the action's row lock: a deadline that has passed wins over whatever
-    /// else arrives. An `edit` ends the request, because what it asks about is no longer what would run; whoever
-    /// applies it opens another. A `respond` ends it as rejected.
+    /// `now` is read from the database's clock under the action's row lock: a deadline that has passed takes precedence
+    /// over any other event. An `edit` closes the request, because it no longer describes what would run; the caller
+    /// opens another. A `respond` ends it as rejected.
     ///
     /// # Errors
-    /// Where the event has no place; nothing has changed then, unless the request has just expired.
+    /// If the request does not accept the event. Nothing has changed then, unless the request has just expired.
     pub fn apply(
         &mut self,
         event: RequestEvent,
@@ -335,7 +364,7 @@ impl Request {
             RequestEvent::Asked(spec) => {
                 self.spec = self.spec.union(&spec);
                 self.expires_at = self.expires_at.min(self.spec.deadline(self.opened_at));
-                // What has been said may be enough under the stricter rule.
+                // The rejections so far may be enough under the stricter rule.
                 if self.turned_down() {
                     self.state = RequestState::Rejected;
                 }
@@ -383,7 +412,7 @@ impl Request {
         }
     }
 
-    /// Whether enough have rejected it.
+    /// Whether enough reviewers have rejected it.
     fn turned_down(&self) -> bool {
         self.voters(Decision::Reject).count() >= self.spec.reject_after as usize
     }

@@ -1,29 +1,30 @@
-//! An attempt to call a tool, and what the tool's answer says of its effect.
+//! An attempt to call a tool, and what the tool's answer says about its effect.
 
-use crate::refusal::Code;
 use serde::Deserialize;
 use serde_json::Value;
+
+use crate::refusal::{Code, http_status};
 
 /// How one attempt ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Attempt {
-    /// Done, with this answer.
+    /// The tool acted, with this result.
     Succeeded(Value),
-    /// The tool refused: it did not act, and asking again will not help.
+    /// The tool refused: it did not act, and a retry will not help.
     Failed {
         /// For programs.
         code: String,
         /// For people.
         message: String,
     },
-    /// Nothing was sent, or the tool said that it did nothing: asking again is safe for any tool.
+    /// Nothing was sent, or the tool answered that it did nothing: a retry is safe for any tool.
     NotSent {
         /// For programs.
         code: String,
         /// For people.
         message: String,
     },
-    /// It was sent, and there is no definite answer.
+    /// The request was sent, and there is no definite answer.
     Unknown {
         /// For programs.
         code: String,
@@ -32,8 +33,8 @@ pub enum Attempt {
     },
 }
 
-/// So many characters of a refusal are kept.
-const SAID_MAX: usize = 500;
+/// How many characters of a refusal's body are kept.
+const EXCERPT_MAX: usize = 500;
 
 /// What a tool service replies over AMQP.
 #[derive(Deserialize)]
@@ -51,14 +52,14 @@ enum Reply {
 }
 
 impl Attempt {
-    /// What an HTTP response says, by its status and that status' name: 2xx is done, 429 was not taken in (RFC 6585), after 5xx
-    /// nobody knows what went wrong inside, and all else is a refusal.
+    /// Classifies an HTTP response by its status; `name` is the status' reason phrase. 2xx is success, 429 was not
+    /// processed (RFC 6585), after 5xx the effect is unknown, and anything else is a refusal.
     pub fn of_http(status: u16, name: &str, body: &[u8]) -> Self {
         if status / 100 == 2 {
             return Self::Succeeded(value(body));
         }
-        let said: String = String::from_utf8_lossy(body).chars().take(SAID_MAX).collect();
-        let (code, message) = (format!("http_{status}"), format!("{status} {name}: {said}"));
+        let excerpt: String = String::from_utf8_lossy(body).chars().take(EXCERPT_MAX).collect();
+        let (code, message) = (http_status(status), format!("{status} {name}: {excerpt}"));
         match status {
             429 => Self::NotSent { code, message },
             500..600 => Self::Unknown { code, message },
@@ -66,7 +67,7 @@ impl Attempt {
         }
     }
 
-    /// What a reply over AMQP says: one that cannot be read says nothing of the effect.
+    /// Classifies a reply over AMQP. After an unreadable one the effect is unknown.
     pub fn of_amqp(reply: &[u8]) -> Self {
         match serde_json::from_slice(reply) {
             Ok(Reply::Succeeded { result }) => Self::Succeeded(result),
@@ -76,7 +77,7 @@ impl Attempt {
     }
 }
 
-/// JSON as it is; nothing as null; anything else as a string.
+/// A body as JSON: an empty one as null, one that is not JSON as a string.
 fn value(body: &[u8]) -> Value {
     if body.is_empty() {
         return Value::Null;

@@ -1,29 +1,29 @@
-//! When an audit is settled: by one auditor, or by two who do not know of each other, or by a third.
+//! When an audit is settled: by one auditor, by two who work independently, or by a third.
 
 use crate::message::{Finding, Severity};
 
-/// What one auditor has found.
+/// The finding of one auditor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opinion {
-    /// What.
+    /// The finding.
     pub finding: Finding,
-    /// How bad, where it is wrong.
+    /// How bad it is, if wrong.
     pub severity: Option<Severity>,
 }
 
-/// What holds of an audited action.
+/// The settled result of an audit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settled {
     /// `correct` or `wrong`.
     pub finding: Finding,
-    /// How bad, where it is wrong; critical only where two have found so.
+    /// How bad it is, if wrong; critical only if two auditors found it so.
     pub severity: Option<Severity>,
 }
 
-/// What follows from the opinions so far, in the order in which they came; nothing where another auditor is needed.
+/// The result of the opinions so far, in order of arrival; `None` if another auditor is needed.
 ///
-/// One opinion is enough, two where the audit is made `twice` or somebody finds a critical error; where they
-/// disagree a third settles it. An auditor who is unsure has no opinion.
+/// One opinion is enough, two if the audit is made `twice` or an auditor finds a critical error; if they
+/// disagree, a third settles it. The opinion of an auditor who is unsure does not count.
 pub fn settle(opinions: &[Opinion], twice: bool) -> Option<Settled> {
     let sure: Vec<&Opinion> = opinions.iter().filter(|opinion| opinion.finding != Finding::Unsure).collect();
     let wrong: Vec<&Opinion> =

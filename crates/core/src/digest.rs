@@ -1,4 +1,4 @@
-//! Salted digests: what evidence keeps of content that may have to be erased.
+//! Salted digests, which evidence keeps in place of content that may have to be erased.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -19,9 +19,9 @@ pub fn tagged(digest: &[u8]) -> String {
     format!("sha256:{}", hex(digest))
 }
 
-/// The digest in a text that [`tagged`] could have written.
+/// Parses the text form of [`tagged`]; `None` for any other text.
 pub fn untagged(text: &str) -> Option<[u8; 32]> {
-    // Strictly: from_str_radix takes a sign and capitals as well, and one digest has one text.
+    // Strict, so that a digest has exactly one text: from_str_radix also accepts a sign and capitals.
     let digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     let hex = text.strip_prefix("sha256:").filter(|hex| hex.len() == 64 && hex.bytes().all(digit))?;
     let mut digest = [0; 32];
@@ -41,12 +41,12 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Where a permit's call goes: fixed when the action is judged, checked again before the call.
+/// Where a permit's call goes: fixed when the action is evaluated, checked again before the call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Target {
     /// The tool's name in the registry.
     pub tool: String,
-    /// The registry's version of the tool.
+    /// The tool's version in the registry.
     pub version: String,
     /// The resolved endpoint, such as `POST https://tools.example.com/cancel`.
     pub endpoint: String,

@@ -1,4 +1,4 @@
-//! One type per id, so that an approval is never looked up by an action's id.
+//! One type per id, so that the compiler rejects an action's id where an approval's is meant.
 
 use std::{fmt, str::FromStr};
 
@@ -29,23 +29,23 @@ macro_rules! id {
 }
 
 id! {
-    /// One action in Countersign's own tables. Agents know it by `source` and `id`.
+    /// An action in Countersign's own tables. Agents know it by `source` and `id`.
     ActionId
 }
 id! {
-    /// One request for a human's approval.
+    /// An approval request.
     ApprovalId
 }
 id! {
-    /// One permit: an action judged again gets another.
+    /// A permit. An action that is evaluated again gets a new one.
     PermitId
 }
 id! {
-    /// One audit of an executed action.
+    /// An audit of an action.
     AuditId
 }
 
-/// What an agent calls its action: the CloudEvents `source` and `id` of the proposal.
+/// The name that an agent gives its action: the CloudEvents `source` and `id` of the proposal.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct ActionRef {
     /// `/agents/<agent id>`.

@@ -1,9 +1,9 @@
-//! Strict JSON at the door.
+//! Strict JSON at the trust boundary.
 //!
 //! What a human approves is bound by a digest over the RFC 8785 canonical form. That form rounds
 //! integers beyond 2^53 and a lenient parser keeps one of two equal keys, so two different payloads
-//! could share a digest. Both are refused here, before anything else looks at a message. What is accepted
-//! reads as its canonical form does, so that policy judges what a human is shown and a tool is sent.
+//! could share a digest. Both are refused here, before a message is processed further. An accepted value reads
+//! the same as its canonical form, so that policy evaluates exactly what the reviewer sees and the tool receives.
 
 use std::cell::Cell;
 use std::fmt;
@@ -19,9 +19,9 @@ pub const MAX_DEPTH: usize = 64;
 /// The largest integer that JSON carries exactly: 2^53 - 1.
 pub const MAX_INTEGER: u64 = (1 << 53) - 1;
 
-/// An object that has such a key as its first is not an object to serde_json: what stands under
-/// `$serde_json::private::RawValue` is read as JSON of its own. Read again, content with such a key would not be
-/// what was approved.
+/// serde_json treats an object whose first key has this prefix specially: it parses the value of
+/// `$serde_json::private::RawValue` as JSON of its own. Parsed a second time, content with such a key would differ
+/// from what was approved.
 const RESERVED: &str = "$serde_json::private::";
 
 /// Why a message's JSON is not accepted.
@@ -39,13 +39,13 @@ pub enum JsonRefusal {
         /// The repeated key, shortened.
         key: String,
     },
-    /// A key that a JSON library keeps for itself.
-    #[error("keys that begin with {RESERVED:?} are not accepted; name it otherwise")]
+    /// A key that a JSON library reserves for itself.
+    #[error("keys that begin with {RESERVED:?} are reserved; rename the key")]
     ReservedKey,
-    /// A number that not every reader reads as the same value.
+    /// A number that different parsers may read as different values.
     #[error("the number {number} is beyond ±(2^53-1), where JSON loses digits; send it as a string")]
     IntegerOutOfRange {
-        /// The number as it was read.
+        /// The number as parsed.
         number: String,
     },
     /// More levels of arrays and objects than [`MAX_DEPTH`].
@@ -54,7 +54,7 @@ pub enum JsonRefusal {
 }
 
 impl JsonRefusal {
-    /// The machine-readable reason, as quarantine and outcomes carry it.
+    /// The machine-readable reason in the quarantine and in outcomes.
     pub fn code(&self) -> Code {
         match self {
             Self::NotJson { .. } => Code::NotJson,
@@ -69,8 +69,8 @@ impl JsonRefusal {
 /// Parses exactly one JSON value.
 ///
 /// # Errors
-/// [`JsonRefusal`] for anything that is not JSON, repeats a key, has one that serde_json keeps for itself, holds
-/// a number of 2^53 or more in magnitude, or is nested deeper than [`MAX_DEPTH`].
+/// If the bytes are not JSON, an object has a duplicate or reserved key, a number has a magnitude of 2^53 or more, or
+/// the value is nested deeper than [`MAX_DEPTH`].
 pub fn parse_strict(bytes: &[u8]) -> Result<Value, JsonRefusal> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| JsonRefusal::NotJson { message: format!("not UTF-8: {error}") })?;
@@ -91,8 +91,8 @@ pub fn canonical(value: &Value) -> Result<Vec<u8>, JsonRefusal> {
     write(value).map_err(|error| JsonRefusal::NotJson { message: error.to_string() })
 }
 
-/// Whether what serde_json writes is canonical as it is, for a small part of the time: the keys are in order, also by
-/// UTF-16, and the numbers such that ECMAScript writes them in the same way.
+/// Whether the output of serde_json is already canonical, which is much faster: the keys are in order, by UTF-16 as
+/// well, and ECMAScript writes the numbers in the same way.
 fn plain(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(_) | Value::String(_) => true,
@@ -108,8 +108,8 @@ fn plain(value: &Value) -> bool {
     }
 }
 
-/// The top-level strings `source` and `id` of a message that may otherwise be unacceptable, so that
-/// its author can be answered. `None` where they are missing, not strings, or given twice.
+/// The top-level strings `source` and `id` of a message that may be refused for other reasons, so that its sender can
+/// be answered. `None` if they are missing, not strings, or duplicated.
 pub fn envelope_ids(bytes: &[u8]) -> Option<(String, String)> {
     let mut parser = serde_json::Deserializer::from_slice(bytes);
     let ids = parser.deserialize_map(EnvelopeIds).ok()?;
@@ -117,7 +117,7 @@ pub fn envelope_ids(bytes: &[u8]) -> Option<(String, String)> {
     Some(ids)
 }
 
-/// serde_json reports a number too large for a double as a syntax error of this text.
+/// serde_json reports a number too large for a double as a syntax error with this text.
 fn from_parser(error: &serde_json::Error) -> JsonRefusal {
     let message = error.to_string();
     if message.starts_with("number out of range") {
@@ -126,7 +126,7 @@ fn from_parser(error: &serde_json::Error) -> JsonRefusal {
     JsonRefusal::NotJson { message }
 }
 
-/// One value at a depth. The refusal travels beside serde's error, which carries only text.
+/// Parses one value at a given depth. The refusal is kept beside serde's error, which carries only text.
 #[derive(Clone, Copy)]
 struct Strict<'r> {
     depth: usize,
@@ -191,9 +191,9 @@ impl<'de> Visitor<'de> for Strict<'_> {
     }
 
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
-        // From 2^53 on, every double is a whole number and has neighbours it stands for as well.
+        // From 2^53 on, every double is a whole number and also stands for its neighbours.
         match Number::from_f64(value) {
-            // As the canonical form has it: 5.0 is 5, and -0.0 is 0. Divided by 2, they would differ.
+            // As in the canonical form: 5.0 is 5, and -0.0 is 0. As integers and floats they would divide differently.
             Some(_) if value.fract() == 0.0 && value.abs() <= MAX_INTEGER as f64 => {
                 Ok(Value::Number((value as i64).into()))
             }

@@ -1,4 +1,4 @@
-//! What is derived from secrets: pseudonyms of people and the sampling sampler.
+//! What is derived from secrets: pseudonyms of people, and the sampling draws.
 
 use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -10,13 +10,16 @@ use crate::digest::hex;
 #[derive(Clone)]
 pub struct Secret(Vec<u8>);
 
-/// The secret is too short to derive keys from.
+/// A secret that is too short to derive keys from.
 #[derive(Debug, thiserror::Error)]
-#[error("a secret needs at least 32 bytes, this one has {0}; make one with `head -c 32 /dev/urandom`")]
+#[error("a secret needs at least 32 bytes, this one has {0}; create one with `head -c 32 /dev/urandom`")]
 pub struct ShortSecret(usize);
 
 impl Secret {
-    /// Takes the bytes of a secret file.
+    /// A secret of these bytes.
+    ///
+    /// # Errors
+    /// If there are fewer than 32.
     pub fn new(bytes: Vec<u8>) -> Result<Self, ShortSecret> {
         if bytes.len() < 32 {
             return Err(ShortSecret(bytes.len()));
@@ -40,7 +43,7 @@ impl std::fmt::Debug for Secret {
 }
 
 fn hmac_sha256(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
-    // RFC 2104 pads a short key with zeros to the block length, so doing it here changes nothing.
+    // RFC 2104 pads a short key with zeros to the block length, so padding it here changes nothing.
     let mut block = [0; 64];
     block[..32].copy_from_slice(key);
     let mut mac = Hmac::<Sha256>::new(&block.into());
@@ -50,7 +53,7 @@ fn hmac_sha256(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
     mac.finalize().into_bytes().into()
 }
 
-/// Names people in evidence without telling who they are.
+/// Names people in evidence without revealing who they are.
 #[derive(Clone)]
 pub struct Pseudonyms([u8; 32]);
 
@@ -60,15 +63,15 @@ impl Pseudonyms {
         Self(secret.derive(&[b"countersign/pseudonym-key/v1"]))
     }
 
-    /// `p-` and 128 bits of HMAC-SHA256 in hex: the same person always gets the same one.
+    /// `p-` and 128 bits of HMAC-SHA256 in hex: a person always has the same pseudonym.
     pub fn of(&self, person: &str) -> String {
         let mac = hmac_sha256(&self.0, &[b"countersign/pseudonym/v1\0", person.as_bytes()]);
         format!("p-{}", hex(&mac[..16]))
     }
 }
 
-/// The sampling sampler: decides whether an executed action is audited, unpredictably for agents and
-/// reproducibly for whoever holds the epoch's key.
+/// Decides by a keyed draw whether an executed action is audited: unpredictable for agents, reproducible for anyone
+/// who has the epoch's key.
 #[derive(Clone)]
 pub struct KeyedSampler {
     secret: Secret,
@@ -96,7 +99,8 @@ impl KeyedSampler {
         self.secret.derive(&[b"countersign/audit-epoch/v1\0", &epoch.to_be_bytes()])
     }
 
-    /// Whether so large a share of audits, π, has this one judged twice: a second draw over the same action.
+    /// Whether two auditors judge this audit, if a `share` of audits (0 to 1) is to be judged twice: a second draw over the same
+    /// action.
     pub fn twice(&self, epoch: i64, source: &str, id: &str, share: f64) -> bool {
         let key = self.epoch_key(epoch);
         let mac =
@@ -110,8 +114,8 @@ impl KeyedSampler {
     }
 }
 
-/// What is published of an epoch's key when the epoch opens: its SHA-256. After the epoch has closed, the key itself
-/// lets anybody repeat its draws.
+/// The SHA-256 of an epoch's key, published when the epoch begins. The key itself is published when it has ended and lets
+/// anyone repeat its draws.
 pub fn commitment(key: &[u8; 32]) -> [u8; 32] {
     Sha256::digest(key).into()
 }
@@ -127,8 +131,8 @@ fn top_56_bits(mac: &[u8; 32]) -> u64 {
     mac[..7].iter().fold(0_u64, |r, byte| r << 8 | u64::from(*byte))
 }
 
-/// R ≥ (1 − π)·2^56. Scaling by a power of two is exact in binary floating point, and for a whole R the
-/// comparison with the next whole number is the same.
+/// R ≥ (1 − π)·2^56. Scaling by a power of two is exact in binary floating point, and since R is a whole
+/// number, the threshold can be rounded up.
 pub fn selected(r: u64, pi: f64) -> bool {
     let threshold = ((1.0 - pi.clamp(0.0, 1.0)) * (1_u64 << 56) as f64).ceil() as u64;
     r >= threshold

@@ -1,4 +1,4 @@
-//! The messages: CloudEvents 1.0 in structured JSON mode, and what each carries.
+//! The messages: CloudEvents 1.0 in structured JSON mode, and the data of each type.
 
 mod action;
 mod approval;
@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 use uuid::Uuid;
 
+pub use crate::approval::Decision;
 pub use action::{CancelData, ContextItem, NamedAction, OutcomeData, ProposalData, ProposingAgent, Timings};
-pub use approval::{ApprovalAnswer, ApprovalRequest, Decision, DecisionData, DecisionResult, Why};
+pub use approval::{ApprovalAnswer, ApprovalRequest, DecisionData, DecisionResult, Why};
 pub use audit::{AuditReason, AuditRequest, Finding, FindingData, Offer, Resolution, Severity};
 pub use feedback::{Call, FeedbackData, FeedbackKind};
 pub use inner::{Command, SettledPack};
@@ -21,7 +22,7 @@ pub use inner::{Command, SettledPack};
 /// The content type of every message.
 pub const CONTENT_TYPE: &str = "application/cloudevents+json";
 
-/// Event types. A new major version is a new type; one that is not listed here is quarantined.
+/// Event types. A new major version is a new type; an unlisted type is quarantined.
 pub mod kind {
     /// An agent proposes an action.
     pub const PROPOSED: &str = "countersign.action.proposed.v1";
@@ -29,23 +30,23 @@ pub mod kind {
     pub const CANCELLED: &str = "countersign.action.cancelled.v1";
     /// How an action ended.
     pub const OUTCOME: &str = "countersign.action.outcome.v1";
-    /// A human is asked.
+    /// Reviewers are asked for a decision.
     pub const APPROVAL_REQUESTED: &str = "countersign.approval.requested.v1";
-    /// A human decided.
+    /// A reviewer decided.
     pub const APPROVAL_DECIDED: &str = "countersign.approval.decided.v1";
-    /// What became of a decision.
+    /// The answer to a decision.
     pub const APPROVAL_ANSWERED: &str = "countersign.approval.answered.v1";
-    /// An auditor is asked.
+    /// Auditors are asked for a finding.
     pub const AUDIT_REQUESTED: &str = "countersign.audit.requested.v1";
-    /// An auditor found.
+    /// An auditor submits a finding.
     pub const AUDIT_FINDING: &str = "countersign.audit.finding.v1";
-    /// What a human thought of an action.
+    /// What a reviewer or auditor changed or found wrong.
     pub const FEEDBACK: &str = "countersign.feedback.v1";
-    /// Router to executor.
+    /// Permits, from the router to executors.
     pub const PERMIT_PACK: &str = "countersign.permit.pack.v1";
-    /// Executor to sampler.
+    /// Actions that have ended, from executors to the sampler.
     pub const SETTLED_PACK: &str = "countersign.settled.pack.v1";
-    /// A sweep to the worker that owns the transition.
+    /// A request from a sweep to the worker that owns the transition.
     pub const COMMAND: &str = "countersign.command.v1";
 }
 
@@ -57,12 +58,12 @@ pub struct CloudEvent<T> {
     pub specversion: String,
     /// Unique per source; also the AMQP `message_id`.
     pub id: String,
-    /// Who says so: `/agents/<id>`, `/reviewers/<id>`, `/countersign/<role>`.
+    /// The sender: `/agents/<id>`, `/reviewers/<id>`, `/countersign/<role>`.
     pub source: String,
     /// One of [`kind`].
     #[serde(rename = "type")]
     pub kind: String,
-    /// When it was said.
+    /// When the event occurred, as the sender states it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<DateTime<Utc>>,
     /// `application/json`.
@@ -71,7 +72,7 @@ pub struct CloudEvent<T> {
     /// W3C trace context.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
-    /// What is said.
+    /// The data of this type of event.
     pub data: T,
 }
 
@@ -98,40 +99,40 @@ impl<T> CloudEvent<T> {
 /// Why an action did not succeed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Failure {
-    /// For programs.
+    /// For programs: a code of this contract, or one chosen by a rule or a tool.
     pub code: String,
     /// For people.
     pub message: String,
 }
 
-/// What a reviewer or auditor is shown of an action.
+/// An action as reviewers and auditors see it.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ActionView {
     /// The proposal's `source`.
     pub source: String,
     /// The proposal's `id`.
     pub id: String,
-    /// The tool to be called.
+    /// The tool to call.
     pub tool: String,
     /// Its arguments, in canonical form.
     #[schemars(with = "Value")]
     pub arguments: Box<RawValue>,
-    /// Who acts, in canonical form: id, version, model, on whose behalf.
+    /// The agent, in canonical form: `id`, `version`, `model`, `on_behalf_of`.
     #[schemars(with = "Value")]
     pub agent: Box<RawValue>,
-    /// What the agent gave as its reason.
+    /// The reason that the agent gave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The task it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<Value>,
-    /// What it rests on: uris and digests.
+    /// The sources it is based on: URIs and digests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<Value>,
-    /// The agent's earlier action in whose place it comes.
+    /// The agent's earlier action that it replaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub supersedes: Option<Value>,
-    /// The action that it undoes, at an auditor's request.
+    /// The action that it compensates, at an auditor's request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compensates: Option<Value>,
 }

@@ -1,4 +1,4 @@
-//! Permits: the router's signed, single-use authorisations, and how they travel packed.
+//! Permits: the router's signed, single-use authorisations, and the packs in which they travel.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use chrono::{DateTime, Utc};
@@ -17,24 +17,24 @@ use crate::{
 /// The most permits that one signature covers.
 pub const PACK_MAX: usize = 64;
 
-/// What the signature is over, before the root: keeps it from being valid anywhere else.
+/// Precedes the root in the signed bytes, so that the signature is valid nowhere else.
 const CONTEXT: &[u8] = b"countersign/permit-pack/v1\0";
 
-/// The authorisation to execute one action, once. Its bytes are fixed when it is issued.
+/// The authorisation to execute one action once. Its bytes are fixed when it is issued.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Permit {
-    /// Single use: the claim names it, and another judgement replaces it.
+    /// Its id. The claim names it; another evaluation replaces it.
     pub permit: PermitId,
     /// The action in Countersign's tables.
     pub action: ActionId,
-    /// The action as its agent calls it.
+    /// The name that the agent gave the action.
     #[serde(rename = "ref")]
     pub reference: ActionRef,
-    /// `sha256:…` of the salted content that policy judged and a human saw.
+    /// `sha256:…` of the salted content that the policy evaluated and a reviewer saw.
     pub digest: String,
     /// Where the call goes.
     pub target: Target,
-    /// The generation under which it was judged.
+    /// The generation under which the action was evaluated.
     pub generation: i64,
     /// When it was issued.
     pub issued_at: DateTime<Utc>,
@@ -47,31 +47,31 @@ pub struct Permit {
 pub struct PermitPack {
     /// Which key signed: the first 16 hex digits of the public key.
     pub key: String,
-    /// Base64.
+    /// The signature in base64.
     pub signature: String,
     /// The permits, byte for byte as issued.
     #[schemars(with = "Vec<Permit>")]
     pub permits: Vec<Box<RawValue>>,
 }
 
-/// Why a pack or a permit authorises nothing.
+/// Why a pack authorises nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PermitRefusal {
     /// Empty, or more than [`PACK_MAX`].
-    #[error("a pack holds 1 to {PACK_MAX} permits, this one holds {0}")]
+    #[error("a pack has 1 to {PACK_MAX} permits, this one has {0}")]
     Size(usize),
-    /// Not a key of ours.
-    #[error("signed with the unknown key {0:?}")]
+    /// Not one of the router's keys.
+    #[error("the pack is signed with the unknown key {0:?}")]
     UnknownKey(String),
-    /// The bytes are not those that were signed.
-    #[error("the signature does not hold")]
+    /// The signature does not fit the bytes.
+    #[error("the signature does not verify")]
     BadSignature,
-    /// Signed, but not a permit of this version.
-    #[error("a permit does not parse: {0}")]
+    /// The signature verifies, but an entry is not a permit of this version.
+    #[error("a permit is malformed: {0}")]
     Malformed(String),
 }
 
-/// Names a public key.
+/// The name of a public key: the first 16 hex digits.
 pub fn key_id(key: &VerifyingKey) -> String {
     hex(&key.as_bytes()[..8])
 }
@@ -89,8 +89,11 @@ impl PermitPack {
         Self { key: key_id(&key.verifying_key()), signature: BASE64.encode(signature.to_bytes()), permits }
     }
 
-    /// The permits, if one of `keys` signed exactly these bytes. Whether each is still valid (expiry,
-    /// target, generation, single use) is for the claim to say.
+    /// The permits, if one of `keys` signed exactly these bytes. Whether each is still valid (expiry, target, generation,
+    /// single use) is checked by the claim.
+    ///
+    /// # Errors
+    /// If the pack has the wrong size, an unknown key, a signature that does not verify or a malformed permit.
     pub fn open(&self, keys: &[VerifyingKey]) -> Result<Vec<Permit>, PermitRefusal> {
         if self.permits.is_empty() || self.permits.len() > PACK_MAX {
             return Err(PermitRefusal::Size(self.permits.len()));

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// What is refused.
+/// What a code applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Subject {
@@ -16,26 +16,26 @@ pub enum Subject {
     Decision,
     /// An auditor's finding: noted on the action, or quarantined.
     Finding,
-    /// A permit, or a pack of them: noted, and nothing is executed.
+    /// A permit or a pack of permits: noted, and nothing is executed.
     Permit,
     /// A sweep's command: quarantined.
     Command,
     /// Any message: quarantined.
     Message,
-    /// The call of a tool: the error of an outcome `failed` or `in_doubt`.
+    /// A call to a tool: the error of an outcome `failed` or `in_doubt`.
     Execution,
 }
 
 macro_rules! codes {
     ($($variant:ident $code:literal of $($subject:ident)|+: $meaning:literal;)+) => {
-        /// Why something has no effect, for programs.
+        /// The machine-readable reason why something was refused or did not succeed.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Code {
             $(#[doc = $meaning] $variant,)+
         }
 
         impl Code {
-            /// All of them.
+            /// Every code, in the order of an action's life.
             pub const ALL: &[Code] = &[$(Code::$variant),+];
 
             /// The word in messages, evidence and tables.
@@ -48,7 +48,7 @@ macro_rules! codes {
                 match self { $(Code::$variant => $meaning),+ }
             }
 
-            /// What can be refused so.
+            /// What it applies to.
             pub fn of(self) -> &'static [Subject] {
                 match self { $(Code::$variant => &[$(Subject::$subject),+]),+ }
             }
@@ -58,11 +58,12 @@ macro_rules! codes {
 
 codes! {
     // Ingress: who sent it, and whether it can be decoded.
-    Copied "copied" of Message: "The message has CC or BCC headers, which get around topic permissions.";
+    Copied "copied" of Message: "The message has CC or BCC headers, which bypass topic permissions.";
     AuthorMissing "author_missing" of Message: "The message has no AMQP user_id.";
-    AuthorUnknown "author_unknown" of Message: "No one in the directory with this AMQP user may send such a message.";
+    AuthorUnknown "author_unknown" of Message: "The AMQP user is not in the directory, or may not send such a message.";
     UnknownType "unknown_type" of Message | Permit: "The event type or its major version is unknown.";
     UnknownCommand "unknown_command" of Command: "This role does not carry out such a command.";
+    PackMalformed "pack_malformed" of Message: "The pack of settled actions is malformed.";
     Undeliverable "undeliverable" of Message: "No queue accepted the message, or a queue dropped it.";
     Poison "poison" of Message: "The database cannot store the message.";
     MessageTooLarge "message_too_large" of Proposal | Cancellation | Decision | Finding: "The message exceeds the size limit.";
@@ -113,11 +114,11 @@ codes! {
     ApprovalUnknown "approval_unknown" of Decision: "There is no such approval request.";
     Superseded "superseded" of Decision | Permit: "Another request or permit has replaced it.";
     NotOpen "not_open" of Decision | Finding: "It is no longer open.";
-    DeniedByPolicy "denied_by_policy" of Decision: "Evaluated again at the decision, the policy denies the action.";
-    Changed "changed" of Decision: "Evaluated again at the decision, the action no longer waits in the form that was shown.";
+    DeniedByPolicy "denied_by_policy" of Decision: "When the decision arrived, the policy was evaluated again and denied the action.";
+    Changed "changed" of Decision: "When the decision arrived, the policy was evaluated again and the action no longer waits for the approval that was shown.";
     NotInGroup "not_in_group" of Decision | Finding: "The person is in none of the groups that may decide.";
     Requester "requester" of Decision: "The person on whose behalf the agent acts may not decide.";
-    PolicyAuthor "policy_author" of Decision: "The author of the policy, or who applied it, may not decide.";
+    PolicyAuthor "policy_author" of Decision: "A person who wrote or applied the policy may not decide on what it requires.";
     Excluded "excluded" of Decision: "A rule excludes the reviewer from this decision.";
     BeyondAuthority "beyond_authority" of Decision: "The action exceeds the reviewer's authority.";
     DigestMismatch "digest_mismatch" of Decision | Finding | Permit: "The digest does not match what would be executed.";
@@ -128,7 +129,7 @@ codes! {
     ReasonUnknown "reason_unknown" of Decision | Finding: "The reason_code is not among the request's reason_codes.";
     ReasonTooLong "reason_too_long" of Decision | Finding: "The reason is too long.";
     ArgumentsMissing "arguments_missing" of Decision: "An edit requires `arguments`, an object.";
-    EditSame "edit_same" of Decision: "The edited arguments equal the present ones.";
+    EditSame "edit_same" of Decision: "The edited arguments are the same as the current ones.";
     EditDenied "edit_denied" of Decision: "The tool's schema or the policy refuses the edited arguments.";
     Illegal "illegal" of Proposal | Decision: "The action's state does not allow it.";
 
@@ -143,18 +144,16 @@ codes! {
     ResolutionMissing "resolution_missing" of Finding: "The action is in doubt: `resolution` must say whether it succeeded.";
     NotInDoubt "not_in_doubt" of Finding: "The action is not in doubt: there is nothing to resolve.";
 
-    // Calls of tools. Beside these there is http_NNN for a status that is neither success nor 429, and whatever code a tool
-    // service on a queue replies with.
-    Unreachable "unreachable" of Execution: "No connection to the tool could be made: nothing was sent.";
+    // Calls to tools. PATTERNS and CHOSEN below name what else an outcome's error can hold.
+    Unreachable "unreachable" of Execution: "No connection to the tool could be established. Nothing was sent.";
     ConnectionLost "connection_lost" of Execution: "The connection was lost after the request had been sent.";
     Timeout "timeout" of Execution: "The tool did not answer in time.";
-    ReplyUnreadable "reply_unreadable" of Execution: "The tool's reply cannot be read, so its effect is unknown.";
+    ReplyUnreadable "reply_unreadable" of Execution: "The tool's reply is malformed, so its effect is unknown.";
     Interrupted "interrupted" of Execution: "An attempt was interrupted and may have had its effect.";
-    LeaseExpired "lease_expired" of Execution: "The claim's lease left no time for a call, or for another attempt.";
-    ContentUnreadable "content_unreadable" of Execution: "The stored content of the action cannot be read: nothing was sent.";
-    AttemptsExhausted "attempts_exhausted" of Execution: "No attempt is left.";
+    LeaseExpired "lease_expired" of Execution: "The claim's lease expired before the tool could be called, or called again.";
+    ContentUnreadable "content_unreadable" of Execution: "The stored content of the action is malformed. Nothing was sent.";
+    AttemptsExhausted "attempts_exhausted" of Execution: "All attempts have been used.";
     Resolved "resolved" of Execution: "An auditor found that an action in doubt did not succeed.";
-    PackMalformed "pack_malformed" of Message: "A pack of settled actions cannot be read.";
 
     // Permits.
     PermitMalformed "permit_malformed" of Permit: "The permit pack is malformed.";
@@ -164,6 +163,42 @@ codes! {
     ActionUnknown "action_unknown" of Permit: "There is no such action.";
     AlreadyUsed "already_used" of Permit: "The permit has been used.";
     NotAuthorised "not_authorised" of Permit: "The action is not authorised.";
+}
+
+/// Codes with a variable part.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Pattern {
+    /// A regular expression that matches the whole code.
+    pub pattern: &'static str,
+    /// What the codes apply to.
+    pub of: &'static [Subject],
+    /// What they mean, for people.
+    pub meaning: &'static str,
+}
+
+/// Every kind of code with a variable part.
+pub const PATTERNS: &[Pattern] = &[Pattern {
+    pattern: "^http_[0-9]{3}$",
+    of: &[Subject::Execution],
+    meaning: "The tool answered with this HTTP status.",
+}];
+
+/// Codes that others choose, and which the contract therefore cannot list: where they stand, and who chooses them.
+pub const CHOSEN: &[(&str, &str)] = &[
+    (
+        "error.code of an outcome `rejected`, reason_code of feedback on it",
+        "The reason_code of the rejection, from the reason_codes of the policy's rule; `rejected` or `responded` without one.",
+    ),
+    ("error.code of an outcome `failed`", "The `code` with which a tool service on a queue replied."),
+    (
+        "reason_code of findings and of feedback on them",
+        "From the reason_codes that the policy has for audits; if it has none, the auditor chooses freely.",
+    ),
+];
+
+/// The code of a tool's answer with this HTTP status, by the first of [`PATTERNS`].
+pub fn http_status(status: u16) -> String {
+    format!("http_{status}")
 }
 
 impl fmt::Display for Code {
@@ -192,7 +227,7 @@ impl From<Code> for String {
     }
 }
 
-/// Why something has no effect: for programs, and for people.
+/// Why something has no effect: the code for programs, and a text for people.
 pub type Complaint = (Code, String);
 
 #[cfg(test)]
@@ -200,6 +235,12 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn a_status_of_http_has_a_code_that_is_nothing_elses() {
+        assert_eq!(http_status(503), "http_503");
+        assert!(Code::ALL.iter().all(|code| !code.as_str().starts_with("http_")));
+    }
 
     #[test]
     fn no_two_refusals_share_a_code() {

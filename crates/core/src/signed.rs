@@ -1,9 +1,9 @@
 //! What people sign: decisions and findings as JWS (RFC 7515) with EdDSA over Ed25519 (RFC 8037).
 //!
-//! The signed payload names requests, digests and what was decided or found. Free text and changed arguments, which may have to be
-//! erased, are not in it: it holds their salted digests, and what they are digests of travels beside it as
-//! **disclosures**, in the manner of SD-JWT (RFC 9901, section 4.2): a disclosure is base64url(JSON `[salt, value]`),
-//! its digest base64url(SHA-256(the disclosure's ASCII)). Erased, the signature still verifies.
+//! The signed payload names requests, digests, and the decisions or findings. Free text and changed arguments, which may have
+//! to be erased, are not in it: it holds their salted digests, and the values travel beside it as
+//! **disclosures**, as in SD-JWT (RFC 9901, section 4.2): a disclosure is base64url(JSON `[salt, value]`),
+//! its digest base64url(SHA-256(the disclosure's ASCII)). When a disclosure has been erased, the signature still verifies.
 
 mod decision;
 mod finding;
@@ -31,40 +31,40 @@ use crate::{
 /// The most decisions or findings that one signature covers.
 pub const DECISIONS_MAX: usize = 100;
 
-/// What people can sign.
+/// An entry of a statement that people can sign.
 pub trait Signable: Sized {
-    /// The `typ` of the header (RFC 8725, section 3.11): what is signed as one thing is not another.
+    /// The `typ` of the header (RFC 8725, section 3.11): what is signed as one kind of statement is not valid as another.
     const TYP: &'static str;
-    /// It as it is signed, with digests in place of what may have to be erased.
+    /// Its signed form, with digests in place of what may have to be erased.
     type Signed;
     /// The signed payload.
     type Statement: Serialize + DeserializeOwned + From<Parts<Self::Signed>> + Into<Parts<Self::Signed>>;
-    /// What is signed of it. `digest` discloses a value and gives its digest.
+    /// The signed form. `digest` discloses a value and returns its digest.
     fn close(&self, digest: &mut dyn FnMut(Option<Value>) -> Option<String>) -> Self::Signed;
-    /// What was signed, with what was disclosed. `value` gives the value of a digest.
+    /// Restores an entry from its signed form. `value` returns the disclosed value of a digest.
     fn open(signed: Self::Signed, value: &mut dyn FnMut(Option<&String>) -> Option<Value>) -> Self;
-    /// Why, for programs.
+    /// The reason for programs.
     fn reason_code(&self) -> Option<&str>;
     /// The digest of what the call should have been.
     fn correction_digest(signed: &Self::Signed) -> Option<&String>;
 }
 
-/// What every statement has.
+/// What all statements have in common.
 pub struct Parts<S> {
-    /// Who says so: an id of the directory.
+    /// Who signs: an id of the directory.
     pub signer: String,
-    /// Unique for the key: what was signed once counts once.
+    /// Unique for the key: a statement counts once.
     pub jti: String,
     /// When it was signed, in seconds since 1970.
     pub iat: i64,
-    /// What is entries; each is judged on its own.
+    /// The decisions or findings; each is processed on its own.
     pub entries: Vec<S>,
 }
 
 /// The longest `jti` and `kid`, in bytes.
 const JTI_MAX: usize = 128;
 
-/// `countersign.approval.decided.v1` and `countersign.audit.finding.v1`: what somebody has signed.
+/// `countersign.approval.decided.v1` and `countersign.audit.finding.v1`: a signed statement.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SignedStatement {
     /// The compact serialization: header with `alg` EdDSA, `kid` and `typ`; payload a [`Statement`] or a
@@ -95,7 +95,7 @@ fn disclose(salt: &Salt, value: &Value) -> String {
     BASE64.encode(json!([BASE64.encode(salt), value]).to_string())
 }
 
-/// Somebody who signs: a reviewer or auditor with a key of their own, or an app with its key for a reviewer.
+/// Signs statements: a reviewer or auditor with their own key, or an app with its key on behalf of a reviewer.
 #[derive(Clone)]
 pub struct Signer {
     person: String,
@@ -105,9 +105,9 @@ pub struct Signer {
 /// The first second of the year 10000.
 const LAST: i64 = 253_402_300_800;
 
-/// A statement could not be signed.
+/// A statement that could not be signed.
 #[derive(Debug, thiserror::Error)]
-#[error("it cannot be signed: {0}")]
+#[error("the statement cannot be signed: {0}")]
 pub struct SigningError(#[from] serde_json::Error);
 
 impl Signer {
@@ -116,10 +116,10 @@ impl Signer {
         Self { person: person.into(), key }
     }
 
-    /// Signs what is entries at `now`. `jti` must be new; `salt` gives 128 new random bits for each disclosure.
+    /// Signs `entries` at `now`. `jti` must be new; `salt` returns 128 new random bits for each disclosure.
     ///
     /// # Errors
-    /// Where a payload cannot be written as JSON.
+    /// If a payload cannot be written as JSON.
     pub fn sign<T: Signable>(
         &self,
         entries: &[T],
@@ -143,48 +143,48 @@ impl Signer {
     }
 }
 
-/// Why a text is no signed statement at all.
+/// Why a message is not a signed statement.
 #[derive(Debug, thiserror::Error)]
-#[error("`jws` is no such signed statement: {0}")]
+#[error("`jws` is not a signed statement of this type: {0}")]
 pub struct Unreadable(String);
 
-/// A statement as it was received. Nothing in it is to be believed before [`Received::verify`].
+/// A statement as received. Nothing in it may be trusted before [`Received::verify`].
 #[derive(Clone, Debug)]
 pub struct Received<T> {
     /// The compact serialization.
     pub jws: String,
-    /// Names the key.
+    /// The id of the key.
     pub kid: String,
-    /// Who is entries to say so.
+    /// The person named as signer.
     pub signer: String,
     /// Unique for the key.
     pub jti: String,
-    /// When it is entries to have been signed.
+    /// The stated time of the signature.
     pub signed_at: DateTime<Utc>,
-    /// What is entries, with what was disclosed.
+    /// The decisions or findings, with the disclosed values.
     pub entries: Vec<T>,
-    /// Of each of these, the digest of what the call should have been.
+    /// For each entry, the digest of what the call should have been.
     pub corrections: Vec<Option<String>>,
-    /// Whether everything that the payload holds digests of was disclosed.
+    /// Whether the values of all digests in the payload were disclosed.
     pub disclosed: bool,
-    /// The disclosures that its digests stand for; any others are left out.
+    /// The disclosures that belong to its digests; any others are dropped.
     pub disclosures: Vec<String>,
 }
 
 impl<T: Signable> Received<T> {
-    /// Reads a statement without believing it.
+    /// Decodes a statement without verifying it.
     ///
     /// # Errors
-    /// Where it is no compact JWS with EdDSA over such a statement.
+    /// If it is not a compact JWS with EdDSA over such a statement.
     pub fn read(signed: &SignedStatement) -> Result<Self, Unreadable> {
         let (header, statement) =
             jws::decode::<T::Statement>(&signed.jws).map_err(|error| Unreadable(error.to_string()))?;
         if header.alg != jws::ALGORITHM || header.typ.as_deref() != Some(T::TYP) {
             return Err(Unreadable(format!("its header must have `alg` EdDSA and `typ` {:?}", T::TYP)));
         }
-        // RFC 7515, section 4.1.11: what is marked critical must be understood, and nothing is.
+        // RFC 7515, section 4.1.11: a critical member must be understood, and none is supported.
         if header.crit.is_some() {
-            return Err(Unreadable("its header marks members as critical that are not understood".into()));
+            return Err(Unreadable("its header marks unsupported members as critical".into()));
         }
         let kid = header.kid.ok_or_else(|| Unreadable("its header has no `kid`".into()))?;
         let Parts { signer, jti, iat, entries } = statement.into();
@@ -209,7 +209,7 @@ impl<T: Signable> Received<T> {
         let corrections = entries.iter().map(|one| T::correction_digest(one).cloned()).collect();
         let entries: Vec<T> = entries.into_iter().map(|one| T::open(one, &mut value)).collect();
         if entries.iter().filter_map(T::reason_code).any(|code| !plain(code)) {
-            return Err(Unreadable("`reason_code` must be one of the request's".into()));
+            return Err(Unreadable("`reason_code` must be one of the request's `reason_codes`".into()));
         }
         let disclosures = used.into_iter().collect();
         let jws = signed.jws.clone();
@@ -222,7 +222,7 @@ impl<T: Signable> Received<T> {
     }
 }
 
-/// Disclosures and their values by digest. What is no disclosure is not among them.
+/// Disclosures and their values by digest. Malformed disclosures are left out.
 struct Disclosures(HashMap<String, (String, Value)>);
 
 impl Disclosures {

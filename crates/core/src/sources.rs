@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The texts that make a generation, `${NAME}` already replaced.
+/// The texts of a generation, with `${NAME}` already replaced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sources {
     /// `policy.yaml`.

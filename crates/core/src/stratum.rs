@@ -1,11 +1,11 @@
-//! Strata: what an action is compared with.
+//! Strata: the groups of comparable actions within which error rates are estimated.
 
 use serde_json::Value;
 
-/// The longest version in the name of a stratum, in characters: agents choose it, and a name has an end.
+/// The most characters of a version in the name of a stratum: agents choose their versions, and a name must be bounded.
 const VERSION_MAX: usize = 64;
 
-/// `rule/tool/agent@version`, and `/band` where the rule has risk bands. `agent` is the proposal's object.
+/// `rule/tool/agent@version`, followed by `/band` if the rule has risk bands. `agent` is the object of the proposal.
 pub fn stratum(rule: &str, tool: &str, agent_id: &str, agent: &Value, band: Option<&str>) -> String {
     let version = agent.get("version").and_then(Value::as_str).unwrap_or_default();
     let version: String = version.chars().take(VERSION_MAX).collect();
@@ -13,7 +13,7 @@ pub fn stratum(rule: &str, tool: &str, agent_id: &str, agent: &Value, band: Opti
     format!("{rule}/{tool}/{agent_id}@{version}{band}")
 }
 
-/// What a stratum has in common with its siblings: rule, tool and agent, in none of which there is an `@`.
+/// What a stratum has in common with its siblings: rule, tool and agent, none of which contains an `@`.
 pub fn family_of(stratum: &str) -> &str {
     stratum.split_inclusive('@').next().unwrap_or_default()
 }

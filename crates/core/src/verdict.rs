@@ -1,24 +1,24 @@
-//! What a policy says about an action.
+//! The policy's verdict on an action.
 
 use std::{fmt, str::FromStr};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What the policy says about an action.
+/// The policy's verdict on an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// Execute now, and perhaps audit afterwards.
+    /// Execute now; an audit may follow.
     Allow,
-    /// Wait for a human.
+    /// Wait for approval.
     RequireApproval,
     /// Do not execute.
     Deny,
 }
 
 impl Verdict {
-    /// As it is written in policies, messages and the database.
+    /// The word used in policies, messages and the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Allow => "allow",
@@ -34,7 +34,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// A text that is no verdict.
+/// A text that is not a verdict.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a verdict; write allow, require_approval or deny")]
 pub struct UnknownVerdict(String);

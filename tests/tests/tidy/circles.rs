@@ -191,7 +191,7 @@ pub(crate) fn circles(dir: &Path) -> anyhow::Result<Vec<String>> {
 
 /// Crates whose files still import in a circle, and how many of their arrows do. The numbers only go down: a crate that has
 /// fewer is written so here, one without any leaves the list.
-const KNOWN: &[(&str, usize)] = &[("core", 2), ("executor", 12), ("recorder", 8), ("sampler", 9)];
+const KNOWN: &[(&str, usize)] = &[("executor", 12), ("recorder", 8), ("sampler", 9)];
 
 #[test]
 fn no_more_files_import_in_a_circle() -> anyhow::Result<()> {

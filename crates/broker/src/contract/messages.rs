@@ -1,6 +1,5 @@
 //! The messages of the contract, with JSON Schemas generated from the types that travel.
 
-use crate::publisher::BATCH_CONTENT_TYPE;
 use countersign_core::{
     message::{
         ApprovalAnswer, ApprovalRequest, AuditRequest, CONTENT_TYPE, CancelData, CloudEvent, Command,
@@ -14,84 +13,19 @@ use countersign_ledger::event::EVENT_TYPE;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
+use crate::publisher::BATCH_CONTENT_TYPE;
+
 /// The messages by name, and the schemas that they refer to.
 pub(super) fn all() -> (Map<String, Value>, Map<String, Value>) {
     // The dialect of AsyncAPI's own schemas.
     let settings =
         SchemaSettings::draft07().with(|settings| settings.definitions_path = "/components/schemas".into());
     let mut all = Messages { schemas: SchemaGenerator::new(settings), messages: Map::new() };
-    all.event::<ProposalData>(
-        "actionProposed",
-        kind::PROPOSED,
-        &[Subject::Proposal, Subject::Message],
-        "An agent proposes an action. The same source and id again is answered from what is stored.",
-    );
-    all.event::<CancelData>(
-        "actionCancelled",
-        kind::CANCELLED,
-        &[Subject::Cancellation, Subject::Message],
-        "An agent withdraws an action: before its proposal arrives, while it waits, until it is claimed.",
-    );
-    all.event::<OutcomeData>(
-        "actionOutcome",
-        kind::OUTCOME,
-        &[],
-        "How an action ended. After `in_doubt` a second one follows. `error.code` is a refusal, a rule's reason \
-         code, or what the tool's connector met.",
-    );
-    all.event::<ApprovalRequest>(
-        "approvalRequested",
-        kind::APPROVAL_REQUESTED,
-        &[],
-        "A human is asked. Open requests are published again from time to time.",
-    );
-    all.event::<SignedStatement>(
-        "approvalDecided",
-        kind::APPROVAL_DECIDED,
-        &[Subject::Decision, Subject::Message],
-        "A reviewer decided. `jws` is a compact JWS (RFC 7515) with EdDSA: the header has `typ` \
-         countersign-decision+jwt and as `kid` the key's JWK thumbprint (RFC 7638), the payload is a Statement. Where \
-         it has a digest, base64url(SHA-256(disclosure)), the disclosure travels beside it: \
-         base64url(JSON [salt, value]), as in RFC 9901.",
-    );
-    all.event::<ApprovalAnswer>(
-        "approvalAnswered",
-        kind::APPROVAL_ANSWERED,
-        &[],
-        "What became of one decision.",
-    );
-    all.event::<AuditRequest>("auditRequested", kind::AUDIT_REQUESTED, &[], "An auditor is asked.");
-    all.event::<SignedStatement>(
-        "auditFinding",
-        kind::AUDIT_FINDING,
-        &[Subject::Finding, Subject::Message],
-        "An auditor found, signed as decisions are: the header has `typ` countersign-finding+jwt, the payload is a \
-         FindingStatement.",
-    );
-    all.event::<FeedbackData>(
-        "feedback",
-        kind::FEEDBACK,
-        &[],
-        "What a human thought of an action: a rejection, an edit, a correction.",
-    );
+    all.actions();
+    all.approvals();
+    all.audits();
     all.evidence();
-    all.event::<PermitPack>(
-        "permitPack",
-        kind::PERMIT_PACK,
-        &[Subject::Permit],
-        "Permits under one signature over their RFC 6962 Merkle root.",
-    );
-    all.event::<SettledPack>(
-        "settledPack",
-        kind::SETTLED_PACK,
-        &[],
-        "Actions that have ended and whose agents have been answered.",
-    );
-    all.event::<Command>("command", kind::COMMAND, &[Subject::Command], "Look again. Carries no authority.");
-    all.messages.insert(
-        "quarantined".into(),
-        json!({"title": "Any message", "summary": "As it was published.", "payload": {}, "x-refusals": codes(&[Subject::Message])}),
-    );
+    all.internal();
     all.schemas.subschema_for::<Statement>();
     all.schemas.subschema_for::<FindingStatement>();
     (all.messages, all.schemas.take_definitions(true))
@@ -117,7 +51,107 @@ impl Messages {
 }
 
 impl Messages {
-    /// Entries travel in batches, and their schema is not that of one type.
+    /// What agents send and receive.
+    fn actions(&mut self) {
+        self.event::<ProposalData>(
+            "actionProposed",
+            kind::PROPOSED,
+            &[Subject::Proposal, Subject::Message],
+            "An agent proposes an action. A repeated `source` and `id` is answered from the stored outcome.",
+        );
+        self.event::<CancelData>(
+            "actionCancelled",
+            kind::CANCELLED,
+            &[Subject::Cancellation, Subject::Message],
+            "An agent withdraws an action: even before its proposal arrives, and until it is claimed.",
+        );
+        self.event::<OutcomeData>(
+            "actionOutcome",
+            kind::OUTCOME,
+            &[],
+            "How an action ended. After `in_doubt` a second outcome follows. `error.code` is a code of `x-refusals` for a \
+             proposal or an execution, one of `x-code-patterns`, or one of `x-chosen-codes`.",
+        );
+    }
+
+    /// What reviewers receive and send.
+    fn approvals(&mut self) {
+        self.event::<ApprovalRequest>(
+            "approvalRequested",
+            kind::APPROVAL_REQUESTED,
+            &[],
+            "A group of reviewers is asked for a decision. Open requests are published again periodically.",
+        );
+        self.event::<SignedStatement>(
+            "approvalDecided",
+            kind::APPROVAL_DECIDED,
+            &[Subject::Decision, Subject::Message],
+            "A reviewer has decided. `jws` is a compact JWS (RFC 7515) with EdDSA: the header has `typ` \
+             countersign-decision+jwt and, as `kid`, the key's JWK thumbprint (RFC 7638); the payload is a Statement. For \
+             each digest in it, base64url(SHA-256(disclosure)), the disclosure, base64url(JSON [salt, value]), travels \
+             beside it, as in RFC 9901.",
+        );
+        self.event::<ApprovalAnswer>(
+            "approvalAnswered",
+            kind::APPROVAL_ANSWERED,
+            &[],
+            "The result of one decision.",
+        );
+    }
+
+    /// What auditors receive and send, and the feedback that follows.
+    fn audits(&mut self) {
+        self.event::<AuditRequest>(
+            "auditRequested",
+            kind::AUDIT_REQUESTED,
+            &[],
+            "A group of auditors is asked for a finding.",
+        );
+        self.event::<SignedStatement>(
+            "auditFinding",
+            kind::AUDIT_FINDING,
+            &[Subject::Finding, Subject::Message],
+            "An auditor has made a finding, signed like a decision: the header has `typ` countersign-finding+jwt, the \
+             payload is a FindingStatement.",
+        );
+        self.event::<FeedbackData>(
+            "feedback",
+            kind::FEEDBACK,
+            &[],
+            "Feedback on an action: a rejection, an edit or a correction.",
+        );
+    }
+
+    /// Messages between Countersign's own processes.
+    fn internal(&mut self) {
+        self.event::<PermitPack>(
+            "permitPack",
+            kind::PERMIT_PACK,
+            &[Subject::Permit],
+            "Permits under one signature over their RFC 6962 Merkle root.",
+        );
+        self.event::<SettledPack>(
+            "settledPack",
+            kind::SETTLED_PACK,
+            &[],
+            "Actions that have ended and whose outcomes have been published to their agents.",
+        );
+        self.event::<Command>(
+            "command",
+            kind::COMMAND,
+            &[Subject::Command],
+            "Asks a worker to check whether a transition is due. Carries no authority.",
+        );
+        self.messages.insert(
+            "quarantined".into(),
+            json!({
+                "title": "Any message", "summary": "As it was published.", "payload": {},
+                "x-refusals": codes(&[Subject::Message]),
+            }),
+        );
+    }
+
+    /// Ledger entries travel in batches, and no single type describes them.
     fn evidence(&mut self) {
         let event = json!({
             "type": "object",
@@ -138,15 +172,15 @@ impl Messages {
         });
         let message = json!({
             "name": EVENT_TYPE, "title": EVENT_TYPE, "contentType": BATCH_CONTENT_TYPE,
-            "summary": "Entries of the ledger, at least once; first occurrences come in order and without a gap. A batch \
-                        may be empty.",
+            "summary": "Entries of the ledger, delivered at least once; first occurrences are in order and without gaps. A \
+                        batch may be empty.",
             "payload": {"type": "array", "items": event},
         });
         self.messages.insert("evidenceRecorded".into(), message);
     }
 }
 
-/// The codes with which such things are refused.
+/// The codes that apply to one of these.
 fn codes(subjects: &[Subject]) -> Value {
     let of = |code: &&Code| code.of().iter().any(|subject| subjects.contains(subject));
     Code::ALL.iter().filter(of).map(|code| json!(code)).collect()

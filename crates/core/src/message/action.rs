@@ -1,4 +1,4 @@
-//! What agents say and are told.
+//! What agents send and receive.
 
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
@@ -8,36 +8,36 @@ use serde_json::{Map, Value, value::RawValue};
 use super::Failure;
 use crate::{action::Outcome, ids::ActionRef, verdict::Verdict};
 
-/// `countersign.action.proposed.v1`. Members that are not listed are kept, and policy sees them.
+/// `countersign.action.proposed.v1`. Unlisted members are kept and are visible to policy.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ProposalData {
-    /// The tool to be called, as the registry names it.
+    /// The tool to call, by its name in the registry.
     pub tool: String,
-    /// Its arguments. Money, and integers beyond 2^53, as strings.
+    /// Its arguments. Send amounts of money, and integers of magnitude 2^53 or more, as strings.
     pub arguments: Map<String, Value>,
-    /// Who acts.
+    /// The proposing agent.
     pub agent: ProposingAgent,
-    /// Why: the reviewers read it.
+    /// The reason, which reviewers see.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The task that it belongs to.
+    /// The task it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<Value>,
-    /// What it rests on: conversations, documents, data.
+    /// What it is based on: conversations, documents, data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<Vec<ContextItem>>,
-    /// After this it is not executed.
+    /// The action is not executed after this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<DateTime<Utc>>,
-    /// The agent's earlier action in whose place this one comes, as after a `respond`.
+    /// The agent's earlier action that this one replaces, for example after a `respond`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub supersedes: Option<NamedAction>,
 }
 
-/// Who acts.
+/// The proposing agent.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ProposingAgent {
-    /// The agent's id in the directory: the author's own.
+    /// The agent's id in the directory; must be the authenticated sender's.
     pub id: String,
     /// The agent's version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -45,51 +45,51 @@ pub struct ProposingAgent {
     /// The model behind it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// The person whom it serves, such as `customer:mia`.
+    /// The person it acts for, such as `customer:mia`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_behalf_of: Option<String>,
 }
 
-/// Something that an action rests on.
+/// A source on which an action is based.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ContextItem {
-    /// Where it is.
+    /// Its location.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uri: Option<String>,
-    /// `sha256:` and 64 hexadecimal digits: evidence keeps it.
+    /// `sha256:` and 64 hexadecimal digits; kept as evidence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
 }
 
-/// `countersign.action.cancelled.v1`: the agent no longer wants what it proposed.
+/// `countersign.action.cancelled.v1`: the agent withdraws an action.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct CancelData {
-    /// Which.
+    /// The action to withdraw.
     pub action: NamedAction,
 }
 
-/// An action as its agent calls it.
+/// An action by the names that its agent gave it.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct NamedAction {
-    /// Its `source`; the event's own where it is left out.
+    /// Its `source`; defaults to the event's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
     /// Its `id`.
     pub id: String,
 }
 
-/// When things happened, by the database's clock.
+/// When each step happened, by the database's clock.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Timings {
-    /// The router accepted the proposal.
+    /// When the router accepted the proposal.
     pub proposed_at: DateTime<Utc>,
-    /// A human decided.
+    /// When a reviewer decided.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decided_at: Option<DateTime<Utc>>,
-    /// The executor claimed it.
+    /// When an executor claimed it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<DateTime<Utc>>,
-    /// The outcome was recorded.
+    /// When the outcome was recorded.
     pub ended_at: DateTime<Utc>,
 }
 
@@ -100,7 +100,7 @@ pub struct OutcomeData {
     pub action: ActionRef,
     /// How it ended.
     pub outcome: Outcome,
-    /// What the tool answered, where it succeeded.
+    /// The tool's result, if it succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Value>")]
     pub result: Option<Box<RawValue>>,
@@ -116,6 +116,6 @@ pub struct OutcomeData {
     /// The reviewers who approved it.
     #[serde(default)]
     pub approvers: Vec<String>,
-    /// When things happened.
+    /// When each step happened.
     pub timings: Timings,
 }

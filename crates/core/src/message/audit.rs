@@ -1,4 +1,4 @@
-//! What auditors are asked and find.
+//! Audit requests and findings.
 
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
@@ -12,11 +12,11 @@ use crate::{action::Outcome, ids::AuditId};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AuditReason {
-    /// The coin chose it.
+    /// The sampling draw selected it.
     Sampled,
-    /// Its execution is in doubt: the finding must say what really happened.
+    /// Its execution is in doubt: the finding must state what really happened.
     InDoubt,
-    /// Its class went back to approval, and the last of it are looked at again.
+    /// Its stratum went back to approval, and its most recent actions are audited.
     LookBack,
 }
 
@@ -31,60 +31,61 @@ impl AuditReason {
     }
 }
 
-/// How the action can be undone.
+/// A compensation that can be requested.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Offer {
     /// The tool that undoes it.
     pub tool: String,
     /// Its arguments.
     pub arguments: Value,
-    /// Until when.
+    /// Until when it can be undone.
     pub reversible_until: DateTime<Utc>,
 }
 
-/// `countersign.audit.requested.v1`. What is judged is the action; where nothing was executed, that it was refused.
+/// `countersign.audit.requested.v1`. The auditor judges the action or, if nothing was executed, its refusal.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct AuditRequest {
-    /// Name it in the finding.
+    /// The id of the audit, to be named in the finding.
     pub audit: AuditId,
-    /// What was executed, or refused.
+    /// The action that was executed or refused.
     pub action: ActionView,
-    /// Its digest.
+    /// The action's digest, to be named in the finding.
     pub digest: String,
-    /// The rule that let it through.
+    /// The rule that decided on it.
     pub rule: String,
     /// Why it is audited.
     pub reason: AuditReason,
     /// How it ended.
     pub outcome: Outcome,
-    /// What the tool answered.
+    /// The tool's result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Value>")]
     pub result: Option<Box<RawValue>>,
     /// Why it did not succeed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
-    /// The codes of what can be wrong; any where there are none.
+    /// The codes from which a finding `wrong` must choose its `reason_code`. If empty, any `reason_code`
+    /// or a `reason` will do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reason_codes: Vec<String>,
-    /// How it can be undone: ask for it with `compensate`. Absent where it cannot.
+    /// How it can be undone, which a finding requests with `compensate`. Absent if it cannot be undone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compensation: Option<Offer>,
-    /// Who may judge it.
+    /// The group whose members may audit it.
     pub group: String,
     /// When the audit was opened.
     pub opened_at: DateTime<Utc>,
 }
 
-/// What an auditor can find.
+/// An auditor's finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Finding {
     /// The action was right.
     Correct,
-    /// It was not.
+    /// The action was wrong.
     Wrong,
-    /// The auditor cannot tell: another is asked.
+    /// The auditor cannot tell; another is asked.
     Unsure,
 }
 
@@ -106,7 +107,7 @@ impl std::str::FromStr for Finding {
         let all = [Finding::Correct, Finding::Wrong, Finding::Unsure];
         all.into_iter()
             .find(|finding| finding.as_str() == text)
-            .ok_or_else(|| format!("{text:?} is no finding"))
+            .ok_or_else(|| format!("{text:?} is not a finding"))
     }
 }
 
@@ -118,7 +119,7 @@ pub enum Severity {
     Minor,
     /// Matters.
     Major,
-    /// Must not happen: a second auditor confirms it.
+    /// Must not happen; a second auditor has to confirm it.
     Critical,
 }
 
@@ -140,7 +141,7 @@ impl std::str::FromStr for Severity {
         let all = [Severity::Minor, Severity::Major, Severity::Critical];
         all.into_iter()
             .find(|severity| severity.as_str() == text)
-            .ok_or_else(|| format!("{text:?} is no severity"))
+            .ok_or_else(|| format!("{text:?} is not a severity"))
     }
 }
 
@@ -154,37 +155,37 @@ pub enum Resolution {
     Failed,
 }
 
-/// One finding, as it is said before it is signed.
+/// One finding before it is signed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FindingData {
     /// The audit.
     pub audit: AuditId,
     /// The digest that the auditor saw.
     pub digest: String,
-    /// What was found.
+    /// The finding.
     pub finding: Finding,
-    /// How bad it is; mandatory for `wrong`, and only there.
+    /// How bad it is; required for `wrong`, not allowed otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub severity: Option<Severity>,
-    /// Why, for programs: one of the request's `reason_codes`; mandatory for `wrong` where there are any.
+    /// Why, for programs: one of the request's `reason_codes`; required for `wrong` if there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason_code: Option<String>,
-    /// Why, for people; mandatory for `wrong` where there are no codes.
+    /// Why, for people; required for `wrong` if there are no codes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// What the call should have been: `tool`, `arguments` or both; `tool` null where nothing should have been called.
+    /// What the call should have been: `tool`, `arguments` or both. `tool` is null if nothing should have been called.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correction: Option<Value>,
-    /// What really happened; mandatory where the action is in doubt.
+    /// What really happened; required if the action is in doubt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolution: Option<Resolution>,
-    /// Whether the offered compensation is asked for.
+    /// Whether the offered compensation is requested.
     #[serde(default)]
     pub compensate: bool,
 }
 
 impl FindingData {
-    /// A finding and nothing else.
+    /// A finding without any optional member.
     pub fn new(audit: AuditId, digest: &str, finding: Finding) -> Self {
         Self {
             audit,

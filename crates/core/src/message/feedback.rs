@@ -1,4 +1,4 @@
-//! Feedback from humans to agents and whoever trains them.
+//! Feedback from reviewers and auditors to agents and those who train them.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,28 +16,28 @@ pub struct Call {
     pub arguments: Value,
 }
 
-/// What a human did, so that there is feedback.
+/// What the feedback is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FeedbackKind {
     /// A reviewer rejected the action, or answered with a message, before it had an effect.
     Rejection,
-    /// A reviewer put other arguments in place of the agent's.
+    /// A reviewer replaced the agent's arguments.
     Edit,
     /// An auditor found the executed action wrong.
     Correction,
 }
 
-/// `countersign.feedback.v1`: what a human decided or found about an action.
+/// `countersign.feedback.v1`: what a reviewer decided or an auditor found about an action.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct FeedbackData {
     /// The proposal's `source` and `id`.
     pub action: ActionRef,
-    /// What the human did.
+    /// What the feedback is about.
     pub kind: FeedbackKind,
     /// What the agent proposed, or what was executed.
     pub call: Call,
-    /// What it should have been; absent where nobody said, or nothing should have been called.
+    /// What the call should have been; absent if unknown, or if nothing should have been called.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub corrected: Option<Call>,
     /// From `call` to `corrected`, as JSON Patch (RFC 6902).
@@ -46,27 +46,27 @@ pub struct FeedbackData {
     /// Why, for programs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason_code: Option<String>,
-    /// How bad it was, where an auditor said so.
+    /// How bad it was, by an auditor's finding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub severity: Option<Severity>,
     /// Why, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rationale: Option<String>,
-    /// The inclusion probability of the audit that found it; weigh a correction with 1/π.
+    /// The inclusion probability of the audit that found it; weight a correction by 1/π.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pi: Option<f64>,
-    /// Who acted, in canonical form: id, version, model, on whose behalf.
+    /// The agent, in canonical form: `id`, `version`, `model`, `on_behalf_of`.
     #[schemars(with = "Value")]
     pub agent: Box<RawValue>,
-    /// The rule that judged it.
+    /// The rule that decided on it.
     pub rule: String,
     /// The policy's version.
     pub policy_version: String,
 }
 
 impl Call {
-    /// The corrected call that a correction stands for: what it leaves out is as it was. Nothing where it names
-    /// neither a tool nor arguments, or says that nothing should have been called.
+    /// The call that a correction describes; members it leaves out are unchanged. `None` if it has neither `tool` nor
+    /// `arguments`, or states that nothing should have been called.
     pub fn corrected(&self, correction: &Value) -> Option<Call> {
         let (tool, arguments) = (correction.get("tool"), correction.get("arguments"));
         if tool.or(arguments)?.is_null() {
@@ -78,13 +78,13 @@ impl Call {
         })
     }
 
-    /// The JSON Patch that makes this call another.
+    /// The JSON Patch from this call to `other`.
     pub fn patch(&self, other: &Call) -> Option<Value> {
         let (this, other) = (serde_json::to_value(self).ok()?, serde_json::to_value(other).ok()?);
         serde_json::to_value(json_patch::diff(&this, &other)).ok()
     }
 
-    /// The JSON Patch that a correction stands for: to another call, or to none. Nothing where it says nothing.
+    /// The JSON Patch that a correction describes: to another call, or to none. `None` if the correction is empty.
     pub fn correcting(&self, correction: &Value) -> Option<Value> {
         match self.corrected(correction) {
             Some(other) => self.patch(&other),

@@ -1,64 +1,64 @@
-//! What travels between our own processes.
+//! Messages between Countersign's own processes.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{ActionId, AuditId};
 
-/// `countersign.settled.pack.v1`: actions that have ended, and whose outcomes have been confirmed to their agents.
+/// `countersign.settled.pack.v1`: actions that have ended and whose outcomes the broker has confirmed.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SettledPack {
-    /// Up to 64.
+    /// At most 64.
     pub actions: Vec<ActionId>,
 }
 
-/// `countersign.command.v1`: asks the owner of a transition to look again. Carries no authority.
+/// `countersign.command.v1`: asks the worker that owns a transition to check whether it is due. Carries no authority.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "command", rename_all = "snake_case")]
 pub enum Command {
-    /// To the router: judge the action again, or expire it if its time is up.
+    /// To the router: evaluate the action again, or expire it if its deadline has passed.
     Judge {
-        /// Which.
+        /// The action.
         action: ActionId,
     },
     /// To the router: publish an open approval request again.
     RequestApproval {
-        /// Whose.
+        /// The action.
         action: ActionId,
     },
-    /// To the router: take in a quarantined message again.
+    /// To the router: process a quarantined message again.
     Replay {
-        /// Row of the quarantine table.
+        /// Its id in the quarantine table.
         quarantine: i64,
     },
-    /// To the executor: the claim's lease ran out.
+    /// To the executor: the claim's lease has expired.
     Recover {
-        /// Which.
+        /// The action.
         action: ActionId,
     },
-    /// To the executor: the interrupted call may not be made again.
+    /// To the executor: the interrupted call must not be repeated.
     Abandon {
-        /// Which.
+        /// The action.
         action: ActionId,
     },
-    /// To the executor: tell agent and sampler the stored outcome again.
+    /// To the executor: send the stored outcome to agent and sampler again.
     Answer {
-        /// Which.
+        /// The action.
         action: ActionId,
     },
-    /// To the router: propose what undoes an action, as an auditor has asked.
+    /// To the router: propose the compensation that an auditor has requested.
     Compensate {
-        /// Which is to be undone.
+        /// The action to be undone.
         action: ActionId,
     },
-    /// To the sampler: an epoch of the coin has closed; reveal its key.
+    /// To the sampler: a sampling epoch has ended; reveal its key.
     RevealEpoch {
-        /// Which.
+        /// The epoch.
         epoch: i64,
     },
     /// To the sampler: publish an open audit again.
     RequestAudit {
-        /// Which.
+        /// The audit.
         audit: AuditId,
     },
 }

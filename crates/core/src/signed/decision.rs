@@ -1,4 +1,4 @@
-//! Decisions as they are signed.
+//! The signed form of decisions.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,31 +15,31 @@ use crate::{
 pub struct Statement {
     /// Who decides: an id of the directory.
     pub reviewer: String,
-    /// Unique for the key: what was signed once counts once.
+    /// Unique for the key: a statement counts once.
     pub jti: String,
     /// When it was signed, in seconds since 1970.
     pub iat: i64,
-    /// What was decided; each is judged on its own.
+    /// The decisions; each is processed on its own.
     pub decisions: Vec<SignedDecision>,
 }
 
-/// One decision as it is signed.
+/// The signed form of one decision.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SignedDecision {
-    /// The request.
+    /// The approval request.
     pub approval: ApprovalId,
     /// The digest that the reviewer saw.
     pub digest: String,
-    /// What was decided.
+    /// The decision.
     pub decision: Decision,
-    /// Why, for programs: one of the request's `reason_codes`; mandatory for `reject` where there are any.
+    /// Why, for programs: one of the request's `reason_codes`; required for `reject` if there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason_code: Option<String>,
-    /// Digest of the disclosed reason: mandatory for `reject` where there are no codes. For `respond` the message to
+    /// Digest of the disclosed reason: required for `reject` if there are no codes. For `respond`, of the message to
     /// the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason_digest: Option<String>,
-    /// For `edit`: digest of the disclosed arguments to be used in place of the agent's.
+    /// For `edit`: digest of the disclosed arguments that replace the agent's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arguments_digest: Option<String>,
 }

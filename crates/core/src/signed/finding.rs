@@ -1,4 +1,4 @@
-//! Findings as they are signed.
+//! The signed form of findings.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,41 +13,41 @@ use crate::{
 /// The signed payload of findings.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct FindingStatement {
-    /// Who has found it: an id of the directory.
+    /// Who made the findings: an id of the directory.
     pub auditor: String,
-    /// Unique for the key: what was signed once counts once.
+    /// Unique for the key: a statement counts once.
     pub jti: String,
     /// When it was signed, in seconds since 1970.
     pub iat: i64,
-    /// What was found; each is judged on its own.
+    /// The findings; each is processed on its own.
     pub findings: Vec<SignedFinding>,
 }
 
-/// One finding as it is signed.
+/// The signed form of one finding.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SignedFinding {
     /// The audit.
     pub audit: AuditId,
     /// The digest that the auditor saw.
     pub digest: String,
-    /// What was found.
+    /// The finding.
     pub finding: Finding,
-    /// How bad it is; mandatory for `wrong`, and only there.
+    /// How bad it is; required for `wrong`, not allowed otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub severity: Option<Severity>,
-    /// Why, for programs: one of the request's `reason_codes`; mandatory for `wrong` where there are any.
+    /// Why, for programs: one of the request's `reason_codes`; required for `wrong` if there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason_code: Option<String>,
-    /// Digest of the disclosed reason: mandatory for `wrong` where there are no codes.
+    /// Digest of the disclosed reason: required for `wrong` if there are no codes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason_digest: Option<String>,
     /// Digest of the disclosed correction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correction_digest: Option<String>,
-    /// What really happened; mandatory where the action is in doubt.
+    /// What really happened; required if the action is in doubt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolution: Option<Resolution>,
-    /// Whether the offered compensation is asked for.
+    /// Whether the offered compensation is requested.
     #[serde(default)]
     pub compensate: bool,
 }

@@ -1,4 +1,4 @@
-//! The compact serialization of JWS (RFC 7515, section 3.1) with the one algorithm that is accepted: EdDSA over Ed25519
+//! The compact serialization of JWS (RFC 7515, section 3.1) with the only accepted algorithm: EdDSA over Ed25519
 //! (RFC 8037, section 3.1), verified strictly.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
@@ -9,8 +9,8 @@ use serde_json::Value;
 /// The value of `alg`.
 pub(super) const ALGORITHM: &str = "EdDSA";
 
-/// The members of a header that mean something here. All others are ignored (RFC 7515, section 4), so a key that a header
-/// brings along is never used.
+/// The header members that are used. All others are ignored (RFC 7515, section 4), so a key in the header is never
+/// used.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Header {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -22,21 +22,21 @@ pub(super) struct Header {
     pub(super) crit: Option<Value>,
 }
 
-/// A text cannot be read as a compact JWS.
+/// Why a text is not a compact JWS.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Malformed {
     #[error("it must have three parts, separated by dots")]
     Parts,
     #[error("its {part} is not base64url without padding: {source}")]
     Base64 { part: &'static str, source: base64::DecodeError },
-    #[error("its {part} cannot be read: {source}")]
+    #[error("its {part} is malformed: {source}")]
     Json { part: &'static str, source: serde_json::Error },
 }
 
 /// Signs `payload` under a header with this `typ` and `kid`.
 ///
 /// # Errors
-/// Where the payload cannot be written as JSON.
+/// If the payload cannot be written as JSON.
 pub(super) fn encode<T: Serialize>(
     typ: &str,
     kid: String,
@@ -75,6 +75,6 @@ fn json<T: DeserializeOwned>(part: &'static str, text: &str) -> Result<T, Malfor
 pub(super) fn verify(jws: &str, key: &VerifyingKey) -> bool {
     let Some((signing_input, signature)) = jws.rsplit_once('.') else { return false };
     let signature = BASE64.decode(signature).ok().and_then(|bytes| Signature::from_slice(&bytes).ok());
-    // Strict: no keys of small order, and one signature has one form.
+    // Strict: rejects keys of small order and malleable signatures.
     signature.is_some_and(|signature| key.verify_strict(signing_input.as_bytes(), &signature).is_ok())
 }
