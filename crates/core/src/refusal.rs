@@ -150,7 +150,7 @@ codes! {
     Timeout "timeout" of Execution: "The tool did not answer in time.";
     ReplyUnreadable "reply_unreadable" of Execution: "The tool's reply is malformed, so its effect is unknown.";
     Interrupted "interrupted" of Execution: "An attempt was interrupted and may have had its effect.";
-    LeaseExpired "lease_expired" of Execution: "The claim's lease expired before the tool could be called, or called again.";
+    LeaseExpired "lease_expired" of Execution: "The claim's lease left too little time for the call, or for another attempt.";
     ContentUnreadable "content_unreadable" of Execution: "The stored content of the action is malformed. Nothing was sent.";
     AttemptsExhausted "attempts_exhausted" of Execution: "All attempts have been used.";
     Resolved "resolved" of Execution: "An auditor found that an action in doubt did not succeed.";
