@@ -1,5 +1,6 @@
 -- What each process may do, once per database, as its owner, after the migrations. `countersign db grant` runs it.
--- Nobody may delete anything but the recorder its notes of what is still to be recorded. Nobody may change evidence, the
+-- Nobody may delete anything but the recorder and the executor their notes of what is still to be recorded and to be
+-- published. Nobody may change evidence, the
 -- ledger, permits or sampling once written, nor outcomes, but for the eraser, who may empty what is about people.
 REVOKE ALL ON ALL TABLES IN SCHEMA public FROM countersign_router, countersign_executor, countersign_sampler, countersign_operator, countersign_recorder, countersign_eraser;
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
@@ -22,14 +23,13 @@ GRANT UPDATE (replayed_at) ON quarantine TO countersign_router;
 -- The executor: claims and results. It can neither approve nor issue a permit nor change a verdict.
 GRANT UPDATE (state, fence, lease_until, started_at, ended_at, state_at) ON actions TO countersign_executor;
 GRANT INSERT ON outcomes, late_results TO countersign_executor;
-GRANT UPDATE (told_again_at) ON outcomes TO countersign_executor;
-GRANT UPDATE ON sweep_marks TO countersign_executor;
+GRANT INSERT, UPDATE, DELETE ON pending_notifications TO countersign_executor;
 
 -- The sampler: the coin, audits, what auditors found, and the stages of classes with the generation that they are
 -- part of. It can neither open a class nor choose a configuration.
 GRANT INSERT ON sampling, audits, outcomes, epochs, epoch_keys, epoch_strata, epoch_groups, forced, plan_changes, findings,
                 statements, compensations, remediations TO countersign_sampler;
-GRANT UPDATE ON audits, forced TO countersign_sampler;
+GRANT UPDATE ON audits, forced, sweep_marks TO countersign_sampler;
 GRANT UPDATE (plan_state, switching_state, since, changed_at) ON sampling_plans TO countersign_sampler;
 GRANT UPDATE (generation) ON active TO countersign_sampler;
 GRANT UPDATE (state, ended_at, state_at) ON actions TO countersign_sampler;

@@ -72,7 +72,7 @@ pub fn roles(tool_exchanges: impl IntoIterator<Item = String>) -> Vec<Access> {
         ),
         Access::new(
             &role_user("sampler"),
-            &[OUTCOMES, AUDITS, FEEDBACK, COMMANDS],
+            &[OUTCOMES, SETTLED, AUDITS, FEEDBACK, COMMANDS],
             [names(&[SETTLED, FINDINGS]), vec![commands_queue("sampler")]].concat(),
         ),
         Access::new(&role_user("recorder"), &[AUDIT_STREAM], names(&[AUDIT_STREAM])),

@@ -1,7 +1,6 @@
 //! Calls under way: bounded, concurrent, outliving the lane that started them.
 
-use countersign_core::refusal::Code;
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use countersign_broker::crash;
 use countersign_core::{
@@ -9,9 +8,9 @@ use countersign_core::{
     digest::{salted, tagged},
     ids::ActionId,
     message::Failure,
+    refusal::Code,
     transition::Completion,
 };
-use countersign_policy::Tool;
 use countersign_runtime::process::Process;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -22,22 +21,19 @@ use tokio::{
 
 use crate::{
     connector::{Call, CallResult, call_with_retry},
-    tools::Tools,
+    tools::{ToolCall, Tools},
 };
-
-/// Added to a tool's budget to make its lease: time to start, and to record the outcome.
-const LEASE_MARGIN: Duration = Duration::from_secs(5);
 
 /// The fence of an answer that came when its attempt had been given up: claims count from 1, so it changes no
 /// state and is kept as evidence.
 pub(crate) const LATE: i32 = 0;
 
-/// What the recorder is told.
+/// What is to be recorded or published.
 pub(crate) enum Settled {
     /// A call ended.
-    CallCompletion(CallCompletion),
-    /// The stored outcome of an action is to be told again.
-    Answer(ActionId),
+    Completed(CallCompletion),
+    /// An action's agent is to be notified of the stored outcome.
+    Notify(ActionId),
 }
 
 /// How a call ended.
@@ -85,22 +81,6 @@ pub(crate) struct ClaimedCall {
     pub(crate) claimed: Instant,
 }
 
-/// What a call needs to know of its tool.
-pub(crate) struct ToolCall {
-    pub(crate) name: String,
-    pub(crate) connector: Arc<dyn crate::connector::Connector>,
-    pub(crate) idempotent: bool,
-    pub(crate) timeout: Duration,
-    pub(crate) attempts: u32,
-    pub(crate) backoff: Duration,
-    pub(crate) lease: Duration,
-}
-
-/// The lease of a claim on this tool's call.
-pub(crate) fn lease(tool: &Tool) -> Duration {
-    tool.budget() + LEASE_MARGIN
-}
-
 /// Starts calls and keeps count of them.
 #[derive(Clone)]
 pub(crate) struct Calls {
@@ -116,7 +96,7 @@ impl Calls {
         let late = Arc::new(move |key: &str, attempt| {
             if let Some(done) = late(key, attempt) {
                 // As in `settle`.
-                let _ = recorder.send(Settled::CallCompletion(done));
+                let _ = recorder.send(Settled::Completed(done));
             }
         });
         Self {
@@ -126,14 +106,14 @@ impl Calls {
         }
     }
 
-    /// Waits for `count` call_slots.
+    /// Waits for `count` slots.
     pub(crate) async fn reserve(&self, count: u32) -> Option<OwnedSemaphorePermit> {
         self.call_slots.clone().acquire_many_owned(count).await.ok()
     }
 
-    /// Tells the recorder.
+    /// Hands over to the task that records results.
     pub(crate) fn settle(&self, settled: Settled) {
-        // The recorder outlives every sender; a closed channel means that the process has died.
+        // That task outlives every sender; a closed channel means that the process has died.
         let _ = self.settled.send(settled);
     }
 
@@ -142,7 +122,7 @@ impl Calls {
         let calls = self.clone();
         tokio::spawn(async move {
             let done = execute(work, slot).await;
-            calls.settle(Settled::CallCompletion(done));
+            calls.settle(Settled::Completed(done));
         });
     }
 }

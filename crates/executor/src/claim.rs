@@ -30,7 +30,8 @@ use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use crate::{
     Executor,
-    call::{CallCompletion, ClaimedCall, Settled, ToolCall, lease},
+    call::{CallCompletion, ClaimedCall, Settled},
+    tools::{ToolCall, lease},
 };
 
 /// Claims actions.
@@ -116,7 +117,7 @@ impl Claims {
                 slot: slot(),
                 ..CallCompletion::of(action, fence, Completion::Failed)
             };
-            calls.settle(Settled::CallCompletion(done));
+            calls.settle(Settled::Completed(done));
         }
     }
 }

@@ -49,7 +49,7 @@ impl Commands {
             Ok(Command::Recover { action }) => return self.recover(action, true).await,
             Ok(Command::Abandon { action }) => return self.recover(action, false).await,
             Ok(Command::Answer { action }) => {
-                self.executor.calls.settle(Settled::Answer(action));
+                self.executor.calls.settle(Settled::Notify(action));
                 return Ok(None);
             }
             Ok(other) => format!("{other:?} is not for the executor"),
@@ -73,7 +73,7 @@ impl Commands {
         }
         in_doubt(&tx, &claim).await?;
         tx.commit().await?;
-        self.executor.calls.settle(Settled::Answer(action));
+        self.executor.calls.settle(Settled::Notify(action));
         Ok(None)
     }
 }

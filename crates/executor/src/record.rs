@@ -1,9 +1,9 @@
-//! The recorder of results: second commit, the answer to the agent, then the sampler.
+//! Results: the second commit, then the outcome to the agent and the settled pack to the sampler.
+//!
+//! A batch's outcomes are stored together with a note that they are pending ([`notifications`]). The note goes when the broker
+//! has confirmed them; what is still noted after a while, a sweep has published again.
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::Duration,
-};
+use std::{collections::HashSet, time::Duration};
 
 use countersign_broker::{
     BrokerError, crash,
@@ -20,6 +20,7 @@ use countersign_store::{
     Pipeline, StoreError, Transaction,
     actions::{self, ActionRecord, LoadDepth},
     evidence::Evidence,
+    notifications,
     outcomes::{self, Ended, LateResult, NewOutcome},
 };
 use tokio::sync::mpsc::{self, Receiver, UnboundedReceiver};
@@ -37,30 +38,55 @@ enum RecordError {
     Broker(#[from] BrokerError),
 }
 
-/// Batches that are stored and not told yet; more are not taken from the calls until some are.
-const UNTOLD: usize = 4;
+/// Most batches that are stored and wait to be published; no more results are taken from the calls until some are.
+const WAITING: usize = 4;
 
-/// Records and answers until every lane and every call has ended. While one batch is being told, the next is stored.
+/// Outcomes that are stored and to be published.
+#[derive(Default)]
+struct Stored {
+    records: Vec<ActionRecord>,
+    /// The notes that some of them are pending.
+    notes: Vec<i64>,
+    /// Those whose notes are not known.
+    unnoted: HashSet<ActionId>,
+}
+
+impl Stored {
+    fn extend(&mut self, other: Self) {
+        self.records.extend(other.records);
+        self.notes.extend(other.notes);
+        self.unnoted.extend(other.unnoted);
+    }
+
+    /// Adds actions as they are now.
+    fn extend_unnoted(&mut self, records: Vec<ActionRecord>) {
+        self.unnoted.extend(records.iter().map(|record| record.id));
+        self.records.extend(records);
+    }
+}
+
+/// Records results and publishes outcomes until every lane and every call has ended. While one batch is published, the
+/// next is stored.
 pub(crate) async fn run(process: Process, mut results: UnboundedReceiver<Settled>) {
-    let (stored, untold) = mpsc::channel(UNTOLD);
+    let (to_publish, stored) = mpsc::channel(WAITING);
     let storing = async {
         let mut batch = Vec::with_capacity(BATCH);
         while results.recv_many(&mut batch, BATCH).await > 0 {
             let (mut done, mut ids) = (Vec::new(), Vec::new());
             for settled in batch.drain(..) {
                 match settled {
-                    Settled::CallCompletion(call) => done.push(call),
-                    Settled::Answer(action) => ids.push(action),
+                    Settled::Completed(call) => done.push(call),
+                    Settled::Notify(action) => ids.push(action),
                 }
             }
-            let records = store(&process, done, ids).await;
-            if stored.send(records).await.is_err() {
+            let stored = store(&process, done, ids).await;
+            if to_publish.send(stored).await.is_err() {
                 return;
             }
         }
-        drop(stored);
+        drop(to_publish);
     };
-    tokio::join!(storing, tell(&process, untold));
+    tokio::join!(storing, notify(&process, stored));
 }
 
 async fn pause() {
@@ -68,25 +94,22 @@ async fn pause() {
 }
 
 /// Stores results, however long it takes: they exist nowhere else. If this process dies first, the leases
-/// run out and the actions are retried with the same key, or put in doubt. Returns what is to be told: these, and `asked`.
+/// run out and the actions are retried with the same key, or put in doubt. Returns what is to be published: the outcomes of
+/// these, and of `asked`.
 ///
 /// A result is dropped when it is stored: its slot is free again.
-async fn store(
-    process: &Process,
-    mut done: Vec<CallCompletion>,
-    mut asked: Vec<ActionId>,
-) -> Vec<ActionRecord> {
-    let mut records = Vec::with_capacity(done.len() + asked.len());
+async fn store(process: &Process, mut done: Vec<CallCompletion>, mut asked: Vec<ActionId>) -> Stored {
+    let mut stored = Stored::default();
     loop {
-        let commit = commit(process, &mut done, &asked, &mut records);
+        let commit = commit(process, &mut done, &asked, &mut stored);
         match process.store.within(process.settings.limits.transaction, commit).await {
-            Ok(()) => return records,
+            Ok(()) => return stored,
             Err(error) => {
                 tracing::warn!(%error, results = done.len(), "results not recorded yet");
                 if error.is_data() && !done.is_empty() {
-                    let stored = done.iter().filter(|call| call.fence != LATE).map(|call| call.action);
-                    asked.extend(stored);
-                    unstorable(process, std::mem::take(&mut done)).await;
+                    let ours = done.iter().filter(|call| call.fence != LATE).map(|call| call.action);
+                    asked.extend(ours);
+                    one_by_one(process, std::mem::take(&mut done)).await;
                     continue;
                 }
                 pause().await;
@@ -95,11 +118,12 @@ async fn store(
     }
 }
 
-/// One of the results cannot be stored: each is tried alone, and the culprit keeps its state without its text.
-async fn unstorable(process: &Process, done: Vec<CallCompletion>) {
+/// Stores results of which one cannot be stored: each is tried alone, and the culprit keeps its state without its text.
+async fn one_by_one(process: &Process, done: Vec<CallCompletion>) {
     for call in done {
-        let (mut one, mut told) = (vec![call], Vec::new());
-        while let Err(error) = commit(process, &mut one, &[], &mut told).await {
+        // Published later, as it is stored then.
+        let (mut one, mut stored) = (vec![call], Stored::default());
+        while let Err(error) = commit(process, &mut one, &[], &mut stored).await {
             let Some(call) = one.first_mut() else { break };
             tracing::error!(%error, action = %call.action, "a result cannot be stored as it is");
             if error.is_data() {
@@ -113,12 +137,12 @@ async fn unstorable(process: &Process, done: Vec<CallCompletion>) {
     }
 }
 
-/// Stores results and drops them. Adds their actions to `records`, and those of `asked`, as they are then.
+/// Stores results and drops them. Adds their actions to `stored`, and those of `asked`, as they are then.
 async fn commit(
     process: &Process,
     done: &mut Vec<CallCompletion>,
     asked: &[ActionId],
-    records: &mut Vec<ActionRecord>,
+    stored: &mut Stored,
 ) -> Result<(), StoreError> {
     crash::point("results", "taken");
     let mut seen = HashSet::new();
@@ -127,27 +151,35 @@ async fn commit(
     // Everybody moves actions in this order.
     ours.sort_unstable_by_key(|ended| ended.outcome.action);
     if !ours.is_empty() {
-        let read: HashMap<ActionId, _> = outcomes::end(&process.store, &ours).await?.into_iter().collect();
+        let moved = outcomes::end(&process.store, &ours).await?;
         // Once each: what comes a second time is late.
-        let mut stored: HashSet<ActionId> = read.keys().copied().collect();
-        done.retain(|call| call.fence == LATE || !stored.remove(&call.action));
-        records.extend(read.into_values().filter_map(readable));
+        let mut once: HashSet<ActionId> = moved.actions.iter().map(|(action, _)| *action).collect();
+        done.retain(|call| call.fence == LATE || !once.remove(&call.action));
+        let count = moved.actions.len();
+        let records: Vec<_> = moved.actions.into_iter().filter_map(|(_, read)| readable(read)).collect();
+        // A row that cannot be read stays noted: the sweep comes back to it.
+        if records.len() == count {
+            stored.records.extend(records);
+            stored.notes.extend(moved.note);
+        } else {
+            stored.extend_unnoted(records);
+        }
     }
     if !done.is_empty() || !asked.is_empty() {
-        records.extend(rest(process, done, asked).await?);
+        stored.extend_unnoted(rest(process, done, asked).await?);
         done.clear();
     }
     crash::point("results", "committed");
     Ok(())
 }
 
-/// A row that nobody can read is not told, and keeps no result from being stored: the sweep comes back to it.
+/// Without a row that cannot be read, which keeps no other result from being stored.
 fn readable<T>(read: Result<T, StoreError>) -> Option<T> {
-    read.inspect_err(|error| tracing::error!(%error, "stored, and not told")).ok()
+    read.inspect_err(|error| tracing::error!(%error, "an outcome is stored, and cannot be published")).ok()
 }
 
-/// Stores, under locks, what did not end a claim at once: it is late, or stored already. Its actions are told what has become of
-/// them, and so are those of `asked`.
+/// Stores, under locks, what did not end a claim at once: it is late, or stored already. Returns its actions and those of
+/// `asked` as they are then.
 async fn rest(
     process: &Process,
     done: &[CallCompletion],
@@ -156,8 +188,8 @@ async fn rest(
     let tx = process.store.transaction().await?;
     write(&tx, done).await?;
     let lost = done.iter().filter(|call| call.fence != LATE).map(|call| call.action);
-    let told: Vec<ActionId> = asked.iter().copied().chain(lost).collect();
-    match actions::commit(tx, Pipeline::default(), &told, LoadDepth::Outcome).await {
+    let ids: Vec<ActionId> = asked.iter().copied().chain(lost).collect();
+    match actions::commit(tx, Pipeline::default(), &ids, LoadDepth::Outcome).await {
         Err(error @ StoreError::Corrupt(_)) => Ok(readable(Err(error)).unwrap_or_default()),
         records => records,
     }
@@ -174,12 +206,12 @@ fn state(completion: Completion) -> State {
 /// Records completions under their fences. Idempotent: after an unknown commit nothing is written twice.
 pub(crate) async fn write(tx: &Transaction, done: &[CallCompletion]) -> Result<(), StoreError> {
     let ids: Vec<ActionId> = done.iter().map(|call| call.action).collect();
-    let mut held = outcomes::hold(tx, &ids).await?;
+    let mut executing = outcomes::lock_executing(tx, &ids).await?;
     let (mut ours, mut late) = (Vec::new(), Vec::new());
     for call in done {
-        if held.get(&call.action) == Some(&call.fence) {
+        if executing.get(&call.action) == Some(&call.fence) {
             // Once.
-            held.remove(&call.action);
+            executing.remove(&call.action);
             ours.push(ended(call));
         } else {
             // Somebody else has taken the action over, or this result is stored already: kept, never dropped.
@@ -208,25 +240,26 @@ fn ended(call: &CallCompletion) -> Ended {
     }
 }
 
-/// Tells agents, and when the broker has confirmed that, the sampler. Tries a few times; what is then still
-/// unanswered is found by the sweep.
-async fn tell(process: &Process, mut untold: Receiver<Vec<ActionRecord>>) {
-    let (mut batches, mut publisher) = (Vec::with_capacity(UNTOLD), None);
+/// Publishes outcomes to agents, and when the broker has confirmed them, packs to the sampler. Tries a few times; what is
+/// then still noted as pending is found by the sweep.
+async fn notify(process: &Process, mut waiting: Receiver<Stored>) {
+    let (mut batches, mut publisher) = (Vec::with_capacity(WAITING), None);
     let mut late = false;
-    while untold.recv_many(&mut batches, UNTOLD).await > 0 {
-        let mut records: Vec<ActionRecord> = batches.drain(..).flatten().collect();
-        // What has waited behind a failure is told as it is by now: others may have told it, and a human resolved it.
+    while waiting.recv_many(&mut batches, WAITING).await > 0 {
+        let mut stored = Stored::default();
+        batches.drain(..).for_each(|batch| stored.extend(batch));
+        // What has waited behind a failure is read again: others may have published it, and a human resolved it.
         let waited = std::mem::take(&mut late);
         for _ in 0..3 {
-            let told = async {
+            let notified = async {
                 if waited || late {
-                    records = again(process, &records).await?;
+                    stored = reload(process, &stored.records).await?;
                 }
-                publish(process, &mut publisher, &records).await
+                publish(process, &mut publisher, &stored).await
             };
-            match told.await {
+            match notified.await {
                 Ok(()) => break,
-                Err(error) => tracing::warn!(%error, "outcomes not sent yet"),
+                Err(error) => tracing::warn!(%error, "outcomes not published yet"),
             }
             (publisher, late) = (None, true);
             pause().await;
@@ -235,28 +268,46 @@ async fn tell(process: &Process, mut untold: Receiver<Vec<ActionRecord>>) {
 }
 
 /// Actions as they are now.
-async fn again(process: &Process, records: &[ActionRecord]) -> Result<Vec<ActionRecord>, RecordError> {
+async fn reload(process: &Process, records: &[ActionRecord]) -> Result<Stored, RecordError> {
     let ids: Vec<ActionId> = records.iter().map(|record| record.id).collect();
     let read = rest(process, &[], &ids);
-    Ok(process.store.within(process.settings.limits.transaction, read).await?)
+    let mut stored = Stored::default();
+    stored.extend_unnoted(process.store.within(process.settings.limits.transaction, read).await?);
+    Ok(stored)
 }
 
 async fn publish(
     process: &Process,
     publisher: &mut Option<Publisher>,
-    records: &[ActionRecord],
+    stored: &Stored,
 ) -> Result<(), RecordError> {
-    let executed: Vec<_> = records.iter().filter(|record| record.status.state.executed()).collect();
+    let executed: Vec<_> = stored.records.iter().filter(|record| record.status.state.executed()).collect();
     let publisher = match publisher {
         Some(publisher) => publisher,
         None => {
             publisher.insert(Publisher::connect(&process.amqp_url, "countersign-executor:results").await?)
         }
     };
-    let answers: Vec<Outgoing> = executed.iter().filter_map(|record| messages::outcome(record)).collect();
-    publisher.publish(&answers).await?;
+    let outcomes: Vec<Outgoing> = executed.iter().filter_map(|record| messages::outcome(record)).collect();
+    publisher.publish(&outcomes).await?;
     crash::point("results", "answered");
     let settled: Vec<ActionId> = executed.iter().map(|record| record.id).collect();
     let now = executed.first().map(|record| record.now).unwrap_or_default();
-    Ok(publisher.publish(&messages::settled("/countersign/executor", &settled, now)).await?)
+    let packs = messages::settled("/countersign/executor", &settled, now);
+    // Nobody waits for the notes to go, so they go while the packs are confirmed.
+    let ((), handed_over) = tokio::join!(confirmed(process, stored, &settled), publisher.publish(&packs));
+    Ok(handed_over?)
+}
+
+/// Strikes off what the broker has confirmed. Where that fails, the sweep publishes it again: at least once.
+async fn confirmed(process: &Process, stored: &Stored, published: &[ActionId]) {
+    let unnoted: Vec<ActionId> =
+        published.iter().filter(|action| stored.unnoted.contains(action)).copied().collect();
+    let strike = async {
+        notifications::confirmed(&process.store, &stored.notes).await?;
+        notifications::confirmed_actions(&process.store, &unnoted).await
+    };
+    if let Err(error) = process.store.within(process.settings.limits.transaction, strike).await {
+        tracing::warn!(%error, "confirmed outcomes are still noted as pending, and will be published again");
+    }
 }

@@ -3,17 +3,34 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use countersign_policy::{Egress, Tool};
 
-use crate::{
-    call::{ToolCall, lease},
-    connector::{self, ConnectorError, Late, Links},
-};
+use crate::connector::{self, ConnectorError, Late, Links};
 
 /// Most versions that are kept; over it they are made again.
 const KEPT: usize = 1_024;
+
+/// Added to a tool's budget to make its lease: time to start, and to record the outcome.
+const LEASE_MARGIN: Duration = Duration::from_secs(5);
+
+/// What a call needs to know of its tool.
+pub(crate) struct ToolCall {
+    pub(crate) name: String,
+    pub(crate) connector: Arc<dyn connector::Connector>,
+    pub(crate) idempotent: bool,
+    pub(crate) timeout: Duration,
+    pub(crate) attempts: u32,
+    pub(crate) backoff: Duration,
+    pub(crate) lease: Duration,
+}
+
+/// The lease of a claim on this tool's call.
+pub(crate) fn lease(tool: &Tool) -> Duration {
+    tool.budget() + LEASE_MARGIN
+}
 
 /// Connectors by tool and by its version with the limits on egress.
 pub(crate) struct Tools {

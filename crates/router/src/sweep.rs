@@ -4,7 +4,11 @@ use async_trait::async_trait;
 use chrono::Utc;
 use countersign_broker::{publisher::Outgoing, topology::DECISIONS};
 use countersign_core::message::Command;
-use countersign_runtime::{messages, process::Process, sweep::Sweeper};
+use countersign_runtime::{
+    messages,
+    process::Process,
+    sweep::{Load, Sweeper},
+};
 use countersign_store::{StoreError, Transaction, sweeps};
 
 /// The router's sweep.
@@ -29,14 +33,14 @@ impl Sweeper for RouterSweep {
         Some(DECISIONS)
     }
 
-    async fn due(&mut self, tx: &Transaction, backoff_factor: f64) -> Result<Vec<Outgoing>, StoreError> {
+    async fn due(&mut self, tx: &Transaction, load: Load) -> Result<Vec<Outgoing>, StoreError> {
         // The time on a command says when it was sent; nothing is decided by it.
         let now = Utc::now();
         let mut due = Vec::new();
         for action in sweeps::to_judge(tx, self.unclaimed).await? {
             due.push(messages::reevaluate(action, now));
         }
-        for action in sweeps::to_request(tx, self.republish * backoff_factor).await? {
+        for action in sweeps::to_request(tx, self.republish * load.backoff_factor).await? {
             due.push(messages::command("router", Command::RequestApproval { action }, now));
         }
         Ok(due)

@@ -1,4 +1,4 @@
-//! Sweeps: look for what is overdue and tell whoever owns the transition.
+//! Sweeps: look for what is overdue and send a command to whoever owns the transition.
 
 use std::time::Duration;
 
@@ -15,20 +15,34 @@ use crate::process::Process;
 /// What a role looks for. It changes nothing but notes of its own; the messages carry no authority.
 #[async_trait]
 pub trait Sweeper: Send {
-    /// The queue in which people answer what they are asked here.
+    /// The queue in which people answer the requests that this sweep repeats.
     fn answers(&self) -> Option<&'static str> {
         None
     }
 
-    /// The commands that are due now. People are asked again after `backoff_factor` times as long as usual.
-    async fn due(&mut self, tx: &Transaction, backoff_factor: f64) -> Result<Vec<Outgoing>, StoreError>;
+    /// The queue whose messages this sweep sends again when they seem to be lost.
+    fn input(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// The messages that are due now.
+    async fn due(&mut self, tx: &Transaction, load: Load) -> Result<Vec<Outgoing>, StoreError>;
 }
 
-/// So many answers may wait while people are asked again as usual: about a batch.
-const UNHEARD: u32 = 256;
+/// How busy a sweep's queues are.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Requests are repeated after this many times the usual interval.
+    pub backoff_factor: f64,
+    /// Whether [`Sweeper::input`] is empty. While it is not, a message that seems to be lost may be waiting there.
+    pub caught_up: bool,
+}
 
-/// The backoff_factor while more wait: whoever is asked again answers again, and that would have to be heard as well.
-const PATIENT: f64 = 10.0;
+/// Requests are repeated at the usual interval while no more answers than these are queued: about a batch.
+const ANSWERS_MAX: u32 = 256;
+
+/// The factor while more are queued: every repeated request may bring one more answer.
+const BACKOFF: f64 = 10.0;
 
 #[derive(Debug, thiserror::Error)]
 enum SweepError {
@@ -69,24 +83,13 @@ async fn once<S: Sweeper>(
     };
     let waiting = publisher.depth(&commands_queue(process.role)).await?;
     if i64::from(waiting) >= SWEEP_MAX {
-        // More of the same would only pile up: what waits is what was found before.
-        tracing::warn!(sweep = name, waiting, "commands wait to be done; nothing is looked for");
+        // It would only find again what those commands are about.
+        tracing::warn!(sweep = name, waiting, "sweep skipped: earlier commands are still queued");
         return Ok(());
     }
-    let mut backoff_factor = 1.0;
-    if let Some(queue) = sweeper.answers() {
-        match publisher.depth(queue).await {
-            Ok(waiting) if waiting <= UNHEARD => {}
-            Ok(_) => backoff_factor = PATIENT,
-            // What can be done without this queue is done.
-            Err(error) => {
-                tracing::warn!(sweep = name, %error, "how much waits to be heard is unknown");
-                (backoff_factor, *publisher) = (PATIENT, Publisher::connect(&process.amqp_url, name).await?);
-            }
-        }
-    }
+    let load = load(process, name, sweeper, publisher).await?;
     let limit = process.settings.limits.transaction;
-    let due = process.store.within(limit, due(&process.store, sweeper, backoff_factor)).await?;
+    let due = process.store.within(limit, due(&process.store, sweeper, load)).await?;
     if due.is_empty() {
         return Ok(());
     }
@@ -97,13 +100,37 @@ async fn once<S: Sweeper>(
     Ok(())
 }
 
-async fn due<S: Sweeper>(
-    store: &Store,
-    sweeper: &mut S,
-    backoff_factor: f64,
-) -> Result<Vec<Outgoing>, StoreError> {
+/// Asks the broker about the sweep's queues. What can be done without them goes on: a queue that cannot be asked counts as
+/// full.
+async fn load<S: Sweeper>(
+    process: &Process,
+    name: &str,
+    sweeper: &S,
+    publisher: &mut Publisher,
+) -> Result<Load, BrokerError> {
+    let mut load = Load { backoff_factor: 1.0, caught_up: true };
+    for (queue, max) in [(sweeper.answers(), ANSWERS_MAX), (sweeper.input(), 0)] {
+        let Some(queue) = queue else { continue };
+        let busy = match publisher.depth(queue).await {
+            Ok(waiting) => waiting > max,
+            Err(error) => {
+                tracing::warn!(sweep = name, queue, %error, "the length of a queue is unknown");
+                *publisher = Publisher::connect(&process.amqp_url, name).await?;
+                true
+            }
+        };
+        match max {
+            0 => load.caught_up = !busy,
+            _ if busy => load.backoff_factor = BACKOFF,
+            _ => {}
+        }
+    }
+    Ok(load)
+}
+
+async fn due<S: Sweeper>(store: &Store, sweeper: &mut S, load: Load) -> Result<Vec<Outgoing>, StoreError> {
     let tx = store.transaction().await?;
-    let due = sweeper.due(&tx, backoff_factor).await?;
+    let due = sweeper.due(&tx, load).await?;
     tx.commit().await?;
     Ok(due)
 }

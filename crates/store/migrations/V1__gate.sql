@@ -126,10 +126,20 @@ CREATE TABLE outcomes (
   error_code    text,
   error_message text,
   at            timestamptz NOT NULL DEFAULT now(),
-  -- When a sweep last had it told again.
-  told_again_at timestamptz,
   PRIMARY KEY (action, seq)
 );
+
+-- Outcomes that the broker has not confirmed yet, noted once for all that a statement has stored. The executor writes a
+-- note together with the outcomes and deletes it after the broker's confirm; what stays is published again.
+CREATE TABLE pending_notifications (
+  id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  actions      uuid[] NOT NULL,
+  stored_at    timestamptz NOT NULL DEFAULT now(),
+  -- When a sweep last had them published again.
+  repeated_at  timestamptz
+);
+-- Written once and read seldom: neither compressed nor put elsewhere.
+ALTER TABLE pending_notifications ALTER COLUMN actions SET STORAGE PLAIN;
 
 -- What tools answered to calls that had been given up. May have to be erased; the evidence holds the digest.
 CREATE TABLE late_results (
@@ -142,7 +152,7 @@ CREATE TABLE late_results (
 
 -- How far a sweep has looked, so that it need not look at everything that ever was.
 CREATE TABLE sweep_marks (name text PRIMARY KEY, at timestamptz NOT NULL);
-INSERT INTO sweep_marks VALUES ('answered', '-infinity');
+INSERT INTO sweep_marks VALUES ('drawn', '-infinity');
 
 -- The coin, thrown once for every executed action.
 CREATE TABLE sampling (

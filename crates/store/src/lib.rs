@@ -21,6 +21,7 @@ pub mod learning;
 pub mod ledger;
 pub mod limits;
 pub mod listing;
+pub mod notifications;
 pub mod outcomes;
 pub mod payloads;
 pub mod permits;

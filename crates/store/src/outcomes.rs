@@ -16,6 +16,7 @@ use crate::{
     Pipeline, Store, StoreError, Transaction, actions,
     actions::{ActionRecord, OutcomeRecord},
     evidence::{self, Evidence},
+    notifications,
     transaction::{Parameter, parameters},
 };
 
@@ -92,21 +93,28 @@ pub struct Ended {
 /// An action that has ended, and what is stored of it, where that can be read.
 pub type Read = (ActionId, Result<ActionRecord, StoreError>);
 
-/// Ends actions that are executing under these claims, in one trip; no action twice. Leaves out, and says nothing of, those
-/// that somebody else has taken over or that have ended already.
-pub async fn end(store: &Store, rows: &[Ended]) -> Result<Vec<Read>, StoreError> {
-    let client = store.client().await?;
-    let mut read = Vec::with_capacity(rows.len());
-    for rows in rows.chunks(evidence::NOTE_MAX) {
-        let (sql, values) = ending(rows);
-        let statement = client.prepare_cached(&sql).await?;
-        let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| &**value as _).collect();
-        read.extend(ended(rows, &client.query(&statement, &values).await?));
-    }
-    Ok(read)
+/// What one statement has ended.
+pub struct Moved {
+    /// The actions.
+    pub actions: Vec<Read>,
+    /// The note that their outcomes are to be published ([`crate::notifications`]); `None` where there are none.
+    pub note: Option<i64>,
 }
 
-/// A statement that moves what is still executing under its claim, and writes outcome and evidence for what it has moved.
+/// Ends actions that are executing under these claims, in one trip; no action twice, and at most 500.
+/// Leaves out those that somebody else has taken over or that have ended already.
+pub async fn end(store: &Store, rows: &[Ended]) -> Result<Moved, StoreError> {
+    let client = store.client().await?;
+    let (sql, values) = ending(rows);
+    let statement = client.prepare_cached(&sql).await?;
+    let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| &**value as _).collect();
+    let moved = client.query(&statement, &values).await?;
+    let note = moved.first().and_then(|row| row.get("note"));
+    Ok(Moved { actions: ended(rows, &moved), note })
+}
+
+/// A statement that moves what is still executing under its claim, and writes outcome, evidence and the note that its agents
+/// are to be notified for what it has moved.
 ///
 /// Its conditions are on the row that is updated. Where that has changed meanwhile, PostgreSQL looks at them again on what
 /// it has become, or leaves it out; what was read beside it stays as it was.
@@ -117,16 +125,18 @@ fn ending(rows: &[Ended]) -> (String, Vec<Parameter<'_>>) {
                   ended_at = clock_timestamp(), state_at = clock_timestamp()
            FROM UNNEST($1::uuid[], $2::int[], $3::text[], $4::uuid[], $5::bytea[], $6::text[], $7::text[],
                        $8::uuid[], $9::text[], $10::text[])
-             AS u (action, fence, state, told, result, code, message, noted, kind, body)
+             AS u (action, fence, state, event, result, code, message, noted, kind, body)
            CROSS JOIN LATERAL (SELECT ctid FROM actions WHERE id = u.action LIMIT 1) here
            WHERE a.ctid = here.ctid AND a.fence = u.fence AND a.state = 'executing'
-           RETURNING a.*, u.told, u.result, u.code, u.message, u.noted, u.kind, u.body),
-         told AS (
+           RETURNING a.*, u.event, u.result, u.code, u.message, u.noted, u.kind, u.body),
+         stored AS (
            INSERT INTO outcomes (action, seq, event, outcome, result, error_code, error_message)
-           SELECT id, 1, told, state, result, code, message FROM ended ON CONFLICT (action, seq) DO NOTHING),
+           SELECT id, 1, event, state, result, code, message FROM ended ON CONFLICT (action, seq) DO NOTHING),
+         {pending},
          {written}
-         SELECT {columns} FROM ended",
+         SELECT {columns}, (SELECT id FROM notified) AS note FROM ended",
         columns = actions::COLUMNS,
+        pending = notifications::noted("SELECT id FROM ended"),
         written = evidence::written("SELECT noted, id, kind, body::json FROM ended"),
     );
     let outcomes = || rows.iter().map(|row| &row.outcome);
@@ -162,8 +172,11 @@ fn ended(rows: &[Ended], moved: &[Row]) -> Vec<Read> {
     moved.iter().map(read).collect()
 }
 
-/// Locks actions. Returns those that are executing, and under which fence: anybody else's result is late.
-pub async fn hold(tx: &Transaction, ids: &[ActionId]) -> Result<HashMap<ActionId, i32>, StoreError> {
+/// Locks actions. Returns those that are executing, and under which fence: any other result is late.
+pub async fn lock_executing(
+    tx: &Transaction,
+    ids: &[ActionId],
+) -> Result<HashMap<ActionId, i32>, StoreError> {
     let mut reads = Pipeline::default();
     actions::locking(tx, &mut reads, ids).await?;
     let rows = tx.run(&reads).await?;

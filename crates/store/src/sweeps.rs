@@ -40,44 +40,28 @@ pub async fn to_recover(tx: &Transaction, seconds: f64) -> Result<Vec<ActionId>,
     actions(tx, sql, seconds).await
 }
 
-/// Executed actions that have an outcome but, so many seconds later, no throw of the coin: nothing proves
-/// that their answer was sent. Each is found again only after ten times as long: a sampler that is away must
-/// not flood the agents.
+/// Executed actions that ended so many seconds ago and have no sampling draw: their settled pack may be lost.
 ///
 /// Looks only at what ended after a mark, and moves the mark up behind itself. Ten minutes stay before the
 /// mark: no transaction that sets `ended_at` can be open for longer than the session's limits allow. Where `recent`
 /// seconds are given, they are all that is looked at.
-pub async fn to_answer(
+pub async fn to_draw(
     tx: &Transaction,
     seconds: f64,
     recent: Option<f64>,
 ) -> Result<Vec<ActionId>, StoreError> {
-    // All but a few have been thrown for: that is looked at first, and the rest only of what is left (`OFFSET 0` keeps the
-    // planner from turning it round).
-    let sql = "UPDATE outcomes o SET told_again_at = now()
-               FROM (SELECT a.id FROM (
-                       SELECT a.id, a.ended_at FROM actions a
-                       WHERE a.started_at IS NOT NULL AND a.ended_at IS NOT NULL
-                         AND a.ended_at BETWEEN coalesce(now() - make_interval(secs => $1::float8 + $3::float8),
-                                                         (SELECT at FROM sweep_marks WHERE name = 'answered'))
-                                            AND now() - make_interval(secs => $1)
-                         AND NOT EXISTS (SELECT 1 FROM sampling s WHERE s.action = a.id)
-                       ORDER BY a.ended_at OFFSET 0) a
-               JOIN outcomes u ON u.action = a.id AND u.seq = 1
-               WHERE u.told_again_at IS NULL OR u.told_again_at < now() - 10 * make_interval(secs => $1)
-               ORDER BY a.ended_at LIMIT $2 FOR UPDATE OF u SKIP LOCKED) due
-               WHERE o.action = due.id AND o.seq = 1 RETURNING o.action";
+    let sql = "SELECT a.id FROM actions a
+               WHERE a.started_at IS NOT NULL AND a.ended_at IS NOT NULL
+                 AND a.ended_at BETWEEN coalesce(now() - make_interval(secs => $1::float8 + $3::float8),
+                                                 (SELECT at FROM sweep_marks WHERE name = 'drawn'))
+                                    AND now() - make_interval(secs => $1)
+                 AND NOT EXISTS (SELECT 1 FROM sampling s WHERE s.action = a.id)
+               ORDER BY a.ended_at LIMIT $2";
     let rows = tx.query(&tx.prepare_cached(sql).await?, &[&seconds, &SWEEP_MAX, &recent]).await?;
     let found: Vec<ActionId> = rows.iter().map(|row| ActionId(row.get(0))).collect();
     if found.is_empty() && recent.is_none() {
-        // Not past what is still unanswered, only waiting to be told again.
-        let sql = "UPDATE sweep_marks SET at = coalesce(
-                     (SELECT min(a.ended_at) FROM actions a
-                      WHERE a.started_at IS NOT NULL AND a.ended_at >= sweep_marks.at
-                        AND a.ended_at < now() - make_interval(secs => $1)
-                        AND NOT EXISTS (SELECT 1 FROM sampling s WHERE s.action = a.id)),
-                     now() - make_interval(secs => $1) - interval '10 minutes')
-                   WHERE name = 'answered' AND at < now() - make_interval(secs => $1) - interval '11 minutes'";
+        let sql = "UPDATE sweep_marks SET at = now() - make_interval(secs => $1) - interval '10 minutes'
+                   WHERE name = 'drawn' AND at < now() - make_interval(secs => $1) - interval '11 minutes'";
         tx.execute(sql, &[&seconds]).await?;
     }
     Ok(found)

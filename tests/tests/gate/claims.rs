@@ -90,7 +90,7 @@ impl Stored {
 
     fn end(&self, fence: i32, state: State) -> JoinHandle<Result<usize, StoreError>> {
         let store = self.store.clone();
-        tokio::spawn(async move { Ok(outcomes::end(&store, &[ended(fence, state)]).await?.len()) })
+        tokio::spawn(async move { Ok(outcomes::end(&store, &[ended(fence, state)]).await?.actions.len()) })
     }
 }
 

@@ -19,7 +19,9 @@ use countersign_tests::{Gate, LIMIT, all_succeed, answer, expect};
 use futures_util::StreamExt as _;
 use lapin::{
     BasicProperties,
-    options::{BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, QueueDeclareOptions},
+    options::{
+        BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, QueueDeclareOptions, QueuePurgeOptions,
+    },
     types::FieldTable,
 };
 use serde_json::{Value, json};
@@ -67,6 +69,34 @@ async fn every_executed_action_has_one_throw_and_every_selected_one_an_audit() -
     let selected = gate.count("SELECT count(*) FROM sampling WHERE selected").await?;
     // 30 expected; outside of this less than once in a million runs.
     ensure!((8..=60).contains(&selected), "{selected} selected");
+    gate.close().await
+}
+
+#[tokio::test]
+async fn a_sampler_that_is_away_neither_repeats_an_outcome_nor_loses_a_draw() -> anyhow::Result<()> {
+    let mut gate = Gate::start().await?;
+    gate.system.kill("sampler")?;
+    let mut agent = gate.agent("one").await?;
+    for id in ["a-1", "a-2"] {
+        agent.propose(id, "write_record", json!({})).await?;
+        expect(&mut agent, id, Outcome::Succeeded).await?;
+    }
+    // Twice `unanswered_after`.
+    gate.reaches("SELECT count(*) FROM actions WHERE ended_at < now() - interval '4 seconds'", 2).await?;
+    agent.propose("a-3", "write_record", json!({})).await?;
+    expect(&mut agent, "a-3", Outcome::Succeeded).await?;
+    // What an executor leaves behind that is killed before the broker has confirmed an outcome is published again.
+    let client = gate.system.store()?.client().await?;
+    let killed = "INSERT INTO pending_notifications (actions, stored_at)
+                  SELECT array_agg(id), now() - interval '1 minute' FROM actions WHERE event_id = 'a-2'";
+    client.batch_execute(killed).await?;
+    expect(&mut agent, "a-2", Outcome::Succeeded).await?;
+    gate.reaches("SELECT 1 - count(*) FROM pending_notifications", 1).await?;
+    // Nor does the sampler depend on the packs that wait for it.
+    let session = Session::open(&gate.system.place.amqp_url, "test").await?;
+    session.channel.queue_purge("countersign.settled".into(), QueuePurgeOptions::default()).await?;
+    gate.system.start("sampler", "sampler")?;
+    gate.reaches("SELECT count(*) FROM sampling", 3).await?;
     gate.close().await
 }
 
