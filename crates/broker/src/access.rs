@@ -1,4 +1,4 @@
-//! Who may do what on the broker: exactly what each needs, from the directory.
+//! Permissions on the broker: exactly what each user needs, from the directory.
 
 use countersign_policy::Directory;
 
@@ -8,8 +8,8 @@ use crate::topology::{
     feedback_queue, outcomes_queue,
 };
 
-/// A broker user's permissions: names it may write to and read from. Nobody but the operator's own user
-/// configures anything.
+/// A broker user's permissions: the exchanges it may write to and the queues it may read. Only the operator's own user may
+/// configure anything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Access {
     /// The AMQP user.
@@ -36,7 +36,7 @@ impl Access {
     }
 }
 
-/// Matches exactly these names; none at all matches nothing.
+/// A pattern that matches exactly these names; an empty one matches nothing.
 fn pattern(names: &[String]) -> String {
     if names.is_empty() {
         return String::new();

@@ -1,14 +1,14 @@
 use std::time::Duration;
 
-/// What can go wrong between us and the broker.
+/// Errors of the broker and its connections.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
-    /// The URL is none.
-    #[error("{url:?} is no AMQP URL: {reason}; write amqp://user:password@host:5672/vhost")]
+    /// The URL is malformed.
+    #[error("{url:?} is not an AMQP URL: {reason}; write amqp://user:password@host:5672/vhost")]
     Url {
-        /// Without its password.
+        /// The URL, without its password.
         url: String,
-        /// What the parser said.
+        /// The parser's message.
         reason: String,
     },
     /// lapin's own error.
@@ -16,7 +16,7 @@ pub enum BrokerError {
     Amqp {
         /// What was attempted, on what.
         doing: String,
-        /// What lapin said.
+        /// lapin's error.
         source: lapin::Error,
     },
     /// No answer within the limit. Whether the broker acted is unknown.
@@ -24,29 +24,29 @@ pub enum BrokerError {
     Timeout {
         /// What was attempted, on what.
         doing: String,
-        /// How long was waited.
+        /// The limit.
         limit: Duration,
     },
-    /// The broker did not take a message over.
-    #[error("publishing to {exchange:?} was not confirmed: {why}")]
+    /// The broker did not confirm a message.
+    #[error("the broker did not confirm a message to {exchange:?}: {why}")]
     Unconfirmed {
-        /// Where to.
+        /// The exchange.
         exchange: String,
-        /// Nacked, returned, or not asked.
+        /// What the broker answered instead.
         why: &'static str,
     },
     /// The consumer was cancelled, or its channel closed.
-    #[error("the consumer of {0:?} was ended by the broker; was the queue deleted?")]
+    #[error("the broker ended the consumer of {0:?}; was the queue deleted?")]
     ConsumerEnded(String),
-    /// An ack went into a dead channel: the deliveries come back.
-    #[error("the channel died before its deliveries were acked")]
+    /// An ack was lost with its channel: the broker delivers the messages again.
+    #[error("the channel was closed before its deliveries were acked")]
     AckLost,
-    /// A message is not what its queue holds.
+    /// A message is not of the kind that its queue holds.
     #[error("a message in {queue:?} cannot be read: {reason}")]
     Unreadable {
-        /// Where it was.
+        /// The queue.
         queue: String,
-        /// What the parser said.
+        /// The parser's message.
         reason: String,
     },
     /// The management API refused or could not be reached.
@@ -54,7 +54,7 @@ pub enum BrokerError {
     Management {
         /// What was attempted.
         doing: String,
-        /// What came back.
+        /// The answer.
         reason: String,
     },
 }

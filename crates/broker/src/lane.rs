@@ -29,8 +29,8 @@ pub struct LaneSettings {
     pub queue: String,
     /// Most deliveries in one transaction.
     pub batch_max: u16,
-    /// How long to wait for more after the first delivery; zero takes what has already arrived, and a lane that is behind waits a
-    /// millisecond at least.
+    /// How long to wait for further deliveries after the first. Zero takes what has already arrived; a lane that is behind
+    /// waits at least a millisecond.
     pub linger: Duration,
     /// How long a batch's transaction may take before its connections are dropped.
     pub handle_limit: Duration,
@@ -47,18 +47,18 @@ pub struct Delivery {
     pub exchange: String,
     /// The key it was published with.
     pub routing_key: String,
-    /// Whether it carries CC or BCC headers, which get around topic permissions.
+    /// Whether it carries CC or BCC headers, which bypass topic permissions.
     pub copied: bool,
 }
 
-/// Why a batch was not handled. What of it is committed is found so when it is handled again.
+/// Why a batch was not handled. Handling is idempotent, so whatever was committed is not done twice.
 #[derive(Debug)]
 pub enum Failure {
-    /// A deadlock or serialization failure: do the same again at once.
+    /// A deadlock or serialization failure: retry at once.
     Retry(String),
-    /// One of the messages cannot be stored: do them one by one and quarantine the culprit.
+    /// One of the messages cannot be stored: handle them one by one and quarantine the culprit.
     Poison(String),
-    /// Anything else: drop everything, wait, start again.
+    /// Anything else: drop the connections, wait, restart.
     Reset(String),
 }
 
@@ -68,19 +68,18 @@ pub trait Handler: Send {
     /// Returns once the database answers: a lane consumes only after that.
     async fn ready(&mut self) -> Result<(), Failure>;
 
-    /// Waits until there is room for what the batch will start. Not limited in time: a full house is no
-    /// failure.
+    /// Waits until there is room for what the batch will start. Not limited in time: being busy is not a failure.
     async fn admit(&mut self, _batch: &[Delivery]) {}
 
     /// Applies a batch, idempotently, each message's transition in one transaction with its evidence. Returns what follows from
     /// the states that are stored then.
     async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure>;
 
-    /// Keeps a message that cannot be handled.
+    /// Quarantines a message that cannot be handled.
     async fn quarantine(&mut self, delivery: &Delivery, code: &str, reason: &str) -> Result<(), Failure>;
 }
 
-/// How often a deadlock is tried again before the lane is reset.
+/// How often a deadlock is retried before the lane is reset.
 const RETRIES: u32 = 10;
 
 /// Runs a lane until `stop`, through every failure of broker and database.
@@ -93,7 +92,7 @@ pub async fn run<H: Handler>(
     while !stop.is_cancelled() {
         let outcome = tokio::select! {
             outcome = cycle(&name, &settings, &mut handler, &stop) => outcome,
-            // A batch in flight is dropped: it was not acked, so it comes back.
+            // A batch in flight is dropped: it was not acked, so the broker delivers it again.
             () = stop_after_grace(&stop, settings.handle_limit) => return,
         };
         match outcome {
@@ -130,7 +129,7 @@ impl From<Failure> for LaneError {
     }
 }
 
-/// One life of a lane's connections. `Ok` means that it was asked to stop.
+/// Runs until the connections fail. `Ok` means that the lane was asked to stop.
 async fn cycle<H: Handler>(
     name: &str,
     settings: &LaneSettings,
@@ -193,7 +192,7 @@ async fn consume(session: &Session, settings: &LaneSettings) -> Result<Consumer,
     within(REQUEST_LIMIT, || format!("consuming {:?}", settings.queue), consume).await
 }
 
-/// What a lane that finds deliveries waiting gives others to arrive: it is behind, and goes on faster with larger batches.
+/// The least linger of a lane that finds deliveries waiting: it is behind, and larger batches let it catch up.
 const BEHIND: Duration = Duration::from_millis(1);
 
 /// Waits for a first delivery, then takes what comes within the linger, up to the most for a batch.
@@ -244,7 +243,7 @@ fn convert(delivery: lapin::message::Delivery) -> Delivery {
     }
 }
 
-/// Handles a batch: deadlocks again in place, poison one by one.
+/// Handles a batch: retries deadlocks at once, and handles the messages one by one where one cannot be stored.
 async fn apply<H: Handler>(handler: &mut H, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure> {
     match attempt(handler, batch).await {
         Err(Failure::Poison(_)) => {
@@ -267,7 +266,7 @@ async fn apply<H: Handler>(handler: &mut H, batch: &[Delivery]) -> Result<Vec<Ou
 async fn attempt<H: Handler>(handler: &mut H, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure> {
     for _ in 0..RETRIES {
         match handler.handle(batch).await {
-            Err(Failure::Retry(why)) => tracing::debug!(why, "transaction again"),
+            Err(Failure::Retry(why)) => tracing::debug!(why, "transaction retried"),
             other => return other,
         }
     }

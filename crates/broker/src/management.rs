@@ -19,7 +19,7 @@ impl Management {
     /// `url` is `http://user:password@host:15672`; `vhost` is the one that permissions are about.
     pub fn new(url: &str, vhost: &str) -> Result<Self, BrokerError> {
         let failed = |reason: String| BrokerError::Management { doing: "setting up a client".into(), reason };
-        // Already installed is as good as installed.
+        // An error means that a provider is installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder()
             .timeout(Duration::from_secs(30))
@@ -35,7 +35,7 @@ impl Management {
         let user = json!({"password": password, "tags": ""});
         let path = ["users", &access.user];
         if self.must(Method::PUT, &path, Some(user.clone())).await.is_err() {
-            // Made by somebody else at the same moment, it can now be updated.
+            // Where somebody else has just created the user, it can now be updated.
             self.must(Method::PUT, &path, Some(user)).await?;
         }
         match self.permit(access).await? {
@@ -96,7 +96,7 @@ impl Management {
             .pop_if_empty()
             .push("api")
             .extend(path);
-        // Taken out of the URL: there they would make a second Authorization header.
+        // Removed from the URL, where they would add a second Authorization header.
         let (user, password) = (url.username().to_owned(), url.password().unwrap_or_default().to_owned());
         let _ = (url.set_username(""), url.set_password(None));
         let mut request = self.client.request(method.clone(), url).basic_auth(user, Some(password));

@@ -28,7 +28,7 @@ pub const BATCH_CONTENT_TYPE: &str = "application/cloudevents-batch+json";
 /// stall one for many seconds.
 const CONFIRM_LIMIT: Duration = Duration::from_secs(60);
 
-/// Most messages that are queued in a connection before the first of them is written.
+/// The most messages that are queued in a connection before the first of them is written.
 const AHEAD: usize = 64;
 
 /// A message to be published, persistent and mandatory.
@@ -60,7 +60,7 @@ impl Outgoing {
         }
     }
 
-    /// A new id for an event whose id need not be the same when it is sent again.
+    /// A new id for an event whose repetitions need not have the same id.
     pub fn fresh_id() -> Uuid {
         Uuid::now_v7()
     }
@@ -70,17 +70,17 @@ impl Outgoing {
 pub struct Publisher {
     session: Session,
     user: Option<String>,
-    /// Of its process, what publishes.
-    place: String,
+    /// Which part of its process publishes, as crash points name it.
+    name: String,
 }
 
 impl Publisher {
-    /// Connects as `name`, like `process:place` or `process:place#1`. Every message will carry the URL's user as its `user_id`,
+    /// Connects as `name`, like `process:part` or `process:part#1`. Every message will carry the URL's user as its `user_id`,
     /// validated by the broker.
     pub async fn connect(url: &str, name: &str) -> Result<Self, BrokerError> {
         let session = Session::open_publishing(url, name).await?;
-        let place = name.split([':', '#']).nth(1).unwrap_or(name).to_owned();
-        Ok(Self { session, user: user_of(url), place })
+        let part = name.split([':', '#']).nth(1).unwrap_or(name).to_owned();
+        Ok(Self { session, user: user_of(url), name: part })
     }
 
     /// Publishes all, pipelined, and returns when the broker has confirmed each. Any other answer fails the
@@ -102,7 +102,7 @@ impl Publisher {
             confirms.extend(within(CONFIRM_LIMIT, doing, self.send(content_type, messages)).await?);
         }
         if !messages.is_empty() {
-            crash::point(&self.place, "sent");
+            crash::point(&self.name, "sent");
         }
         let doing = || format!("waiting for {} confirms", messages.len());
         let answers = within(CONFIRM_LIMIT, doing, async { Ok(join_all(confirms).await) }).await?;
@@ -125,8 +125,8 @@ impl Publisher {
         Ok(())
     }
 
-    /// Hands all to the connection in one go, and waits until they are written: a wait for each would be two switches of
-    /// threads a message. Returns what waits for the confirms.
+    /// Hands all messages to the connection at once and waits until they are written: waiting for each would cost two thread
+    /// switches a message. Returns the pending confirms.
     async fn send(
         &self,
         content_type: &'static str,
@@ -153,7 +153,7 @@ impl Publisher {
         Ok(confirms)
     }
 
-    /// How many messages wait in a queue.
+    /// The number of messages that are ready in a queue.
     pub async fn depth(&self, queue: &str) -> Result<u32, BrokerError> {
         let options = QueueDeclareOptions { passive: true, ..Default::default() };
         let declare = self.session.channel.queue_declare(queue.into(), options, FieldTable::default());

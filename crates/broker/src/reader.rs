@@ -17,10 +17,10 @@ use crate::{
     session::{REQUEST_LIMIT, Session},
 };
 
-/// Most deliveries that wait to be read.
+/// The most deliveries that are prefetched.
 const PREFETCH: u16 = 512;
 
-/// A consumer of one queue. What it gives is acked: whoever needs it twice keeps it.
+/// A consumer of one queue. A returned event has been acked and is not delivered again.
 pub struct Reader {
     consumer: Consumer,
     queue: String,
@@ -43,7 +43,7 @@ impl Reader {
     /// The next event, if one comes within `limit`.
     ///
     /// # Errors
-    /// Where the connection fails, or where the message is no event of this kind; it is acked all the same.
+    /// Where the connection fails, or where the message is not an event of this kind; it is acked nevertheless.
     pub async fn next<T: DeserializeOwned>(
         &mut self,
         limit: Duration,

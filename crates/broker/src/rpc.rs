@@ -29,7 +29,7 @@ const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 /// Most requests that wait to be published.
 const WAITING: usize = 1_024;
 
-/// How long a request is remembered whose caller has given up.
+/// How long a request is remembered after its caller has given up.
 const LATE_LIMIT: Duration = Duration::from_secs(3600);
 
 /// Over this many open requests, those that are older than [`LATE_LIMIT`] are forgotten.
@@ -46,8 +46,8 @@ pub struct RpcRequest {
     pub message_id: String,
     /// What is asked.
     pub body: Vec<u8>,
-    /// Until when its answer is waited for: in the queue it waits no longer than is left when it is published. What nobody waits
-    /// for any more should not be done behind the back of those who were told that it is in doubt.
+    /// Until when the caller waits. The message expires at that time: what is recorded as in doubt must not be executed
+    /// afterwards.
     pub deadline: Instant,
 }
 
@@ -57,7 +57,7 @@ pub enum RpcError {
     /// The request reached no queue.
     #[error("not sent: {0}")]
     NotSent(String),
-    /// It may have been taken in.
+    /// The tool service may have received it.
     #[error("no reply: {0}")]
     Unknown(String),
 }
@@ -68,7 +68,7 @@ impl From<BrokerError> for RpcError {
     }
 }
 
-/// Takes a reply that came when its caller had given up: the request's `message_id`, and what was replied.
+/// Receives a reply that came after its caller had given up: the request's `message_id`, and the reply.
 pub type Late = Arc<dyn Fn(&str, &[u8]) + Send + Sync>;
 
 type Answer = oneshot::Sender<Result<Vec<u8>, RpcError>>;
@@ -104,13 +104,13 @@ impl RpcClient {
         Ok(Self { requests, alive })
     }
 
-    /// Whether the connection still stands, as far as is known.
+    /// Whether the connection is open, as far as is known.
     pub fn is_alive(&self) -> bool {
         self.alive.load(Ordering::Acquire)
     }
 
-    /// Asks and waits for the reply. Dropped by its caller, it leaves nothing behind but a late reply, which
-    /// goes to the [`Late`] given to [`RpcClient::connect`].
+    /// Sends a request and waits for the reply. If the caller drops the future, a late reply goes to the [`Late`] given to
+    /// [`RpcClient::connect`].
     pub async fn call(&self, request: RpcRequest) -> Result<Vec<u8>, RpcError> {
         let (answer, answered) = oneshot::channel();
         self.requests
@@ -152,14 +152,14 @@ impl Channel {
                 },
             }
         }
-        // Whoever still waits is told by the dropped senders.
+        // Callers that still wait learn of it by the dropped senders.
         alive.store(false, Ordering::Release);
     }
 
     fn answered(&mut self, reply: &lapin::message::Delivery) {
         let id = reply.properties.correlation_id().as_ref().map(|id| id.as_str());
         let Some(pending) = id.and_then(|id| self.waiting.remove(id)) else {
-            tracing::warn!(correlation_id = id, "a reply to nothing that was asked");
+            tracing::warn!(correlation_id = id, "a reply without a request");
             return;
         };
         if pending.answer.send(Ok(reply.data.clone())).is_err() {
@@ -167,10 +167,10 @@ impl Channel {
         }
     }
 
-    /// Publishes one request. A confirm says that it has been taken in, a return that no queue wanted it.
+    /// Publishes one request. A confirm means that a queue has it, a return that none does.
     async fn publish(&mut self, request: RpcRequest, answer: Answer) -> Result<(), BrokerError> {
         if answer.is_closed() {
-            // Its caller has given up: sent now, it would act after everybody was told that it might have.
+            // Its caller has given up and recorded the action as in doubt: sent now, it would act after that.
             return Ok(());
         }
         let left = request.deadline.saturating_duration_since(Instant::now());
@@ -202,7 +202,7 @@ impl Channel {
         // One request at a time is unconfirmed, so a return can only be its own.
         let refused = match within(REQUEST_LIMIT, doing, confirm).await? {
             Confirmation::Ack(None) => return Ok(()),
-            Confirmation::Ack(Some(_)) => "no queue takes it",
+            Confirmation::Ack(Some(_)) => "no queue is bound for it",
             Confirmation::Nack(_) | Confirmation::NotRequested => "the broker refused it",
         };
         if let Some(pending) = self.waiting.remove(&correlation) {

@@ -6,7 +6,7 @@ use lapin::{Channel, Connection, ConnectionProperties, options::ConfirmSelectOpt
 
 use crate::{BrokerError, error::within};
 
-/// An AMQP URL, taken apart.
+/// A parsed AMQP URL.
 pub use lapin::uri::AMQPUri as Uri;
 
 /// How long opening and every single request to the broker may take.
@@ -15,19 +15,20 @@ pub const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 /// Seconds between heartbeats: the default takes two minutes to notice a dead peer.
 const HEARTBEAT: u16 = 10;
 
-/// The largest frame, in bytes: the server's default. lapin keeps 64 of them ready. Asked for from the start they take memory
-/// when they are used; left to the server to say, all 8 MiB at once. A header of others is one frame, and lapin closes a
-/// connection on which a larger one comes than was agreed: where the server is given more, the URL must say so, too.
+/// The largest frame, in bytes: the server's default. lapin keeps 64 frame buffers. Where the client asks for this size they
+/// take memory only when used; where the server chooses, all 8 MiB at once. A received header is one frame, and lapin closes
+/// a connection on a frame larger than agreed: where the server is configured for more, the URL must say so, too.
 const FRAME_MAX: u32 = 128 * 1024;
 
-/// The same of a connection that only publishes: all of it is used sooner or later, and long bodies take several.
+/// The same for a connection that only publishes: its buffers are all used sooner or later, and long bodies take several
+/// frames.
 const PUBLISHING_FRAME_MAX: u32 = 16 * 1024;
 
 /// A connection with one channel. Dropping it closes both.
 pub struct Session {
     /// Owned by one task alone.
     pub channel: Channel,
-    // Kept: lapin closes a connection whose last handle is dropped.
+    // lapin closes a connection when its last handle is dropped.
     _connection: Connection,
 }
 
@@ -67,7 +68,7 @@ impl Session {
     }
 }
 
-/// The URL as it may be shown in logs.
+/// The URL with its password masked, for logs.
 pub fn without_password(url: &str) -> String {
     match url::Url::parse(url) {
         Ok(mut parsed) => {

@@ -1,7 +1,7 @@
 //! Reading and feeding the audit stream over AMQP 0-9-1.
 //!
-//! A reader names the offset to start with and keeps its place itself. Where a stream ends cannot be asked for; it is
-//! found out by writing a marker, a batch without events, and reading up to it.
+//! A reader names the offset to start with and keeps its own position. The end of a stream cannot be queried; it is found
+//! by writing a marker, a batch without events, and reading up to it.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::{
     topology::AUDIT_STREAM,
 };
 
-/// Most messages that wait to be read.
+/// The most messages that are prefetched.
 const PREFETCH: u16 = 64;
 
 /// How long the last chunk may take to come, if there is one.
@@ -45,7 +45,7 @@ pub enum Offset {
 /// A message of the stream.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// Its place.
+    /// Its offset.
     pub offset: u64,
     /// Its id.
     pub message_id: String,
@@ -97,8 +97,8 @@ impl StreamReader {
 
     /// Where to start in order to read the entry `index` without much before it, by bisection.
     ///
-    /// A recorder that came late may have repeated what is older beyond that place: who finds a gap after it reads from
-    /// the beginning.
+    /// A recorder that had lost its lease may have repeated older entries after that place: a reader that finds a gap starts
+    /// from the beginning.
     pub async fn seek(url: &str, name: &str, index: u64) -> Result<Offset, BrokerError> {
         // A batch begins no later than the entry at `low`, and after it at `high`.
         let Some((mut low, first)) = Self::first_of(url, name, Offset::First).await? else {
@@ -181,7 +181,7 @@ impl Feed {
         self.publisher.publish_as(BATCH_CONTENT_TYPE, &[message]).await
     }
 
-    /// The last event that the stream really has, as index and entry: not what was once confirmed, but what is there.
+    /// The last event that the stream holds now, as index and entry, whatever was confirmed before.
     pub async fn last(&self) -> Result<Option<(u64, Vec<u8>)>, BrokerError> {
         let marker = Outgoing::fresh_id().to_string();
         let mut reader = StreamReader::open(&self.url, &self.name, Offset::Last).await?;
@@ -191,7 +191,7 @@ impl Feed {
             let (mut first, mut last) = (None, None);
             loop {
                 let Some(batch) = reader.next(REQUEST_LIMIT).await? else {
-                    return Err(unreadable(format!("its end was not read within {REQUEST_LIMIT:?}")));
+                    return Err(unreadable(format!("its end was not reached within {REQUEST_LIMIT:?}")));
                 };
                 first.get_or_insert(batch.offset);
                 if batch.message_id == marker {
@@ -201,7 +201,7 @@ impl Feed {
                     last = Some((event.index().map_err(unreadable)?, event.data.get().as_bytes().to_vec()));
                 }
             }
-            // What stands before may be markers of earlier recorders only.
+            // Only markers of earlier recorders may precede it.
             match (last, first) {
                 (None, Some(first)) if first > 0 && first < earliest => {
                     earliest = first;

@@ -13,23 +13,23 @@ pub const OUTCOMES: &str = "countersign.outcomes";
 pub const APPROVALS: &str = "countersign.approvals";
 /// Reviewers' decisions.
 pub const DECISIONS: &str = "countersign.decisions";
-/// What became of decisions, routing key = whoever sent them.
+/// Results of decisions, routing key = the sender.
 pub const ANSWERS: &str = "countersign.answers";
 /// Permits: the router alone may write.
 pub const EXECUTION: &str = "countersign.execution";
-/// Executed and answered actions, from the executor to the sampler.
+/// Actions whose outcomes have been published, to the sampler.
 pub const SETTLED: &str = "countersign.settled";
 /// Audits, routing key = group.
 pub const AUDITS: &str = "countersign.audits";
 /// Auditors' findings.
 pub const FINDINGS: &str = "countersign.findings";
-/// What humans thought of actions, routing key `agent.<agent id>`.
+/// Human feedback on actions, routing key `agent.<agent id>`.
 pub const FEEDBACK: &str = "countersign.feedback";
 /// The sweeps' commands, routing key = role.
 pub const COMMANDS: &str = "countersign.commands";
 /// The ledger's entries, as a stream.
 pub const AUDIT_STREAM: &str = "countersign.audit-stream";
-/// What nobody could process or route.
+/// Messages that could not be processed or routed.
 pub const QUARANTINE: &str = "countersign.quarantine";
 
 /// The queue of commands to a role.
@@ -37,7 +37,7 @@ pub fn commands_queue(role: &str) -> String {
     format!("{COMMANDS}.{role}")
 }
 
-/// The queue that one agent alone reads.
+/// The queue of outcomes to one agent.
 pub fn outcomes_queue(agent: &str) -> String {
     format!("{OUTCOMES}.{agent}")
 }
@@ -101,7 +101,7 @@ pub struct Topology {
 /// How full the queues may get.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Messages in a queue that others read, before its oldest are dropped: PostgreSQL remembers.
+    /// Messages in a queue that others read before its oldest are dropped; PostgreSQL has them all.
     pub reader_messages: u64,
     /// Bytes in such a queue.
     pub reader_bytes: u64,
@@ -125,7 +125,7 @@ impl Default for Limits {
     }
 }
 
-/// A delivery limit that no outage reaches: poison is found by us, not by counting.
+/// A delivery limit that no outage reaches: a lane detects poison messages itself.
 const DELIVERY_LIMIT: u64 = 1_000_000;
 
 fn arguments(value: Value) -> Map<String, Value> {
@@ -135,7 +135,7 @@ fn arguments(value: Value) -> Map<String, Value> {
     }
 }
 
-/// A queue of our own: full, it refuses the publisher; a message it cannot keep goes to the quarantine.
+/// A queue of our own. When it is full, it refuses the publisher; a message it cannot keep goes to the quarantine.
 fn own(name: &str, exchange: &str, key: &str, limits: &Limits) -> Queue {
     let arguments = arguments(json!({
         "x-queue-type": "quorum",
@@ -149,7 +149,7 @@ fn own(name: &str, exchange: &str, key: &str, limits: &Limits) -> Queue {
     Queue { name: name.into(), arguments, binding: (exchange.into(), key.into()) }
 }
 
-/// A queue that others read: full, it drops its oldest message, so that a silent reader stops nobody.
+/// A queue that others read. When it is full, it drops its oldest message, so that a silent reader blocks nobody.
 fn reader(name: String, exchange: &str, key: String, limits: &Limits) -> Queue {
     let arguments = arguments(json!({
         "x-queue-type": "quorum",
@@ -161,7 +161,7 @@ fn reader(name: String, exchange: &str, key: String, limits: &Limits) -> Queue {
     Queue { name, arguments, binding: (exchange.into(), key) }
 }
 
-/// The audit stream: whoever reads it keeps their own place. Full, it drops its oldest segment: the ledger remembers.
+/// The audit stream. Each reader keeps its own position. When it is full, it drops its oldest segment; the ledger has all.
 fn stream(limits: &Limits) -> Queue {
     let arguments = arguments(json!({
         "x-queue-type": "stream",
@@ -187,7 +187,7 @@ impl Topology {
     /// The exchanges and queues for everyone in the directory.
     pub fn of(directory: &Directory, limits: &Limits) -> Self {
         let plain = |name: &str, kind| Exchange { name: name.into(), kind, arguments: Map::new() };
-        // What no queue wants lands in the quarantine instead of vanishing.
+        // A message that no queue is bound for goes to the quarantine.
         let routed = |name: &str| Exchange {
             arguments: arguments(json!({"alternate-exchange": QUARANTINE})),
             ..plain(name, "topic")
@@ -198,7 +198,7 @@ impl Topology {
             COMMANDS,
         ];
         exchanges.extend(names.map(routed));
-        // Whoever feeds the stream must hear of it when there is none.
+        // Without an alternate exchange: the feeder must learn that the stream is missing.
         exchanges.push(plain(AUDIT_STREAM, "topic"));
 
         let mut queues = vec![quarantine(limits)];

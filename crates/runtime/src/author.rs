@@ -6,10 +6,10 @@ use countersign_core::refusal::{Code, Complaint};
 /// The validated AMQP user of a message.
 ///
 /// # Errors
-/// Where it has none, or was copied to others.
+/// Where it has none, or has CC or BCC headers.
 pub fn of(delivery: &Delivery) -> Result<&str, Complaint> {
     if delivery.copied {
-        let why = "CC and BCC headers get around topic permissions; publish without them".into();
+        let why = "CC and BCC headers bypass topic permissions; publish without them".into();
         return Err((Code::Copied, why));
     }
     delivery
@@ -18,7 +18,7 @@ pub fn of(delivery: &Delivery) -> Result<&str, Complaint> {
         .ok_or_else(|| (Code::AuthorMissing, "set the AMQP property user_id to your own user".into()))
 }
 
-/// An author who is in no directory.
+/// The complaint about an author who is not in the directory.
 pub fn unknown(user: &str, role: &str) -> Complaint {
-    (Code::AuthorUnknown, format!("the AMQP user {user:?} is no {role} of the directory"))
+    (Code::AuthorUnknown, format!("the AMQP user {user:?} does not belong to any {role} in the directory"))
 }

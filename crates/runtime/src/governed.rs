@@ -56,12 +56,12 @@ pub struct GovernedCache {
 }
 
 impl GovernedCache {
-    /// What was in force when this process last looked. Good for what is refused if it no longer is.
+    /// What was in force when this process last looked. Only for use where the database rejects an outdated generation.
     pub fn latest(&self) -> Option<Arc<Governed>> {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What is in force in this transaction, which has locked `active`.
+    /// What is in force in this transaction, which has locked the active generation.
     pub async fn under(&self, tx: &Transaction, active: &Active) -> Result<Arc<Governed>, StoreError> {
         let known = match self.latest() {
             Some(latest) if latest.generation == active.generation => return Ok(latest),
@@ -88,11 +88,11 @@ impl GovernedCache {
     }
 }
 
-/// Fail closed: a stored configuration that this version cannot parse lets nothing through.
+/// Fails closed: while this version cannot parse the stored configuration, nothing is permitted.
 async fn parse(tx: &Transaction, config: i64) -> Result<Configuration, StoreError> {
     let sources = generation::sources(tx, config).await?;
     Configuration::parse(&sources).map_err(|problems| {
         let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        StoreError::Corrupt(format!("the active configuration does not check: {}", problems.join("; ")))
+        StoreError::Corrupt(format!("the active configuration is invalid: {}", problems.join("; ")))
     })
 }

@@ -13,7 +13,7 @@ pub mod file {
     pub const PERMIT_KEY: &str = "permit.jwk";
     /// Its public half, for executors.
     pub const PERMIT_PUBLIC: &str = "permit.pub.jwk";
-    /// The sampler's master secret for the coin.
+    /// The sampler's master secret.
     pub const SAMPLING: &str = "sampling.secret";
     /// The recorder's signing key, of the ledger's checkpoints.
     pub const LEDGER_KEY: &str = "ledger.jwk";
@@ -64,7 +64,7 @@ fn bytes(path: &Path, text: &str) -> Result<[u8; 32], KeyError> {
 /// A signing key.
 pub fn signing_key(path: &Path) -> Result<SigningKey, KeyError> {
     let jwk = Jwk::read(path)?;
-    let private = jwk.d.ok_or_else(|| error(path, "this is a public key; signing needs the private one"))?;
+    let private = jwk.d.ok_or_else(|| error(path, "this is a public key; signing needs the private key"))?;
     Ok(SigningKey::from_bytes(&bytes(path, &private)?))
 }
 

@@ -1,4 +1,4 @@
-//! Messages about stored states: the same whoever sends them, and the same when they are sent again.
+//! Messages about stored states. They do not depend on which process sends them, and a repetition has the same id.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use countersign_broker::{
@@ -60,18 +60,18 @@ fn view(record: &ActionRecord) -> Option<ActionView> {
     let content: Content = serde_json::from_slice(record.content.as_deref()?).ok()?;
     let body: Value =
         record.body.as_deref().and_then(|body| serde_json::from_slice(body).ok()).unwrap_or_default();
-    let said = |member: &str| body.pointer(&format!("/data/{member}")).cloned();
+    let member = |member: &str| body.pointer(&format!("/data/{member}")).cloned();
     Some(ActionView {
         source: record.reference.source.clone(),
         id: record.reference.id.clone(),
         tool: record.tool.clone(),
         arguments: content.arguments,
         agent: content.agent,
-        reason: said("reason").and_then(|reason| reason.as_str().map(str::to_owned)),
-        task: said("task"),
-        context: said("context"),
-        supersedes: said("supersedes"),
-        compensates: said("compensates"),
+        reason: member("reason").and_then(|reason| reason.as_str().map(str::to_owned)),
+        task: member("task"),
+        context: member("context"),
+        supersedes: member("supersedes"),
+        compensates: member("compensates"),
     })
 }
 
@@ -94,7 +94,7 @@ pub fn approval_requests(record: &ActionRecord) -> Vec<Outgoing> {
             policy_version: record.status.policy_version.clone(),
         },
         on_approve: format!("{} is called once with exactly these arguments", record.tool),
-        on_reject: "nothing is executed, and the agent is told so with your reason".into(),
+        on_reject: "nothing is executed, and the agent receives your reason".into(),
         groups: groups.clone(),
         require: request.spec.require.clone(),
         quorum: request.spec.quorum(),
@@ -104,35 +104,35 @@ pub fn approval_requests(record: &ActionRecord) -> Vec<Outgoing> {
         opened_at: request.opened_at,
         expires_at: request.expires_at,
     };
-    // The same again has the same id; what asks otherwise, or of others, is another event.
+    // A repetition has the same id; a changed request, or one to other groups, is another event.
     let id = Uuid::new_v5(&approval.id.0, &serde_json::to_vec(&data).unwrap_or_default());
     let event = CloudEvent::new(id, "/countersign", kind::APPROVAL_REQUESTED, request.opened_at, data);
     groups.into_iter().map(|group| Outgoing::event(APPROVALS, group, &event)).collect()
 }
 
-/// How an action that has succeeded can be undone until when, by the tool registry in force. The record must have been
-/// read with its body.
+/// How a succeeded action can be undone, and until when, by the tool registry in force. The record must have been read with
+/// its body.
 ///
 /// # Errors
-/// Why it cannot: the tool has no compensation, too much time has passed, the arguments cannot be made.
+/// Why it cannot be undone: the tool has no compensation, too much time has passed, or the arguments cannot be computed.
 pub fn offer(tools: &ToolRegistry, record: &ActionRecord) -> Result<Offer, String> {
-    let tool = tools.get(&record.tool).ok_or("the tool is not in the registry any more")?;
+    let tool = tools.get(&record.tool).ok_or("the tool is no longer in the registry")?;
     let reversible = tool.reversible().ok_or("the tool has no compensation")?;
     let ended_at = record.ended_at.filter(|_| record.status.state == State::Succeeded);
     let ended_at = ended_at.ok_or_else(|| format!("the action is {}", record.status.state))?;
     let reversible_until = TimeDelta::from_std(reversible.within())
         .ok()
         .and_then(|within| ended_at.checked_add_signed(within))
-        .ok_or("its time has no end")?;
+        .ok_or("the time limit of its compensation is out of range")?;
     if reversible_until <= record.now {
-        return Err("the time in which it can be undone is over".into());
+        return Err("the time limit for undoing it has passed".into());
     }
     let mut action = record
         .body
         .as_deref()
         .and_then(|body| serde_json::from_slice::<Value>(body).ok())
         .and_then(|mut body| body.get_mut("data").map(Value::take))
-        .ok_or("what was proposed has been erased")?;
+        .ok_or("the proposal has been erased")?;
     // What was executed, not what was proposed.
     let executed =
         record.content.as_deref().and_then(|content| serde_json::from_slice::<Value>(content).ok());
@@ -165,7 +165,7 @@ pub fn audit_request(
         group: audit.group.clone(),
         opened_at: audit.opened_at,
     };
-    // Whoever is asked next is told nothing of those before, and must not take it for what they have seen.
+    // The next auditor must not learn of earlier findings, nor take the request for one that is already known.
     let id = match audit.round {
         0 => audit.id.0,
         round => Uuid::new_v5(&audit.id.0, &round.to_be_bytes()),
@@ -174,8 +174,7 @@ pub fn audit_request(
     Some(Outgoing::event(AUDITS, audit.group.clone(), &event))
 }
 
-/// What a human thought of an action. `before` are the arguments that an edit has replaced, `correction` what an
-/// auditor says the call should have been, `pi` the inclusion probability of the audit.
+/// The particulars of human feedback on an action; whatever does not apply is absent.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FeedbackDetail<'a> {
     /// Why, for programs.
@@ -184,7 +183,7 @@ pub struct FeedbackDetail<'a> {
     pub rationale: Option<&'a str>,
     /// The arguments that an edit has replaced.
     pub before: Option<&'a Value>,
-    /// What an auditor says that the call should have been.
+    /// What the call should have been, according to an auditor.
     pub correction: Option<&'a Value>,
     /// The inclusion probability of the audit.
     pub pi: Option<f64>,
@@ -192,7 +191,7 @@ pub struct FeedbackDetail<'a> {
     pub severity: Option<Severity>,
 }
 
-/// Feedback to an action's agent. The same again has the same id.
+/// Feedback to an action's agent. A repetition has the same id.
 pub fn feedback(record: &ActionRecord, kind: FeedbackKind, detail: &FeedbackDetail<'_>) -> Option<Outgoing> {
     #[derive(Deserialize)]
     struct Content {
@@ -246,7 +245,7 @@ pub fn command(role: &str, command: Command, now: DateTime<Utc>) -> Outgoing {
     Outgoing::event(COMMANDS, role, &event)
 }
 
-/// A command to the router: judge this again.
+/// A command to the router: evaluate this action again.
 pub fn reevaluate(action: ActionId, now: DateTime<Utc>) -> Outgoing {
     command("router", Command::Judge { action }, now)
 }

@@ -32,7 +32,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Connects nothing yet: lanes do, and wait for broker and database as long as it takes.
+    /// Connects nothing yet: the lanes connect, and wait for broker and database as long as it takes.
     pub fn new(
         role: &'static str,
         amqp_url: &str,
@@ -86,12 +86,12 @@ impl Process {
     }
 }
 
-/// What a lane takes at a time.
+/// How large a lane's batches are.
 #[derive(Clone, Copy, Debug)]
 pub struct Batches {
-    /// Most deliveries.
+    /// The most deliveries in one.
     pub batch_max: u16,
-    /// How long it waits for more after a first one.
+    /// How long the lane waits for further deliveries after the first.
     pub linger: Duration,
 }
 
@@ -100,7 +100,7 @@ pub struct Batches {
 pub async fn drain(mut tasks: JoinSet<()>, stop: CancellationToken) {
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended {
-            tracing::error!(%error, "a task died; the process stops");
+            tracing::error!(%error, "a task panicked; the process stops");
             stop.cancel();
         }
     }
@@ -112,7 +112,7 @@ pub async fn until_signalled<T>(stop: CancellationToken, process: impl Future<Ou
         let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
             Ok(terminate) => terminate,
             Err(error) => {
-                tracing::warn!(%error, "SIGTERM cannot be listened for");
+                tracing::warn!(%error, "no handler for SIGTERM could be installed");
                 let _ = tokio::signal::ctrl_c().await;
                 return;
             }

@@ -5,7 +5,8 @@ use countersign_core::ids::ActionId;
 use countersign_policy::Configuration;
 use countersign_store::{StoreError, Transaction, remediations};
 
-/// Opens a task for an action, once: for the policy's owner of remediation, or for `group`, which audits it.
+/// Opens a task for an action, at most once: for the policy's owner of remediation, else for `group`, which audits the
+/// action.
 pub async fn open(
     tx: &Transaction,
     configuration: &Configuration,

@@ -1,4 +1,4 @@
-//! `countersign.toml`: how the processes run. What they decide is governed elsewhere.
+//! `countersign.toml`: how the processes run. What they decide is in the governed configuration.
 
 use std::{
     path::{Path, PathBuf},
@@ -13,11 +13,11 @@ use serde::Deserialize;
 pub struct Settings {
     /// How lanes work.
     pub lanes: Lanes,
-    /// What can grow, and how far.
+    /// Upper limits.
     pub limits: Limits,
-    /// When things that nobody asked for are looked after.
+    /// When the sweeps look for overdue work.
     pub sweep: Sweep,
-    /// The sampling coin.
+    /// Sampling for audits.
     pub sampling: Sampling,
     /// The ledger.
     pub ledger: Ledger,
@@ -29,9 +29,9 @@ pub struct Settings {
 pub struct Lanes {
     /// Lanes on the main queue of a process.
     pub per_process: u16,
-    /// Most deliveries in one transaction.
+    /// The most deliveries in one transaction.
     pub batch_max: u16,
-    /// How long to wait for more after a first delivery; for throws of the coin 200 ms at least.
+    /// How long a lane waits for further deliveries after the first; the sampler waits at least 200 ms for settled actions.
     #[serde(with = "duration")]
     pub linger: Duration,
 }
@@ -42,24 +42,24 @@ impl Default for Lanes {
     }
 }
 
-/// What can grow, and how far.
+/// Upper limits.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Largest message that is taken in, in bytes.
+    /// The largest message that is accepted, in bytes.
     pub message_bytes: usize,
-    /// Most calls of tools at the same time, per executor.
+    /// The most tool calls at the same time, per executor.
     pub calls: u32,
     /// How long a permit is valid.
     #[serde(with = "duration")]
     pub permit_lifetime: Duration,
-    /// A decision that was signed longer ago is refused.
+    /// A decision or finding that was signed longer ago is refused.
     #[serde(with = "duration")]
     pub decision_age: Duration,
-    /// Proposals with a `time` longer ago than this are denied: duplicates are known for this long at least.
+    /// Proposals whose `time` is longer ago are denied. Duplicates are recognised for at least this long.
     #[serde(with = "duration")]
     pub duplicate_horizon: Duration,
-    /// How long a batch's transaction may take before its lane starts again.
+    /// How long a batch's transaction may take before its lane restarts.
     #[serde(with = "duration")]
     pub transaction: Duration,
 }
@@ -77,20 +77,21 @@ impl Default for Limits {
     }
 }
 
-/// When things that nobody asked for are looked after.
+/// When the sweeps look for overdue work.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sweep {
-    /// How often.
+    /// The interval between two sweeps of a process, with jitter.
     #[serde(with = "duration")]
     pub every: Duration,
-    /// A permit that nobody claimed for this long is judged again.
+    /// A permit that is not claimed within this time is evaluated again. The sampler also repeats whatever was lost between
+    /// processes after this time.
     #[serde(with = "duration")]
     pub unclaimed_after: Duration,
-    /// An outcome that is not known to have been sent for this long is sent again.
+    /// An outcome that the broker has not confirmed within this time is published again.
     #[serde(with = "duration")]
     pub unanswered_after: Duration,
-    /// An open approval request or audit is published again after this long.
+    /// Open approval requests and audits are published again after this time.
     #[serde(with = "duration")]
     pub republish_after: Duration,
 }
@@ -106,11 +107,11 @@ impl Default for Sweep {
     }
 }
 
-/// The sampling coin.
+/// Sampling for audits.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sampling {
-    /// How long one key is used.
+    /// How long one sampling key is used.
     #[serde(with = "duration")]
     pub epoch: Duration,
 }
@@ -125,20 +126,20 @@ impl Default for Sampling {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ledger {
-    /// The log's unique name, as a URL without its scheme. Its key signs under it.
+    /// The log's unique name, as a URL without its scheme. Checkpoints are signed under this name.
     pub origin: String,
-    /// Where checkpoint and tiles are written. Relative to where the recorder is started.
+    /// Where the checkpoint and the tiles are written, relative to the recorder's working directory.
     pub folder: PathBuf,
-    /// Which system the evidence is about.
+    /// The name of the system that the evidence is about.
     pub system: String,
-    /// A reference to the document that says what the system is for; may be empty.
+    /// A reference to the document that states the system's purpose; may be empty.
     pub purpose: String,
-    /// Most rows in one batch, but that rows written by one statement, up to 500, come together.
+    /// The most rows in one batch. Rows written by one statement, up to 500, stay together even if they exceed it.
     pub batch_max: u16,
-    /// How long evidence waits for its batch at most.
+    /// The longest time that evidence waits for its batch.
     #[serde(with = "duration")]
     pub every: Duration,
-    /// When a recorder has not been heard of for this long, another takes over.
+    /// Another recorder takes over when the active one has not renewed its lease for this long.
     #[serde(with = "duration")]
     pub lease: Duration,
 }
@@ -157,7 +158,7 @@ impl Default for Ledger {
     }
 }
 
-/// The settings file is wrong.
+/// The settings file cannot be read or does not check.
 #[derive(Debug, thiserror::Error)]
 #[error("{file}{}: {message}", line.map(|line| format!(":{line}")).unwrap_or_default())]
 pub struct SettingsError {
@@ -194,7 +195,7 @@ impl Settings {
             if (min..=max).contains(&value) {
                 return Ok(());
             }
-            Err(format!("{name} is {value}; write a value from {min} to {max}"))
+            Err(format!("{name} is {value}; it must be from {min} to {max}"))
         };
         in_range("lanes.per_process", self.lanes.per_process.into(), 1, 64)?;
         in_range("lanes.batch_max", self.lanes.batch_max.into(), 1, 4_096)?;
@@ -209,7 +210,7 @@ impl Settings {
         in_range("ledger.lease (in seconds)", self.ledger.lease.as_secs(), 2, 60)?;
         let plain = |text: &str| !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c == '+');
         if !plain(&self.ledger.origin) {
-            return Err("ledger.origin is the log's name: write one without spaces and +".into());
+            return Err("ledger.origin must not be empty or contain white space or `+`".into());
         }
         in_range("sampling.epoch (in seconds)", self.sampling.epoch.as_secs(), 1, 366 * 86_400)
     }

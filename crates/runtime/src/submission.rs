@@ -1,4 +1,4 @@
-//! Who sent a decision or a finding, who signed it, and whether it has come before.
+//! Decisions and findings as they are submitted: who sent them, who signed them, and whether they are repetitions.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -35,19 +35,19 @@ fn plain(text: &str) -> bool {
     (1..=ID_MAX).contains(&text.len()) && !text.chars().any(char::is_control)
 }
 
-/// What people say to us, signed.
+/// What people submit, signed.
 pub trait Submittable: Signable + Clone + DeserializeOwned {
     /// The event's type.
     const KIND: &'static str;
-    /// Who may send it, in a word.
+    /// The role that may send it, for messages.
     const ROLE: &'static str;
-    /// The refusal of what cannot be read.
+    /// The code for a message that cannot be read.
     const INVALID: Code;
-    /// The refusal of a signer whom nobody knows.
+    /// The code for a signer who is not in the directory.
     const UNKNOWN: Code;
-    /// Who sends it.
+    /// The member or app that the AMQP user belongs to.
     fn sender<'d>(directory: &'d Directory, amqp_user: &str) -> Option<Sender<'d>>;
-    /// Who signs it.
+    /// The member with this id, if it may sign.
     fn signer<'d>(directory: &'d Directory, id: &str) -> Option<&'d Member>;
 }
 
@@ -81,29 +81,29 @@ impl Submittable for FindingData {
     }
 }
 
-/// A message that says what is decided or found, whoever it is that says so.
+/// A message with decisions or findings, authenticated or not.
 pub struct Submission<'a, T> {
     /// Who sent it.
     pub sender: Sender<'a>,
     /// The event's id.
     pub event: String,
-    /// What it says.
+    /// The decisions or findings.
     pub entries: Vec<T>,
-    /// Whose signature holds, or why none does.
+    /// The verified signer, or why the message is refused.
     pub authenticated: Result<Authenticated<'a>, Complaint>,
 }
 
-/// A statement whose signature holds.
+/// A statement whose signature is valid.
 pub struct Authenticated<'a> {
     /// Who signed it.
     pub signer: &'a Member,
     key: &'a PublicKey,
-    /// As it is to be recorded, without what became of it.
+    /// The statement to be recorded, its results still empty.
     pub statement: Statement,
     corrections: Vec<Option<String>>,
 }
 
-/// A message in which nothing can be found.
+/// A message without any decision or finding that could be answered.
 pub struct Unreadable<'a> {
     /// Who sent it, where that is known.
     pub sender: Option<Sender<'a>>,
@@ -116,7 +116,7 @@ pub struct Unreadable<'a> {
 /// Reads a message and checks its signature. What depends on the time is left to [`Authenticated::in_time`].
 ///
 /// # Errors
-/// Where there is nothing to answer for: no author, no event, no statement in it.
+/// Where nothing in it can be answered one by one: no author, no event, or no statement.
 pub fn authenticate<'a, T: Submittable>(
     delivery: &Delivery,
     directory: &'a Directory,
@@ -131,7 +131,11 @@ pub fn authenticate<'a, T: Submittable>(
         complaint: (code, why),
     };
     if delivery.body.len() > max_bytes {
-        return Err(unreadable(None, Code::MessageTooLarge, format!("the limit is {max_bytes} bytes")));
+        return Err(unreadable(
+            None,
+            Code::MessageTooLarge,
+            format!("the message exceeds the limit of {max_bytes} bytes"),
+        ));
     }
     let value =
         parse_strict(&delivery.body).map_err(|error| unreadable(None, error.code(), error.to_string()))?;
@@ -139,7 +143,7 @@ pub fn authenticate<'a, T: Submittable>(
     let event: CloudEvent<Value> = serde_json::from_value(value)
         .map_err(|error| unreadable(id.as_deref(), T::INVALID, error.to_string()))?;
     if event.kind != T::KIND {
-        let why = format!("the type is {:?}; send {:?}", event.kind, T::KIND);
+        let why = format!("the type is {:?}; it must be {:?}", event.kind, T::KIND);
         return Err(unreadable(Some(&event.id), Code::UnknownType, why));
     }
     if !plain(&event.id) {
@@ -149,7 +153,7 @@ pub fn authenticate<'a, T: Submittable>(
     if event.data.get("jws").is_none()
         && let Ok(one) = serde_json::from_value::<T>(event.data.clone())
     {
-        let why = "sign it: `data` is `jws` and `disclosures`".into();
+        let why = "it is not signed: `data` must have `jws` and `disclosures`".into();
         let (entries, authenticated) = (vec![one], Err((Code::Unsigned, why)));
         return Ok(Submission { sender, event: event.id, entries, authenticated });
     }
@@ -158,7 +162,7 @@ pub fn authenticate<'a, T: Submittable>(
         .and_then(|signed| Received::<T>::read(&signed).map_err(|error| error.to_string()))
         .map_err(|why| unreadable(Some(&event.id), T::INVALID, why))?;
     if received.entries.is_empty() {
-        let why = format!("a statement has 1 to {DECISIONS_MAX} entries");
+        let why = format!("a statement must have 1 to {DECISIONS_MAX} entries");
         return Err(unreadable(Some(&event.id), Code::DecisionCount, why));
     }
     let entries: Vec<T> = received.entries.iter().take(DECISIONS_MAX).cloned().collect();
@@ -166,7 +170,7 @@ pub fn authenticate<'a, T: Submittable>(
     Ok(Submission { sender, event: event.id, entries, authenticated })
 }
 
-/// Believes a statement that a registered key has signed, brought by somebody who may bring it.
+/// Verifies that a registered key has signed the statement and that the sender may submit it for the signer.
 fn verify<'a, T: Submittable>(
     received: Received<T>,
     sender: Sender<'a>,
@@ -177,22 +181,23 @@ fn verify<'a, T: Submittable>(
         return Err((T::UNKNOWN, "the signer is not in the directory".into()));
     };
     if !sender.speaks_for(&signer.id) {
-        let why = format!("{:?} may not bring what {:?} signs", sender.id(), signer.id);
+        let why = format!("{:?} may not submit what {:?} has signed", sender.id(), signer.id);
         return Err((Code::NotSpokenFor, why));
     }
     let mut keys = signer.public_keys.iter().chain(sender.keys());
-    let key = keys
-        .find(|key| key.kid == received.kid)
-        .ok_or_else(|| (Code::KeyUnknown, format!("the directory has no such key for {:?}", signer.id)))?;
+    let key = keys.find(|key| key.kid == received.kid).ok_or_else(|| {
+        (Code::KeyUnknown, format!("the directory has no key with this `kid` for {:?}", signer.id))
+    })?;
     if !received.verify(&key.key) {
-        return Err((Code::SignatureInvalid, "the key has not signed these bytes".into()));
+        return Err((Code::SignatureInvalid, "the signature does not match the key and the payload".into()));
     }
     if received.entries.len() > DECISIONS_MAX {
-        let why = format!("{} entries; a statement has 1 to {DECISIONS_MAX}", received.entries.len());
+        let why =
+            format!("it has {} entries; a statement must have 1 to {DECISIONS_MAX}", received.entries.len());
         return Err((Code::DecisionCount, why));
     }
     if !received.disclosed {
-        let why = "send everything of which the payload has a digest".into();
+        let why = "a disclosure is missing: send one for every digest in the payload".into();
         return Err((Code::Undisclosed, why));
     }
     let statement = Statement {
@@ -226,29 +231,29 @@ impl Authenticated<'_> {
         }
     }
 
-    /// Whether key and statement count at `now`, the database's clock.
+    /// Checks key and statement against `now`, the database's clock.
     ///
     /// # Errors
-    /// Why they do not.
+    /// Where the key is revoked or not valid then, or the statement is too old or from the future.
     pub fn in_time(&self, now: DateTime<Utc>, oldest: Duration) -> Result<(), Complaint> {
         self.key.check_validity(now).map_err(|refusal| match refusal {
             KeyRefusal::Revoked => (Code::KeyRevoked, "the key has been revoked".to_owned()),
-            KeyRefusal::NotValid => (Code::KeyNotValid, "the key is not valid yet, or no longer".to_owned()),
+            KeyRefusal::NotValid => (Code::KeyNotValid, "the key is not valid at this time".to_owned()),
         })?;
         let age = now.signed_duration_since(self.statement.signed_at);
         if age < -AHEAD {
-            return Err((Code::SignedInFuture, "`iat` is later than now: is the clock right?".into()));
+            return Err((Code::SignedInFuture, "`iat` is in the future; check the signer's clock".into()));
         }
         if age > TimeDelta::from_std(oldest).unwrap_or(TimeDelta::MAX) {
-            let why = format!("it was signed more than {oldest:?} ago: look again, and sign anew");
+            let why = format!("it was signed more than {oldest:?} ago; review it again and sign it again");
             return Err((Code::Stale, why));
         }
         Ok(())
     }
 }
 
-/// Tells apart what is new, what has come again, and what is replayed: a key's `jti` counts once. The same message
-/// again is answered as it was the first time.
+/// Separates new submissions from repetitions and replays: a key's `jti` counts once. Returns the new ones, which include
+/// replays as refused, and the recorded statements of repetitions, which are answered as they were the first time.
 pub async fn deduplicate<'a, T>(
     tx: &Transaction,
     submission: Vec<Submission<'a, T>>,
@@ -261,7 +266,7 @@ pub async fn deduplicate<'a, T>(
     let before = statements::known(tx, &keys).await?;
     let recorded: HashSet<_> = before.iter().map(key).collect();
     let mut known: HashMap<_, Statement> = before.into_iter().map(|before| (key(&before), before)).collect();
-    let (mut new, mut again) = (Vec::with_capacity(submission.len()), Vec::new());
+    let (mut new, mut repeated) = (Vec::with_capacity(submission.len()), Vec::new());
     for mut one in submission {
         let Ok(Authenticated { statement, .. }) = &one.authenticated else {
             new.push(one);
@@ -275,14 +280,14 @@ pub async fn deduplicate<'a, T>(
             }
             // Twice in one batch: the first of the two is answered.
             Some(before) if before.same(statement) => {
-                again.extend(recorded.contains(&id).then(|| before.clone()));
+                repeated.extend(recorded.contains(&id).then(|| before.clone()));
             }
             Some(_) => {
-                let why = "what was signed once counts once: sign anew, with another jti".into();
+                let why = "this `jti` has been used before: sign again with a new one".into();
                 one.authenticated = Err((Code::Replayed, why));
                 new.push(one);
             }
         }
     }
-    Ok((new, again))
+    Ok((new, repeated))
 }

@@ -14,7 +14,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Sends logs to standard error, filtered by `RUST_LOG` (default `info`, lapin's chatter at `warn`).
+/// Sends logs to standard error, filtered by `RUST_LOG` (default: `info`, and `warn` for libraries that log much).
 pub fn logs(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("info,lapin=warn,refinery_core=warn,tokio_postgres=warn"));
