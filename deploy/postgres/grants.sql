@@ -1,7 +1,7 @@
 -- What each process may do, once per database, as its owner, after the migrations. `countersign db grant` runs it.
--- Nobody may delete anything but the recorder and the executor their notes of what is still to be recorded and to be
--- published. Nobody may change evidence, the
--- ledger, permits or sampling once written, nor outcomes, but for the eraser, who may empty what is about people.
+-- Nobody may delete anything, except that the recorder and the executor delete their notes of what is still to be recorded
+-- and published. Nobody may change evidence, the ledger, permits, draws or outcomes once written, except that the eraser
+-- empties what is about people.
 REVOKE ALL ON ALL TABLES IN SCHEMA public FROM countersign_router, countersign_executor, countersign_sampler, countersign_operator, countersign_recorder, countersign_eraser;
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 GRANT USAGE ON SCHEMA public TO countersign_router, countersign_executor, countersign_sampler, countersign_operator, countersign_recorder, countersign_eraser;
@@ -25,8 +25,8 @@ GRANT UPDATE (state, fence, lease_until, started_at, ended_at, state_at) ON acti
 GRANT INSERT ON outcomes, late_results TO countersign_executor;
 GRANT INSERT, UPDATE, DELETE ON pending_notifications TO countersign_executor;
 
--- The sampler: the coin, audits, what auditors found, and the stages of classes with the generation that they are
--- part of. It can neither open a class nor choose a configuration.
+-- The sampler: draws, audits, findings, and the states of sampling plans with the generation that they are part of. It can
+-- neither open a plan nor choose a configuration.
 GRANT INSERT ON sampling, audits, outcomes, epochs, epoch_keys, epoch_strata, epoch_groups, forced, plan_changes, findings,
                 statements, compensations, remediations TO countersign_sampler;
 GRANT UPDATE ON audits, forced, sweep_marks TO countersign_sampler;
@@ -34,11 +34,11 @@ GRANT UPDATE (plan_state, switching_state, since, changed_at) ON sampling_plans 
 GRANT UPDATE (generation) ON active TO countersign_sampler;
 GRANT UPDATE (state, ended_at, state_at) ON actions TO countersign_sampler;
 
--- Operators: configurations, holds, classes that they pin or reset, remediation tasks that they close.
+-- Operators: configurations, holds, plans that they pin or reset, remediation tasks that they close.
 GRANT INSERT ON configs, active, holds, revoked_keys, plan_changes TO countersign_operator;
 GRANT UPDATE ON active, holds, sampling_plans, remediations TO countersign_operator;
 
--- The recorder: it alone appends to the ledger, and strikes off what it has taken up.
+-- The recorder: it alone appends to the ledger, and deletes the notes of what it has recorded.
 GRANT INSERT ON ledger, ledger_nodes, checkpoints TO countersign_recorder;
 GRANT UPDATE ON recorder TO countersign_recorder;
 GRANT DELETE ON evidence_pending TO countersign_recorder;

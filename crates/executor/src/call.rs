@@ -24,8 +24,8 @@ use crate::{
     tools::{ToolCall, Tools},
 };
 
-/// The fence of an answer that came when its attempt had been given up: claims count from 1, so it changes no
-/// state and is kept as evidence.
+/// The fence of an answer that came after its attempt had been given up: claims count from 1, so it changes no state and is
+/// kept as evidence.
 pub(crate) const LATE: i32 = 0;
 
 /// What is to be recorded or published.
@@ -127,7 +127,7 @@ impl Calls {
     }
 }
 
-/// An answer to an attempt that had been given up.
+/// A late answer as a completion.
 fn late(key: &str, attempt: Attempt) -> Option<CallCompletion> {
     let (completion, result, error) = match attempt {
         Attempt::Succeeded(value) => (Completion::Succeeded, Some(value), None),
@@ -144,7 +144,7 @@ fn late(key: &str, attempt: Attempt) -> Option<CallCompletion> {
 async fn execute(work: ClaimedCall, slot: Option<OwnedSemaphorePermit>) -> CallCompletion {
     let tool = &work.tool;
     let (result, attempts) = match arguments(&work.content) {
-        // Resumed after a long stop: the lease may be somebody else's by now, so this call must not start.
+        // Resumed after a long stop: another executor may hold the lease by now, so this call must not start.
         _ if work.claimed.elapsed() + tool.timeout > tool.lease => {
             let (code, message) =
                 (Code::LeaseExpired.into(), "the claim was too old to start the call".into());

@@ -38,7 +38,7 @@ use crate::{
 pub(crate) struct Claims {
     executor: Executor,
     call_slots: Option<OwnedSemaphorePermit>,
-    /// Begun of this batch: done again because of what came after, it does not find them used.
+    /// Calls begun of this batch: when the batch is retried, their permits are not reported as used.
     begun: HashSet<ActionId>,
 }
 
@@ -52,7 +52,7 @@ impl Claims {
 #[derive(Default)]
 struct Claimed {
     work: Vec<ClaimedCall>,
-    /// Claimed, but what is stored is not what was signed: ended without a call.
+    /// Claimed, but the stored content is not what the permit was signed for: ended without a call.
     tampered: Vec<(ActionId, i32)>,
 }
 
@@ -66,14 +66,14 @@ impl BatchHandler for Claims {
         let most = batch.len().saturating_mul(PACK_MAX) as u32;
         let limit = self.executor.process.settings.limits.calls;
         self.begun.clear();
-        // Never waited for more with some in hand: together they may be more than there are.
+        // Slots in hand are given back first: together with those waited for they could exceed all there are.
         self.call_slots = None;
         self.call_slots = self.executor.calls.reserve(most.min(limit)).await;
     }
 
     async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, StoreError> {
         let outgoing = self.claim(batch).await?;
-        // Those that nothing was begun for.
+        // The slots for which no call was begun.
         self.call_slots = None;
         Ok(outgoing)
     }
@@ -84,7 +84,7 @@ impl Claims {
         let executor = self.executor.clone();
         let (mut permits, refused) = open(&executor, batch);
         permits.retain(|action, _| !self.begun.contains(action));
-        // Ordinarily that is all. What it leaves is looked at under locks.
+        // Usually that is all. What is left is looked at under locks.
         if let Some(governed) = executor.process.governed.latest() {
             let mut ready = Ready::of(&executor, &governed, &permits);
             // One statement: what it has claimed is begun before anything else can fail.
@@ -110,7 +110,8 @@ impl Claims {
             calls.start(work, slot());
         }
         for (action, fence) in claimed.tampered {
-            let message = "what is stored is not what was signed; nothing was called".into();
+            let message =
+                "the stored content is not what the permit was signed for; nothing was called".into();
             let error = Some(message::Failure { code: Code::DigestMismatch.into(), message });
             let done = CallCompletion {
                 error,
@@ -212,7 +213,7 @@ async fn under_locks(
     let claimed = ready.claim(&tx, &mut permits).await?;
     let mut evidence = Vec::with_capacity(permits.len());
     let mut outgoing = explain(&tx, &permits, &mut evidence).await?;
-    // What cannot be called is not sent round in a circle: the router's sweep comes back to it.
+    // An action whose tool cannot be called is not sent back at once, which would loop: the router's sweep returns to it.
     outgoing.retain(|(action, _)| !ready.uncallable.contains(action));
     let outgoing = outgoing.into_iter().map(|(_, command)| command).collect();
     let mut writes = Pipeline::default();

@@ -22,11 +22,10 @@ use crate::{
     record,
 };
 
-/// An idempotent call that was interrupted this often takes its executor down with it, or never ends: a
-/// human has to look.
+/// An idempotent call that was interrupted this often probably crashes its executor or never ends: a human has to look.
 const RECOVERIES: i32 = 10;
 
-/// Obeys commands.
+/// The handler of the commands lane.
 pub(crate) struct Commands {
     pub(crate) executor: Executor,
 }
@@ -79,7 +78,7 @@ impl Commands {
 }
 
 async fn in_doubt(tx: &Transaction, claim: &Claim) -> Result<(), StoreError> {
-    let message = "the attempt was interrupted and may have had its effect; a human will find out".into();
+    let message = "the attempt was interrupted and may have taken effect; an auditor will find out".into();
     let error = Some(message::Failure { code: Code::Interrupted.into(), message });
     let done = CallCompletion {
         error,

@@ -39,10 +39,10 @@ pub trait Connector: Send + Sync {
     async fn call(&self, call: &Call<'_>) -> Attempt;
 }
 
-/// A connector cannot be made from its definition.
+/// Why no connector can be built for a tool.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectorError {
-    /// A secret or header is taken from the environment, and is not there.
+    /// An environment variable with a secret or header is not set.
     #[error("the environment variable {0} is not set for the executor")]
     Environment(String),
     /// A secret is not in the form that Standard Webhooks asks for.
@@ -57,11 +57,11 @@ pub enum ConnectorError {
         reason: String,
     },
     /// The HTTP client could not be made.
-    #[error("making an HTTP client: {0}")]
+    #[error("the HTTP client cannot be built: {0}")]
     Client(String),
 }
 
-/// Takes an answer that came when the attempt had been given up: the idempotency key, and what it says.
+/// Receives an answer that came after its attempt had been given up: the idempotency key and the answer.
 pub type Late = Arc<dyn Fn(&str, Attempt) + Send + Sync>;
 
 /// What connectors share: the links that outlive a single one.

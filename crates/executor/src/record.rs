@@ -299,15 +299,15 @@ async fn publish(
     Ok(handed_over?)
 }
 
-/// Strikes off what the broker has confirmed. Where that fails, the sweep publishes it again: at least once.
+/// Deletes the notes of what the broker has confirmed. Where that fails, the sweep publishes it again: at least once.
 async fn confirmed(process: &Process, stored: &Stored, published: &[ActionId]) {
     let unnoted: Vec<ActionId> =
         published.iter().filter(|action| stored.unnoted.contains(action)).copied().collect();
-    let strike = async {
+    let delete = async {
         notifications::confirmed(&process.store, &stored.notes).await?;
         notifications::confirmed_actions(&process.store, &unnoted).await
     };
-    if let Err(error) = process.store.within(process.settings.limits.transaction, strike).await {
+    if let Err(error) = process.store.within(process.settings.limits.transaction, delete).await {
         tracing::warn!(%error, "confirmed outcomes are still noted as pending, and will be published again");
     }
 }

@@ -10,7 +10,7 @@ use countersign_policy::{Egress, Tool};
 
 use crate::connector::{self, ConnectorError, Late, Links};
 
-/// Most versions that are kept; over it they are made again.
+/// The most versions that are kept; beyond that they are built again.
 const KEPT: usize = 1_024;
 
 /// Added to a tool's budget to make its lease: time to start, and to record the outcome.

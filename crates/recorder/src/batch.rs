@@ -21,14 +21,14 @@ use crate::{
     joined,
 };
 
-/// The appending side of a recorder's life.
+/// The appending side of a recorder.
 pub(crate) struct Batches<'r> {
     recorder: &'r Recorder,
     fence: i64,
     tail: TreeFrontier,
-    /// The entries of late.
+    /// The newest entries.
     cache: EntryCache,
-    /// Tells the others how far the ledger has come.
+    /// Publishes the ledger's size to folder and stream.
     sizes: watch::Sender<u64>,
 }
 
@@ -44,13 +44,13 @@ impl<'r> Batches<'r> {
         Ok(Self { recorder, fence: head.fence, tail, cache, sizes })
     }
 
-    /// Appends batch after batch, until one fails: then nothing of it is known, and everything is read again.
+    /// Appends batch after batch until one fails: then its result is unknown, and everything is read again.
     pub(crate) async fn run(&mut self) -> Result<(), RecorderError> {
         let (every, lease) = {
             let settings = &self.recorder.process.settings.ledger;
             (settings.every, settings.lease)
         };
-        // A set, because what is in it ends with it.
+        // A set, because its tasks end with it.
         let mut ahead = JoinSet::new();
         ahead.spawn(Drafts::new(self.recorder.clone()).next(vec![], Duration::ZERO));
         loop {

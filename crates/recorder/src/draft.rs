@@ -1,4 +1,4 @@
-//! Drafts: evidence that has become visible, as the entries that it is to be.
+//! Drafts: committed evidence as the entries that it will become.
 //!
 //! The next batch is drafted while the one before it is appended. A draft reads and changes nothing: if it is not
 //! appended, nothing has happened.
@@ -39,11 +39,11 @@ pub(crate) struct Draft {
     pub(crate) more: bool,
 }
 
-/// The drafting side of a recorder's life.
+/// The drafting side of a recorder.
 pub(crate) struct Drafts {
     recorder: Recorder,
     governed: Governed,
-    /// The actions of late.
+    /// The actions of recent entries.
     subjects: LruCache<ActionId, Subject>,
 }
 
@@ -52,8 +52,8 @@ impl Drafts {
         Self { recorder, governed: Governed::default(), subjects: LruCache::unbounded() }
     }
 
-    /// After a pause, the draft after the one with these notes. Itself it gives back for the draft after that, so that no
-    /// more than one is ahead.
+    /// After a pause, makes the draft that follows the one with these notes. Returns itself for the next one, so that at most one
+    /// draft is ahead.
     pub(crate) async fn next(
         mut self,
         before: Vec<i64>,
@@ -126,7 +126,7 @@ impl Drafts {
         let actions: HashSet<ActionId> = rows.iter().filter_map(|row| row.action).collect();
         let (known, new): (Vec<_>, Vec<_>) =
             actions.into_iter().partition(|action| self.subjects.contains(action));
-        // Those of this draft are the last to be forgotten.
+        // Those of this draft are evicted last.
         for action in &known {
             self.subjects.promote(action);
         }

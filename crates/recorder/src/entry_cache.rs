@@ -1,4 +1,4 @@
-//! The newest entries: folder and stream want them just after they are appended, and need not ask the database.
+//! A cache of the newest entries: folder and stream need them just after they are appended, without a query.
 
 use std::{
     collections::VecDeque,

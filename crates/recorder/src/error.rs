@@ -7,7 +7,7 @@ use countersign_store::StoreError;
 /// Why a recorder cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum RecorderError {
-    /// Another has taken over.
+    /// Another recorder has taken over the lease.
     #[error("another recorder has taken over")]
     Lost,
     /// The database.
@@ -16,20 +16,20 @@ pub enum RecorderError {
     /// The broker.
     #[error(transparent)]
     Broker(#[from] BrokerError),
-    /// What is stored is no ledger.
+    /// The stored ledger is inconsistent.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// The folder.
+    /// A file of the log's folder.
     #[error("{path}: {source}")]
     File {
         /// Which file.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// What was published before is not what the database has: to go on would be to sign two histories.
+    /// The published log is not a prefix of the database's: going on would sign two histories.
     #[error(
-        "{0}; the database was set back or changed: restore it, or keep this ledger and begin another one elsewhere"
+        "{0}; the database was rolled back or changed: restore it, or keep this ledger and start another one elsewhere"
     )]
     Forked(String),
 }

@@ -18,9 +18,8 @@ const BATCH_BYTES: usize = 1 << 20;
 
 /// Feeds the stream as the ledger grows. A broker that is away is waited for: the ledger goes on.
 ///
-/// Each life of the connection begins with what the stream has, and each message is confirmed before the next is sent, so
-/// nothing follows a message that is not there. Two recorders that feed at the same time, one of them too late, repeat
-/// each other and skip nothing.
+/// Each connection begins by reading where the stream ends, and each message is confirmed before the next is sent, so there
+/// are no gaps. Two recorders that feed at the same time, one of them without a lease, repeat each other and skip nothing.
 pub(crate) async fn follow(
     recorder: Recorder,
     cache: EntryCache,
@@ -30,7 +29,7 @@ pub(crate) async fn follow(
         match feed(&recorder, &cache, known.clone()).await {
             forked @ RecorderError::Forked(_) => return forked,
             RecorderError::Lost => return RecorderError::Lost,
-            error => tracing::warn!(%error, "the audit stream waits"),
+            error => tracing::warn!(%error, "the audit stream cannot be fed; retrying"),
         }
         pause(&recorder).await;
     }

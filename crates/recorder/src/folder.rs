@@ -44,12 +44,12 @@ impl Folder {
     /// [`RecorderError::Forked`] where its checkpoint is not one that the database continues.
     pub(crate) async fn open(recorder: &Recorder, cache: EntryCache) -> Result<Self, RecorderError> {
         let path = recorder.process.settings.ledger.folder.clone();
-        // Of recorders that died. One that lives on without its lease, and has lost its file, tries again.
+        // Left by recorders that crashed. One that still runs without its lease loses its file and tries again.
         let _ = block_in_place(|| fs::remove_dir_all(path.join(UNFINISHED)));
         let mut folder = Self { recorder: recorder.clone(), cache, path, note: None, written: 0 };
         match folder.look().await {
             Err(forked @ RecorderError::Forked(_)) => return Err(forked),
-            // Looked at again when it is written to.
+            // Read again when it is written to.
             Err(error) => {
                 tracing::warn!(%error, folder = %folder.path.display(), "the folder cannot be read")
             }
@@ -88,7 +88,7 @@ impl Folder {
         Ok(())
     }
 
-    /// Writes what the ledger gets, as it gets it. A folder that cannot be written is tried again: the ledger goes on.
+    /// Follows the ledger. A folder that cannot be written is retried: the ledger goes on.
     pub(crate) async fn follow(mut self, mut known: watch::Receiver<u64>) -> RecorderError {
         loop {
             let size = *known.borrow_and_update();
@@ -160,7 +160,7 @@ impl Folder {
         self.recorder.reading(async |tx| read::tile(tx, tile).await).await
     }
 
-    /// Partial tiles are of no use beside the full one. One that stays harms nobody.
+    /// Deletes partial tiles, which the full one replaces. One that stays does no harm.
     fn forget_partial(&self, folder: &str) {
         let _ = block_in_place(|| fs::remove_dir_all(self.path.join(folder)));
     }
@@ -169,10 +169,10 @@ impl Folder {
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), RecorderError> {
         let path = self.path.join(name);
         // Of its own for each recorder: one that lost its lease may still be writing.
-        let place = self.path.join(UNFINISHED);
-        let unfinished = place.join(&*self.recorder.holder);
+        let dir = self.path.join(UNFINISHED);
+        let unfinished = dir.join(&*self.recorder.holder);
         let work = |path: &Path| {
-            fs::create_dir_all(&place)?;
+            fs::create_dir_all(&dir)?;
             path.parent().map(fs::create_dir_all).transpose()?;
             let mut file = fs::File::create(&unfinished)?;
             file.write_all(bytes)?;

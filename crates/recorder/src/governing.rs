@@ -1,4 +1,4 @@
-//! What governed a judgement: the policy's digest, and what the registry says of the tool. Configurations never change.
+//! What governed an evaluation: the policy's digest, and what the registry says of the tool. Configurations never change.
 
 use std::collections::HashMap;
 
@@ -27,14 +27,14 @@ struct Known {
     configuration: Option<Configuration>,
 }
 
-/// The member of a judgement's body that names its generation.
+/// The member of an evaluation's body that names its generation.
 #[derive(Deserialize)]
 struct Judged {
     generation: i64,
 }
 
 impl Governed {
-    /// What governed this row, if it is a judgement.
+    /// What governed this row, if it is an evaluation.
     pub(crate) async fn of(
         &mut self,
         tx: &Transaction,
@@ -46,7 +46,7 @@ impl Governed {
         };
         let Ok(Judged { generation }) = serde_json::from_str(&row.body) else { return Ok(None) };
         if generation > self.read_for {
-            // Its configuration was applied before it was judged, so it is there to be read.
+            // Its configuration was applied before the evaluation, so it can be read.
             self.applied = ledger::generations(tx).await?;
             self.read_for = generation;
         }
@@ -71,10 +71,7 @@ async fn known(tx: &Transaction, config: i64) -> Result<Known, StoreError> {
     let sources = generation::sources(tx, config).await?;
     let configuration = Configuration::parse(&sources).ok();
     if configuration.is_none() {
-        tracing::warn!(
-            config,
-            "this version cannot parse the configuration: entries do not tell of its tools"
-        );
+        tracing::warn!(config, "this version cannot parse the configuration; entries leave out its tools");
     }
     Ok(Known { policy_digest: generation::policy_digest(tx, config).await?, configuration })
 }

@@ -64,12 +64,12 @@ pub async fn run(process: Process, keys: Keys) -> Result<(), RecorderError> {
     let holder = Uuid::now_v7().to_string().into();
     let recorder = Recorder { process, keys: Arc::new(keys), holder };
     while !recorder.process.stop.is_cancelled() {
-        let Err(error) = life(&recorder).await else { break };
+        let Err(error) = lead(&recorder).await else { break };
         match error {
-            // What others did is no failure of ours.
+            // A takeover is not a failure.
             RecorderError::Lost => tracing::info!(%error, "standing by"),
             forked @ RecorderError::Forked(_) => return Err(forked),
-            _ => tracing::warn!(%error, "the recorder starts again"),
+            _ => tracing::warn!(%error, "the recorder restarts"),
         }
         pause(&recorder).await;
     }
@@ -84,19 +84,19 @@ pub(crate) async fn pause(recorder: &Recorder) {
     }
 }
 
-/// One life: takes the lease, checks that the folder holds no other history, then records until something fails. `Ok`
-/// means that it was asked to stop.
-async fn life(recorder: &Recorder) -> Result<(), RecorderError> {
+/// Takes the lease, checks that the folder holds no other history, then records until something fails. `Ok` means that the
+/// recorder was asked to stop.
+async fn lead(recorder: &Recorder) -> Result<(), RecorderError> {
     let stop = &recorder.process.stop;
     let head = tokio::select! {
         head = lease(recorder) => head?,
         () = stop.cancelled() => return Ok(()),
     };
     tracing::info!(fence = head.fence, size = head.size, "recording");
-    let lived = record(recorder, head).await;
-    // Whoever stands by need not wait for the lease to run out. Lost already, it is not ours to give.
+    let result = record(recorder, head).await;
+    // A standby recorder need not wait for the lease to run out. A lease that is lost already is not released.
     let released = release(recorder, head.fence).await;
-    lived.and(released)
+    result.and(released)
 }
 
 async fn record(recorder: &Recorder, head: Head) -> Result<(), RecorderError> {
@@ -108,14 +108,14 @@ async fn record(recorder: &Recorder, head: Head) -> Result<(), RecorderError> {
     let mut followers = JoinSet::new();
     followers.spawn(folder.follow(known.clone()));
     followers.spawn(feed::follow(recorder.clone(), cache, known));
-    let lived = tokio::select! {
+    let result = tokio::select! {
         ended = batches.run() => ended,
         Some(ended) = followers.join_next() => Err(joined(ended)),
         () = recorder.process.stop.cancelled() => Ok(()),
     };
-    // The next life must not meet them at work.
+    // They must have stopped before the next attempt.
     followers.shutdown().await;
-    lived
+    result
 }
 
 /// What a task ended with. Its panic is ours.

@@ -1,4 +1,4 @@
-//! The sampler's commands: open audits whose requests may be lost, epochs of the coin that have closed.
+//! The sampler's commands: open audits whose requests may be lost, epochs that have closed.
 
 use async_trait::async_trait;
 use countersign_broker::{lane::Delivery, publisher::Outgoing};
@@ -17,7 +17,7 @@ use countersign_store::{
 
 use crate::{Sampler, sample::requests, sweep::closed_after};
 
-/// Obeys commands.
+/// The handler of the commands lane.
 pub(crate) struct Commands {
     pub(crate) sampler: Sampler,
 }
@@ -50,7 +50,7 @@ impl BatchHandler for Commands {
     }
 }
 
-/// Reveals the key of an epoch that has closed: from now on anybody can throw its coin again.
+/// Reveals the key of an epoch that has closed: from now on anybody can repeat its draws.
 async fn reveal(sampler: &Sampler, tx: &Transaction, epoch: i64) -> Result<(), StoreError> {
     let key = sampler.keys.keyed_sampler.epoch_key(epoch);
     if epochs::reveal(tx, epoch, &key, closed_after(&sampler.process)).await? {

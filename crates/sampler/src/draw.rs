@@ -18,7 +18,7 @@ use crate::Sampler;
 /// Why π is 1 whatever the rule says, and up to how many.
 type Forced = Option<(&'static str, Option<u32>)>;
 
-/// Throws the coin for actions that have ended. An action in doubt is always audited: somebody has to find out.
+/// Makes the draws for actions that have ended. An action in doubt is always audited: somebody has to find out.
 pub(crate) async fn draw(
     sampler: &Sampler,
     tx: &Transaction,
@@ -42,7 +42,7 @@ pub(crate) async fn draw(
     Ok(records.iter().zip(forced).map(drawn).collect())
 }
 
-/// How an action of a rule is audited: as it was judged, and as the policy in force says beyond that.
+/// How an action is audited: as it was evaluated, and beyond that as the policy in force says.
 fn spec(policy: &Policy, record: &ActionRecord) -> AuditSpec {
     let rate = record.status.audit_rate;
     let tighter = if record.status.plan_state == Some(PlanState::Tightened) { TIGHTER } else { 1.0 };
@@ -52,7 +52,7 @@ fn spec(policy: &Policy, record: &ActionRecord) -> AuditSpec {
     AuditSpec { rate, floor, at_least, group: record.status.audit_group.clone() }
 }
 
-/// What rates rest on beside the rule.
+/// What rates depend on besides the rule.
 struct Rates {
     expected: HashMap<String, u64>,
     left: HashMap<String, f64>,
@@ -98,8 +98,8 @@ impl Rates {
     }
 }
 
-/// Which actions must be audited: in doubt, among the first of something new, failed. Each reason but the first has a
-/// cap, and what is beyond it is drawn like everything else.
+/// Which actions must be audited: those in doubt, the first of something new, and failed ones. Each reason but the first has
+/// a cap; beyond it an action is drawn like all others.
 async fn forced(
     tx: &Transaction,
     policy: &Policy,
@@ -112,7 +112,8 @@ async fn forced(
         .map(|record| {
             let mut names = Vec::new();
             if record.status.state.executed() && audits.first > 0 {
-                names.extend(news(record).into_iter().map(|(reason, name)| (reason, name, audits.first)));
+                names
+                    .extend(novelties(record).into_iter().map(|(reason, name)| (reason, name, audits.first)));
             }
             if record.status.state == State::Failed && audits.failed > 0 {
                 names.push(("failed", format!("failed/{epoch}"), audits.failed));
@@ -133,7 +134,7 @@ async fn forced(
         names.retain(|_| !counted.contains(&record.id));
         let mut forced = (record.status.state == State::InDoubt).then_some(("in_doubt", None));
         for (reason, name, cap) in names {
-            // What is audited anyway takes nothing from the failures' cap, but is one of the first of what is new.
+            // An action that is audited anyway does not count against the cap of failures, but does count as one of the first.
             if reason == "failed" && forced.is_some() {
                 continue;
             }
@@ -150,8 +151,8 @@ async fn forced(
     Ok(all)
 }
 
-/// What may be new about an action. Names that others choose are cut.
-fn news(record: &ActionRecord) -> Vec<(&'static str, String)> {
+/// What may be new about an action: its agent, model, policy and tool versions. Names that others choose are cut.
+fn novelties(record: &ActionRecord) -> Vec<(&'static str, String)> {
     #[derive(Default, Deserialize)]
     struct Content {
         agent: Agent,

@@ -29,7 +29,7 @@ use countersign_store::{
     statements::{self, Statement},
 };
 
-use self::apply::{Applied, Said, apply};
+use self::apply::{Applied, SignedFinding, apply};
 use crate::{Sampler, switching};
 
 /// A message with findings.
@@ -70,46 +70,47 @@ async fn find(
             }
         }
     }
-    let (submission, again) = deduplicate(tx, submission).await?;
-    // Said before, and perhaps not submission by all whom it concerns.
-    let repeated: BTreeSet<ActionId> = again.into_iter().flat_map(|statement| statement.actions).collect();
+    let (submission, repetitions) = deduplicate(tx, submission).await?;
+    // Repetitions: perhaps not everybody concerned has received the messages that follow.
+    let repeated: BTreeSet<ActionId> =
+        repetitions.into_iter().flat_map(|statement| statement.actions).collect();
     let named: Vec<_> = submission.iter().flat_map(|one| &one.entries).map(|data| data.audit).collect();
     actions::lock(tx, &audits::actions_of(tx, &named).await?).await?;
-    let mut hearing = Hearing {
+    let mut findings = FindingsBatch {
         sampler,
         tx,
         governed: &governed,
         // The clock is read after the locks: waiting for them counts.
         now: generation::now(tx).await?,
         concerned: repeated.clone(),
-        news: vec![],
+        inputs: vec![],
     };
     let mut rows = Vec::with_capacity(submission.len());
     for one in submission {
-        rows.extend(hearing.message(one).await?);
+        rows.extend(findings.message(one).await?);
     }
-    let Hearing { mut concerned, news, .. } = hearing;
+    let FindingsBatch { mut concerned, inputs, .. } = findings;
     let mut writes = Pipeline::default();
     statements::insert(tx, &mut writes, &rows).await?;
     tx.run(&writes).await?;
-    concerned.extend(switching::happened(tx, &governed.configuration.policy, &news).await?);
-    follow::owed(tx, &governed.configuration, &concerned, &repeated).await
+    concerned.extend(switching::happened(tx, &governed.configuration.policy, &inputs).await?);
+    follow::outgoing(tx, &governed.configuration, &concerned, &repeated).await
 }
 
-/// A batch of findings before the audits that they are about.
-struct Hearing<'a> {
+/// A batch of findings while it is applied.
+struct FindingsBatch<'a> {
     sampler: &'a Sampler,
     tx: &'a Transaction,
     governed: &'a Governed,
     now: DateTime<Utc>,
-    /// The actions of which there is something to tell.
+    /// The actions from which messages follow.
     concerned: BTreeSet<ActionId>,
-    /// What the findings say of classes that move.
-    news: Vec<switching::SwitchingInput>,
+    /// What the findings contribute to sampling plans.
+    inputs: Vec<switching::SwitchingInput>,
 }
 
-impl Hearing<'_> {
-    /// Applies one message: what is to be recorded of a statement that was signed.
+impl FindingsBatch<'_> {
+    /// Applies one message. Returns the statement to be recorded, if its signature is valid.
     async fn message(&mut self, submission: Submission<'_>) -> Result<Option<Statement>, StoreError> {
         let oldest = self.sampler.process.settings.limits.decision_age;
         let authenticated = match &submission.authenticated {
@@ -126,9 +127,12 @@ impl Hearing<'_> {
             let applied = match (&authenticated, &audit) {
                 (Err(complaint), _) => Err(complaint.clone()),
                 (Ok(authenticated), Some(audit)) => {
-                    let said =
-                        Said { data, auditor: authenticated.signer, kid: &authenticated.statement.kid };
-                    self.apply(audit, &said).await?
+                    let signed = SignedFinding {
+                        data,
+                        auditor: authenticated.signer,
+                        kid: &authenticated.statement.kid,
+                    };
+                    self.apply(audit, &signed).await?
                 }
                 (Ok(_), None) => Err(apply::unknown(data)),
             };
@@ -145,16 +149,16 @@ impl Hearing<'_> {
     async fn apply(
         &mut self,
         audit: &AuditRecord,
-        said: &Said<'_>,
+        signed: &SignedFinding<'_>,
     ) -> Result<Result<Applied, Complaint>, StoreError> {
-        let applied = apply(self.tx, &self.governed.configuration, audit, said).await?;
-        Ok(applied.map(|(applied, news)| {
-            // Said again, it changes nothing. Told again at once, an app that answers everything would never come to rest
-            // where another auditor is asked: the sweep asks again.
+        let applied = apply(self.tx, &self.governed.configuration, audit, signed).await?;
+        Ok(applied.map(|(applied, inputs)| {
+            // A repetition changes nothing. Publishing again at once would loop with an app that answers every request while
+            // another auditor is being asked; the sweep repeats the request.
             if applied == Applied::Now {
                 self.concerned.insert(audit.action);
             }
-            self.news.extend(news);
+            self.inputs.extend(inputs);
             applied
         }))
     }

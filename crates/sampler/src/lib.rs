@@ -1,8 +1,8 @@
-//! The sampler: an action after its outcome. It throws the sampling coin for every executed action, runs the
-//! audit queue and applies findings.
+//! The sampler: an action after its outcome. It makes the sampling draw for every executed action, runs the audit queue and
+//! applies findings.
 //!
-//! **The only process that holds the coin's secret.** A sampling row also proves that the action's outcome
-//! was sent: the executor hands over only what the broker has confirmed to the agent.
+//! **The only process that holds the sampling secret.** The executor hands an action over when the broker has confirmed its
+//! outcome; what is lost on the way, the sampler's own sweep finds.
 
 mod command;
 mod draw;
@@ -48,7 +48,7 @@ pub(crate) struct Sampler {
 }
 
 impl Sampler {
-    /// How long one key of the coin is used, in seconds.
+    /// How long one sampling key is used, in seconds.
     pub(crate) fn epoch_seconds(&self) -> i64 {
         i64::try_from(self.process.settings.sampling.epoch.as_secs()).unwrap_or(i64::MAX).max(1)
     }

@@ -1,4 +1,4 @@
-//! The settled lane: throws the coin.
+//! The settled lane: makes the sampling draws.
 
 use countersign_core::refusal::Code;
 use std::collections::HashSet;
@@ -32,7 +32,7 @@ use crate::{
     switching::{self, SwitchingInput},
 };
 
-/// Throws the coin.
+/// The handler of the settled lane.
 pub(crate) struct Samples {
     pub(crate) sampler: Sampler,
 }
@@ -63,7 +63,7 @@ impl BatchHandler for Samples {
     }
 }
 
-/// Commits to an epoch's key before the first of its throws is stored.
+/// Commits to an epoch's key before the first of its draws is stored.
 async fn open_epoch(sampler: &Sampler, tx: &Transaction, epoch: i64) -> Result<(), StoreError> {
     let commitment = commitment(&sampler.keys.keyed_sampler.epoch_key(epoch));
     let end = epoch.saturating_add(1).saturating_mul(sampler.epoch_seconds());
@@ -71,15 +71,15 @@ async fn open_epoch(sampler: &Sampler, tx: &Transaction, epoch: i64) -> Result<(
     epochs::open(tx, epoch, &commitment, ends_at).await
 }
 
-/// Whether the coin is thrown for an action: it was executed, or a human or the policy has refused what can be shown.
+/// Whether there is a draw for an action: it was executed, or it was rejected or denied and can still be shown.
 fn drawn(configuration: &Configuration, record: &ActionRecord) -> bool {
     let refused = matches!(record.status.state, State::Rejected | State::Denied) && record.content.is_some();
     let looked_at = configuration.policy.audits().not_executed > 0.0 || record.status.plan_state.is_some();
     record.status.state.executed() || (refused && looked_at)
 }
 
-/// Throws the coin for actions that have none and opens the audits it asks for. Returns the actions of the
-/// batch that may have an open audit.
+/// Makes the draws that are missing and opens the audits of selected actions. Returns the actions of the batch that may have
+/// an open audit.
 async fn sample(
     sampler: &Sampler,
     tx: &Transaction,
@@ -98,19 +98,19 @@ async fn sample(
     };
     let epoch = now.timestamp().div_euclid(sampler.epoch_seconds());
     open_epoch(sampler, tx, epoch).await?;
-    let throws = draw(sampler, tx, policy, epoch, &fresh).await?;
-    let new: HashSet<ActionId> = sampling::insert(tx, &throws).await?.into_iter().collect();
+    let draws = draw(sampler, tx, policy, epoch, &fresh).await?;
+    let new: HashSet<ActionId> = sampling::insert(tx, &draws).await?.into_iter().collect();
     let (mut opened, mut evidence) = (Vec::new(), Vec::with_capacity(new.len()));
-    let mut news = Vec::new();
-    for (record, thrown) in fresh.iter().zip(&throws).filter(|(record, _)| new.contains(&record.id)) {
-        news.extend(SwitchingInput::reviewed(record));
-        let mut noted = describe(thrown);
-        if thrown.draw.selected {
+    let mut inputs = Vec::new();
+    for (record, new_draw) in fresh.iter().zip(&draws).filter(|(record, _)| new.contains(&record.id)) {
+        inputs.extend(SwitchingInput::reviewed(record));
+        let mut noted = describe(new_draw);
+        if new_draw.draw.selected {
             let id = AuditId(Uuid::now_v7());
             let reference = &record.reference;
             let share = policy.audits().twice;
             let twice =
-                sampler.keys.keyed_sampler.twice(thrown.epoch, &reference.source, &reference.id, share);
+                sampler.keys.keyed_sampler.twice(new_draw.epoch, &reference.source, &reference.id, share);
             noted.audit = Some(SelectedAudit { id, group: record.status.audit_group.clone(), twice });
             let in_doubt = record.status.state == State::InDoubt;
             let reason = if in_doubt { AuditReason::InDoubt } else { AuditReason::Sampled };
@@ -128,11 +128,11 @@ async fn sample(
     // A repeated pack is about audits that may be open still.
     let mut asked: Vec<ActionId> = known.into_iter().collect();
     asked.extend(opened.iter().map(|audit| audit.action));
-    asked.extend(switching::happened(tx, policy, &news).await?);
+    asked.extend(switching::happened(tx, policy, &inputs).await?);
     Ok(asked)
 }
 
-/// What evidence says of a throw.
+/// A draw as evidence.
 fn describe(drawn: &NewDraw) -> ActionSampled {
     let (forced, cap) = drawn.forced.unzip();
     ActionSampled {
@@ -149,7 +149,7 @@ fn describe(drawn: &NewDraw) -> ActionSampled {
     }
 }
 
-/// A compensation that came to nothing leaves something to be put right.
+/// A compensation that failed leaves something for people to remedy.
 async fn open_remediations(
     tx: &Transaction,
     configuration: &Configuration,

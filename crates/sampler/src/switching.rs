@@ -1,4 +1,4 @@
-//! Moving classes between approval and audit by what people found.
+//! Moving sampling plans between approval and audit by what people have found.
 
 use std::collections::BTreeSet;
 
@@ -20,11 +20,11 @@ use countersign_store::{
 };
 use uuid::Uuid;
 
-/// Something that happened to the class of an action.
+/// An event that concerns the sampling plan of an action's stratum.
 pub(crate) struct SwitchingInput {
     stratum: String,
     happened: SwitchingEvent,
-    /// The generation under which the action was judged.
+    /// The generation under which the action was evaluated.
     generation: i64,
 }
 
@@ -35,7 +35,7 @@ impl SwitchingInput {
         Some(Self { stratum, happened, generation })
     }
 
-    /// What an action that has ended says of its class, if people were asked about it first.
+    /// What an action that has ended contributes, if it needed approval.
     pub(crate) fn reviewed(record: &ActionRecord) -> Option<Self> {
         if record.status.verdict != Verdict::RequireApproval {
             return None;
@@ -49,16 +49,16 @@ impl SwitchingInput {
     }
 }
 
-/// Applies what happened, in order. Returns the actions that are looked back at.
+/// Applies events in order. Returns the actions for which look-back audits were opened.
 pub(crate) async fn happened(
     tx: &Transaction,
     policy: &Policy,
-    news: &[SwitchingInput],
+    inputs: &[SwitchingInput],
 ) -> Result<Vec<ActionId>, StoreError> {
-    if news.is_empty() {
+    if inputs.is_empty() {
         return Ok(vec![]);
     }
-    let strata: BTreeSet<&str> = news.iter().map(|news| news.stratum.as_str()).collect();
+    let strata: BTreeSet<&str> = inputs.iter().map(|input| input.stratum.as_str()).collect();
     let strata: Vec<&str> = strata.into_iter().collect();
     let mut looked_back = Vec::new();
     for mut record in sampling_plans::lock(tx, &strata).await? {
@@ -66,16 +66,16 @@ pub(crate) async fn happened(
             continue;
         };
         let stratum = record.stratum.clone();
-        for news in news.iter().filter(|news| news.stratum == stratum) {
-            // A verdict on what was executed before the class was last let go says nothing of it now.
+        for input in inputs.iter().filter(|input| input.stratum == stratum) {
+            // A finding on what was executed before the plan last left pre-approval does not count.
             let late =
-                matches!(news.happened, SwitchingEvent::Audited { .. }) && news.generation < record.since;
+                matches!(input.happened, SwitchingEvent::Audited { .. }) && input.generation < record.since;
             if late {
                 continue;
             }
-            let after = record.switching.after(&rule.plan, news.happened);
+            let after = record.switching.after(&rule.plan, input.happened);
             if after.state != record.switching.state {
-                let why = reason(&rule.plan, &record, news.happened, after.state);
+                let why = reason(&rule.plan, &record, input.happened, after.state);
                 sampling_plans::change(tx, &record, after, &why, None).await?;
                 if after.state == PlanState::PreApproval {
                     looked_back.extend(look_back(tx, &record, rule.look_back).await?);
@@ -92,7 +92,7 @@ pub(crate) async fn happened(
     Ok(looked_back)
 }
 
-/// Why a class moved, with the numbers.
+/// Why a plan moved, with the numbers.
 fn reason(plan: &Plan, record: &PlanRecord, happened: SwitchingEvent, to: PlanState) -> String {
     match (record.switching.state, happened, to) {
         (_, SwitchingEvent::Critical, _) => "a second auditor confirmed a critical error".into(),
@@ -107,8 +107,7 @@ fn reason(plan: &Plan, record: &PlanRecord, happened: SwitchingEvent, to: PlanSt
     }
 }
 
-/// Opens audits of the last actions of a class, those that nobody has been asked about: a census of its own, which
-/// enters no estimate.
+/// Opens audits of the last actions of a stratum that have none: a census of its own, which enters no estimate.
 async fn look_back(tx: &Transaction, record: &PlanRecord, count: u32) -> Result<Vec<ActionId>, StoreError> {
     if count == 0 {
         return Ok(vec![]);

@@ -1,9 +1,9 @@
--- What is not in the ledger yet, noted once for all that a statement has written, and not once for each row.
+-- Evidence that is not in the ledger yet: one note for all rows of a statement instead of one for each row.
 ALTER TABLE evidence_pending RENAME TO evidence_pending_before;
 ALTER TABLE evidence_pending_before RENAME CONSTRAINT evidence_pending_pkey TO evidence_pending_before_pkey;
 
 CREATE TABLE evidence_pending (
-  -- The lowest of the ids: of one action, who writes later has higher ids than all before.
+  -- The lowest of the ids. For one action, later statements have higher ids than all earlier ones.
   first    bigint PRIMARY KEY,
   evidence bigint[] NOT NULL,
   rows     integer NOT NULL GENERATED ALWAYS AS (cardinality(evidence)) STORED CHECK (rows BETWEEN 1 AND 500)

@@ -64,7 +64,7 @@ CREATE TABLE actions (
   ended_at       timestamptz,
   traceparent    text,
   UNIQUE (source, event_id),
-  -- Promise 1, as far as a row can say it: what needs approval has no permit and no claim without one.
+  -- Promise 1, as far as a row can express it: without approval, an action that needs one has no permit and no claim.
   CHECK (state NOT IN ('authorised', 'executing', 'succeeded', 'failed', 'in_doubt')
          OR verdict = 'allow' OR (verdict = 'require_approval' AND approved)),
   CHECK (state NOT IN ('authorised', 'executing', 'succeeded', 'failed', 'in_doubt') OR permit IS NOT NULL),
@@ -73,7 +73,7 @@ CREATE TABLE actions (
   CHECK ((state IN ('succeeded', 'failed', 'denied', 'rejected', 'expired', 'cancelled', 'in_doubt'))
          = (ended_at IS NOT NULL))
 );
--- What the sweeps look for; finished actions are not in it.
+-- For the sweeps; without finished actions.
 CREATE INDEX actions_open ON actions (state, state_at)
   WHERE state IN ('pending_approval', 'held', 'authorised', 'executing');
 CREATE INDEX actions_ended ON actions (ended_at) WHERE started_at IS NOT NULL AND ended_at IS NOT NULL;
@@ -81,7 +81,7 @@ CREATE INDEX actions_ended ON actions (ended_at) WHERE started_at IS NOT NULL AN
 -- The tables with a row for every action have no foreign key to it: each is written by one statement that has
 -- just written, claimed or locked the action, and the check would cost as much as the row.
 
--- What may have to be erased: the message as received, the canonical content that a human approves, the salt.
+-- What an erasure empties: the message as received, the canonical content that a human approves, the salt.
 CREATE TABLE payloads (
   action      uuid PRIMARY KEY,
   body        bytea NOT NULL,
@@ -141,7 +141,7 @@ CREATE TABLE pending_notifications (
 -- Written once and read seldom: neither compressed nor put elsewhere.
 ALTER TABLE pending_notifications ALTER COLUMN actions SET STORAGE PLAIN;
 
--- What tools answered to calls that had been given up. May have to be erased; the evidence holds the digest.
+-- Answers of tools that came after their calls had been given up. May have to be erased; the evidence holds the digest.
 CREATE TABLE late_results (
   id     uuid PRIMARY KEY,
   action uuid NOT NULL,
@@ -150,11 +150,11 @@ CREATE TABLE late_results (
   at     timestamptz NOT NULL DEFAULT now()
 );
 
--- How far a sweep has looked, so that it need not look at everything that ever was.
+-- How far a sweep has looked, so that it need not read all of history.
 CREATE TABLE sweep_marks (name text PRIMARY KEY, at timestamptz NOT NULL);
 INSERT INTO sweep_marks VALUES ('drawn', '-infinity');
 
--- The coin, thrown once for every executed action.
+-- Sampling draws, one for every executed action.
 CREATE TABLE sampling (
   action     uuid PRIMARY KEY,
   epoch      bigint NOT NULL,
@@ -183,7 +183,7 @@ CREATE TABLE audits (
 );
 CREATE INDEX audits_open ON audits (published_at) WHERE state = 'open';
 
--- Messages that nobody could process, and who sent them.
+-- Messages that could not be processed, and their senders.
 CREATE TABLE quarantine (
   id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   body           bytea NOT NULL,
@@ -208,5 +208,5 @@ CREATE TABLE evidence (
   occurred_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX evidence_of_action ON evidence (action) WHERE action IS NOT NULL;
--- What the ledger has not taken up yet: ids commit out of order, so "after the last one" would skip some.
+-- Evidence that is not in the ledger yet: ids commit out of order, so "after the last one" would skip some.
 CREATE TABLE evidence_pending (evidence bigint PRIMARY KEY);

@@ -1,6 +1,6 @@
--- Approvals of more than one person: what a request asks for is one document, and who decided is a row each.
+-- Approvals by more than one person: what a request asks for is one document, each decision is a row.
 
--- Who decided what on which content. What was decided on other content does not count, and stays as a record.
+-- Who decided what on which content. Decisions on earlier content do not count and stay on record.
 CREATE TABLE decisions (
   action      uuid NOT NULL REFERENCES actions,
   digest      bytea NOT NULL CHECK (length(digest) = 32),
@@ -30,7 +30,7 @@ ALTER TABLE approvals ALTER COLUMN spec SET NOT NULL;
 ALTER TABLE approvals DROP COLUMN group_name, DROP COLUMN decided_by, DROP COLUMN reason;
 ALTER TABLE approvals ADD CHECK ((state = 'open') = (decided_at IS NULL)) NOT VALID;
 
--- The ids of requests whose place this one has taken: who decides one of them is told so.
+-- The ids of requests that this one has replaced: a decision on one of them is answered accordingly.
 ALTER TABLE approvals ADD COLUMN replaced uuid[] NOT NULL DEFAULT '{}';
 CREATE INDEX approvals_replaced ON approvals USING gin (replaced) WHERE replaced <> '{}';
 

@@ -1,5 +1,5 @@
--- What reviewers signed, once each: a key's `jti` counts once. Written with what became of it, so that a message that
--- comes again is answered as it was the first time. Never changed.
+-- What reviewers signed, once each: a key's `jti` counts once. Written with its results, so that a repeated message
+-- gets the same answer. Never changed.
 CREATE TABLE statements (
   kid         text NOT NULL,
   jti         text NOT NULL,
@@ -11,29 +11,29 @@ CREATE TABLE statements (
   disclosures text[] NOT NULL,
   signed_at   timestamptz NOT NULL,
   actions     uuid[] NOT NULL,
-  -- Not jsonb: what others wrote may hold \u0000.
+  -- Not jsonb: texts of others may hold \u0000.
   answers     json NOT NULL,
   received_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   PRIMARY KEY (kid, jti)
 );
 
--- The key that signed a decision: once it is revoked, the decision no longer counts. Signed anew, it counts again.
+-- The key that signed a decision: once it is revoked, the decision no longer counts until it is signed with another.
 ALTER TABLE decisions ADD COLUMN kid text NOT NULL DEFAULT '';
 ALTER TABLE decisions DROP CONSTRAINT decisions_pkey;
 ALTER TABLE decisions ADD PRIMARY KEY (action, digest, reviewer, kid);
 
--- Keys that have been revoked, whatever a later folder says of them.
+-- Revoked keys, whatever a later configuration says of them.
 CREATE TABLE revoked_keys (
   kid        text PRIMARY KEY,
   revoked_by text NOT NULL,
   revoked_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
--- Edited content has a salt of its own: what is edited back is not what was approved before.
+-- Edited content has a salt of its own: content that is edited back does not match an earlier approval.
 ALTER TABLE payloads ADD COLUMN content_salt bytea CHECK (length(content_salt) = 16);
 
--- The groups to which a request has escalated, as far as evidence says so.
+-- The groups to which a request has escalated, according to the evidence.
 ALTER TABLE approvals ADD COLUMN escalated text[] NOT NULL DEFAULT '{}';
 
--- The agent's earlier action in whose place this one comes.
+-- The agent's earlier action that this one replaces.
 ALTER TABLE actions ADD COLUMN supersedes uuid;

@@ -1,4 +1,4 @@
--- The coin's epochs: a commitment to each key when the epoch opens, the key itself after it has closed. Never changed.
+-- Sampling epochs: a commitment to each key when the epoch opens, the key itself after it has closed. Never changed.
 CREATE TABLE epochs (
   epoch      bigint PRIMARY KEY,
   commitment bytea NOT NULL CHECK (length(commitment) = 32),

@@ -1,6 +1,6 @@
 -- Audits in depth: strata and switching, findings of more than one auditor, compensation, remediation.
 
--- What an action is compared with, and where its class stood when it was judged; null where its rule never moves.
+-- The stratum, and the state of its sampling plan at the evaluation; null where the rule has no plan.
 ALTER TABLE actions ADD COLUMN stratum text NOT NULL DEFAULT '';
 ALTER TABLE actions ADD COLUMN plan_state text CHECK (plan_state IN ('normal', 'tightened', 'pre_approval', 'discontinued'));
 -- The action that this one undoes. Once: a second attempt would have the same source and id.
@@ -14,14 +14,14 @@ ALTER TABLE sampling ADD COLUMN cap bigint;
 ALTER TABLE sampling ADD COLUMN executed boolean NOT NULL DEFAULT true;
 CREATE INDEX sampling_epoch ON sampling (epoch, stratum);
 
--- What is known of the epoch before when an epoch's first throw of a stratum falls: the same for all of its throws.
+-- What is known of the previous epoch at the first draw of a stratum in an epoch: the same for all of its draws.
 CREATE TABLE epoch_strata (
   epoch    bigint NOT NULL REFERENCES epochs,
   stratum  text NOT NULL,
   expected bigint NOT NULL CHECK (expected >= 0),
   PRIMARY KEY (epoch, stratum)
 );
--- What capacity leaves of the rates of a group in an epoch.
+-- The share of a group's rates that its capacity allows in an epoch.
 CREATE TABLE epoch_groups (
   epoch      bigint NOT NULL REFERENCES epochs,
   group_name text NOT NULL,
@@ -34,13 +34,13 @@ CREATE TABLE epoch_groups (
 -- failed ones of an epoch.
 CREATE TABLE forced (name text PRIMARY KEY, taken bigint NOT NULL CHECK (taken >= 0));
 
--- The classes that move between approval and audit. The plan_state is part of the active generation.
+-- Sampling plans, which move strata between approval and audit. The plan_state is part of the active generation.
 CREATE TABLE sampling_plans (
   stratum    text PRIMARY KEY,
   rule       text NOT NULL,
   plan_state      text NOT NULL CHECK (plan_state IN ('normal', 'tightened', 'pre_approval', 'discontinued')),
   switching_state jsonb NOT NULL,
-  -- Audits count from the generation on in which the class was last let go.
+  -- Audits count from the generation in which the plan last left pre-approval.
   since      bigint NOT NULL,
   pinned_by  text,
   pinned_for text,
@@ -55,14 +55,14 @@ CREATE TABLE plan_changes (
   plan_state      text NOT NULL,
   reason     text NOT NULL,
   generation bigint NOT NULL,
-  -- Since the class was last let go: executed at once, audited of these, found wrong.
+  -- Since the plan last left pre-approval: executed at once, audited of these, found wrong.
   executed   bigint NOT NULL,
   audited    bigint NOT NULL,
   wrong      bigint NOT NULL,
   at         timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
--- What each auditor found. The audit itself has what holds.
+-- What each auditor found. The audit itself has the settled finding.
 CREATE TABLE findings (
   audit       uuid NOT NULL REFERENCES audits,
   auditor     text NOT NULL,
@@ -94,7 +94,7 @@ ALTER TABLE audits ADD CHECK ((finding = 'wrong') = (severity IS NOT NULL));
 ALTER TABLE audits DROP CONSTRAINT audits_reason_check;
 ALTER TABLE audits ADD CHECK (reason IN ('sampled', 'in_doubt', 'look_back'));
 
--- An auditor has asked that an action be undone. What becomes of it is another action.
+-- Auditors' requests that an action be undone. The compensation is an action of its own.
 CREATE TABLE compensations (
   action   uuid PRIMARY KEY REFERENCES actions,
   audit    uuid NOT NULL REFERENCES audits,
@@ -102,7 +102,7 @@ CREATE TABLE compensations (
   asked_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
--- What cannot be undone by a tool is remedied by people.
+-- Tasks for people where no tool can undo an action.
 CREATE TABLE remediations (
   id        uuid PRIMARY KEY,
   action    uuid NOT NULL UNIQUE REFERENCES actions,

@@ -37,13 +37,13 @@ CREATE TABLE recorder (
 );
 INSERT INTO recorder DEFAULT VALUES;
 
--- The few rows of evidence that are looked up by what they are.
+-- The few rows of evidence that are looked up by kind.
 CREATE INDEX evidence_governing ON evidence (kind, id) WHERE kind IN ('config.applied', 'epoch.opened', 'epoch.closed');
 
--- An action's bundle has the statements about it.
+-- For an action's bundle.
 CREATE INDEX statements_of_action ON statements USING gin (actions);
 
--- What must not be erased, and why. Whom a hold is about is kept as a salted digest.
+-- Legal holds against erasure. The person that a hold is about is kept as a salted digest.
 CREATE TABLE legal_holds (
   id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   salt        bytea CHECK (length(salt) = 16),
@@ -59,7 +59,7 @@ CREATE TABLE legal_holds (
   CHECK ((released_by IS NULL) = (released_at IS NULL))
 );
 
--- What was erased. Of whom is not kept.
+-- Erasures. Whose data it was is not kept.
 CREATE TABLE erasures (
   id        uuid PRIMARY KEY,
   erased_by text NOT NULL,

@@ -1,4 +1,4 @@
-//! Actions: taken in once, read with what belongs to them, moved by whoever holds their lock.
+//! Actions: accepted once, read with what belongs to them, moved only under their lock.
 
 use chrono::{DateTime, Utc};
 use countersign_core::{
@@ -17,7 +17,7 @@ mod load;
 pub use load::{ActionRecord, ApprovalRecord, LoadDepth, OutcomeRecord, commit, load, lock_and_load};
 pub(crate) use load::{COLUMNS, action};
 
-/// What a judgement says of an action.
+/// The result of an action's evaluation.
 #[derive(Clone, Debug)]
 pub struct ActionStatus {
     /// Where the action stands now.
@@ -26,7 +26,7 @@ pub struct ActionStatus {
     pub verdict: Verdict,
     /// The rule that gave it.
     pub rule: String,
-    /// The generation it was judged under.
+    /// The generation it was evaluated under.
     pub generation: i64,
     /// The policy's version.
     pub policy_version: String,
@@ -36,7 +36,7 @@ pub struct ActionStatus {
     pub audit_group: String,
     /// What it is compared with.
     pub stratum: String,
-    /// Where its class stood, where its rule moves between approval and audit.
+    /// The state of its stratum's sampling plan, if its rule has one.
     pub plan_state: Option<PlanState>,
     /// Whether a human has approved exactly what is stored.
     pub approved: bool,
@@ -46,7 +46,7 @@ pub struct ActionStatus {
     pub permit: Option<PermitId>,
 }
 
-/// An action to be taken in.
+/// A new action.
 #[derive(Clone, Debug)]
 pub struct NewAction {
     /// Made by the router.
@@ -61,7 +61,7 @@ pub struct NewAction {
     pub expires_at: Option<DateTime<Utc>>,
     /// W3C trace context.
     pub traceparent: Option<String>,
-    /// The agent's earlier action in whose place it comes.
+    /// The agent's earlier action that it replaces.
     pub supersedes: Option<ActionId>,
     /// The action that it undoes.
     pub compensates: Option<ActionId>,
@@ -69,7 +69,7 @@ pub struct NewAction {
     pub status: ActionStatus,
 }
 
-/// Takes in actions whose (source, id) is new. Returns the ids of those that were.
+/// Stores actions whose (source, id) is new. Returns the ids of those that were.
 ///
 /// Callers sort by reference, so that two routers with the same proposals do not wait for each other in a ring.
 pub async fn insert(tx: &Transaction, rows: &[NewAction]) -> Result<Vec<ActionId>, StoreError> {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::{Client, StoreError, Transaction, evidence};
 
-/// An action that is ours to execute until the lease runs out.
+/// A claimed action, which may be executed until the lease runs out.
 #[derive(Clone, Debug)]
 pub struct Claim {
     /// Which.
@@ -120,7 +120,7 @@ pub async fn claim(client: &Client, generation: i64, rows: &[Wanted]) -> Result<
     Ok(claimed.iter().map(claim_of).collect())
 }
 
-/// Where an action stands whose claim found nothing.
+/// The state of an action that could not be claimed.
 #[derive(Clone, Debug)]
 pub struct Unclaimed {
     /// Which.
@@ -133,7 +133,7 @@ pub struct Unclaimed {
     pub now: DateTime<Utc>,
 }
 
-/// Finds out why claims found nothing. Unknown actions are left out.
+/// Finds out why actions could not be claimed. Unknown actions are left out.
 pub async fn explain(tx: &Transaction, actions: &[ActionId]) -> Result<Vec<Unclaimed>, StoreError> {
     let statement = tx
         .prepare_cached("SELECT id, state, permit, clock_timestamp() FROM actions WHERE id = ANY($1)")

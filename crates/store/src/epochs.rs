@@ -1,4 +1,4 @@
-//! Epochs of the coin: committed to when they open, proved when they have closed.
+//! Sampling epochs: each key is committed to when its epoch opens and revealed after it has closed.
 
 use chrono::{DateTime, Utc};
 use countersign_core::{

@@ -1,9 +1,9 @@
 use tokio_postgres::error::SqlState;
 
-/// What can go wrong between us and the database.
+/// Errors of the database and its connections.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The URL is none.
+    /// The URL is malformed.
     #[error("the database URL does not parse: {0}; write postgres://user:password@host:5432/database")]
     Url(tokio_postgres::Error),
     /// No connection within the limit.
@@ -15,13 +15,13 @@ pub enum StoreError {
     /// The schema could not be brought up to date.
     #[error("migrating the database: {0}")]
     Migration(#[from] refinery::Error),
-    /// What is stored does not make sense.
+    /// A stored value is invalid.
     #[error("{0}")]
     Corrupt(String),
     /// Nothing is active: nobody has applied a configuration yet.
     #[error("no configuration is active; run `countersign apply DIR`")]
     NoGeneration,
-    /// The request makes no sense in the present state.
+    /// The request is not possible in the present state.
     #[error("{0}")]
     Refused(String),
 }
@@ -48,7 +48,7 @@ impl StoreError {
                 *state,
                 SqlState::T_R_DEADLOCK_DETECTED
                     | SqlState::T_R_SERIALIZATION_FAILURE
-                    // Of statements that were sent together, one that follows the culprit may be heard first.
+                    // Of statements sent together, the error of one that follows the culprit may arrive first.
                     | SqlState::IN_FAILED_SQL_TRANSACTION
             )
         })

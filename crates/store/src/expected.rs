@@ -1,4 +1,4 @@
-//! What an epoch's rates rest on: data of epochs before it, fixed when the first throw needs them.
+//! What an epoch's rates depend on: data of earlier epochs, fixed when the first draw needs them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -65,7 +65,7 @@ pub async fn of_groups(
 /// How many were taken of each of these names that are not full: of a new version, of an epoch's failures.
 pub async fn taken(tx: &Transaction, names: &BTreeSet<String>) -> Result<HashMap<String, u64>, StoreError> {
     let names: Vec<&String> = names.iter().collect();
-    // In the order in which everybody locks: the last places go to one transaction after the other.
+    // Locked in the same order everywhere: the last ones under the cap go to one transaction after the other.
     let sql = "INSERT INTO forced (name, taken) SELECT name, 0 FROM UNNEST($1::text[]) AS u (name)
                WHERE NOT EXISTS (SELECT FROM forced f WHERE f.name = u.name)
                ORDER BY name ON CONFLICT DO NOTHING";

@@ -78,7 +78,7 @@ pub async fn sums(
     Ok(sums)
 }
 
-/// Notes what actions add. One that is judged again keeps its time.
+/// Records what actions add. An action that is evaluated again keeps its time.
 pub async fn add<'a>(
     tx: &Transaction,
     writes: &mut Pipeline<'a>,

@@ -31,12 +31,12 @@ pub struct NewOutcome {
     pub result: Option<Vec<u8>>,
     /// Why it did not succeed.
     pub error: Option<Failure>,
-    /// The id of the event that tells it.
+    /// The id of its outcome event.
     pub event: Uuid,
 }
 
 impl NewOutcome {
-    /// Told by an event of its own, in words that can be stored.
+    /// An outcome with a new event id and texts that can be stored.
     pub fn new(action: ActionId, state: State, result: Option<Vec<u8>>, error: Option<Failure>) -> Self {
         let error =
             error.map(|error| Failure { code: storable(&error.code), message: storable(&error.message) });
@@ -74,7 +74,7 @@ fn error(outcome: &NewOutcome) -> (Option<&str>, Option<&str>) {
     (error.map(|error| error.code.as_str()), error.map(|error| error.message.as_str()))
 }
 
-/// PostgreSQL's text has no NUL; what others say may hold one.
+/// PostgreSQL's text cannot hold NUL; texts of others may.
 pub(crate) fn storable(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }

@@ -14,11 +14,11 @@ mod embedded {
     refinery::embed_migrations!("migrations");
 }
 
-/// How long a client may take to be had.
+/// How long getting a client from the pool may take.
 const GET_LIMIT: Duration = Duration::from_secs(10);
 
-/// A connection that has been unused for this long is asked before it is used again: one whose server has stopped looks
-/// alive. One that was used just now would have told.
+/// A connection that has been idle for this long is probed before it is used again: it looks alive even if its server has
+/// stopped.
 const IDLE: Duration = Duration::from_secs(1);
 
 /// Server-side limits for every session: a dropped future does not cancel its query, and a transaction that

@@ -1,4 +1,4 @@
-//! Messages that nobody could process, with who sent them.
+//! Messages that could not be processed, with their senders.
 
 use chrono::{DateTime, Utc};
 use countersign_core::evidence::{Event, MessageQuarantined, MessageReplayed};
@@ -52,7 +52,7 @@ pub struct Entry {
     pub message: String,
     /// Since when.
     pub quarantined_at: DateTime<Utc>,
-    /// When it was last taken in again.
+    /// When it was last replayed.
     pub replayed_at: Option<DateTime<Utc>>,
 }
 
@@ -104,7 +104,7 @@ pub async fn get(tx: &Transaction, id: i64) -> Result<Option<Entry>, StoreError>
     Ok(row.as_ref().map(entry))
 }
 
-/// Notes that a message was taken in again.
+/// Notes that a message was replayed.
 pub async fn replayed(tx: &Transaction, id: i64) -> Result<(), StoreError> {
     tx.execute("UPDATE quarantine SET replayed_at = now() WHERE id = $1", &[&id]).await?;
     evidence::insert(tx, &[Evidence::global(Event::MessageReplayed(MessageReplayed { quarantine: id }))])

@@ -1,4 +1,4 @@
-//! The coin's throws.
+//! Sampling draws.
 
 use std::collections::HashSet;
 
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{StoreError, Transaction};
 
-/// A throw to be stored.
+/// A draw to be stored.
 #[derive(Clone, Debug)]
 pub struct NewDraw {
     /// Whose.
@@ -29,7 +29,7 @@ pub struct NewDraw {
     pub executed: bool,
 }
 
-/// Stores throws; an action that has one keeps it. Returns the actions whose throw is new.
+/// Stores draws; an action that has one keeps it. Returns the actions whose draw is new.
 pub async fn insert(tx: &Transaction, rows: &[NewDraw]) -> Result<Vec<ActionId>, StoreError> {
     if rows.is_empty() {
         return Ok(Vec::new());
@@ -63,19 +63,19 @@ pub async fn insert(tx: &Transaction, rows: &[NewDraw]) -> Result<Vec<ActionId>,
     Ok(new.iter().map(|row| ActionId(row.get(0))).collect())
 }
 
-/// Those of these actions whose coin has been thrown.
+/// Those of these actions that have a draw.
 pub async fn drawn(tx: &Transaction, actions: &[ActionId]) -> Result<HashSet<ActionId>, StoreError> {
     let ids: Vec<Uuid> = actions.iter().map(|id| id.0).collect();
     let statement = tx.prepare_cached("SELECT action FROM sampling WHERE action = ANY($1)").await?;
     Ok(tx.query(&statement, &[&ids]).await?.iter().map(|row| ActionId(row.get(0))).collect())
 }
 
-/// A throw as it can be checked.
+/// A stored draw, as it can be checked.
 #[derive(Clone, Debug)]
 pub struct StoredDraw {
     /// The action.
     pub action: ActionId,
-    /// As its agent calls it: what the coin is thrown over.
+    /// As its agent calls it: the input of the draw.
     pub reference: ActionRef,
     /// π, R and whether it was selected.
     pub draw: Draw,
@@ -83,7 +83,7 @@ pub struct StoredDraw {
     pub audited: bool,
 }
 
-/// A page of the throws of an epoch, in order of their actions' ids, after `after`.
+/// A page of the draws of an epoch, in order of their actions' ids, after `after`.
 pub async fn of_epoch(
     tx: &Transaction,
     epoch: i64,

@@ -1,4 +1,4 @@
-//! Classes of actions that move between approval and audit. Their stages are part of the active generation.
+//! Sampling plans, which move strata between approval and audit. Their states are part of the active generation.
 
 use chrono::{DateTime, Utc};
 pub use countersign_core::evidence::PlanCounts;

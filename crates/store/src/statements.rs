@@ -1,4 +1,4 @@
-//! What reviewers signed: each counts once, and is answered the same whenever it comes again.
+//! What reviewers signed: each statement counts once, and a repetition gets the same answer.
 
 use chrono::{DateTime, Utc};
 use countersign_core::{ids::ActionId, message::ApprovalAnswer};
@@ -33,7 +33,7 @@ pub struct Statement {
 }
 
 impl Statement {
-    /// Whether `other` is this one, come again.
+    /// Whether `other` is a repetition of this one.
     pub fn same(&self, other: &Statement) -> bool {
         (&self.event, &self.sender, &self.jws) == (&other.event, &other.sender, &other.jws)
     }

@@ -1,4 +1,4 @@
-//! What is overdue. A sweep only finds; whoever owns the transition looks again under the lock.
+//! What is overdue. A sweep only finds; the owner of the transition checks again under the lock.
 
 use countersign_core::ids::{ActionId, AuditId};
 use uuid::Uuid;
@@ -14,7 +14,7 @@ async fn actions(tx: &Transaction, sql: &str, seconds: f64) -> Result<Vec<Action
     Ok(rows.iter().map(|row| ActionId(row.get(0))).collect())
 }
 
-/// Actions to be judged again: out of time, authorised but unclaimed for so many seconds, or judged under an older
+/// Actions to be evaluated again: out of time, authorised but unclaimed for so many seconds, or evaluated under an older
 /// generation and not claimed yet.
 pub async fn to_judge(tx: &Transaction, unclaimed_seconds: f64) -> Result<Vec<ActionId>, StoreError> {
     actions(tx, include_str!("sql/sweep_judge.sql"), unclaimed_seconds).await

@@ -98,7 +98,8 @@ impl Drop for Transaction {
 
 /// Sends everything, and then waits for the answers.
 ///
-/// What cannot be sent ends it at once: what comes after it, a commit above all, must not be heard without it.
+/// A statement that cannot be sent ends it at once: what comes after it, above all a commit, must not reach the server
+/// without it.
 async fn send(
     client: &ClientWrapper,
     begin: Option<&str>,

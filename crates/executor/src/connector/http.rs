@@ -22,7 +22,7 @@ use super::{
     egress::{self, PublicOnly},
 };
 
-/// The largest answer that is taken, in bytes.
+/// The largest accepted answer, in bytes.
 const ANSWER_MAX: usize = 1 << 20;
 
 /// Calls one URL.
@@ -40,7 +40,7 @@ impl Http {
         if let Some(reason) = egress::refusal(&url, egress) {
             return Err(refused(reason));
         }
-        // Already installed is as good as installed.
+        // An error means that a provider is installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder()
             .redirect(Policy::none())
@@ -135,7 +135,7 @@ impl Connector for Http {
         let status = response.status();
         match (body(response).await, status) {
             (Err(message), status) if status.is_success() => {
-                // The tool has said yes; only what else it said is lost.
+                // The tool reported success; only its answer is lost.
                 Attempt::Succeeded(Value::String(format!("(answer not kept: {message})")))
             }
             (body, status) => Attempt::of_http(
@@ -151,7 +151,7 @@ async fn body(mut response: Response) -> Result<Vec<u8>, String> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| chain(&error))? {
         if body.len() + chunk.len() > ANSWER_MAX {
-            return Err(format!("the answer has more than {ANSWER_MAX} bytes"));
+            return Err(format!("the answer exceeds {ANSWER_MAX} bytes"));
         }
         body.extend_from_slice(&chunk);
     }

@@ -12,9 +12,9 @@ use super::{Call, Connector};
 /// How all attempts together ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CallResult {
-    /// CallCompletion, with this answer.
+    /// Done, with this answer.
     Succeeded(Value),
-    /// Certainly not done.
+    /// Definitely not done.
     Failed {
         /// For programs.
         code: String,
@@ -50,7 +50,7 @@ pub async fn call_with_retry(
         .with_max_times(attempts.saturating_sub(1) as usize)
         .build();
     let mut doubt = interrupted.then(|| {
-        let message = "an earlier attempt was interrupted, and may have had its effect";
+        let message = "an earlier attempt was interrupted and may have taken effect";
         (String::from(Code::Interrupted), message.to_owned())
     });
     for made in 1.. {
@@ -80,7 +80,7 @@ pub async fn call_with_retry(
     (CallResult::InDoubt { code: Code::AttemptsExhausted.into(), message: "attempts ended".into() }, attempts)
 }
 
-/// A definite no counts only where no earlier attempt is still in doubt: that one may have acted.
+/// A definite failure counts only where no earlier attempt is in doubt, because that one may have taken effect.
 fn in_doubt(doubt: Option<(String, String)>, code: String, message: String) -> CallResult {
     match doubt {
         Some((code, message)) => CallResult::InDoubt { code, message },

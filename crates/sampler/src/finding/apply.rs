@@ -30,8 +30,8 @@ use crate::switching::SwitchingInput;
 /// The longest reason, in bytes.
 const REASON_MAX: usize = 4_000;
 
-/// A finding, and who signed it with which key.
-pub(super) struct Said<'a> {
+/// A finding with its signer and key.
+pub(super) struct SignedFinding<'a> {
     pub(super) data: &'a FindingData,
     pub(super) auditor: &'a Member,
     pub(super) kid: &'a str,
@@ -50,43 +50,43 @@ pub(super) fn unknown(data: &FindingData) -> Complaint {
 
 type Answer = Result<(Applied, Vec<SwitchingInput>), Complaint>;
 
-/// Applies one finding on a locked audit, or says why it does not count.
+/// Applies one finding to a locked audit, or returns why it does not count.
 pub(super) async fn apply(
     tx: &Transaction,
     configuration: &Configuration,
     audit: &AuditRecord,
-    said: &Said<'_>,
+    signed: &SignedFinding<'_>,
 ) -> Result<Answer, StoreError> {
-    let data = said.data;
+    let data = signed.data;
     let mut found = audits::findings(tx, audit.id).await?;
-    if let Some(before) = found.iter().find(|before| before.auditor == said.auditor.id) {
+    if let Some(before) = found.iter().find(|before| before.auditor == signed.auditor.id) {
         let opinion = Opinion { finding: data.finding, severity: data.severity };
         if before.opinion == opinion {
             return Ok(Ok((Applied::Before, vec![])));
         }
-        return Ok(Err((Code::AlreadyJudged, "you have found otherwise before".into())));
+        return Ok(Err((Code::AlreadyJudged, "you have already submitted a different finding".into())));
     }
-    // Most findings that count for nothing are about what others have judged meanwhile: no more is read for them.
+    // Most findings that do not count are on audits that others have settled meanwhile: nothing more is read for them.
     if !audit.open {
-        return Ok(Err((Code::NotOpen, "the audit has been judged already".into())));
+        return Ok(Err((Code::NotOpen, "the audit is already settled".into())));
     }
     let record = actions::load(tx, &[audit.action], LoadDepth::Bodies).await?.pop();
     let Some(record) = record else { return Ok(Err(unknown(data))) };
-    if let Err(complaint) = check(configuration, audit, &record, said) {
+    if let Err(complaint) = check(configuration, audit, &record, signed) {
         return Ok(Err(complaint));
     }
-    let row = row(&record, said);
+    let row = row(&record, signed);
     audits::found(tx, &row).await?;
     found.push(row);
     if let Some(resolution) = data.resolution {
         resolve(tx, &record, resolution).await?;
         if let (Some(undone), Resolution::Failed) = (record.compensates, resolution) {
-            let why = "its compensation was in doubt, and had no effect";
+            let why = "its compensation was in doubt and had no effect";
             remediation::open(tx, configuration, undone, &audit.group, why).await?;
         }
     }
     if data.compensate {
-        undo(tx, configuration, audit, &record, &said.auditor.id).await?;
+        undo(tx, configuration, audit, &record, &signed.auditor.id).await?;
     }
     let opinions: Vec<Opinion> = found.iter().map(|row| row.opinion).collect();
     let Some(settled) = settle(&opinions, audit.twice) else {
@@ -99,17 +99,17 @@ pub(super) async fn apply(
     evidence::insert(tx, &[Evidence::of(record.id, events::Event::AuditSettled(noted))]).await?;
     let wrong = settled.finding == Finding::Wrong;
     if wrong && record.status.state == State::Succeeded && !found.iter().any(|row| row.compensate) {
-        // What could be undone is the auditor's to ask for; what cannot is somebody's to put right.
+        // Where a tool can undo it, the auditor asks for that; where none can, people remedy it.
         if let Err(why) = offer(&configuration.tools, &record) {
             remediation::open(tx, configuration, record.id, &audit.group, &why).await?;
         }
     }
-    Ok(Ok((Applied::Now, news(tx, &record, wrong, settled.severity).await?)))
+    Ok(Ok((Applied::Now, switching_input(tx, &record, wrong, settled.severity).await?)))
 }
 
-/// What a settled audit says of the action's class: only the coin's own choice among what was executed at once counts,
-/// a critical error always.
-async fn news(
+/// What a settled audit contributes to the stratum's sampling plan: only audits that the draw selected among what was
+/// executed without approval count, and critical errors always.
+async fn switching_input(
     tx: &Transaction,
     record: &ActionRecord,
     wrong: bool,
@@ -117,7 +117,7 @@ async fn news(
 ) -> Result<Vec<SwitchingInput>, StoreError> {
     let critical = severity == Some(Severity::Critical);
     let at_once = record.status.verdict == Verdict::Allow;
-    let drawn = listing::draw(tx, record.id).await?.is_some_and(|throw| throw.selected);
+    let drawn = listing::draw(tx, record.id).await?.is_some_and(|draw| draw.selected);
     let audited = (at_once && drawn).then_some(SwitchingEvent::Audited { wrong });
     let critical = (critical && record.status.state.executed()).then_some(SwitchingEvent::Critical);
     Ok(audited
@@ -128,8 +128,8 @@ async fn news(
 }
 
 /// A finding as a row, with the correction as the full call and as a JSON Patch.
-fn row(record: &ActionRecord, said: &Said<'_>) -> FoundRow {
-    let data = said.data;
+fn row(record: &ActionRecord, signed: &SignedFinding<'_>) -> FoundRow {
+    let data = signed.data;
     let content: Option<Value> =
         record.content.as_deref().and_then(|content| serde_json::from_slice(content).ok());
     let arguments = content.and_then(|mut content| content.get_mut("arguments").map(Value::take));
@@ -141,33 +141,36 @@ fn row(record: &ActionRecord, said: &Said<'_>) -> FoundRow {
     let patch = data.correction.as_ref().and_then(|correction| call.correcting(correction));
     FoundRow {
         audit: data.audit,
-        auditor: said.auditor.id.clone(),
+        auditor: signed.auditor.id.clone(),
         opinion: Opinion { finding: data.finding, severity: data.severity },
         reason_code: data.reason_code.clone(),
         reason: data.reason.clone(),
         correction: corrected.and_then(|corrected| canonical(&corrected).ok()),
         patch: patch.and_then(|patch| canonical(&patch).ok()),
         compensate: data.compensate,
-        kid: said.kid.to_owned(),
+        kid: signed.kid.to_owned(),
     }
 }
 
-/// Everything that must hold of the finding and of who made it.
+/// Checks the finding and whether its auditor may make it.
 fn check(
     configuration: &Configuration,
     audit: &AuditRecord,
     record: &ActionRecord,
-    said: &Said<'_>,
+    signed: &SignedFinding<'_>,
 ) -> Result<(), Complaint> {
-    let (data, wrong) = (said.data, said.data.finding == Finding::Wrong);
-    if !said.auditor.groups.contains(&audit.group) {
-        return Err((Code::NotInGroup, format!("only {:?} may judge this", audit.group)));
+    let (data, wrong) = (signed.data, signed.data.finding == Finding::Wrong);
+    if !signed.auditor.groups.contains(&audit.group) {
+        return Err((Code::NotInGroup, format!("only members of {:?} may audit this action", audit.group)));
     }
     if untagged(&data.digest).is_none_or(|digest| digest.as_slice() != record.digest) {
-        return Err((Code::DigestMismatch, "the digest is not that of what was executed".into()));
+        return Err((Code::DigestMismatch, "the digest does not match what was executed".into()));
     }
     if wrong != data.severity.is_some() {
-        return Err((Code::SeverityMissing, "a finding of wrong has a severity, and no other".into()));
+        return Err((
+            Code::SeverityMissing,
+            "a finding of `wrong` must have a severity, and no other finding may".into(),
+        ));
     }
     reasons(&configuration.policy.audits().reason_codes, data)?;
     let correction = data.correction.as_ref();
@@ -176,20 +179,20 @@ fn check(
     let arguments = says("arguments").is_none_or(Value::is_object);
     let something = says("tool").or(says("arguments")).is_some();
     if correction.is_some() && !(wrong && tool && arguments && something) {
-        let why = "a finding of wrong may have a `correction` with `tool`, `arguments` or both";
+        let why = "only a finding of `wrong` may have a `correction`, with `tool`, `arguments` or both";
         return Err((Code::InvalidCorrection, why.into()));
     }
     if data.compensate && !wrong {
-        return Err((Code::NotReversible, "only what is wrong is undone".into()));
+        return Err((Code::NotReversible, "only a finding of `wrong` may ask for compensation".into()));
     }
     match (record.status.state, data.resolution) {
         (State::InDoubt, None) if data.finding != Finding::Unsure => Err((
             Code::ResolutionMissing,
-            "the action is in doubt: say whether it succeeded or failed in `resolution`".into(),
+            "the action is in doubt: `resolution` must say whether it succeeded or failed".into(),
         )),
         (State::InDoubt, _) | (_, None) => Ok(()),
         (state, Some(_)) => {
-            Err((Code::NotInDoubt, format!("the action is {state}: there is nothing to resolve")))
+            Err((Code::NotInDoubt, format!("the action is {state}, so there is nothing to resolve")))
         }
     }
 }
@@ -197,18 +200,18 @@ fn check(
 fn reasons(codes: &[String], data: &FindingData) -> Result<(), Complaint> {
     let reason = data.reason.as_deref().unwrap_or_default().trim();
     if reason.len() > REASON_MAX {
-        return Err((Code::ReasonTooLong, format!("a reason has at most {REASON_MAX} bytes")));
+        return Err((Code::ReasonTooLong, format!("the reason exceeds {REASON_MAX} bytes")));
     }
     match &data.reason_code {
         Some(code) if !codes.is_empty() && !codes.contains(code) => {
-            Err((Code::ReasonUnknown, format!("reason_code is none of {}", codes.join(", "))))
+            Err((Code::ReasonUnknown, format!("`reason_code` must be one of {}", codes.join(", "))))
         }
         None if data.finding == Finding::Wrong && !codes.is_empty() => Err((
             Code::ReasonMissing,
-            format!("a finding of wrong needs a reason_code: {}", codes.join(", ")),
+            format!("a finding of `wrong` needs a `reason_code`: {}", codes.join(", ")),
         )),
         None if data.finding == Finding::Wrong && reason.is_empty() => {
-            Err((Code::ReasonMissing, "a finding of wrong needs a reason".into()))
+            Err((Code::ReasonMissing, "a finding of `wrong` needs a reason".into()))
         }
         _ => Ok(()),
     }
@@ -239,7 +242,7 @@ async fn undo(
     }
 }
 
-/// A human found out what an action in doubt did: its agent is told with a second outcome.
+/// A human found out what an action in doubt did: its agent gets a second outcome.
 async fn resolve(tx: &Transaction, record: &ActionRecord, resolution: Resolution) -> Result<(), StoreError> {
     let standing = Standing {
         state: record.status.state,

@@ -1,4 +1,4 @@
-//! What follows from stored audits: the messages that a committed transaction owes to others.
+//! The messages that follow from stored audits.
 
 use std::collections::BTreeSet;
 
@@ -16,10 +16,9 @@ use countersign_store::{
     compensations, listing,
 };
 
-/// Reads the audits as this transaction leaves them and says what follows: a request to another auditor, the feedback
-/// for the agent, the outcome of what was in doubt, a compensation that was asked for. The same again for findings that
-/// come again.
-pub(super) async fn owed(
+/// Reads the audits as this transaction leaves them and returns what follows: a request to another auditor, feedback to the
+/// agent, the outcome of what was in doubt, a compensation that was asked for. Repeated findings get the same messages.
+pub(super) async fn outgoing(
     tx: &Transaction,
     configuration: &Configuration,
     concerned: &BTreeSet<ActionId>,
@@ -51,7 +50,7 @@ pub(super) async fn owed(
     Ok(outgoing)
 }
 
-/// What a finding of wrong teaches: the last of those that found so speaks.
+/// The feedback of a finding of `wrong`: that of the last auditor who found so.
 async fn feedback(
     tx: &Transaction,
     audit: &AuditRecord,
@@ -70,7 +69,7 @@ async fn feedback(
         rationale: last.reason.as_deref(),
         before: None,
         correction: correction.as_ref(),
-        pi: listing::draw(tx, record.id).await?.filter(|throw| throw.selected).map(|throw| throw.pi),
+        pi: listing::draw(tx, record.id).await?.filter(|draw| draw.selected).map(|draw| draw.pi),
         severity: settled.severity,
     };
     Ok(messages::feedback(record, FeedbackKind::Correction, &detail))

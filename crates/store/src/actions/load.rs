@@ -46,7 +46,7 @@ struct Vote {
 pub struct OutcomeRecord {
     /// 1, or 2 for what a human found of one in doubt.
     pub seq: i16,
-    /// The id of the event that tells it.
+    /// The id of its outcome event.
     pub event: Uuid,
     /// The tool's answer, as JSON.
     pub result: Option<Vec<u8>>,
@@ -65,7 +65,7 @@ pub struct ActionRecord {
     pub agent: String,
     /// The tool.
     pub tool: String,
-    /// What it was judged to be, and where it stands.
+    /// Its evaluation and state.
     pub status: ActionStatus,
     /// Counts claims.
     pub fence: i32,

@@ -17,7 +17,7 @@ pub async fn size(tx: &Transaction) -> Result<u64, StoreError> {
     Ok(number(tx.query_one("SELECT size FROM recorder", &[]).await?.get(0)))
 }
 
-/// An entry in its place.
+/// An entry and its index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Its index.
@@ -43,7 +43,7 @@ pub async fn of_action(tx: &Transaction, action: ActionId, size: u64) -> Result<
     Ok(tx.query(sql, &[&action.0, &stored(size)]).await?.iter().map(entry).collect())
 }
 
-/// The entries below index `size` that say that an epoch of the coin has opened or closed.
+/// The entries below index `size` about epochs that have opened or closed.
 pub async fn of_epoch(tx: &Transaction, epoch: i64, size: u64) -> Result<Vec<Entry>, StoreError> {
     let sql = "SELECT l.index, l.entry FROM evidence e JOIN ledger l ON l.evidence = e.id
                WHERE e.kind IN ('epoch.opened', 'epoch.closed') AND e.body ->> 'epoch' = $1::text AND l.index < $2
