@@ -78,12 +78,12 @@ async fn a_sampler_that_is_away_neither_repeats_an_outcome_nor_loses_a_draw() ->
     gate.system.kill("sampler")?;
     let mut agent = gate.agent("one").await?;
     for id in ["a-1", "a-2"] {
-        agent.propose(id, "write_record", json!({})).await?;
+        agent.propose(id, "write_record", json!({"n": 1})).await?;
         expect(&mut agent, id, Outcome::Succeeded).await?;
     }
     // Twice `unanswered_after`.
     gate.reaches("SELECT count(*) FROM actions WHERE ended_at < now() - interval '4 seconds'", 2).await?;
-    agent.propose("a-3", "write_record", json!({})).await?;
+    agent.propose("a-3", "write_record", json!({"n": 1})).await?;
     expect(&mut agent, "a-3", Outcome::Succeeded).await?;
     // What an executor leaves behind that is killed before the broker has confirmed an outcome is published again.
     let client = gate.system.store()?.client().await?;
