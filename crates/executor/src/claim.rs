@@ -29,8 +29,8 @@ use countersign_store::{
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use crate::{
-    Executor,
     call::{CallCompletion, ClaimedCall, Settled},
+    shared::Executor,
     tools::{ToolCall, lease},
 };
 

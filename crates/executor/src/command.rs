@@ -17,9 +17,9 @@ use countersign_store::{
 };
 
 use crate::{
-    Executor,
     call::{CallCompletion, Settled},
     record,
+    shared::Executor,
 };
 
 /// An idempotent call that was interrupted this often probably crashes its executor or never ends: a human has to look.

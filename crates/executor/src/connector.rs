@@ -3,66 +3,17 @@
 mod amqp;
 mod egress;
 mod http;
+mod interface;
 #[cfg(feature = "bench")]
 mod noop;
 mod retry;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use async_trait::async_trait;
-use countersign_core::attempt::Attempt;
 use countersign_policy::Egress;
 
-pub use retry::{CallResult, call_with_retry};
-
-/// One call, the same in every attempt.
-#[derive(Clone, Copy, Debug)]
-pub struct Call<'a> {
-    /// The tool's name.
-    pub tool: &'a str,
-    /// Its arguments in canonical JSON: what was approved, byte for byte.
-    pub arguments: &'a [u8],
-    /// The same for every attempt of the same action.
-    pub idempotency_key: &'a str,
-    /// The proposal's `source` and `id`.
-    pub action: (&'a str, &'a str),
-    /// W3C trace context.
-    pub traceparent: Option<&'a str>,
-    /// How long the answer to an attempt is waited for.
-    pub timeout: Duration,
-}
-
-/// Calls one tool.
-#[async_trait]
-pub trait Connector: Send + Sync {
-    /// Makes one attempt. The caller bounds it in time; being dropped means that the answer is unknown.
-    async fn call(&self, call: &Call<'_>) -> Attempt;
-}
-
-/// Why no connector can be built for a tool.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectorError {
-    /// An environment variable with a secret or header is not set.
-    #[error("the environment variable {0} is not set for the executor")]
-    Environment(String),
-    /// A secret is not in the form that Standard Webhooks asks for.
-    #[error("{0} must be a Standard Webhooks secret: whsec_ and base64")]
-    Secret(String),
-    /// The URL leads where egress limits forbid.
-    #[error("the URL {url:?} is refused: {reason}")]
-    Refused {
-        /// The tool's URL.
-        url: String,
-        /// Why.
-        reason: String,
-    },
-    /// The HTTP client could not be made.
-    #[error("the HTTP client cannot be built: {0}")]
-    Client(String),
-}
-
-/// Receives an answer that came after its attempt had been given up: the idempotency key and the answer.
-pub type Late = Arc<dyn Fn(&str, Attempt) + Send + Sync>;
+pub use self::interface::{Call, Connector, ConnectorError, Late};
+pub use self::retry::{CallResult, call_with_retry};
 
 /// What connectors share: the links that outlive a single one.
 pub struct Links {

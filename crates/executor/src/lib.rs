@@ -9,41 +9,19 @@ mod claim;
 mod command;
 pub mod connector;
 mod record;
+mod shared;
 mod sweep;
 mod tools;
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use countersign_broker::topology::{EXECUTION, commands_queue};
 use countersign_core::permit::PACK_MAX;
-use countersign_runtime::{
-    keys::{self, KeyError, file},
-    process::{self, Batches, Process},
-};
-use ed25519_dalek::VerifyingKey;
+use countersign_runtime::process::{self, Batches, Process};
 use tokio::{sync::mpsc, task::JoinSet};
 
-/// What the executor checks permits with.
-#[derive(Clone)]
-pub struct Keys {
-    /// The routers' public keys.
-    pub permits: Vec<VerifyingKey>,
-}
-
-impl Keys {
-    /// Reads `permit.pub.jwk` in `dir`.
-    pub fn read(dir: &Path) -> Result<Self, KeyError> {
-        Ok(Self { permits: vec![keys::verifying_key(&dir.join(file::PERMIT_PUBLIC))?] })
-    }
-}
-
-/// What the executor's lanes share.
-#[derive(Clone)]
-pub(crate) struct Executor {
-    pub(crate) process: Process,
-    pub(crate) keys: Arc<Keys>,
-    pub(crate) calls: call::Calls,
-}
+use self::shared::Executor;
+pub use self::shared::Keys;
 
 /// Runs an executor until its process is stopped and drained: calls that are under way end first.
 pub async fn run(process: Process, keys: Keys) {

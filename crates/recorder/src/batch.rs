@@ -1,6 +1,6 @@
 //! Batches: a draft's entries, in one transaction into the ledger, under a signed checkpoint.
 
-use std::time::Duration;
+use std::{panic::resume_unwind, time::Duration};
 
 use countersign_broker::crash;
 use countersign_ledger::{
@@ -11,14 +11,16 @@ use countersign_store::{
     StoreError,
     ledger::{self, Head, Signed, read},
 };
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{
+    sync::watch,
+    task::{JoinError, JoinSet},
+};
 
 use crate::{
-    Recorder,
     draft::{Draft, Drafts},
     entry_cache::EntryCache,
     error::RecorderError,
-    joined,
+    shared::Recorder,
 };
 
 /// The appending side of a recorder.
@@ -114,4 +116,9 @@ impl<'r> Batches<'r> {
         let note = checkpoint.sign(&self.recorder.keys.ledger)?;
         Ok(Signed { size: checkpoint.size, root: checkpoint.root, note, signed_at: draft.at })
     }
+}
+
+/// What a task ended with. Its panic is ours.
+pub(crate) fn joined<T>(ended: Result<T, JoinError>) -> T {
+    ended.unwrap_or_else(|error| resume_unwind(error.into_panic()))
 }

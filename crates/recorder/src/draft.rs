@@ -17,7 +17,7 @@ use countersign_store::{
 };
 use lru::LruCache;
 
-use crate::{Recorder, error::RecorderError, governing::Governed};
+use crate::{error::RecorderError, governing::Governed, shared::Recorder};
 
 /// Most actions that are remembered between drafts: an action's entries come soon after each other, or long after. More
 /// than a batch can be about, because the database does not know yet what is being appended.

@@ -5,7 +5,7 @@ use countersign_ledger::event::cloud_event;
 use countersign_store::ledger::read;
 use tokio::sync::watch;
 
-use crate::{Recorder, entry_cache::EntryCache, error::RecorderError, pause};
+use crate::{entry_cache::EntryCache, error::RecorderError, shared::Recorder};
 
 /// Most entries that are read at once.
 const PAGE: usize = 1_024;
@@ -31,7 +31,7 @@ pub(crate) async fn follow(
             RecorderError::Lost => return RecorderError::Lost,
             error => tracing::warn!(%error, "the audit stream cannot be fed; retrying"),
         }
-        pause(&recorder).await;
+        recorder.pause().await;
     }
 }
 

@@ -18,7 +18,7 @@ use countersign_ledger::{
 use countersign_store::ledger::{Signed, read};
 use tokio::{sync::watch, task::block_in_place};
 
-use crate::{Recorder, entry_cache::EntryCache, error::RecorderError, pause};
+use crate::{entry_cache::EntryCache, error::RecorderError, shared::Recorder};
 
 /// The file of the newest checkpoint.
 const CHECKPOINT: &str = "checkpoint";
@@ -97,7 +97,7 @@ impl Folder {
                     return error;
                 }
                 tracing::warn!(%error, folder = %self.path.display(), "tiles not written yet");
-                pause(&self.recorder).await;
+                self.recorder.pause().await;
                 continue;
             }
             if known.changed().await.is_err() {

@@ -29,7 +29,7 @@ struct Known {
 
 /// The member of an evaluation's body that names its generation.
 #[derive(Deserialize)]
-struct Judged {
+struct Evaluation {
     generation: i64,
 }
 
@@ -44,7 +44,7 @@ impl Governed {
         let (true, Some(action)) = (row.kind == Kind::ActionEvaluated.as_str(), action) else {
             return Ok(None);
         };
-        let Ok(Judged { generation }) = serde_json::from_str(&row.body) else { return Ok(None) };
+        let Ok(Evaluation { generation }) = serde_json::from_str(&row.body) else { return Ok(None) };
         if generation > self.read_for {
             // Its configuration was applied before the evaluation, so it can be read.
             self.applied = ledger::generations(tx).await?;

@@ -11,47 +11,17 @@ mod error;
 mod feed;
 mod folder;
 mod governing;
+mod shared;
 
-use std::{panic::resume_unwind, path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use countersign_ledger::note::LogKey;
-use countersign_runtime::{
-    keys::{self, KeyError, file},
-    process::Process,
-};
-use countersign_store::ledger::{self, Head, read};
-use ed25519_dalek::SigningKey;
-use tokio::{
-    sync::watch,
-    task::{JoinError, JoinSet},
-};
+use countersign_runtime::process::Process;
+use countersign_store::ledger::{self, Head};
+use tokio::{sync::watch, task::JoinSet};
 use uuid::Uuid;
 
-use self::entry_cache::{Entry, EntryCache};
-pub use self::error::RecorderError;
-
-/// What the recorder knows that others don't.
-#[derive(Clone)]
-pub struct Keys {
-    /// Signs checkpoints.
-    pub ledger: SigningKey,
-}
-
-impl Keys {
-    /// Reads `ledger.jwk` in `dir`.
-    pub fn read(dir: &Path) -> Result<Self, KeyError> {
-        Ok(Self { ledger: keys::signing_key(&dir.join(file::LEDGER_KEY))? })
-    }
-}
-
-/// What the parts of a recorder share.
-#[derive(Clone)]
-pub(crate) struct Recorder {
-    pub(crate) process: Process,
-    pub(crate) keys: Arc<Keys>,
-    /// Names this process for the lease.
-    holder: Arc<str>,
-}
+use self::{batch::joined, entry_cache::EntryCache, shared::Recorder};
+pub use self::{error::RecorderError, shared::Keys};
 
 /// Between two looks whether the lease is free.
 const ASK: Duration = Duration::from_millis(500);
@@ -71,17 +41,9 @@ pub async fn run(process: Process, keys: Keys) -> Result<(), RecorderError> {
             forked @ RecorderError::Forked(_) => return Err(forked),
             _ => tracing::warn!(%error, "the recorder restarts"),
         }
-        pause(&recorder).await;
+        recorder.pause().await;
     }
     Ok(())
-}
-
-/// Half a second to two, or until the process stops.
-pub(crate) async fn pause(recorder: &Recorder) {
-    tokio::select! {
-        () = tokio::time::sleep(Duration::from_millis(rand::random_range(500..2_000))) => {}
-        () = recorder.process.stop.cancelled() => {}
-    }
 }
 
 /// Takes the lease, checks that the folder holds no other history, then records until something fails. `Ok` means that the
@@ -118,11 +80,6 @@ async fn record(recorder: &Recorder, head: Head) -> Result<(), RecorderError> {
     result
 }
 
-/// What a task ended with. Its panic is ours.
-pub(crate) fn joined<T>(ended: Result<T, JoinError>) -> T {
-    ended.unwrap_or_else(|error| resume_unwind(error.into_panic()))
-}
-
 /// Waits until nobody else holds the lease.
 async fn lease(recorder: &Recorder) -> Result<Head, RecorderError> {
     let settings = &recorder.process.settings;
@@ -148,40 +105,4 @@ async fn release(recorder: &Recorder, fence: i64) -> Result<(), RecorderError> {
         tx.commit().await
     };
     Ok(recorder.process.store.within(recorder.process.settings.ledger.lease, release).await?)
-}
-
-impl Recorder {
-    /// The log's public key under its name.
-    pub(crate) fn log_key(&self) -> Result<LogKey, RecorderError> {
-        let origin = &self.process.settings.ledger.origin;
-        Ok(LogKey::new(origin, self.keys.ledger.verifying_key())?)
-    }
-
-    /// Up to `most` entries from index `from` on, out of the database.
-    ///
-    /// # Errors
-    /// [`RecorderError::Forked`] where one of them is missing, and there are later ones.
-    pub(crate) async fn entries(&self, from: u64, most: usize) -> Result<Vec<Entry>, RecorderError> {
-        let limit = i64::try_from(most).unwrap_or(i64::MAX);
-        let stored = self.reading(async |tx| read::entries(tx, from, limit).await).await?;
-        let in_place = |(index, stored): (u64, read::Entry)| match stored.index == index {
-            true => Ok(Entry::from(stored.entry)),
-            false => Err(RecorderError::Forked(format!("the ledger has no entry {index}"))),
-        };
-        (from..).zip(stored).map(in_place).collect()
-    }
-
-    /// Reads from the database under a limit.
-    pub(crate) async fn reading<T>(
-        &self,
-        work: impl AsyncFnOnce(&countersign_store::Transaction) -> Result<T, countersign_store::StoreError>,
-    ) -> Result<T, RecorderError> {
-        let read = async {
-            let tx = self.process.store.snapshot().await?;
-            let value = work(&tx).await?;
-            tx.commit().await?;
-            Ok(value)
-        };
-        Ok(self.process.store.within(self.process.settings.limits.transaction, read).await?)
-    }
 }

@@ -15,7 +15,7 @@ use countersign_store::{
     generation, quarantine,
 };
 
-use crate::{Sampler, sample::requests, sweep::closed_after};
+use crate::{sample::requests, shared::Sampler, sweep::closed_after};
 
 /// The handler of the commands lane.
 pub(crate) struct Commands {

@@ -13,7 +13,7 @@ use countersign_store::{
 };
 use serde::Deserialize;
 
-use crate::Sampler;
+use crate::shared::Sampler;
 
 /// Why π is 1 whatever the rule says, and up to how many.
 type Forced = Option<(&'static str, Option<u32>)>;

@@ -30,7 +30,7 @@ use countersign_store::{
 };
 
 use self::apply::{Applied, SignedFinding, apply};
-use crate::{Sampler, switching};
+use crate::{shared::Sampler, switching};
 
 /// A message with findings.
 type Submission<'a> = submission::Submission<'a, FindingData>;

@@ -8,51 +8,18 @@ mod command;
 mod draw;
 mod finding;
 mod sample;
+mod shared;
 mod sweep;
 mod switching;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use countersign_broker::topology::{FINDINGS, SETTLED, commands_queue};
-use countersign_core::keyed::{KeyedSampler, Pseudonyms};
-use countersign_runtime::{
-    keys::{self, KeyError, file},
-    process::{self, Batches, Process},
-};
+use countersign_runtime::process::{self, Batches, Process};
 use tokio::task::JoinSet;
 
-/// What the sampler knows that others don't.
-#[derive(Clone)]
-pub struct Keys {
-    /// Chooses what is audited.
-    pub keyed_sampler: KeyedSampler,
-    /// Names people in evidence.
-    pub pseudonyms: Pseudonyms,
-}
-
-impl Keys {
-    /// Reads `sampling.secret` and `pseudonym.secret` in `dir`.
-    pub fn read(dir: &Path) -> Result<Self, KeyError> {
-        Ok(Self {
-            keyed_sampler: KeyedSampler::new(keys::secret(&dir.join(file::SAMPLING))?),
-            pseudonyms: Pseudonyms::new(&keys::secret(&dir.join(file::PSEUDONYM))?),
-        })
-    }
-}
-
-/// What the sampler's lanes share.
-#[derive(Clone)]
-pub(crate) struct Sampler {
-    pub(crate) process: Process,
-    pub(crate) keys: Arc<Keys>,
-}
-
-impl Sampler {
-    /// How long one sampling key is used, in seconds.
-    pub(crate) fn epoch_seconds(&self) -> i64 {
-        i64::try_from(self.process.settings.sampling.epoch.as_secs()).unwrap_or(i64::MAX).max(1)
-    }
-}
+pub use self::shared::Keys;
+use self::shared::Sampler;
 
 /// The least that settled packs wait for company. Nobody waits for a draw: when little happens, a commit for several of
 /// them leaves the disk to those who are waited for.

@@ -1,11 +1,11 @@
 //! The settled lane: makes the sampling draws.
 
-use countersign_core::refusal::Code;
 use std::collections::HashSet;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use countersign_broker::{lane::Delivery, publisher::Outgoing};
+use countersign_core::refusal::Code;
 use countersign_core::{
     action::State,
     evidence::{ActionLinkedBy, ActionSampled, Event, SelectedAudit},
@@ -27,8 +27,8 @@ use countersign_store::{
 use uuid::Uuid;
 
 use crate::{
-    Sampler,
     draw::draw,
+    shared::Sampler,
     switching::{self, SwitchingInput},
 };
 

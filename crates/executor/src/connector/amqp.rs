@@ -1,15 +1,15 @@
 //! The `amqp` connector: request/reply with a tool service's queue.
 
-use countersign_core::refusal::Code;
 use std::{sync::Arc, time::Instant};
 
 use async_trait::async_trait;
 use countersign_broker::rpc::{RpcClient, RpcError, RpcRequest};
 use countersign_core::attempt::Attempt;
+use countersign_core::refusal::Code;
 use countersign_policy::AmqpConnector;
 use tokio::sync::Mutex;
 
-use super::{Call, Connector, Late};
+use super::interface::{Call, Connector, Late};
 
 /// The executor's one connection for calls over AMQP, opened when it is first needed and again after a failure.
 pub(super) struct Link {

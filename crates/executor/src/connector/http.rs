@@ -1,11 +1,11 @@
 //! The `http` connector: POST with an idempotency key and a signature, no redirects, limited egress.
 
-use countersign_core::refusal::Code;
 use std::{env, time::SystemTime};
 
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use countersign_core::attempt::Attempt;
+use countersign_core::refusal::Code;
 use countersign_policy::{Egress, HttpConnector};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use reqwest::{
@@ -18,8 +18,8 @@ use sha2::Sha256;
 use url::Url;
 
 use super::{
-    Call, Connector, ConnectorError,
     egress::{self, PublicOnly},
+    interface::{Call, Connector, ConnectorError},
 };
 
 /// The largest accepted answer, in bytes.

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use countersign_core::attempt::Attempt;
 use serde_json::json;
 
-use super::{Call, Connector};
+use super::interface::{Call, Connector};
 
 /// Tools under this URL are called nowhere.
 pub(super) const URL: &str = "http://noop.invalid/";

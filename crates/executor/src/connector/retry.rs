@@ -1,13 +1,13 @@
 //! Attempts: repeated where that is safe, in doubt where nobody knows.
 
-use countersign_core::refusal::Code;
 use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use countersign_core::attempt::Attempt;
+use countersign_core::refusal::Code;
 use serde_json::Value;
 
-use super::{Call, Connector};
+use super::interface::{Call, Connector};
 
 /// How all attempts together ended.
 #[derive(Clone, Debug, PartialEq)]

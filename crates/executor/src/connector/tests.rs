@@ -12,7 +12,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
-use countersign_policy::HttpConnector;
+use countersign_core::attempt::Attempt;
+use countersign_policy::{Egress, HttpConnector};
 use serde_json::Value;
 
 use super::{egress::is_private, *};
