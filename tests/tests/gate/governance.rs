@@ -51,7 +51,7 @@ async fn a_new_policy_holds_for_all_workers_once_it_is_applied_and_a_broken_one_
         gate.cli(&["apply", &broken.path().display().to_string(), "--operator", "olga"]).await?;
     ensure!(!done && said.contains("policy.yaml:"), "{said}");
     let (said, done) = gate.cli(&["apply", &config().display().to_string(), "--operator", "mallory"]).await?;
-    ensure!(!done && said.contains("no operator"), "{said}");
+    ensure!(!done && said.contains("is not an operator"), "{said}");
     ensure!(gate.count("SELECT generation FROM active").await? == 1);
 
     let stricter = folder("\"send_letter\", ", "")?;

@@ -269,7 +269,7 @@ async fn report(gate: &Gate, wrong: usize, correct: usize) -> anyhow::Result<()>
     ensure!(done, "{said}");
     // A class that moved, and a group that was asked too much.
     let inserted = "WITH class AS (INSERT INTO sampling_plans (stratum, rule, plan_state, switching_state, since)
-                                   VALUES ('a/b/c@1', 'a', 'hold', '{}', 1) RETURNING stratum),
+                                   VALUES ('a/b/c@1', 'a', 'discontinued', '{}', 1) RETURNING stratum),
                     moved AS (INSERT INTO plan_changes (stratum, was, plan_state, reason, generation, executed, audited, wrong)
                               SELECT stratum, 'normal', 'discontinued', 'too many errors', 1, 70, 30, 4 FROM class),
                     less AS (INSERT INTO epoch_groups (epoch, group_name, demand, capacity, remaining)

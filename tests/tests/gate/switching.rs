@@ -145,7 +145,7 @@ async fn an_operator_pins_holds_and_resets_a_class() -> anyhow::Result<()> {
         gate.cli(&["switching", "pin", "nothing", "--operator", "olga", "--reason", "x"]).await?;
     ensure!(!done && said.contains("no sampling plan"), "{said}");
     let (said, done) = gate.cli(&["switching", "pin", CLASS, "--operator", "sam", "--reason", "x"]).await?;
-    ensure!(!done && said.contains("no operator"), "{said}");
+    ensure!(!done && said.contains("is not an operator"), "{said}");
 
     recorded(&gate).await?;
     ensure!(
