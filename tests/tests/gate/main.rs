@@ -13,6 +13,7 @@ mod execution;
 mod findings;
 mod governance;
 mod isolation;
+mod json;
 mod learning;
 mod ledger;
 mod limits;

@@ -1,10 +1,13 @@
 //! Links between our pages, and to our files, lead somewhere.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::ensure;
 
-fn pages(dir: &Path, found: &mut Vec<std::path::PathBuf>) -> anyhow::Result<()> {
+fn pages(dir: &Path, found: &mut Vec<PathBuf>) -> anyhow::Result<()> {
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -17,13 +20,18 @@ fn pages(dir: &Path, found: &mut Vec<std::path::PathBuf>) -> anyhow::Result<()> 
     Ok(())
 }
 
-#[test]
-fn every_relative_link_of_a_page_leads_to_a_file() -> anyhow::Result<()> {
+/// Every page of ours, wherever it is.
+fn all_pages() -> anyhow::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     pages(&super::root(), &mut found)?;
-    ensure!(found.len() > 10);
+    ensure!(found.len() > 30, "{} pages", found.len());
+    Ok(found)
+}
+
+#[test]
+fn every_relative_link_of_a_page_leads_to_a_file() -> anyhow::Result<()> {
     let mut broken = Vec::new();
-    for page in found {
+    for page in all_pages()? {
         let text = fs::read_to_string(&page)?;
         let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
         for target in targets.filter(|target| !target.contains("://") && !target.starts_with('#')) {
@@ -37,20 +45,63 @@ fn every_relative_link_of_a_page_leads_to_a_file() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Paths of crates that a page names between backticks, such as `router/src/intake.rs`.
+/// The anchor of a heading, as GitHub and mdBook make it.
+fn anchor(heading: &str) -> String {
+    let kept = heading.to_lowercase().replace(' ', "-");
+    kept.chars().filter(|c| c.is_alphanumeric() || ['-', '_'].contains(c)).collect()
+}
+
 #[test]
-fn every_file_that_the_architecture_page_names_exists() -> anyhow::Result<()> {
-    let page = fs::read_to_string(super::root().join("ARCHITECTURE.md"))?;
-    let named =
-        page.split('`').skip(1).step_by(2).filter(|name| name.contains("/src/") || name.ends_with(".rs"));
-    let crates = super::root().join("crates");
-    let missing: Vec<&str> = named
-        .filter(|name| name.contains('/') && !name.contains(' '))
-        .filter(|name| {
-            let name = name.strip_prefix("crates/").unwrap_or(name);
-            !crates.join(name).exists() && !super::root().join(name).exists()
-        })
-        .collect();
-    ensure!(missing.is_empty(), "ARCHITECTURE.md names files that are not there: {missing:?}");
+fn every_anchor_of_a_link_is_a_heading() -> anyhow::Result<()> {
+    for page in all_pages()? {
+        let text = fs::read_to_string(&page)?;
+        let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for (file, wanted) in
+            targets.filter(|target| !target.contains("://")).filter_map(|t| t.split_once('#'))
+        {
+            let other = page.parent().map(|dir| dir.join(file)).filter(|_| !file.is_empty());
+            let headings = fs::read_to_string(other.as_ref().unwrap_or(&page))?;
+            let mut headings = headings.lines().filter(|line| line.starts_with('#'));
+            let found = headings.any(|line| anchor(line.trim_start_matches('#').trim()) == wanted);
+            ensure!(found, "{}: there is no heading for {file}#{wanted}", page.display());
+        }
+    }
+    Ok(())
+}
+
+/// Paths of source files between backticks: from the top, from `crates`, or from the page's own crate.
+#[test]
+fn every_source_file_that_a_page_names_exists() -> anyhow::Result<()> {
+    let mut missing = Vec::new();
+    for page in all_pages()? {
+        let text = fs::read_to_string(&page)?;
+        let named = text.split('`').skip(1).step_by(2);
+        let named =
+            named.filter(|name| name.contains("src/") || (name.contains('/') && name.ends_with(".rs")));
+        for name in named.filter(|name| !name.contains([' ', '*', '{', '…'])) {
+            let beside = page.parent().map(|dir| dir.join(name));
+            let known =
+                [Some(super::root().join(name)), Some(super::root().join("crates").join(name)), beside];
+            if !known.iter().flatten().any(|path| path.exists()) {
+                missing.push(format!("{}: {name}", page.display()));
+            }
+        }
+    }
+    ensure!(missing.is_empty(), "files that pages name and that are not there:\n{}", missing.join("\n"));
+    Ok(())
+}
+
+#[test]
+fn every_page_of_the_book_is_in_its_summary_and_the_front_page_is_short() -> anyhow::Result<()> {
+    let book = super::root().join("docs/src");
+    let summary = fs::read_to_string(book.join("SUMMARY.md"))?;
+    let mut found = Vec::new();
+    pages(&book, &mut found)?;
+    for page in found.iter().filter_map(|page| page.strip_prefix(&book).ok()) {
+        let listed = summary.contains(&format!("]({})", page.display()));
+        ensure!(listed || page == Path::new("SUMMARY.md"), "{} is not in SUMMARY.md", page.display());
+    }
+    let front = fs::read_to_string(super::root().join("README.md"))?.lines().count();
+    ensure!(front <= 120, "README.md has {front} lines");
     Ok(())
 }

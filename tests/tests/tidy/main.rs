@@ -2,6 +2,7 @@
 
 mod circles;
 mod links;
+mod reference;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,8 +29,7 @@ const PURE: &[&str] = &["core", "statistics", "policy", "ledger"];
 /// What a process may name.
 const PROCESS: &[&str] = &["core", "statistics", "policy", "ledger", "store", "broker", "runtime"];
 
-/// What development may name.
-/// All but the doors: whatever they can do is in `app`.
+/// What development may name: all but the command line, whose every use case is in `app`.
 const ALL: &[&str] = &[
     "core",
     "statistics",
@@ -61,7 +61,8 @@ const XTASK: &[&str] = &[
     "bench",
 ];
 
-/// Every crate of ours and which others it may name: a door names neither SQL nor AMQP, which `app` does for it. Development dependencies are free.
+/// Every crate of ours and which others it may name. A door names neither SQL nor AMQP: `app` does that for it. Development
+/// dependencies are free.
 const ARROWS: &[(&str, &[&str])] = &[
     ("core", &[]),
     ("statistics", &[]),
