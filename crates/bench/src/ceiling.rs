@@ -13,7 +13,7 @@ use countersign_broker::{
     session::Session,
     topology::{Exchange, Queue, Topology},
 };
-use countersign_core::permit::PACK_MAX;
+use countersign_core::{permit::PACK_MAX, refusal::Code};
 use countersign_store::{Pipeline, Store, StoreError};
 use countersign_testkit::isolation::TestEnv;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -288,7 +288,7 @@ impl Handler for Bare {
         Ok(self.follows(&items))
     }
 
-    async fn quarantine(&mut self, _: &Delivery, code: &str, reason: &str) -> Result<(), Failure> {
+    async fn quarantine(&mut self, _: &Delivery, code: Code, reason: &str) -> Result<(), Failure> {
         Err(Failure::Reset(format!("{code}: {reason}")))
     }
 }

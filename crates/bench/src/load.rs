@@ -13,6 +13,7 @@ use countersign_broker::{
 };
 use countersign_core::{
     message::{ApprovalAnswer, ApprovalRequest, CloudEvent, Decision},
+    refusal::Code,
     signed::Signer,
 };
 use countersign_testkit::clients::{decision, proposal, signed};
@@ -96,7 +97,7 @@ impl Handler for Hears {
         Ok(vec![])
     }
 
-    async fn quarantine(&mut self, _: &Delivery, code: &str, reason: &str) -> Result<(), Failure> {
+    async fn quarantine(&mut self, _: &Delivery, code: Code, reason: &str) -> Result<(), Failure> {
         Err(Failure::Reset(format!("{code}: {reason}")))
     }
 }
@@ -253,7 +254,7 @@ impl Handler for Approves {
         batch.iter().map(decide).collect()
     }
 
-    async fn quarantine(&mut self, _: &Delivery, code: &str, reason: &str) -> Result<(), Failure> {
+    async fn quarantine(&mut self, _: &Delivery, code: Code, reason: &str) -> Result<(), Failure> {
         Err(Failure::Reset(format!("{code}: {reason}")))
     }
 }
@@ -277,7 +278,7 @@ impl Handler for Answered {
         Ok(vec![])
     }
 
-    async fn quarantine(&mut self, _: &Delivery, code: &str, reason: &str) -> Result<(), Failure> {
+    async fn quarantine(&mut self, _: &Delivery, code: Code, reason: &str) -> Result<(), Failure> {
         Err(Failure::Reset(format!("{code}: {reason}")))
     }
 }

@@ -76,7 +76,7 @@ pub trait Handler: Send {
     async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure>;
 
     /// Quarantines a message that cannot be handled.
-    async fn quarantine(&mut self, delivery: &Delivery, code: &str, reason: &str) -> Result<(), Failure>;
+    async fn quarantine(&mut self, delivery: &Delivery, code: Code, reason: &str) -> Result<(), Failure>;
 }
 
 /// How often a deadlock is retried before the lane is reset.
@@ -252,7 +252,7 @@ async fn apply<H: Handler>(handler: &mut H, batch: &[Delivery]) -> Result<Vec<Ou
                 match attempt(handler, std::slice::from_ref(delivery)).await {
                     Ok(more) => outgoing.extend(more),
                     Err(Failure::Poison(reason)) => {
-                        handler.quarantine(delivery, Code::Poison.as_str(), &reason).await?
+                        handler.quarantine(delivery, Code::Poison, &reason).await?
                     }
                     Err(other) => return Err(other),
                 }

@@ -1,6 +1,41 @@
-//! When an audit is settled: by one auditor, by two who work independently, or by a third.
+//! Why an action is audited whatever its rate, and when an audit is settled: by one auditor, by two who work independently,
+//! or by a third.
+
+use serde::{Deserialize, Serialize};
 
 use crate::message::{Finding, Severity};
+
+/// Why an action's inclusion probability is 1 whatever its rule says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ForcedReason {
+    /// Nobody knows whether it took effect.
+    InDoubt,
+    /// It is among the first of an agent's version.
+    NewAgent,
+    /// It is among the first of a model.
+    NewModel,
+    /// It is among the first under a version of the policy.
+    NewPolicy,
+    /// It is among the first of a tool's version.
+    NewTool,
+    /// It failed.
+    Failed,
+}
+
+impl ForcedReason {
+    /// The word in evidence and in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InDoubt => "in_doubt",
+            Self::NewAgent => "new_agent",
+            Self::NewModel => "new_model",
+            Self::NewPolicy => "new_policy",
+            Self::NewTool => "new_tool",
+            Self::Failed => "failed",
+        }
+    }
+}
 
 /// The finding of one auditor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

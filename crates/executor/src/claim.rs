@@ -247,7 +247,7 @@ fn pack(executor: &Executor, delivery: &Delivery) -> Result<Vec<Permit>, Complai
 /// Keeps a pack that authorises nothing, and the attempt as evidence.
 async fn refuse_pack(tx: &Transaction, delivery: &Delivery, code: Code, why: &str) -> Result<(), StoreError> {
     tracing::error!(%code, why, "permits refused: nothing executed");
-    let id = quarantine::insert(tx, &process::entry(delivery, code.as_str(), why)).await?;
+    let id = quarantine::insert(tx, &process::entry(delivery, code, why)).await?;
     let noted = PermitRefused { code, permit: None, quarantine: Some(id) };
     evidence::insert(tx, &[Evidence::global(Event::PermitRefused(noted))]).await
 }

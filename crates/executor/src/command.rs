@@ -55,7 +55,7 @@ impl Commands {
             Err(error) => error.to_string(),
         };
         let tx = self.executor.process.store.transaction().await?;
-        quarantine::insert(&tx, &process::entry(delivery, Code::UnknownCommand.as_str(), &why)).await?;
+        quarantine::insert(&tx, &process::entry(delivery, Code::UnknownCommand, &why)).await?;
         tx.commit().await?;
         Ok(None)
     }

@@ -4,6 +4,34 @@
 //! signed note (`note`). The log is laid out in C2SP tlog-tiles (`tile`), so that it can be served as static files and
 //! checked with other people's tools. What one action's entries prove travels as a bundle (`bundle`).
 //!
+//! # Append, sign and prove
+//!
+//! ```
+//! use countersign_ledger::note::{Checkpoint, LogKey};
+//! use countersign_ledger::tree::{self, TreeFrontier, leaf_hash};
+//! use ed25519_dalek::SigningKey;
+//!
+//! // The log keeps its right edge; that is enough to append.
+//! let entries = ["the action was proposed", "it was approved", "it was executed"];
+//! let leaves: Vec<_> = entries.iter().map(|entry| leaf_hash(entry.as_bytes())).collect();
+//! let mut log = TreeFrontier::default();
+//! for leaf in &leaves {
+//!     log.push(*leaf);
+//! }
+//!
+//! // The checkpoint commits to every entry and their order.
+//! let key = SigningKey::from_bytes(&[7; 32]);
+//! let checkpoint = Checkpoint { origin: "example.com/log".into(), size: log.size(), root: log.root() };
+//! let note = checkpoint.sign(&key).expect("the name is valid");
+//!
+//! // A verifier has the log's public key, one entry, and the hashes beside its way to the root.
+//! let public = LogKey::new("example.com/log", key.verifying_key()).expect("the name is valid");
+//! let signed = Checkpoint::open(&note, &public).expect("the log signed it");
+//! let proof = [leaves[0], leaves[2]];
+//! tree::verify_inclusion(b"it was approved", 1, signed.size, &signed.root, &proof).expect("it is in the log");
+//! assert!(tree::verify_inclusion(b"it was rejected", 1, signed.size, &signed.root, &proof).is_err());
+//! ```
+//!
 //! Sources: RFC 6962 §2.1, <https://c2sp.org/signed-note>, <https://c2sp.org/tlog-checkpoint>,
 //! <https://c2sp.org/tlog-tiles>.
 

@@ -33,7 +33,7 @@ pub(crate) async fn withdraw(
             Ok(reference) => references.push(reference),
             Err((code, why)) => {
                 tracing::warn!(%code, why, "withdrawal quarantined");
-                quarantine::insert(tx, &process::entry(delivery, code.as_str(), &why)).await?;
+                quarantine::insert(tx, &process::entry(delivery, code, &why)).await?;
             }
         }
     }

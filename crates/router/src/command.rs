@@ -82,7 +82,7 @@ async fn carry_out(router: &Router, batch: &[Delivery]) -> Result<(Transaction, 
     let (tx, active) = generation::begin_locked(&router.process.store, &named).await?;
     let mut result = CommandsResult::default();
     for (delivery, why) in refused {
-        quarantine::insert(&tx, &process::entry(delivery, Code::UnknownCommand.as_str(), &why)).await?;
+        quarantine::insert(&tx, &process::entry(delivery, Code::UnknownCommand, &why)).await?;
     }
     for quarantine in replays {
         result.ids.extend(replay(router, &tx, &active, quarantine, &mut result.also).await?);

@@ -20,7 +20,7 @@ impl BatchHandler for DeadLetters {
         let tx = self.process.store.transaction().await?;
         for delivery in batch {
             let why = "no queue accepted it, or it was dead-lettered";
-            quarantine::insert(&tx, &process::entry(delivery, Code::Undeliverable.as_str(), why)).await?;
+            quarantine::insert(&tx, &process::entry(delivery, Code::Undeliverable, why)).await?;
         }
         tx.commit().await?;
         Ok(vec![])

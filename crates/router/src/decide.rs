@@ -91,7 +91,7 @@ pub(crate) async fn decide(
             Err(unreadable) => {
                 let (code, why) = &unreadable.complaint;
                 tracing::warn!(%code, why, "decision quarantined");
-                quarantine::insert(tx, &process::entry(delivery, code.as_str(), why)).await?;
+                quarantine::insert(tx, &process::entry(delivery, *code, why)).await?;
                 if let Some(sender) = unreadable.sender {
                     let answer = answer::unreadable(unreadable.event, unreadable.complaint);
                     decided.answers.extend(answer::messages(sender.id(), &[answer], active.now));

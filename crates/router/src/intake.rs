@@ -204,7 +204,7 @@ async fn store(
 /// Quarantines a proposal that cannot be attributed to an action of its author.
 async fn refuse(tx: &Transaction, delivery: &Delivery, (code, message): Complaint) -> Result<(), StoreError> {
     tracing::warn!(%code, message, "proposal quarantined");
-    quarantine::insert(tx, &process::entry(delivery, code.as_str(), &message)).await.map(drop)
+    quarantine::insert(tx, &process::entry(delivery, code, &message)).await.map(drop)
 }
 
 /// Admits the new proposals of a batch to their cumulative limits. One that is stored already has added to its sum
@@ -270,9 +270,7 @@ async fn repeated(tx: &Transaction, known: &[Candidate<'_>]) -> Result<Vec<Actio
             continue;
         }
         let why = format!("{} was proposed before with another body", candidate.action.reference);
-        let id =
-            quarantine::insert(tx, &process::entry(candidate.delivery, Code::DuplicateId.as_str(), &why))
-                .await?;
+        let id = quarantine::insert(tx, &process::entry(candidate.delivery, Code::DuplicateId, &why)).await?;
         let noted = ProposalRefused { code: Code::DuplicateId, quarantine: id };
         evidence::insert(tx, &[Evidence::of(stored.id, Event::ProposalRefused(noted))]).await?;
     }

@@ -5,6 +5,7 @@ use countersign_broker::{
     lane::{Delivery, Failure, Handler},
     publisher::Outgoing,
 };
+use countersign_core::refusal::Code;
 use countersign_store::{Store, StoreError};
 
 use crate::quarantine;
@@ -48,7 +49,7 @@ impl<H: BatchHandler> Handler for Adapter<H> {
         self.handler.handle(batch).await.map_err(failure)
     }
 
-    async fn quarantine(&mut self, delivery: &Delivery, code: &str, reason: &str) -> Result<(), Failure> {
+    async fn quarantine(&mut self, delivery: &Delivery, code: Code, reason: &str) -> Result<(), Failure> {
         quarantine::keep(&self.store, delivery, code, reason).await.map_err(failure)
     }
 }

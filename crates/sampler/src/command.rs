@@ -33,8 +33,7 @@ impl BatchHandler for Commands {
                 Ok(Command::RevealEpoch { epoch }) => reveal(&self.sampler, &tx, epoch).await?,
                 other => {
                     let why = format!("{other:?} is not for the sampler");
-                    quarantine::insert(&tx, &process::entry(delivery, Code::UnknownCommand.as_str(), &why))
-                        .await?;
+                    quarantine::insert(&tx, &process::entry(delivery, Code::UnknownCommand, &why)).await?;
                 }
             }
         }

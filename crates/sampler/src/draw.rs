@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use countersign_core::{action::State, ids::ActionId};
+use countersign_core::{action::State, audit::ForcedReason, ids::ActionId};
 use countersign_policy::{AuditSpec, Policy};
 use countersign_statistics::switching::{PlanState, TIGHTER};
 use countersign_store::{
@@ -16,7 +16,7 @@ use serde::Deserialize;
 use crate::shared::Sampler;
 
 /// Why π is 1 whatever the rule says, and up to how many.
-type Forced = Option<(&'static str, Option<u32>)>;
+type Forced = Option<(ForcedReason, Option<u32>)>;
 
 /// Makes the draws for actions that have ended. An action in doubt is always audited: somebody has to find out.
 pub(crate) async fn draw(
@@ -107,7 +107,7 @@ async fn forced(
     records: &[&ActionRecord],
 ) -> Result<Vec<Forced>, StoreError> {
     let audits = policy.audits();
-    let names: Vec<Vec<(&'static str, String, u32)>> = records
+    let names: Vec<Vec<(ForcedReason, String, u32)>> = records
         .iter()
         .map(|record| {
             let mut names = Vec::new();
@@ -116,7 +116,7 @@ async fn forced(
                     .extend(novelties(record).into_iter().map(|(reason, name)| (reason, name, audits.first)));
             }
             if record.status.state == State::Failed && audits.failed > 0 {
-                names.push(("failed", format!("failed/{epoch}"), audits.failed));
+                names.push((ForcedReason::Failed, format!("failed/{epoch}"), audits.failed));
             }
             names
         })
@@ -132,10 +132,10 @@ async fn forced(
     let mut all = Vec::with_capacity(records.len());
     for (record, mut names) in records.iter().zip(names) {
         names.retain(|_| !counted.contains(&record.id));
-        let mut forced = (record.status.state == State::InDoubt).then_some(("in_doubt", None));
+        let mut forced = (record.status.state == State::InDoubt).then_some((ForcedReason::InDoubt, None));
         for (reason, name, cap) in names {
             // An action that is audited anyway does not count against the cap of failures, but does count as one of the first.
-            if reason == "failed" && forced.is_some() {
+            if reason == ForcedReason::Failed && forced.is_some() {
                 continue;
             }
             if let Some(count) = taken.get_mut(&name).filter(|count| **count < u64::from(cap)) {
@@ -152,7 +152,7 @@ async fn forced(
 }
 
 /// What may be new about an action: its agent, model, policy and tool versions. Names that others choose are cut.
-fn novelties(record: &ActionRecord) -> Vec<(&'static str, String)> {
+fn novelties(record: &ActionRecord) -> Vec<(ForcedReason, String)> {
     #[derive(Default, Deserialize)]
     struct Content {
         agent: Agent,
@@ -172,9 +172,9 @@ fn novelties(record: &ActionRecord) -> Vec<(&'static str, String)> {
     let Content { agent, target } = content.unwrap_or_default();
     let cut = |name: Option<String>| name.unwrap_or_default().chars().take(64).collect::<String>();
     vec![
-        ("new_agent", format!("agent/{}@{}", record.agent, cut(agent.version))),
-        ("new_model", format!("model/{}", cut(agent.model))),
-        ("new_policy", format!("policy/{}", record.status.policy_version)),
-        ("new_tool", format!("tool/{}@{}", record.tool, target.version)),
+        (ForcedReason::NewAgent, format!("agent/{}@{}", record.agent, cut(agent.version))),
+        (ForcedReason::NewModel, format!("model/{}", cut(agent.model))),
+        (ForcedReason::NewPolicy, format!("policy/{}", record.status.policy_version)),
+        (ForcedReason::NewTool, format!("tool/{}@{}", record.tool, target.version)),
     ]
 }

@@ -66,7 +66,7 @@ async fn find(
             Err(unreadable) => {
                 let (code, why) = &unreadable.complaint;
                 tracing::warn!(%code, why, "finding quarantined");
-                quarantine::insert(tx, &process::entry(delivery, code.as_str(), why)).await?;
+                quarantine::insert(tx, &process::entry(delivery, *code, why)).await?;
             }
         }
     }

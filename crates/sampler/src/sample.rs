@@ -48,8 +48,7 @@ impl BatchHandler for Samples {
                 Ok(event) => ids.extend(event.data.actions),
                 Err(error) => {
                     let why = error.to_string();
-                    quarantine::insert(&tx, &process::entry(delivery, Code::PackMalformed.as_str(), &why))
-                        .await?;
+                    quarantine::insert(&tx, &process::entry(delivery, Code::PackMalformed, &why)).await?;
                 }
             }
         }
@@ -143,7 +142,7 @@ fn describe(drawn: &NewDraw) -> ActionSampled {
         r: drawn.draw.r.to_string(),
         selected: drawn.draw.selected,
         wanted: drawn.wanted,
-        forced: forced.map(str::to_owned),
+        forced,
         cap: cap.flatten(),
         audit: None,
     }

@@ -1,7 +1,10 @@
 //! Messages that could not be processed, with their senders.
 
 use chrono::{DateTime, Utc};
-use countersign_core::evidence::{Event, MessageQuarantined, MessageReplayed};
+use countersign_core::{
+    evidence::{Event, MessageQuarantined, MessageReplayed},
+    refusal::Code,
+};
 use serde::Serialize;
 
 use crate::{
@@ -25,7 +28,7 @@ pub struct NewEntry<'a> {
     /// With which key.
     pub routing_key: &'a str,
     /// Why, for programs.
-    pub code: &'a str,
+    pub code: Code,
     /// Why, for people.
     pub message: &'a str,
 }
@@ -65,10 +68,10 @@ pub async fn insert(tx: &Transaction, entry: &NewEntry<'_>) -> Result<i64, Store
     let (exchange, key) = (storable(entry.exchange), storable(entry.routing_key));
     let (author, message) = (entry.author.map(storable), storable(entry.message));
     let id: i64 = tx
-        .query_one(sql, &[&kept, &truncated, &author, &exchange, &key, &entry.code, &message])
+        .query_one(sql, &[&kept, &truncated, &author, &exchange, &key, &entry.code.as_str(), &message])
         .await?
         .get(0);
-    let noted = MessageQuarantined { quarantine: id, code: entry.code.into(), exchange };
+    let noted = MessageQuarantined { quarantine: id, code: entry.code, exchange };
     evidence::insert(tx, &[Evidence::global(Event::MessageQuarantined(noted))]).await?;
     Ok(id)
 }

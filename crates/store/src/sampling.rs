@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use countersign_core::{
+    audit::ForcedReason,
     ids::{ActionId, ActionRef},
     keyed::Draw,
 };
@@ -24,7 +25,7 @@ pub struct NewDraw {
     /// π before capacity.
     pub wanted: f64,
     /// Why π is 1 whatever the rule says, and up to how many.
-    pub forced: Option<(&'static str, Option<u32>)>,
+    pub forced: Option<(ForcedReason, Option<u32>)>,
     /// Whether its tool was called; what was rejected or denied is drawn as well, and counted apart.
     pub executed: bool,
 }
@@ -49,7 +50,8 @@ pub async fn insert(tx: &Transaction, rows: &[NewDraw]) -> Result<Vec<ActionId>,
     // 56 bits fit a signed 64-bit number.
     let rs: Vec<i64> = rows.iter().map(|row| i64::try_from(row.draw.r).unwrap_or(i64::MAX)).collect();
     let selected: Vec<bool> = rows.iter().map(|row| row.draw.selected).collect();
-    let forced: Vec<Option<&str>> = rows.iter().map(|row| row.forced.map(|forced| forced.0)).collect();
+    let forced: Vec<Option<&str>> =
+        rows.iter().map(|row| row.forced.map(|forced| forced.0.as_str())).collect();
     let wanted: Vec<f64> = rows.iter().map(|row| row.wanted).collect();
     let cap = |row: &NewDraw| row.forced.and_then(|forced| forced.1).map(i64::from);
     let caps: Vec<Option<i64>> = rows.iter().map(cap).collect();

@@ -43,12 +43,10 @@ async fn check(gate: &Gate, file: &Path) -> anyhow::Result<(String, bool)> {
     said(command).await
 }
 
-#[tokio::test]
-async fn bundles_of_an_approved_a_rejected_and_an_audited_action_check_offline() -> anyhow::Result<()> {
-    let config = all_audited()?;
-    let gate = Gate::configured(config.path()).await?;
+/// An action that is approved, one that is rejected, one that is edited and one that is audited, all of them recorded.
+async fn four_actions(gate: &Gate) -> anyhow::Result<()> {
     let _auditor = gate
-        // The others may be drawn as well: what is found of them would be one more signature in their bundles.
+        // The others may be drawn as well: a finding about them would be one more signature in their bundles.
         .auditor("ada", |request| {
             let asked = request.action.id == "audited";
             asked.then(|| finding(request, Finding::Wrong, Some("another one was meant")))
@@ -74,7 +72,14 @@ async fn bundles_of_an_approved_a_rejected_and_an_audited_action_check_offline()
     answer(&mut agent).await?;
     gate.reaches("SELECT count(*) FROM audits WHERE state = 'judged'", 1).await?;
     gate.reaches("SELECT count(*) FROM sampling", 3).await?;
-    recorded(&gate).await?;
+    recorded(gate).await
+}
+
+#[tokio::test]
+async fn bundles_of_an_approved_a_rejected_and_an_audited_action_check_offline() -> anyhow::Result<()> {
+    let config = all_audited()?;
+    let gate = Gate::configured(config.path()).await?;
+    four_actions(&gate).await?;
 
     let dir = tempfile::tempdir()?;
     let (bundle, checked) = proved(&gate, dir.path(), "approved").await?;
@@ -116,6 +121,7 @@ async fn bundles_of_an_approved_a_rejected_and_an_audited_action_check_offline()
     // A checkpoint that was kept is continued by the newest.
     let kept = dir.path().join("kept");
     std::fs::copy(gate.system.ledger().join("checkpoint"), &kept)?;
+    let mut agent = gate.agent("one").await?;
     agent.propose("more", "write_record", json!({"n": 2})).await?;
     answer(&mut agent).await?;
     recorded(&gate).await?;

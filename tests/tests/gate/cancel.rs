@@ -5,8 +5,9 @@ use countersign_core::action::Outcome;
 use countersign_testkit::{
     clients::{proposal, withdrawal},
     tools::Slow,
+    wait::eventually,
 };
-use countersign_tests::{Gate, expect, willing};
+use countersign_tests::{Gate, LIMIT, expect, willing};
 use serde_json::json;
 
 #[tokio::test]
@@ -57,5 +58,24 @@ async fn what_has_been_claimed_cannot_be_withdrawn_and_nobody_withdraws_anothers
     gate.reaches("SELECT count(*) FROM quarantine WHERE code = 'source_forged'", 1).await?;
     ensure!(gate.count("SELECT count(*) FROM approvals WHERE state = 'open'").await? == 1);
     ensure!(other.outcome(std::time::Duration::from_millis(1)).await?.is_none());
+    gate.close().await
+}
+
+#[tokio::test]
+async fn an_action_whose_execution_was_interrupted_cannot_be_withdrawn() -> anyhow::Result<()> {
+    let mut gate = Gate::acting(Slow(willing, std::time::Duration::from_millis(500))).await?;
+    let mut agent = gate.agent("one").await?;
+    agent.propose("a-1", "write_record", json!({"n": 1})).await?;
+    eventually("the tool is called", LIMIT, async || (gate.tools.calls() == 1).then_some(())).await?;
+    gate.system.kill("executor")?;
+    let expired = "WITH expired AS (UPDATE actions SET lease_until = now() - interval '1 s'
+                                    WHERE state = 'executing' RETURNING 1) SELECT count(*) FROM expired";
+    ensure!(gate.count(expired).await? == 1, "its result was recorded before the executor was killed");
+    agent.send(&[withdrawal("one", "a-1")]).await?;
+    gate.reaches("SELECT count(*) FROM evidence WHERE kind = 'cancellation.refused'", 1).await?;
+    ensure!(gate.refusals("cancellation.refused", "too_late").await? == 1);
+    // The tool is idempotent: whatever the first call did, the action ends as it was authorised.
+    gate.system.start("executor", "executor")?;
+    expect(&mut agent, "a-1", Outcome::Succeeded).await?;
     gate.close().await
 }

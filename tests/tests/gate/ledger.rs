@@ -1,6 +1,6 @@
 //! The ledger: one log whoever records it, and nothing in it can be changed unnoticed.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use countersign_testkit::{clients::proposal, wait::eventually};
@@ -82,10 +82,8 @@ async fn two_recorders_either_killed_at_any_moment_keep_one_log_and_one_stream()
     gate.close().await
 }
 
-#[tokio::test]
-async fn an_entry_changed_by_hand_is_named_by_verify_whatever_else_is_changed_with_it() -> anyhow::Result<()>
-{
-    let mut gate = Gate::start().await?;
+/// Has 151 actions recorded and returns the checkpoint before the last of them.
+async fn two_checkpoints(gate: &Gate, checkpoint: &Path) -> anyhow::Result<String> {
     let mut agent = gate.agent("one").await?;
     let event = |n: usize| proposal("one", &format!("r-{n}"), "write_record", json!({"n": n}));
     agent.send(&(0..150).map(event).collect::<Vec<_>>()).await?;
@@ -93,14 +91,41 @@ async fn an_entry_changed_by_hand_is_named_by_verify_whatever_else_is_changed_wi
         answer(&mut agent).await?;
     }
     gate.reaches("SELECT count(*) FROM sampling", 150).await?;
-    recorded(&gate).await?;
-    let checkpoint = gate.system.ledger().join("checkpoint");
-    let (old, kept) = (std::fs::read_to_string(&checkpoint)?, tempfile::NamedTempFile::new()?);
-    let name = kept.path().display().to_string();
+    recorded(gate).await?;
+    let before = std::fs::read_to_string(checkpoint)?;
     agent.propose("last", "write_record", json!({"n": 1})).await?;
     answer(&mut agent).await?;
     gate.reaches("SELECT count(*) FROM sampling", 151).await?;
-    recorded(&gate).await?;
+    recorded(gate).await?;
+    Ok(before)
+}
+
+/// Changes the static files one at a time and puts each back: a hash, and a byte of the first entry.
+async fn changed_files_are_named(
+    gate: &Gate,
+    named: &impl AsyncFn(i64, &str, &[&str]) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    for (file, at, entry, what) in
+        [("tile/0/000", 77 * 32, 77, "another hash"), ("tile/entries/000", 9, 0, "other bytes")]
+    {
+        let file = gate.system.ledger().join(file);
+        let bytes = std::fs::read(&file)?;
+        let mut changed = bytes.clone();
+        changed[at] ^= 1;
+        std::fs::write(&file, changed)?;
+        named(entry, what, &[]).await?;
+        std::fs::write(&file, bytes)?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_entry_changed_by_hand_is_named_by_verify_whatever_else_is_changed_with_it() -> anyhow::Result<()>
+{
+    let mut gate = Gate::start().await?;
+    let checkpoint = gate.system.ledger().join("checkpoint");
+    let (old, kept) = (two_checkpoints(&gate, &checkpoint).await?, tempfile::NamedTempFile::new()?);
+    let name = kept.path().display().to_string();
     let (said, done) = verify(&gate, &[]).await?;
     ensure!(done, "{said}");
     // Turned back while a recorder is at work, it is put right: by one that lost its lease, or by hand.
@@ -123,18 +148,7 @@ async fn an_entry_changed_by_hand_is_named_by_verify_whatever_else_is_changed_wi
         ensure!(!done && wrong["entry"] == entry && told, "{what} at {entry}: {said}");
         Ok(())
     };
-    // The static files: a hash, and a byte of the first entry.
-    for (file, at, entry, what) in
-        [("tile/0/000", 77 * 32, 77, "another hash"), ("tile/entries/000", 9, 0, "other bytes")]
-    {
-        let file = gate.system.ledger().join(file);
-        let bytes = std::fs::read(&file)?;
-        let mut changed = bytes.clone();
-        changed[at] ^= 1;
-        std::fs::write(&file, changed)?;
-        named(entry, what, &[]).await?;
-        std::fs::write(&file, bytes)?;
-    }
+    changed_files_are_named(&gate, &named).await?;
     // More executions than entries about them.
     change(&gate, "UPDATE actions SET fence = fence + 1 WHERE event_id = 'r-3'").await?;
     let (said, done) = verify(&gate, &[]).await?;

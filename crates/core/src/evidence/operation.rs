@@ -6,6 +6,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::refusal::Code;
+
 /// A configuration that became the active one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ConfigApplied {
@@ -84,7 +86,7 @@ pub struct MessageQuarantined {
     /// Its id.
     pub quarantine: i64,
     /// Why.
-    pub code: String,
+    pub code: Code,
     /// Where it was published to.
     pub exchange: String,
 }

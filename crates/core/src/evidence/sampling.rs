@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::ids::AuditId;
+use crate::{audit::ForcedReason, ids::AuditId};
 
 /// A draw, as anybody can repeat it once the epoch's key is revealed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,7 +23,7 @@ pub struct ActionSampled {
     /// π before capacity.
     pub wanted: f64,
     /// Why π is 1 whatever the rule says.
-    pub forced: Option<String>,
+    pub forced: Option<ForcedReason>,
     /// Up to how many actions are forced for that reason.
     pub cap: Option<u32>,
     /// The audit, where the action was selected.
