@@ -20,6 +20,8 @@ pub enum Subject {
     Permit,
     /// A sweep's command: quarantined.
     Command,
+    /// A pack of settled actions: quarantined.
+    Settled,
     /// Any message: quarantined.
     Message,
     /// A call to a tool: the error of an outcome `failed` or `in_doubt`.
@@ -63,7 +65,7 @@ codes! {
     AuthorUnknown "author_unknown" of Message: "The AMQP user is not in the directory, or may not send such a message.";
     UnknownType "unknown_type" of Message | Permit: "The event type or its major version is unknown.";
     UnknownCommand "unknown_command" of Command: "This role does not carry out such a command.";
-    PackMalformed "pack_malformed" of Message: "The pack of settled actions is malformed.";
+    PackMalformed "pack_malformed" of Settled: "The pack of settled actions is malformed.";
     Undeliverable "undeliverable" of Message: "No queue accepted the message, or a queue dropped it.";
     Poison "poison" of Message: "The database cannot store the message.";
     MessageTooLarge "message_too_large" of Proposal | Cancellation | Decision | Finding: "The message exceeds the size limit.";

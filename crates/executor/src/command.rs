@@ -47,7 +47,7 @@ impl Commands {
         {
             Ok(Command::Recover { action }) => return self.recover(action, true).await,
             Ok(Command::Abandon { action }) => return self.recover(action, false).await,
-            Ok(Command::Answer { action }) => {
+            Ok(Command::Notify { action }) => {
                 self.executor.calls.settle(Settled::Notify(action));
                 return Ok(None);
             }

@@ -31,7 +31,7 @@ impl Sweeper for ExecutorSweep {
             due.push(messages::command("executor", Command::Recover { action }, now));
         }
         for action in notifications::overdue(tx, self.unanswered).await? {
-            due.push(messages::command("executor", Command::Answer { action }, now));
+            due.push(messages::command("executor", Command::Notify { action }, now));
         }
         Ok(due)
     }

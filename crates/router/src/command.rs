@@ -67,7 +67,7 @@ async fn carry_out(router: &Router, batch: &[Delivery]) -> Result<(Transaction, 
     let mut refused = Vec::new();
     for delivery in batch {
         match serde_json::from_slice::<CloudEvent<Command>>(&delivery.body).map(|event| event.data) {
-            Ok(Command::Judge { action }) => evaluate.push(action),
+            Ok(Command::Reevaluate { action }) => evaluate.push(action),
             Ok(Command::RequestApproval { action }) => request.push(action),
             Ok(Command::Compensate { action }) => undo.push(action),
             Ok(Command::Replay { quarantine }) => replays.push(quarantine),

@@ -247,5 +247,5 @@ pub fn command(role: &str, command: Command, now: DateTime<Utc>) -> Outgoing {
 
 /// A command to the router: evaluate this action again.
 pub fn reevaluate(action: ActionId, now: DateTime<Utc>) -> Outgoing {
-    command("router", Command::Judge { action }, now)
+    command("router", Command::Reevaluate { action }, now)
 }

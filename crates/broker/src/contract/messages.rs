@@ -133,7 +133,7 @@ impl Messages {
         self.event::<SettledPack>(
             "settledPack",
             kind::SETTLED_PACK,
-            &[],
+            &[Subject::Settled],
             "Actions that have ended and whose outcomes have been published to their agents.",
         );
         self.event::<Command>(

@@ -17,7 +17,7 @@ pub struct SettledPack {
 #[serde(tag = "command", rename_all = "snake_case")]
 pub enum Command {
     /// To the router: evaluate the action again, or expire it if its deadline has passed.
-    Judge {
+    Reevaluate {
         /// The action.
         action: ActionId,
     },
@@ -41,8 +41,8 @@ pub enum Command {
         /// The action.
         action: ActionId,
     },
-    /// To the executor: send the stored outcome to agent and sampler again.
-    Answer {
+    /// To the executor: publish the stored outcome to the agent, and hand the action to the sampler.
+    Notify {
         /// The action.
         action: ActionId,
     },

@@ -24,7 +24,7 @@ fn may_write(user: &str) -> &'static [&'static str] {
         "countersign-router" => &[OUTCOMES, APPROVALS, ANSWERS, FEEDBACK, EXECUTION, SETTLED, COMMANDS],
         // One tool of the suites is a queue behind the default exchange.
         "countersign-executor" => &[OUTCOMES, SETTLED, COMMANDS, ""],
-        "countersign-sampler" => &[OUTCOMES, AUDITS, FEEDBACK, COMMANDS],
+        "countersign-sampler" => &[OUTCOMES, SETTLED, AUDITS, FEEDBACK, COMMANDS],
         "countersign-recorder" => &[AUDIT_STREAM],
         _ => match user.split_once('-').map_or("", |(role, _)| role) {
             "agent" => &[ACTIONS],
