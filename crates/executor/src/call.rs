@@ -24,8 +24,8 @@ use crate::{
     tools::{ToolCall, Tools},
 };
 
-/// The fence of an answer that came after its attempt had been given up: claims count from 1, so it changes no state and is
-/// kept as evidence.
+/// The fence of an answer that came after its attempt had been given up. Claims count from 1, so the answer changes no
+/// state; it is kept as evidence.
 pub(crate) const LATE: i32 = 0;
 
 /// What is to be recorded or published.
@@ -52,7 +52,7 @@ pub(crate) struct CallCompletion {
 }
 
 impl CallCompletion {
-    /// Without a call.
+    /// A completion for which no call was made.
     pub(crate) fn of(action: ActionId, fence: i32, completion: Completion) -> Self {
         Self {
             action,
@@ -74,11 +74,11 @@ pub(crate) struct ClaimedCall {
     pub(crate) reference: (String, String),
     pub(crate) tool: Arc<ToolCall>,
     pub(crate) content: Vec<u8>,
-    /// Of its result's digest.
+    /// The salt of its result's digest.
     pub(crate) salt: Vec<u8>,
     pub(crate) traceparent: Option<String>,
     /// When the claim was made, by this process's monotonic clock.
-    pub(crate) claimed: Instant,
+    pub(crate) claimed_at: Instant,
 }
 
 /// Starts calls and keeps count of them.
@@ -94,9 +94,9 @@ impl Calls {
     pub(crate) fn new(process: &Process, settled: mpsc::UnboundedSender<Settled>) -> Self {
         let recorder = settled.clone();
         let late = Arc::new(move |key: &str, attempt| {
-            if let Some(done) = late(key, attempt) {
+            if let Some(completion) = late(key, attempt) {
                 // As in `settle`.
-                let _ = recorder.send(Settled::Completed(done));
+                let _ = recorder.send(Settled::Completed(completion));
             }
         });
         Self {
@@ -111,18 +111,18 @@ impl Calls {
         self.call_slots.clone().acquire_many_owned(count).await.ok()
     }
 
-    /// Hands over to the task that records results.
+    /// Hands a result over to the task that records it.
     pub(crate) fn settle(&self, settled: Settled) {
         // That task outlives every sender; a closed channel means that the process has died.
         let _ = self.settled.send(settled);
     }
 
     /// Starts a call that goes on whatever happens to the lane.
-    pub(crate) fn start(&self, work: ClaimedCall, slot: Option<OwnedSemaphorePermit>) {
+    pub(crate) fn start(&self, claimed: ClaimedCall, slot: Option<OwnedSemaphorePermit>) {
         let calls = self.clone();
         tokio::spawn(async move {
-            let done = execute(work, slot).await;
-            calls.settle(Settled::Completed(done));
+            let completion = execute(claimed, slot).await;
+            calls.settle(Settled::Completed(completion));
         });
     }
 }
@@ -141,20 +141,20 @@ fn late(key: &str, attempt: Attempt) -> Option<CallCompletion> {
     Some(CallCompletion { result, error, ..CallCompletion::of(action, LATE, completion) })
 }
 
-async fn execute(work: ClaimedCall, slot: Option<OwnedSemaphorePermit>) -> CallCompletion {
-    let tool = &work.tool;
-    let (result, attempts) = match arguments(&work.content) {
+async fn execute(claimed: ClaimedCall, slot: Option<OwnedSemaphorePermit>) -> CallCompletion {
+    let tool = &claimed.tool;
+    let (result, attempts) = match arguments(&claimed.content) {
         // Resumed after a long stop: another executor may hold the lease by now, so this call must not start.
-        _ if work.claimed.elapsed() + tool.timeout > tool.lease => {
+        _ if claimed.claimed_at.elapsed() + tool.timeout > tool.lease => {
             let (code, message) =
                 (Code::LeaseExpired.into(), "the claim was too old to start the call".into());
-            // Never begun is certainly not done, unless there was an attempt before this one.
-            match work.fence > 1 {
+            // A call that never began had no effect, unless there was an earlier attempt.
+            match claimed.fence > 1 {
                 true => (CallResult::InDoubt { code, message }, 0),
                 false => (CallResult::Failed { code, message }, 0),
             }
         }
-        Some(arguments) => call(&work, arguments.get().as_bytes()).await,
+        Some(arguments) => call(&claimed, arguments.get().as_bytes()).await,
         None => {
             let message = "the stored content does not parse; nothing was called".into();
             (CallResult::Failed { code: Code::ContentUnreadable.into(), message }, 0)
@@ -167,7 +167,7 @@ async fn execute(work: ClaimedCall, slot: Option<OwnedSemaphorePermit>) -> CallC
     };
     crash::point("call", "ended");
     metrics::counter!("countersign_calls_total", "tool" => tool.name.clone()).increment(1);
-    let salt = work.salt.as_slice().try_into().ok();
+    let salt = claimed.salt.as_slice().try_into().ok();
     let result_digest = result.as_ref().zip(salt).map(|(result, salt)| tagged(&salted(salt, result)));
     CallCompletion {
         result,
@@ -175,20 +175,20 @@ async fn execute(work: ClaimedCall, slot: Option<OwnedSemaphorePermit>) -> CallC
         error,
         attempts,
         slot,
-        ..CallCompletion::of(work.action, work.fence, completion)
+        ..CallCompletion::of(claimed.action, claimed.fence, completion)
     }
 }
 
-async fn call(work: &ClaimedCall, arguments: &[u8]) -> (CallResult, u32) {
-    let tool = &work.tool;
-    let key = work.action.to_string();
+async fn call(claimed: &ClaimedCall, arguments: &[u8]) -> (CallResult, u32) {
+    let tool = &claimed.tool;
+    let key = claimed.action.to_string();
     crash::point("call", "begins");
     let call = Call {
         tool: &tool.name,
         arguments,
         idempotency_key: &key,
-        action: (&work.reference.0, &work.reference.1),
-        traceparent: work.traceparent.as_deref(),
+        action: (&claimed.reference.0, &claimed.reference.1),
+        traceparent: claimed.traceparent.as_deref(),
         timeout: tool.timeout,
     };
     let attempts = call_with_retry(
@@ -197,10 +197,10 @@ async fn call(work: &ClaimedCall, arguments: &[u8]) -> (CallResult, u32) {
         tool.idempotent,
         tool.attempts,
         tool.backoff,
-        work.fence > 1,
+        claimed.fence > 1,
     );
-    // The budget bounds the attempts already; this holds even if a connector is wrong about it.
-    match tokio::time::timeout(tool.lease.saturating_sub(work.claimed.elapsed()), attempts).await {
+    // The budget already bounds the attempts; this limit holds even if a connector ignores it.
+    match tokio::time::timeout(tool.lease.saturating_sub(claimed.claimed_at.elapsed()), attempts).await {
         Ok(ended) => ended,
         Err(_) => {
             let message = "the attempts outlasted their lease".into();

@@ -22,7 +22,7 @@ use countersign_policy::Tool;
 use countersign_runtime::{batch_handler::BatchHandler, governed::Governed, messages, process};
 use countersign_store::{
     Client, Pipeline, StoreError, Transaction,
-    claims::{self, Claim, Wanted},
+    claims::{self, Claim, ClaimRequest},
     evidence::{self, Evidence},
     generation, quarantine,
 };
@@ -38,7 +38,7 @@ use crate::{
 pub(crate) struct Claims {
     executor: Executor,
     call_slots: Option<OwnedSemaphorePermit>,
-    /// Calls begun of this batch: when the batch is retried, their permits are not reported as used.
+    /// The calls of this batch that have begun: if the batch is retried, their permits are not reported as used.
     begun: HashSet<ActionId>,
 }
 
@@ -48,10 +48,10 @@ impl Claims {
     }
 }
 
-/// What is claimed.
+/// The result of claiming.
 #[derive(Default)]
 struct Claimed {
-    work: Vec<ClaimedCall>,
+    calls: Vec<ClaimedCall>,
     /// Claimed, but the stored content is not what the permit was signed for: ended without a call.
     tampered: Vec<(ActionId, i32)>,
 }
@@ -84,11 +84,11 @@ impl Claims {
         let executor = self.executor.clone();
         let (mut permits, refused) = open(&executor, batch);
         permits.retain(|action, _| !self.begun.contains(action));
-        // Usually that is all. What is left is looked at under locks.
+        // Usually this claims everything. The rest is examined under locks.
         if let Some(governed) = executor.process.governed.latest() {
             let mut ready = Ready::of(&executor, &governed, &permits);
             // One statement: what it has claimed is begun before anything else can fail.
-            ready.wanted.truncate(claims::MOST);
+            ready.wanted.truncate(claims::BATCH_MAX);
             let client = executor.process.store.client().await?;
             let claimed = ready.claim(&client, &mut permits).await?;
             self.begin(claimed);
@@ -104,26 +104,26 @@ impl Claims {
     fn begin(&mut self, claimed: Claimed) {
         let (calls, call_slots) = (&self.executor.calls, &mut self.call_slots);
         let mut slot = || call_slots.as_mut().and_then(|call_slots| call_slots.split(1));
-        self.begun.extend(claimed.work.iter().map(|work| work.action));
+        self.begun.extend(claimed.calls.iter().map(|call| call.action));
         self.begun.extend(claimed.tampered.iter().map(|(action, _)| *action));
-        for work in claimed.work {
-            calls.start(work, slot());
+        for call in claimed.calls {
+            calls.start(call, slot());
         }
         for (action, fence) in claimed.tampered {
             let message =
                 "the stored content is not what the permit was signed for; nothing was called".into();
             let error = Some(message::Failure { code: Code::DigestMismatch.into(), message });
-            let done = CallCompletion {
+            let completion = CallCompletion {
                 error,
                 slot: slot(),
                 ..CallCompletion::of(action, fence, Completion::Failed)
             };
-            calls.settle(Settled::Completed(done));
+            calls.settle(Settled::Completed(completion));
         }
     }
 }
 
-/// Permits by their actions, and packs that authorise nothing.
+/// Permits by action, and packs that authorise nothing.
 type Opened<'d> = (HashMap<ActionId, Permit>, Vec<(&'d Delivery, Complaint)>);
 
 fn open<'d>(executor: &Executor, batch: &'d [Delivery]) -> Opened<'d> {
@@ -137,13 +137,13 @@ fn open<'d>(executor: &Executor, batch: &'d [Delivery]) -> Opened<'d> {
     (permits, refused)
 }
 
-/// What permits ask for that hold in themselves.
+/// The claims that valid permits ask for.
 struct Ready {
     generation: i64,
     /// In the order of their actions, so that two executors do not wait for each other.
-    wanted: Vec<Wanted>,
+    wanted: Vec<ClaimRequest>,
     calls: HashMap<ActionId, Arc<ToolCall>>,
-    /// This process cannot call their tools.
+    /// Actions whose tools this process cannot call.
     uncallable: HashSet<ActionId>,
 }
 
@@ -156,7 +156,7 @@ impl Ready {
             match executor.calls.tools.call(tool, registry.egress()) {
                 Ok(call) => {
                     calls.insert(permit.action, call);
-                    wanted.push(Wanted {
+                    wanted.push(ClaimRequest {
                         action: permit.action,
                         permit: permit.permit,
                         expires_at: permit.expires_at,
@@ -174,21 +174,21 @@ impl Ready {
         Self { generation: governed.generation, wanted, calls, uncallable }
     }
 
-    /// Claims what is wanted, if the generation is the active one. What is claimed is taken out of `permits`.
+    /// Claims what is wanted, if the generation is the active one. Removes the claimed actions from `permits`.
     async fn claim(
         &mut self,
         client: &Client,
         permits: &mut HashMap<ActionId, Permit>,
     ) -> Result<Claimed, StoreError> {
         let mut claimed = Claimed::default();
-        for wanted in self.wanted.chunks(claims::MOST) {
+        for wanted in self.wanted.chunks(claims::BATCH_MAX) {
             let begun = Instant::now();
             for claim in claims::claim(client, self.generation, wanted).await? {
                 let Some(permit) = permits.remove(&claim.action) else { continue };
-                // The lease runs from here at the earliest: waiting for others has not shortened it.
+                // The lease runs from here at the earliest: waiting for locks has not shortened it.
                 let from = begun + Duration::try_from_secs_f64(claim.waited).unwrap_or_default();
                 match (bound(&claim, &permit), self.calls.remove(&claim.action)) {
-                    (Some(content), Some(call)) => claimed.work.push(assemble(claim, call, content, from)),
+                    (Some(content), Some(call)) => claimed.calls.push(assemble(claim, call, content, from)),
                     _ => claimed.tampered.push((claim.action, claim.fence)),
                 }
             }
@@ -222,7 +222,7 @@ async fn under_locks(
     Ok((claimed, outgoing))
 }
 
-fn assemble(claim: Claim, tool: Arc<ToolCall>, content: Vec<u8>, claimed: Instant) -> ClaimedCall {
+fn assemble(claim: Claim, tool: Arc<ToolCall>, content: Vec<u8>, claimed_at: Instant) -> ClaimedCall {
     ClaimedCall {
         action: claim.action,
         fence: claim.fence,
@@ -231,7 +231,7 @@ fn assemble(claim: Claim, tool: Arc<ToolCall>, content: Vec<u8>, claimed: Instan
         content,
         salt: claim.salt,
         traceparent: claim.traceparent,
-        claimed,
+        claimed_at,
     }
 }
 
@@ -244,7 +244,7 @@ fn pack(executor: &Executor, delivery: &Delivery) -> Result<Vec<Permit>, Complai
     event.data.open(&executor.keys.permits).map_err(|error| (Code::PermitForged, error.to_string()))
 }
 
-/// Keeps a pack that authorises nothing, and the attempt as evidence.
+/// Quarantines a pack that authorises nothing, and records the attempt as evidence.
 async fn refuse_pack(tx: &Transaction, delivery: &Delivery, code: Code, why: &str) -> Result<(), StoreError> {
     tracing::error!(%code, why, "permits refused: nothing executed");
     let id = quarantine::insert(tx, &process::entry(delivery, code, why)).await?;
@@ -252,14 +252,13 @@ async fn refuse_pack(tx: &Transaction, delivery: &Delivery, code: Code, why: &st
     evidence::insert(tx, &[Evidence::global(Event::PermitRefused(noted))]).await
 }
 
-/// The tool, if the permit holds in itself: under this generation, for the target as registered. Whether it is in time is
-/// for the database to say.
+/// The tool, if the permit is of this generation and for the target as registered. The database checks its expiry.
 fn valid<'g>(permit: &Permit, governed: &'g Governed) -> Option<&'g Tool> {
     let tool = governed.configuration.tools.get(&permit.target.tool)?;
-    let holds = permit.generation == governed.generation
+    let is_valid = permit.generation == governed.generation
         && permit.target.version == tool.version()
         && permit.target.endpoint == tool.endpoint();
-    holds.then_some(tool)
+    is_valid.then_some(tool)
 }
 
 /// The stored content, if it is what the permit was signed for.

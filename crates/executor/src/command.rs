@@ -22,7 +22,8 @@ use crate::{
     shared::Executor,
 };
 
-/// An idempotent call that was interrupted this often probably crashes its executor or never ends: a human has to look.
+/// An idempotent call that was interrupted this often probably crashes its executor or never ends: a human must
+/// investigate.
 const RECOVERIES: i32 = 10;
 
 /// The handler of the commands lane.
@@ -35,14 +36,14 @@ impl BatchHandler for Commands {
     async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, StoreError> {
         let mut outgoing = Vec::new();
         for delivery in batch {
-            outgoing.extend(self.obey(delivery).await?);
+            outgoing.extend(self.carry_out(delivery).await?);
         }
         Ok(outgoing)
     }
 }
 
 impl Commands {
-    async fn obey(&self, delivery: &Delivery) -> Result<Option<Outgoing>, StoreError> {
+    async fn carry_out(&self, delivery: &Delivery) -> Result<Option<Outgoing>, StoreError> {
         let why = match serde_json::from_slice::<CloudEvent<Command>>(&delivery.body).map(|event| event.data)
         {
             Ok(Command::Recover { action }) => return self.recover(action, true).await,
@@ -80,10 +81,10 @@ impl Commands {
 async fn in_doubt(tx: &Transaction, claim: &Claim) -> Result<(), StoreError> {
     let message = "the attempt was interrupted and may have taken effect; an auditor will find out".into();
     let error = Some(message::Failure { code: Code::Interrupted.into(), message });
-    let done = CallCompletion {
+    let completion = CallCompletion {
         error,
         attempts: 1,
         ..CallCompletion::of(claim.action, claim.fence, Completion::Unknown)
     };
-    record::write(tx, &[done]).await
+    record::write(tx, &[completion]).await
 }

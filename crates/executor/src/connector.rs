@@ -30,7 +30,7 @@ impl Links {
 /// The connector for a tool's definition.
 ///
 /// # Errors
-/// Where a secret is missing or the URL leads where it may not.
+/// Where a secret is missing, or the egress limits forbid the URL.
 pub fn build(
     definition: &countersign_policy::Connector,
     egress: &Egress,

@@ -27,8 +27,8 @@ use tokio::sync::mpsc::{self, Receiver, UnboundedReceiver};
 
 use crate::call::{CallCompletion, LATE, Settled};
 
-/// Most results at a time.
-const BATCH: usize = 256;
+/// The most results in one batch.
+const BATCH_MAX: usize = 256;
 
 #[derive(Debug, thiserror::Error)]
 enum RecordError {
@@ -38,8 +38,8 @@ enum RecordError {
     Broker(#[from] BrokerError),
 }
 
-/// Most batches that are stored and wait to be published; no more results are taken from the calls until some are.
-const WAITING: usize = 4;
+/// The most batches that are stored but not published: beyond this, no more results are received from the calls.
+const STORED_MAX: usize = 4;
 
 /// Outcomes that are stored and to be published.
 #[derive(Default)]
@@ -47,7 +47,7 @@ struct Stored {
     records: Vec<ActionRecord>,
     /// The notes that some of them are pending.
     notes: Vec<i64>,
-    /// Those whose notes are not known.
+    /// Actions whose notes are unknown.
     unnoted: HashSet<ActionId>,
 }
 
@@ -68,18 +68,18 @@ impl Stored {
 /// Records results and publishes outcomes until every lane and every call has ended. While one batch is published, the
 /// next is stored.
 pub(crate) async fn run(process: Process, mut results: UnboundedReceiver<Settled>) {
-    let (to_publish, stored) = mpsc::channel(WAITING);
+    let (to_publish, stored) = mpsc::channel(STORED_MAX);
     let storing = async {
-        let mut batch = Vec::with_capacity(BATCH);
-        while results.recv_many(&mut batch, BATCH).await > 0 {
-            let (mut done, mut ids) = (Vec::new(), Vec::new());
+        let mut batch = Vec::with_capacity(BATCH_MAX);
+        while results.recv_many(&mut batch, BATCH_MAX).await > 0 {
+            let (mut completed, mut ids) = (Vec::new(), Vec::new());
             for settled in batch.drain(..) {
                 match settled {
-                    Settled::Completed(call) => done.push(call),
+                    Settled::Completed(call) => completed.push(call),
                     Settled::Notify(action) => ids.push(action),
                 }
             }
-            let stored = store(&process, done, ids).await;
+            let stored = store(&process, completed, ids).await;
             if to_publish.send(stored).await.is_err() {
                 return;
             }
@@ -93,23 +93,27 @@ async fn pause() {
     tokio::time::sleep(Duration::from_millis(rand::random_range(200..1_000))).await;
 }
 
-/// Stores results, however long it takes: they exist nowhere else. If this process dies first, the leases
-/// run out and the actions are retried with the same key, or put in doubt. Returns what is to be published: the outcomes of
-/// these, and of `asked`.
+/// Stores results, however long it takes: they exist nowhere else. If this process dies first, the leases run out and
+/// the actions are retried with the same key, or put in doubt. Returns what to publish: their outcomes, and those of
+/// `to_notify`.
 ///
-/// A result is dropped when it is stored: its slot is free again.
-async fn store(process: &Process, mut done: Vec<CallCompletion>, mut asked: Vec<ActionId>) -> Stored {
+/// A stored result is dropped, which frees its slot.
+async fn store(
+    process: &Process,
+    mut completed: Vec<CallCompletion>,
+    mut to_notify: Vec<ActionId>,
+) -> Stored {
     let mut stored = Stored::default();
     loop {
-        let commit = commit(process, &mut done, &asked, &mut stored);
+        let commit = commit(process, &mut completed, &to_notify, &mut stored);
         match process.store.within(process.settings.limits.transaction, commit).await {
             Ok(()) => return stored,
             Err(error) => {
-                tracing::warn!(%error, results = done.len(), "results not recorded yet");
-                if error.is_data() && !done.is_empty() {
-                    let ours = done.iter().filter(|call| call.fence != LATE).map(|call| call.action);
-                    asked.extend(ours);
-                    one_by_one(process, std::mem::take(&mut done)).await;
+                tracing::warn!(%error, results = completed.len(), "results not recorded yet");
+                if error.is_data() && !completed.is_empty() {
+                    let ours = completed.iter().filter(|call| call.fence != LATE).map(|call| call.action);
+                    to_notify.extend(ours);
+                    one_by_one(process, std::mem::take(&mut completed)).await;
                     continue;
                 }
                 pause().await;
@@ -118,9 +122,9 @@ async fn store(process: &Process, mut done: Vec<CallCompletion>, mut asked: Vec<
     }
 }
 
-/// Stores results of which one cannot be stored: each is tried alone, and the culprit keeps its state without its text.
-async fn one_by_one(process: &Process, done: Vec<CallCompletion>) {
-    for call in done {
+/// Stores results one by one because one of them cannot be stored: the culprit keeps its state but loses its text.
+async fn one_by_one(process: &Process, completed: Vec<CallCompletion>) {
+    for call in completed {
         // Published later, as it is stored then.
         let (mut one, mut stored) = (vec![call], Stored::default());
         while let Err(error) = commit(process, &mut one, &[], &mut stored).await {
@@ -137,24 +141,24 @@ async fn one_by_one(process: &Process, done: Vec<CallCompletion>) {
     }
 }
 
-/// Stores results and drops them. Adds their actions to `stored`, and those of `asked`, as they are then.
+/// Stores results and drops them. Adds their actions and those of `to_notify` to `stored`, as they are afterwards.
 async fn commit(
     process: &Process,
-    done: &mut Vec<CallCompletion>,
-    asked: &[ActionId],
+    completed: &mut Vec<CallCompletion>,
+    to_notify: &[ActionId],
     stored: &mut Stored,
 ) -> Result<(), StoreError> {
     crash::point("results", "taken");
     let mut seen = HashSet::new();
     let mut ours: Vec<Ended> =
-        done.iter().filter(|call| call.fence != LATE && seen.insert(call.action)).map(ended).collect();
-    // Everybody moves actions in this order.
+        completed.iter().filter(|call| call.fence != LATE && seen.insert(call.action)).map(ended).collect();
+    // All transactions lock actions in this order.
     ours.sort_unstable_by_key(|ended| ended.outcome.action);
     if !ours.is_empty() {
         let moved = outcomes::end(&process.store, &ours).await?;
-        // Once each: what comes a second time is late.
+        // Once each: a second completion of an action is late.
         let mut once: HashSet<ActionId> = moved.actions.iter().map(|(action, _)| *action).collect();
-        done.retain(|call| call.fence == LATE || !once.remove(&call.action));
+        completed.retain(|call| call.fence == LATE || !once.remove(&call.action));
         let count = moved.actions.len();
         let records: Vec<_> = moved.actions.into_iter().filter_map(|(_, read)| readable(read)).collect();
         // A row that cannot be read stays noted: the sweep comes back to it.
@@ -165,30 +169,30 @@ async fn commit(
             stored.extend_unnoted(records);
         }
     }
-    if !done.is_empty() || !asked.is_empty() {
-        stored.extend_unnoted(rest(process, done, asked).await?);
-        done.clear();
+    if !completed.is_empty() || !to_notify.is_empty() {
+        stored.extend_unnoted(rest(process, completed, to_notify).await?);
+        completed.clear();
     }
     crash::point("results", "committed");
     Ok(())
 }
 
-/// Without a row that cannot be read, which keeps no other result from being stored.
+/// Logs an unreadable row and leaves it out, so that it does not block other results.
 fn readable<T>(read: Result<T, StoreError>) -> Option<T> {
     read.inspect_err(|error| tracing::error!(%error, "an outcome is stored, and cannot be published")).ok()
 }
 
-/// Stores, under locks, what did not end a claim at once: it is late, or stored already. Returns its actions and those of
-/// `asked` as they are then.
+/// Stores, under locks, the results that did not end a claim at once: they are late, or stored already. Returns their
+/// actions and those of `to_notify`, as they are afterwards.
 async fn rest(
     process: &Process,
-    done: &[CallCompletion],
-    asked: &[ActionId],
+    completed: &[CallCompletion],
+    to_notify: &[ActionId],
 ) -> Result<Vec<ActionRecord>, StoreError> {
     let tx = process.store.transaction().await?;
-    write(&tx, done).await?;
-    let lost = done.iter().filter(|call| call.fence != LATE).map(|call| call.action);
-    let ids: Vec<ActionId> = asked.iter().copied().chain(lost).collect();
+    write(&tx, completed).await?;
+    let lost = completed.iter().filter(|call| call.fence != LATE).map(|call| call.action);
+    let ids: Vec<ActionId> = to_notify.iter().copied().chain(lost).collect();
     match actions::commit(tx, Pipeline::default(), &ids, LoadDepth::Outcome).await {
         Err(error @ StoreError::Corrupt(_)) => Ok(readable(Err(error)).unwrap_or_default()),
         records => records,
@@ -204,17 +208,17 @@ fn state(completion: Completion) -> State {
 }
 
 /// Records completions under their fences. Idempotent: after an unknown commit nothing is written twice.
-pub(crate) async fn write(tx: &Transaction, done: &[CallCompletion]) -> Result<(), StoreError> {
-    let ids: Vec<ActionId> = done.iter().map(|call| call.action).collect();
+pub(crate) async fn write(tx: &Transaction, completed: &[CallCompletion]) -> Result<(), StoreError> {
+    let ids: Vec<ActionId> = completed.iter().map(|call| call.action).collect();
     let mut executing = outcomes::lock_executing(tx, &ids).await?;
     let (mut ours, mut late) = (Vec::new(), Vec::new());
-    for call in done {
+    for call in completed {
         if executing.get(&call.action) == Some(&call.fence) {
-            // Once.
+            // A second completion of the same action is late.
             executing.remove(&call.action);
             ours.push(ended(call));
         } else {
-            // Somebody else has taken the action over, or this result is stored already: kept, never dropped.
+            // Another executor has taken over the action, or this result is stored already: kept, never dropped.
             late.push(LateResult::new(call.action, call.result.clone(), rand::random(), noted(call)));
         }
     }
@@ -240,15 +244,15 @@ fn ended(call: &CallCompletion) -> Ended {
     }
 }
 
-/// Publishes outcomes to agents, and when the broker has confirmed them, packs to the sampler. Tries a few times; what is
-/// then still noted as pending is found by the sweep.
+/// Publishes outcomes to agents, and when the broker has confirmed them, packs to the sampler. Tries a few times; after
+/// that, the sweep finds what is still noted as pending.
 async fn notify(process: &Process, mut waiting: Receiver<Stored>) {
-    let (mut batches, mut publisher) = (Vec::with_capacity(WAITING), None);
+    let (mut batches, mut publisher) = (Vec::with_capacity(STORED_MAX), None);
     let mut late = false;
-    while waiting.recv_many(&mut batches, WAITING).await > 0 {
+    while waiting.recv_many(&mut batches, STORED_MAX).await > 0 {
         let mut stored = Stored::default();
         batches.drain(..).for_each(|batch| stored.extend(batch));
-        // What has waited behind a failure is read again: others may have published it, and a human resolved it.
+        // Whatever waited behind a failure is reloaded: it may have been published or resolved meanwhile.
         let waited = std::mem::take(&mut late);
         for _ in 0..3 {
             let notified = async {
@@ -294,7 +298,7 @@ async fn publish(
     let settled: Vec<ActionId> = executed.iter().map(|record| record.id).collect();
     let now = executed.first().map(|record| record.now).unwrap_or_default();
     let packs = messages::settled("/countersign/executor", &settled, now);
-    // Nobody waits for the notes to go, so they go while the packs are confirmed.
+    // Nothing waits for the notes to be deleted, so that happens while the packs are confirmed.
     let ((), handed_over) = tokio::join!(confirmed(process, stored, &settled), publisher.publish(&packs));
     Ok(handed_over?)
 }

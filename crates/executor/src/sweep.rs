@@ -1,4 +1,4 @@
-//! What the executor looks for: leases that ran out, outcomes whose publishing the broker has not confirmed.
+//! What the executor looks for: expired leases, and outcomes that the broker has not confirmed.
 
 use async_trait::async_trait;
 use chrono::Utc;

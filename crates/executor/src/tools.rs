@@ -10,7 +10,7 @@ use countersign_policy::{Egress, Tool};
 
 use crate::connector::{self, ConnectorError, Late, Links};
 
-/// The most versions that are kept; beyond that they are built again.
+/// The most versions that are cached; beyond that, the cache is cleared.
 const KEPT: usize = 1_024;
 
 /// Added to a tool's budget to make its lease: time to start, and to record the outcome.

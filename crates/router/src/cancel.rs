@@ -18,7 +18,7 @@ use countersign_store::{
 
 use crate::{context::EvaluationContext, reevaluate, write_set::WriteSet};
 
-/// A cancellation as it was decoded.
+/// A cancellation and the delivery that carried it.
 pub(crate) type Withdrawal<'a> = (&'a Delivery, Result<Box<CloudEvent<CancelData>>, Complaint>);
 
 /// Applies a batch of withdrawals. Returns the stored actions that they name.
@@ -49,7 +49,7 @@ pub(crate) async fn withdraw(
         let before = record.status.state;
         match reevaluate::withdraw(&context, &record) {
             Ok(evaluated) => reevaluate::apply(&mut write_set, &context, &mut record, evaluated),
-            // Claimed or ended: it is too late, and the outcome tells the agent how it went.
+            // Claimed or ended: too late, and the outcome informs the agent.
             Err(_) => {
                 let noted = CancellationRefused { code: Code::TooLate, state: before };
                 evidence::insert(tx, &[Evidence::of(record.id, Event::CancellationRefused(noted))]).await?;
@@ -73,7 +73,7 @@ fn authorise(
     let named = &event.data.action;
     let source = named.source.as_ref().unwrap_or(&event.source);
     if event.source != agent.source() || *source != agent.source() {
-        let why = format!("`source` is {:?}, but the author's is {:?}", event.source, agent.source());
+        let why = format!("`source` is {:?}; it must be {:?}", event.source, agent.source());
         return Err((Code::SourceForged, why));
     }
     Ok(ActionRef { source: source.clone(), id: named.id.clone() })

@@ -45,10 +45,10 @@ pub(crate) struct Commands {
 impl BatchHandler for Commands {
     async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, StoreError> {
         let router = &self.router;
-        let (tx, CommandsResult { ids, also }) = carry_out(router, batch).await?;
+        let (tx, result) = carry_out(router, batch).await?;
         let mut outgoing =
-            outgoing_messages::commit(tx, Pipeline::default(), &ids, &router.keys.permit).await?;
-        outgoing.extend(also);
+            outgoing_messages::commit(tx, Pipeline::default(), &result.ids, &router.keys.permit).await?;
+        outgoing.extend(result.outgoing);
         Ok(outgoing)
     }
 }
@@ -59,7 +59,7 @@ struct CommandsResult {
     /// The actions whose stored states are to be published.
     ids: Vec<ActionId>,
     /// Commands to abandon calls that may not be repeated, and answers to replayed decisions.
-    also: Vec<Outgoing>,
+    outgoing: Vec<Outgoing>,
 }
 
 async fn carry_out(router: &Router, batch: &[Delivery]) -> Result<(Transaction, CommandsResult), StoreError> {
@@ -85,13 +85,13 @@ async fn carry_out(router: &Router, batch: &[Delivery]) -> Result<(Transaction, 
         quarantine::insert(&tx, &process::entry(delivery, Code::UnknownCommand, &why)).await?;
     }
     for quarantine in replays {
-        result.ids.extend(replay(router, &tx, &active, quarantine, &mut result.also).await?);
+        result.ids.extend(replay(router, &tx, &active, quarantine, &mut result.outgoing).await?);
     }
     if !request.is_empty() {
         republish(&tx, &request).await?;
     }
     if !evaluate.is_empty() {
-        reevaluate_all(router, &tx, &active, &evaluate, &mut result.also).await?;
+        reevaluate_all(router, &tx, &active, &evaluate, &mut result.outgoing).await?;
     }
     if !undo.is_empty() {
         result.ids.extend(compensate(router, &tx, &active, &undo).await?);
@@ -101,7 +101,7 @@ async fn carry_out(router: &Router, batch: &[Delivery]) -> Result<(Transaction, 
     Ok((tx, result))
 }
 
-/// Publishes the open requests of locked actions again, also to the groups to which they have escalated meanwhile.
+/// Publishes the open requests of locked actions again, including to groups that they have escalated to since.
 async fn republish(tx: &Transaction, ids: &[ActionId]) -> Result<(), StoreError> {
     let mut write_set = WriteSet::default();
     for mut record in actions::load(tx, ids, LoadDepth::Request).await? {
@@ -112,19 +112,19 @@ async fn republish(tx: &Transaction, ids: &[ActionId]) -> Result<(), StoreError>
     approvals::published(tx, ids).await
 }
 
-/// Evaluates open, locked actions again. A permit that can still be claimed is only sent again.
+/// Re-evaluates open, locked actions. A permit that can still be claimed is only sent again.
 async fn reevaluate_all(
     router: &Router,
     tx: &Transaction,
     active: &Active,
     ids: &[ActionId],
-    also: &mut Vec<Outgoing>,
+    outgoing: &mut Vec<Outgoing>,
 ) -> Result<(), StoreError> {
     let governed = router.process.governed.under(tx, active).await?;
     let mut records = actions::load(tx, ids, LoadDepth::Bodies).await?;
     let limits = &router.process.settings.limits;
     let context = EvaluationContext { governed: &governed, limits, now: active.now };
-    // Under the generation that has counted it, an action has its place in the limits already.
+    // An action that was evaluated under this generation has already been counted.
     let counts = |record: &ActionRecord| {
         governed.configuration.policy.has_limits() && record.status.generation != governed.generation
     };
@@ -139,7 +139,7 @@ async fn reevaluate_all(
     let mut write_set = WriteSet::default();
     for record in &mut records {
         let in_time = record.expires_at.is_none_or(|expires| expires > now);
-        if reevaluate::permit_is_good(&context, record) && in_time && !record.cancelled {
+        if reevaluate::is_permit_valid(&context, record) && in_time && !record.cancelled {
             // Touches the status, so that the sweep returns only after its full interval.
             write_set.set_status(record.id, record.status.clone(), false);
             continue;
@@ -147,7 +147,7 @@ async fn reevaluate_all(
         if record.interrupted {
             let repeat = reevaluate::repeat(&mut write_set, &context, record);
             let abandon = || messages::command("executor", Command::Abandon { action: record.id }, now);
-            also.extend((repeat == Repeat::Never).then(abandon));
+            outgoing.extend((repeat == Repeat::Never).then(abandon));
             continue;
         }
         let mut evaluation =
@@ -156,10 +156,10 @@ async fn reevaluate_all(
             evaluation.admit(&mut limit_usage, record.id);
         }
         if let Ok(evaluated) = evaluation.resolve(&context, record) {
-            let nothing_new = evaluated.status.state == record.status.state
+            let unchanged = evaluated.status.state == record.status.state
                 && evaluated.status.generation == record.status.generation
                 && matches!(record.status.state, State::PendingApproval | State::Held);
-            if !nothing_new {
+            if !unchanged {
                 reevaluate::apply(&mut write_set, &context, record, evaluated);
             }
         }
@@ -167,13 +167,13 @@ async fn reevaluate_all(
     write_set.write(tx).await
 }
 
-/// Processes a quarantined message once more, as its author's.
+/// Processes a quarantined message again, as if its author had just sent it.
 async fn replay(
     router: &Router,
     tx: &Transaction,
     active: &Active,
     id: i64,
-    also: &mut Vec<Outgoing>,
+    outgoing: &mut Vec<Outgoing>,
 ) -> Result<Vec<ActionId>, StoreError> {
     let Some(entry) = quarantine::get(tx, id).await?.filter(|entry| !entry.truncated) else {
         tracing::warn!(quarantine = id, "nothing to replay: there is no such message, or it was truncated");
@@ -190,14 +190,14 @@ async fn replay(
         ACTIONS => {
             let inbound = Inbound::decode(&delivery, router.process.settings.limits.message_bytes);
             let withdrawn = intake::withdrawn(tx, std::iter::once(&inbound)).await?;
-            let taken = intake::ingest(router, tx, active, vec![inbound], withdrawn).await?;
-            tx.run(&taken.writes(tx).await?).await?;
-            taken.pending.all()
+            let result = intake::ingest(router, tx, active, vec![inbound], withdrawn).await?;
+            tx.run(&result.writes(tx).await?).await?;
+            result.pending.all()
         }
         DECISIONS => {
             let decided = decide::decide(router, tx, active, &[delivery]).await?;
             tx.run(&decided.writes(tx).await?).await?;
-            also.extend(decided.answers);
+            outgoing.extend(decided.answers);
             decided.pending.all()
         }
         other => {

@@ -20,10 +20,10 @@ use crate::{
     shared::Router,
 };
 
-/// Proposes compensations for those of these locked actions that an auditor wants undone. Where an action can no
-/// longer be undone, a remediation is opened. Returns the compensating actions, new or known.
+/// Proposes compensations for the locked actions that an auditor wants undone, and opens a remediation for each that
+/// can no longer be undone. Returns the compensating actions, new or known.
 ///
-/// An action is never compensated twice: the proposal has its id.
+/// An action is never compensated twice: the proposal bears the id of the action that it undoes.
 pub(crate) async fn compensate(
     router: &Router,
     tx: &Transaction,
@@ -32,14 +32,14 @@ pub(crate) async fn compensate(
 ) -> Result<Vec<ActionId>, StoreError> {
     let governed = router.process.governed.under(tx, active).await?;
     let known = compensations::proposed(tx, ids).await?;
-    let mut asked = compensations::asked(tx, ids).await?;
-    asked.retain(|(action, _)| !known.iter().any(|(undone, _)| undone == action));
-    let ids: Vec<ActionId> = asked.iter().map(|(action, _)| *action).collect();
+    let mut requested = compensations::requested(tx, ids).await?;
+    requested.retain(|(action, _)| !known.iter().any(|(undone, _)| undone == action));
+    let ids: Vec<ActionId> = requested.iter().map(|(action, _)| *action).collect();
     let records = actions::load(tx, &ids, LoadDepth::Bodies).await?;
     let mut proposals = Vec::with_capacity(records.len());
     for record in &records {
         let auditor =
-            asked.iter().find(|(action, _)| *action == record.id).map(|(_, auditor)| auditor.as_str());
+            requested.iter().find(|(action, _)| *action == record.id).map(|(_, auditor)| auditor.as_str());
         match offer(&governed.configuration.tools, record) {
             Ok(offer) => {
                 let body = proposal(record, &offer.tool, offer.arguments, auditor.unwrap_or_default());

@@ -1,10 +1,10 @@
-//! What a proposal is evaluated under: one generation's configuration, the settings' limits, and the clock.
+//! The context of an evaluation: one generation's configuration, the settings' limits, and the clock.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use countersign_policy::Configuration;
 use countersign_runtime::{governed::Governed, settings::Limits};
 
-/// Under what a proposal is evaluated.
+/// What an evaluation depends on besides the proposal.
 #[derive(Clone, Copy)]
 pub(crate) struct EvaluationContext<'a> {
     /// The active generation, whose lock the transaction holds.

@@ -87,7 +87,7 @@ pub(crate) async fn decide(
     let mut submissions: Vec<Submission<'_>> = Vec::with_capacity(batch.len());
     for delivery in batch {
         match authenticate(delivery, directory, limits.message_bytes) {
-            Ok(one) => submissions.push(one),
+            Ok(submission) => submissions.push(submission),
             Err(unreadable) => {
                 let (code, why) = &unreadable.complaint;
                 tracing::warn!(%code, why, "decision quarantined");
@@ -99,28 +99,29 @@ pub(crate) async fn decide(
             }
         }
     }
-    let named: Vec<_> = submissions.iter().flat_map(|one| &one.entries).map(|data| data.approval).collect();
-    let ((submissions, repeated), about) =
+    let named: Vec<_> =
+        submissions.iter().flat_map(|submission| &submission.entries).map(|data| data.approval).collect();
+    let ((submissions, repeated), actions) =
         tokio::try_join!(deduplicate(tx, submissions), approvals::actions_of(tx, &named))?;
     for statement in repeated {
         decided.answers.extend(answer::messages(&statement.sender, &statement.answers, active.now));
         decided.pending.others.extend(statement.actions);
     }
-    let about: HashMap<_, _> = about.into_iter().collect();
-    let named = submissions.iter().flat_map(|one| &one.entries);
-    let ids: BTreeSet<ActionId> = named.filter_map(|data| about.get(&data.approval).copied()).collect();
+    let actions: HashMap<_, _> = actions.into_iter().collect();
+    let named = submissions.iter().flat_map(|submission| &submission.entries);
+    let ids: BTreeSet<ActionId> = named.filter_map(|data| actions.get(&data.approval).copied()).collect();
     let ids: Vec<ActionId> = ids.into_iter().collect();
     let records = actions::lock_and_load(tx, &ids, LoadDepth::Bodies).await?;
     let records: HashMap<ActionId, ActionRecord> =
         records.into_iter().map(|record| (record.id, record)).collect();
-    let read = records.values().map(|record| record.now).max();
-    let context = EvaluationContext { governed: &governed, limits, now: read.unwrap_or(active.now) };
-    let mut batch = DecisionBatch::new(router, context, about, records);
+    let read_at = records.values().map(|record| record.now).max();
+    let context = EvaluationContext { governed: &governed, limits, now: read_at.unwrap_or(active.now) };
+    let mut batch = DecisionBatch::new(router, context, actions, records);
     batch.evaluate(&submissions);
     batch.lock_limits(tx, &ids).await?;
     let mut rows = Vec::with_capacity(submissions.len());
-    for (index, one) in submissions.into_iter().enumerate() {
-        let (sender, answers, row) = batch.message(index, one);
+    for (index, submission) in submissions.into_iter().enumerate() {
+        let (sender, answers, row) = batch.message(index, submission);
         decided.answers.extend(answer::messages(sender.id(), &answers, batch.now()));
         rows.extend(row.map(|row| Statement { answers, ..row }));
     }

@@ -11,7 +11,7 @@ use countersign_policy::{Facts, Member, Tool};
 
 use crate::context::EvaluationContext;
 
-/// Who may decide an action.
+/// Who may decide one action.
 pub(crate) struct Eligibility<'a> {
     context: &'a EvaluationContext<'a>,
     agent: &'a str,
@@ -29,8 +29,8 @@ impl<'a> Eligibility<'a> {
         Self { context, agent, facts }
     }
 
-    /// Whether a reviewer may decide the request.
-    pub(crate) fn may(&self, reviewer: &Member, request: &Request) -> Result<(), Complaint> {
+    /// Checks that a reviewer may decide the request.
+    pub(crate) fn check(&self, reviewer: &Member, request: &Request) -> Result<(), Complaint> {
         let groups = request.spec.groups(request.opened_at, self.context.now);
         if !reviewer.groups.iter().any(|group| groups.contains(group.as_str())) {
             let groups: Vec<&str> = groups.into_iter().collect();

@@ -1,4 +1,4 @@
-//! Resolving an evaluation: where the action stands with it, and what is stored and sent because of it.
+//! Resolving an evaluation: the action's new status, and what is stored and sent because of it.
 
 use countersign_core::{
     action::State,
@@ -32,7 +32,7 @@ pub(crate) struct Evaluated {
     pub(crate) rule_text: String,
     /// Who must approve, and for how long the request stays open.
     pub(crate) approval: Option<ApprovalSpec>,
-    /// What it adds to the cumulative limit of which rule.
+    /// The rule whose cumulative limit it counts against, and by how much.
     pub(crate) usage: Option<(String, LimitUse)>,
     /// Why it will not be executed.
     pub(crate) failure: Option<Failure>,
@@ -56,7 +56,7 @@ impl Evaluated {
         }
     }
 
-    /// Ends an action that its agent withdrew before it arrived, whatever it was evaluated to.
+    /// Ends an action that its agent withdrew before it arrived, whatever its evaluation.
     pub(crate) fn withdrawn(
         self,
         context: &EvaluationContext<'_>,
@@ -74,7 +74,7 @@ impl Evaluated {
 
 /// The failure of an action that expired.
 pub(crate) fn expired() -> Failure {
-    refusal(Code::Expired, "its time ran out before it was executed")
+    refusal(Code::Expired, "its deadline passed before it was executed")
 }
 
 /// The failure of an action that its agent withdrew.
@@ -82,10 +82,10 @@ pub(crate) fn cancelled() -> Failure {
     refusal(Code::Cancelled, "its agent withdrew it")
 }
 
-/// Where an evaluated action stands. `record` is what is stored of it if it is not new.
+/// The new status of an evaluated action. `record` is the stored action, unless it is new.
 ///
-/// A verdict never loosens what a human has been asked: the stored request's requirements stay and the policy's are
-/// added, and an approval counts while it satisfies both.
+/// A verdict never loosens a stored request: its requirements stay and the policy's are added, and an approval counts
+/// while it satisfies both.
 pub(crate) fn resolve(
     context: &EvaluationContext<'_>,
     evaluation: &mut Evaluation<'_>,
@@ -98,17 +98,17 @@ pub(crate) fn resolve(
         Err(failure) => return refuse(context, &standing, failure.clone()),
     };
     let (tool, mut policy) = (*tool, policy.clone());
-    let class = stratum(policy.rule, tool.name(), agent, &proposal.agent, policy.band.as_deref());
-    let plan_state = policy.switching.map(|_| context.governed.plan_state(&class));
+    let stratum = stratum(policy.rule, tool.name(), agent, &proposal.agent, policy.band.as_deref());
+    let plan_state = policy.switching.map(|_| context.governed.plan_state(&stratum));
     if matches!(plan_state, Some(PlanState::PreApproval | PlanState::Discontinued)) {
         policy = policy.with_approval_first();
     }
-    let asked = record.and_then(asked);
-    let (spec, rule) = requirements(&mut policy, asked);
+    let before = record.and_then(stored_request);
+    let (spec, rule) = requirements(&mut policy, before);
     // With another target or in another form, what would run is no longer what a human approved.
     let same = record.is_none_or(|record| record.digest == content.digest);
     let eligibility = Eligibility::new(context, agent, proposal, tool);
-    let satisfied = || match (asked, &spec) {
+    let satisfied = || match (before, &spec) {
         (Some(before), Some(spec)) => {
             let counts = eligibility.counting(spec, &before.keys);
             let people: Vec<_> = before.request.voters(Decision::Approve).filter_map(&counts).collect();
@@ -120,14 +120,14 @@ pub(crate) fn resolve(
     let standing = Standing { approved, ..standing };
     let held =
         context.governed.holds(agent, &proposal.tool, &rule) || plan_state == Some(PlanState::Discontinued);
-    let turned_down = same && record.is_some_and(|record| turned_down(record, spec.as_ref()));
-    let event = match turned_down && policy.verdict == Verdict::RequireApproval {
+    let rejected = same && record.is_some_and(|record| rejected(record, spec.as_ref()));
+    let event = match rejected && policy.verdict == Verdict::RequireApproval {
         true => Event::Rejected,
         false => Event::Evaluated { verdict: policy.verdict, held },
     };
     let (state, effects) = transition(&standing, event, context.now)?;
     let mut status = status(context, state, &policy, approved);
-    (status.rule, status.stratum, status.plan_state) = (rule, class, plan_state);
+    (status.rule, status.stratum, status.plan_state) = (rule, stratum, plan_state);
     if plan_state == Some(PlanState::Tightened) {
         status.audit_rate = (status.audit_rate * TIGHTER).min(1.0);
     }
@@ -147,18 +147,18 @@ pub(crate) fn resolve(
     })
 }
 
-/// The request by which a human was asked about a stored action, if one was.
-fn asked(record: &ActionRecord) -> Option<&ApprovalRecord> {
+/// The approval request of a stored action, if its verdict requires approval.
+fn stored_request(record: &ActionRecord) -> Option<&ApprovalRecord> {
     record.approval.as_ref().filter(|_| record.status.verdict == Verdict::RequireApproval)
 }
 
-/// What must be approved by whom, the stored request included, and the rule that requires it.
+/// The requirements of the policy and the stored request together, and the rule that requires approval.
 fn requirements(
     policy: &mut countersign_policy::Evaluation<'_>,
-    asked: Option<&ApprovalRecord>,
+    before: Option<&ApprovalRecord>,
 ) -> (Option<ApprovalSpec>, String) {
     let spec = policy.approval.filter(|_| policy.verdict == Verdict::RequireApproval).cloned();
-    let Some(before) = asked else { return (spec, policy.rule.into()) };
+    let Some(before) = before else { return (spec, policy.rule.into()) };
     let spec = match spec {
         Some(now) => before.request.spec.union(&now),
         None => before.request.spec.clone(),
@@ -171,8 +171,8 @@ fn requirements(
     (Some(spec), before.rule.clone())
 }
 
-/// Whether an open request has as many rejections as the new requirements need to end it.
-fn turned_down(record: &ActionRecord, spec: Option<&ApprovalSpec>) -> bool {
+/// Whether an open request has enough rejections to end it under the new requirements.
+fn rejected(record: &ActionRecord, spec: Option<&ApprovalSpec>) -> bool {
     let open = record.approval.as_ref().filter(|approval| approval.request.state == RequestState::Open);
     let rejections = open.map(|approval| approval.request.voters(Decision::Reject).count());
     let (Some(rejections), Some(spec)) = (rejections, spec) else { return false };
@@ -189,7 +189,7 @@ fn failure(state: State, policy: &countersign_policy::Evaluation<'_>) -> Option<
     }
 }
 
-/// Denies a proposal that the policy does not get to see.
+/// Denies a proposal without evaluating the policy.
 pub(crate) fn refuse(
     context: &EvaluationContext<'_>,
     standing: &Standing,

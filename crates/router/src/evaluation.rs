@@ -1,12 +1,12 @@
-//! Evaluating a proposal: what must hold before policy sees it, the policy's answer, and its cumulative limit.
+//! Evaluating a proposal: the checks before the policy, the policy's evaluation, and the cumulative limit.
 //!
 //! **A transaction evaluates a proposal once**, under the active generation's lock, then admits it against the limits
-//! whose sums it has locked, and then resolves it ([`crate::evaluated`]), which it may do again when people have voted.
+//! whose sums it has locked, and then resolves it ([`crate::evaluated`]), which it may do again after a vote.
 //!
 //! The keys of the limits come from the evaluations, so an evaluation that counts against a limit is made before the
-//! sums are locked: its time conditions are judged by the clock as it was then, which is the clock under the
-//! generation's and the action's lock. Deadlines, authority and permits are judged when it is resolved, by a clock
-//! that is read after the sums are locked.
+//! sums are locked: its time conditions are evaluated by the clock of that moment, read under the locks of the
+//! generation and the action. Deadlines, authority and permits are checked when it is resolved, by a clock that is read
+//! after the sums are locked.
 
 use chrono::TimeDelta;
 use countersign_core::{
@@ -29,20 +29,20 @@ pub(crate) struct Content {
     pub(crate) target: Target,
 }
 
-/// A proposal, and what the active generation's policy says about it.
+/// A proposal and its evaluation by the active generation's policy.
 pub(crate) struct Evaluation<'a> {
     pub(crate) agent: String,
     pub(crate) proposal: Proposal,
-    /// Or why the policy was not asked.
+    /// The result, or why the policy was not evaluated.
     pub(crate) result: Result<PolicyResult<'a>, Failure>,
 }
 
-/// The policy's answer, and what it is bound to.
+/// The policy's evaluation, and the tool and content that it is bound to.
 pub(crate) struct PolicyResult<'a> {
     pub(crate) tool: &'a Tool,
     pub(crate) content: Content,
     pub(crate) policy: countersign_policy::Evaluation<'a>,
-    /// What the action adds to the limit of which rule, once it has been admitted, until it has been resolved.
+    /// The rule whose limit the action counts against, and by how much: set on admission, taken on resolution.
     pub(crate) usage: Option<(String, LimitUse)>,
 }
 
@@ -88,7 +88,7 @@ impl<'a> Evaluation<'a> {
     }
 }
 
-/// Everything that must hold before the policy is asked.
+/// The checks before the policy.
 fn check<'a>(
     context: &EvaluationContext<'a>,
     agent: &str,

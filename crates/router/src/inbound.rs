@@ -22,7 +22,7 @@ pub(crate) enum Message {
     Proposal(Box<Proposal>),
     /// The withdrawal of an action, or why it cannot be read.
     Cancellation(Result<Box<CloudEvent<CancelData>>, Complaint>),
-    /// Neither of the two.
+    /// Anything else, or an unreadable proposal.
     Refused(Refusal),
 }
 
@@ -66,7 +66,7 @@ impl Message {
     }
 }
 
-/// Whether a message that cannot be read otherwise calls itself a cancellation.
+/// Whether an otherwise unreadable message has the type of a cancellation.
 fn names_cancellation(body: &[u8]) -> bool {
     #[derive(serde::Deserialize)]
     struct Envelope {

@@ -52,16 +52,16 @@ impl BatchHandler for Intake {
         let references: Vec<ActionRef> = batch.iter().filter_map(Inbound::proposes).cloned().collect();
         let references: Vec<&ActionRef> = references.iter().collect();
         let (tx, active, withdrawn) = cancellations::begin(&router.process.store, &references).await?;
-        let taken = ingest(router, &tx, &active, batch, withdrawn).await?;
-        let PendingNotifications { now, permits, others } = &taken.pending;
-        let writes = taken.writes(&tx).await?;
+        let result = ingest(router, &tx, &active, batch, withdrawn).await?;
+        let PendingNotifications { now, permits, others } = &result.pending;
+        let writes = result.writes(&tx).await?;
         let mut outgoing = outgoing_messages::commit(tx, writes, others, &router.keys.permit).await?;
         outgoing.extend(outgoing_messages::issued(permits, &router.keys.permit, *now));
         Ok(outgoing)
     }
 }
 
-/// What a batch of proposals has led to, and is to be written.
+/// The result of a batch: what to write, and what to send messages about.
 pub(crate) struct IntakeResult {
     payloads: Vec<Payload>,
     write_set: WriteSet,
@@ -99,9 +99,9 @@ pub(crate) async fn ingest(
     if !cancellations.is_empty() {
         withdrawn = self::withdrawn(tx, proposals.iter().map(|(inbound, _)| inbound)).await?;
     }
-    let mut taken = accept(router, tx, &context, proposals, withdrawn.into_iter().collect()).await?;
-    taken.pending.others.extend(ended);
-    Ok(taken)
+    let mut result = accept(router, tx, &context, proposals, withdrawn.into_iter().collect()).await?;
+    result.pending.others.extend(ended);
+    Ok(result)
 }
 
 /// Applies what Countersign itself proposes: each proposal undoes an action of an agent.
@@ -117,9 +117,9 @@ pub(crate) async fn propose(
         .map(|(delivery, undoes)| (Inbound::decode(delivery, max_bytes), Some(*undoes)))
         .collect();
     let withdrawn = withdrawn(tx, batch.iter().map(|(inbound, _)| inbound)).await?;
-    let taken = accept(router, tx, context, batch, withdrawn.into_iter().collect()).await?;
-    tx.run(&taken.writes(tx).await?).await?;
-    Ok(taken.pending.all())
+    let result = accept(router, tx, context, batch, withdrawn.into_iter().collect()).await?;
+    tx.run(&result.writes(tx).await?).await?;
+    Ok(result.pending.all())
 }
 
 async fn accept<'a>(
@@ -159,7 +159,7 @@ async fn accept<'a>(
     store(tx, context, candidates, new).await
 }
 
-/// Gathers what is stored of the actions in `new`, and finds what the others repeat.
+/// Gathers the rows of the actions in `new`, and finds the stored actions that the others repeat.
 async fn store(
     tx: &Transaction,
     context: &EvaluationContext<'_>,
@@ -187,18 +187,18 @@ async fn store(
         }
     }
     let pending = PendingNotifications { now: context.now, permits: write_set.issued(), others: vec![] };
-    let mut taken = IntakeResult { payloads, write_set, pending };
+    let mut result = IntakeResult { payloads, write_set, pending };
     if !known.is_empty() {
         // A proposal that is in the batch twice is compared with what is stored of the first.
-        tx.run(&taken.writes(tx).await?).await?;
-        (taken.payloads, taken.write_set) = (vec![], WriteSet::default());
+        tx.run(&result.writes(tx).await?).await?;
+        (result.payloads, result.write_set) = (vec![], WriteSet::default());
         new.extend(repeated(tx, &known).await?);
     }
-    for permit in &taken.pending.permits {
+    for permit in &result.pending.permits {
         new.remove(&permit.action);
     }
-    taken.pending.others.extend(new);
-    Ok(taken)
+    result.pending.others.extend(new);
+    Ok(result)
 }
 
 /// Quarantines a proposal that cannot be attributed to an action of its author.
@@ -207,8 +207,8 @@ async fn refuse(tx: &Transaction, delivery: &Delivery, (code, message): Complain
     quarantine::insert(tx, &process::entry(delivery, code, &message)).await.map(drop)
 }
 
-/// Admits the new proposals of a batch to their cumulative limits. One that is stored already has added to its sum
-/// already, and one that is in the batch twice adds once.
+/// Admits the new proposals of a batch to their cumulative limits. A stored proposal has already been counted, and one
+/// that is in the batch twice is counted once.
 async fn admit(tx: &Transaction, drafts: &mut [Draft<'_>]) -> Result<(), StoreError> {
     let mut limited: Vec<_> = drafts
         .iter_mut()

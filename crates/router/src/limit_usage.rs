@@ -17,7 +17,7 @@ pub(crate) struct LimitUsage {
 
 impl LimitUsage {
     /// Locks and reads the sums of these limits, each given with its rule. What the actions in `stored` have added
-    /// already does not count against them. Without limits it asks the database nothing.
+    /// already does not count against them. Without limits it queries nothing.
     ///
     /// Lock order: the generation, then actions, then limits.
     pub(crate) async fn lock<'e>(

@@ -113,7 +113,8 @@ fn packed(permits: Vec<Box<RawValue>>, key: &SigningKey, now: DateTime<Utc>) -> 
     permits.chunks(PACK_MAX).map(pack).collect()
 }
 
-/// Whether the sampler is to know: refused actions are audited as well, and a failed compensation needs a remediation.
+/// Whether the sampler must be notified: refused actions are audited as well, and a failed compensation needs a
+/// remediation.
 fn settled(record: &ActionRecord) -> bool {
     let state = record.status.state;
     let refused = matches!(state, State::Rejected | State::Denied) && record.content.is_some();

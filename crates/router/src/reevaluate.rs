@@ -37,11 +37,11 @@ pub(crate) fn standing(record: &ActionRecord) -> Standing {
 
 /// The evaluation of a stored action, made once in a transaction.
 pub(crate) enum StoredEvaluation<'a> {
-    /// Its agent has withdrawn it, so the policy is not asked.
+    /// Its agent has withdrawn it, so the policy is not evaluated.
     Withdrawn,
-    /// What is stored of it can no longer be decoded.
+    /// Its stored proposal can no longer be decoded.
     Refused(Failure),
-    /// The policy's answer.
+    /// The policy was evaluated.
     Evaluated(Box<Evaluation<'a>>),
 }
 
@@ -113,7 +113,7 @@ pub(crate) fn same_content(evaluated: &Evaluated, record: &ActionRecord) -> bool
     evaluated.content.as_ref().is_none_or(|content| content.digest.as_slice() == record.digest)
 }
 
-/// Writes the evaluation of a stored action into `write_set`, and into `record` what is to be stored. An open request
+/// Adds the evaluation of a stored action to `write_set`, and updates `record` to what will be stored. An open request
 /// about the same content stays open and becomes stricter; where the content has changed, another request replaces it.
 pub(crate) fn apply(
     write_set: &mut WriteSet,
@@ -122,8 +122,8 @@ pub(crate) fn apply(
     mut evaluated: Evaluated,
 ) {
     if let Some(open) = record.approval.as_ref().filter(|open| open.request.state == RequestState::Open) {
-        let asks = evaluated.approval.as_ref().filter(|_| same_content(&evaluated, record));
-        let event = match (evaluated.status.state, asks) {
+        let spec = evaluated.approval.as_ref().filter(|_| same_content(&evaluated, record));
+        let event = match (evaluated.status.state, spec) {
             (State::PendingApproval | State::Rejected, Some(spec)) => RequestEvent::Asked(spec.clone()),
             (State::Expired, _) if open.request.expires_at <= context.now => RequestEvent::Lapsed,
             _ => RequestEvent::Closed,
@@ -154,7 +154,7 @@ pub(crate) fn apply(
     refresh(write_set, record);
 }
 
-/// A request as a row.
+/// An approval request as a row to be stored.
 pub(crate) fn row(record: &ActionRecord, approval: &ApprovalRecord, request: &Request) -> ApprovalRow {
     ApprovalRow {
         id: approval.id,
@@ -169,7 +169,7 @@ pub(crate) fn row(record: &ActionRecord, approval: &ApprovalRecord, request: &Re
     }
 }
 
-/// Updates the record's request to what is to be stored. Votes on other content no longer count.
+/// Updates the record's request to what will be stored. Votes on other content no longer count.
 pub(crate) fn refresh(write_set: &WriteSet, record: &mut ActionRecord) {
     let (Some(row), Ok(digest)) = (write_set.request_of(record.id), record.digest.as_slice().try_into())
     else {
@@ -246,7 +246,7 @@ pub(crate) fn subject<'a>(context: &EvaluationContext<'_>, record: &'a ActionRec
 
 /// Whether the issued permit can still be claimed: then it is sent once more, not replaced, so that a long queue at
 /// the executors does not void every permit in it.
-pub(crate) fn permit_is_good(context: &EvaluationContext<'_>, record: &ActionRecord) -> bool {
+pub(crate) fn is_permit_valid(context: &EvaluationContext<'_>, record: &ActionRecord) -> bool {
     let permit: Option<Permit> =
         record.permit_bytes.as_deref().and_then(|bytes| serde_json::from_slice(bytes).ok());
     record.status.generation == context.governed.generation

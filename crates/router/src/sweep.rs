@@ -34,10 +34,10 @@ impl Sweeper for RouterSweep {
     }
 
     async fn due(&mut self, tx: &Transaction, load: Load) -> Result<Vec<Outgoing>, StoreError> {
-        // The time on a command says when it was sent; nothing is decided by it.
+        // The time on a command only says when it was sent: no decision depends on it.
         let now = Utc::now();
         let mut due = Vec::new();
-        for action in sweeps::to_judge(tx, self.unclaimed).await? {
+        for action in sweeps::to_reevaluate(tx, self.unclaimed).await? {
             due.push(messages::reevaluate(action, now));
         }
         for action in sweeps::to_request(tx, self.republish * load.backoff_factor).await? {

@@ -42,7 +42,7 @@ pub(crate) struct WriteSet {
     pub(crate) evidence: Vec<Evidence>,
 }
 
-/// The action that is written about, and when.
+/// The action whose rows are written, and the time.
 pub(crate) struct Subject<'a> {
     pub(crate) action: ActionId,
     pub(crate) reference: &'a ActionRef,
@@ -129,7 +129,7 @@ impl WriteSet {
 
     fn issue(&mut self, subject: &Subject<'_>, evaluated: &mut Evaluated) -> Option<PermitIssued> {
         let content = evaluated.content.as_ref()?;
-        let lapses = subject.now + subject.permit_lifetime;
+        let latest = subject.now + subject.permit_lifetime;
         let permit = Permit {
             permit: PermitId(Uuid::now_v7()),
             action: subject.action,
@@ -138,7 +138,7 @@ impl WriteSet {
             target: content.target.clone(),
             generation: evaluated.status.generation,
             issued_at: subject.now,
-            expires_at: subject.expires_at.map_or(lapses, |expires| expires.min(lapses)),
+            expires_at: subject.expires_at.map_or(latest, |expires| expires.min(latest)),
         };
         evaluated.status.permit = Some(permit.permit);
         let noted = PermitIssued { id: permit.permit, expires_at: permit.expires_at };
@@ -152,7 +152,7 @@ impl WriteSet {
         Some(noted)
     }
 
-    /// Moves a stored action; `decided` if a human did.
+    /// Sets a stored action's status; `decided` if a human decided it.
     pub(crate) fn set_status(&mut self, action: ActionId, status: ActionStatus, decided: bool) {
         let decided = decided || self.statuses.get(&action).is_some_and(|before| before.1);
         self.statuses.insert(action, (status, decided));

@@ -54,7 +54,7 @@ fn claim_of(row: &tokio_postgres::Row) -> Claim {
 
 /// What a permit claims.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted {
+pub struct ClaimRequest {
     /// Which action.
     pub action: ActionId,
     /// The permit that says so.
@@ -68,7 +68,7 @@ pub struct Wanted {
 }
 
 /// Most permits that [`claim`] takes.
-pub const MOST: usize = evidence::NOTE_MAX;
+pub const BATCH_MAX: usize = evidence::NOTE_MAX;
 
 /// Claims every action whose permit is still the one that is out, under the active generation and in time: an
 /// authorised one, or one whose attempt was interrupted, if its permit was issued after that. One statement, which writes the
@@ -79,7 +79,11 @@ pub const MOST: usize = evidence::NOTE_MAX;
 /// or leaves it out.
 ///
 /// Whoever gives up waiting for it does not undo it: what was claimed after all is interrupted, and its lease runs out.
-pub async fn claim(client: &Client, generation: i64, rows: &[Wanted]) -> Result<Vec<Claim>, StoreError> {
+pub async fn claim(
+    client: &Client,
+    generation: i64,
+    rows: &[ClaimRequest],
+) -> Result<Vec<Claim>, StoreError> {
     let noted =
         "json_build_object('state', 'executing', 'permit', permit, 'fence', fence, 'generation', generation)";
     let sql = format!(

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::{StoreError, Transaction};
 
 /// Records that an auditor asked. An action that was asked for keeps who was the first.
-pub async fn ask(
+pub async fn request(
     tx: &Transaction,
     action: ActionId,
     audit: AuditId,
@@ -18,7 +18,10 @@ pub async fn ask(
 }
 
 /// Those of these actions that an auditor asked to be undone, with the auditor.
-pub async fn asked(tx: &Transaction, actions: &[ActionId]) -> Result<Vec<(ActionId, String)>, StoreError> {
+pub async fn requested(
+    tx: &Transaction,
+    actions: &[ActionId],
+) -> Result<Vec<(ActionId, String)>, StoreError> {
     let ids: Vec<Uuid> = actions.iter().map(|id| id.0).collect();
     let sql = "SELECT action, asked_by FROM compensations WHERE action = ANY($1) ORDER BY action";
     let rows = tx.query(&tx.prepare_cached(sql).await?, &[&ids]).await?;

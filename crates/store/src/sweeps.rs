@@ -16,8 +16,8 @@ async fn actions(tx: &Transaction, sql: &str, seconds: f64) -> Result<Vec<Action
 
 /// Actions to be evaluated again: out of time, authorised but unclaimed for so many seconds, or evaluated under an older
 /// generation and not claimed yet.
-pub async fn to_judge(tx: &Transaction, unclaimed_seconds: f64) -> Result<Vec<ActionId>, StoreError> {
-    actions(tx, include_str!("sql/sweep_judge.sql"), unclaimed_seconds).await
+pub async fn to_reevaluate(tx: &Transaction, unclaimed_seconds: f64) -> Result<Vec<ActionId>, StoreError> {
+    actions(tx, include_str!("sql/sweep_reevaluate.sql"), unclaimed_seconds).await
 }
 
 /// Pending actions whose open request was last published so many seconds ago, or has escalated unnoticed.

@@ -12,7 +12,7 @@ use countersign_core::{
 };
 use countersign_store::{
     Store, StoreError, Transaction,
-    claims::{self, Claim, Wanted},
+    claims::{self, Claim, ClaimRequest},
     evidence::Evidence,
     generation, holds,
     outcomes::{self, Ended, NewOutcome},
@@ -83,7 +83,7 @@ impl Stored {
         self.env.close().await
     }
 
-    fn claim(&self, wanted: Wanted) -> JoinHandle<Result<Vec<Claim>, StoreError>> {
+    fn claim(&self, wanted: ClaimRequest) -> JoinHandle<Result<Vec<Claim>, StoreError>> {
         let store = self.store.clone();
         tokio::spawn(async move { claims::claim(&*store.client().await?, 1, &[wanted]).await })
     }
@@ -94,9 +94,9 @@ impl Stored {
     }
 }
 
-fn wanted() -> Wanted {
+fn wanted() -> ClaimRequest {
     let expires_at = Utc::now() + Duration::from_secs(60);
-    Wanted { action: ACTION, permit: PERMIT, expires_at, lease: 60.0, repeatable: true }
+    ClaimRequest { action: ACTION, permit: PERMIT, expires_at, lease: 60.0, repeatable: true }
 }
 
 fn ended(fence: i32, state: State) -> Ended {
@@ -162,8 +162,8 @@ async fn a_claim_waits_for_what_only_locks_the_action() -> anyhow::Result<()> {
 #[tokio::test]
 async fn a_permit_out_of_time_or_of_another_action_claims_nothing() -> anyhow::Result<()> {
     let stored = Stored::start().await?;
-    let late = Wanted { expires_at: Utc::now() - Duration::from_secs(1), ..wanted() };
-    let other = Wanted { permit: PermitId(Uuid::from_u128(3)), ..wanted() };
+    let late = ClaimRequest { expires_at: Utc::now() - Duration::from_secs(1), ..wanted() };
+    let other = ClaimRequest { permit: PermitId(Uuid::from_u128(3)), ..wanted() };
     for wanted in [late, other] {
         let claimed = stored.claim(wanted).await??;
         ensure!(claimed.is_empty(), "{wanted:?}: {claimed:?}");
@@ -174,12 +174,12 @@ async fn a_permit_out_of_time_or_of_another_action_claims_nothing() -> anyhow::R
 #[tokio::test]
 async fn an_interrupted_attempt_is_repeated_under_a_permit_of_its_own_and_once() -> anyhow::Result<()> {
     let stored = Stored::start().await?;
-    ensure!(stored.claim(Wanted { lease: 0.0, ..wanted() }).await??.len() == 1);
+    ensure!(stored.claim(ClaimRequest { lease: 0.0, ..wanted() }).await??.len() == 1);
     ensure!(stored.claim(wanted()).await??.is_empty(), "under the permit of the first attempt");
     let tx = stored.store.transaction().await?;
     tx.execute("UPDATE permits SET issued_at = clock_timestamp()", &[]).await?;
     tx.commit().await?;
-    ensure!(stored.claim(Wanted { repeatable: false, ..wanted() }).await??.is_empty());
+    ensure!(stored.claim(ClaimRequest { repeatable: false, ..wanted() }).await??.is_empty());
     let tx = stored.store.transaction().await?;
     ensure!(claims::claim(&tx, 1, &[wanted()]).await?.iter().map(|claim| claim.fence).eq([2]));
     let second = stored.meanwhile(tx, stored.claim(wanted())).await??;

@@ -291,7 +291,7 @@ async fn what_waits_for_an_executor_does_not_hide_a_deadline_from_the_sweep() ->
                FROM active, generate_series(0, $1) n";
     tx.execute(sql, &[&i32::try_from(SWEEP_MAX + 100)?]).await?;
     let late = tx.query_one("SELECT id FROM actions WHERE event_id = 'waits-0'", &[]).await?;
-    let found = sweeps::to_judge(&tx, 30.0).await?;
+    let found = sweeps::to_reevaluate(&tx, 30.0).await?;
     ensure!(
         found.contains(&ActionId(late.get(0))),
         "{} are found, and not the one that is late",

@@ -87,7 +87,7 @@ impl Http {
     }
 }
 
-/// What cannot stand in a header is left out; ours are ids, numbers and base64.
+/// Leaves out a value that a header cannot carry; ours are ids, numbers and base64.
 fn insert(headers: &mut HeaderMap, name: &'static str, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(HeaderName::from_static(name), value);

@@ -18,7 +18,7 @@ pub struct Call<'a> {
     pub action: (&'a str, &'a str),
     /// W3C trace context.
     pub traceparent: Option<&'a str>,
-    /// How long the answer to an attempt is waited for.
+    /// How long to wait for the answer to an attempt.
     pub timeout: Duration,
 }
 

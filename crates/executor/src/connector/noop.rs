@@ -1,4 +1,4 @@
-//! A connector that calls nothing: only measured builds have it.
+//! A connector that calls nothing, in builds for measurements only.
 
 use async_trait::async_trait;
 use countersign_core::attempt::Attempt;
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::interface::{Call, Connector};
 
-/// Tools under this URL are called nowhere.
+/// Tools under this URL are not called.
 pub(super) const URL: &str = "http://noop.invalid/";
 
 pub(super) struct Noop;

@@ -1,4 +1,4 @@
-//! Attempts: repeated where that is safe, in doubt where nobody knows.
+//! Attempts: repeated where that is safe, in doubt where the effect is unknown.
 
 use std::time::Duration;
 
@@ -33,9 +33,9 @@ pub enum CallResult {
 /// Calls a tool up to `attempts` times, each bounded by the call's timeout, with growing and jittered pauses from
 /// `backoff` on. Returns how many attempts were made.
 ///
-/// An attempt without a definite answer is repeated with the same key if the tool is idempotent, and never
-/// otherwise. Where any attempt was left without an answer, only a success says that it was done, and
-/// nothing says that it was not; `interrupted` says that there was such an attempt before these.
+/// An attempt without a definite answer is repeated with the same key if the tool is idempotent, and never otherwise.
+/// Once any attempt is left without an answer, only a success is conclusive: no failure proves that there was no
+/// effect. `interrupted` means that there was such an attempt before these.
 pub async fn call_with_retry(
     connector: &dyn Connector,
     call: &Call<'_>,
@@ -61,7 +61,7 @@ pub async fn call_with_retry(
                 Attempt::Unknown { code: Code::Timeout.into(), message }
             }
         };
-        let again = match ended {
+        let failure = match ended {
             Attempt::Succeeded(value) => return (CallResult::Succeeded(value), made),
             Attempt::Failed { code, message } => return (in_doubt(doubt, code, message), made),
             Attempt::NotSent { code, message } => (code, message),
@@ -73,7 +73,7 @@ pub async fn call_with_retry(
         };
         match pauses.next() {
             Some(pause) => tokio::time::sleep(pause).await,
-            None => return (in_doubt(doubt, again.0, again.1), made),
+            None => return (in_doubt(doubt, failure.0, failure.1), made),
         }
     }
     // The range above has no end.

@@ -30,7 +30,7 @@ const CALL: Call<'static> = Call {
 type Script = Arc<Vec<(u16, &'static str)>>;
 type Seen = Arc<Mutex<Vec<(HeaderMap, Bytes)>>>;
 
-/// A tool service that answers with `script`, one entry per request, the last one for ever.
+/// A tool service that answers with `script`, one entry per request, the last one repeatedly.
 async fn service(script: Vec<(u16, &'static str)>) -> (String, Seen) {
     let seen = Seen::default();
     let app = Router::new().route(
@@ -84,7 +84,7 @@ async fn run(script: Vec<(u16, &'static str)>, idempotent: bool) -> (CallResult,
 }
 
 #[tokio::test]
-async fn an_idempotent_tool_is_asked_again_with_the_same_key_and_body() {
+async fn an_idempotent_call_is_retried_with_the_same_key_and_body() {
     let (result, attempts, seen) = run(vec![(500, ""), (0, ""), (200, r#"{"ok":true}"#)], true).await;
     assert_eq!((result, attempts), (CallResult::Succeeded(serde_json::json!({"ok": true})), 3));
     for (headers, body) in seen.lock().unwrap().iter() {
@@ -103,7 +103,7 @@ async fn a_tool_without_idempotency_is_in_doubt_after_one_unanswered_request() {
 }
 
 #[tokio::test]
-async fn a_definite_no_is_a_failure_unless_an_earlier_attempt_is_in_doubt() {
+async fn a_refusal_is_a_failure_unless_an_earlier_attempt_is_in_doubt() {
     let (result, _, _) = run(vec![(409, "taken")], true).await;
     assert!(matches!(result, CallResult::Failed { code, .. } if code == "http_409"));
     let (result, _, _) = run(vec![(500, ""), (409, "taken")], true).await;
@@ -111,13 +111,13 @@ async fn a_definite_no_is_a_failure_unless_an_earlier_attempt_is_in_doubt() {
 }
 
 #[tokio::test]
-async fn after_an_interrupted_attempt_only_a_success_is_an_answer() {
+async fn after_an_interrupted_attempt_only_a_success_is_conclusive() {
     let (url, _) = service(vec![(409, "taken"), (200, "1")]).await;
     let connector = connect(&url, &["127.0.0.1"]).unwrap();
     let pause = Duration::from_millis(1);
-    let again = || call_with_retry(connector.as_ref(), &CALL, true, 3, pause, true);
-    assert!(matches!(again().await.0, CallResult::InDoubt { code, .. } if code == "interrupted"));
-    assert_eq!(again().await.0, CallResult::Succeeded(1.into()));
+    let retry = || call_with_retry(connector.as_ref(), &CALL, true, 3, pause, true);
+    assert!(matches!(retry().await.0, CallResult::InDoubt { code, .. } if code == "interrupted"));
+    assert_eq!(retry().await.0, CallResult::Succeeded(1.into()));
 }
 
 #[tokio::test]
@@ -135,7 +135,7 @@ async fn an_oversized_answer_is_not_kept_but_the_success_is() {
 }
 
 #[tokio::test]
-async fn nobody_listening_is_a_failure_and_never_in_doubt() {
+async fn a_refused_connection_is_a_failure_and_never_in_doubt() {
     let connector = connect("http://127.0.0.1:9/tool", &["127.0.0.1"]).unwrap();
     let pause = Duration::from_millis(1);
     let (result, attempts) = call_with_retry(connector.as_ref(), &CALL, false, 2, pause, false).await;
@@ -178,15 +178,18 @@ async fn private_addresses_are_refused_in_every_spelling_unless_allowed_by_name(
 }
 
 #[tokio::test]
-async fn a_name_is_checked_again_by_what_it_resolves_to_at_each_call() {
+async fn a_name_is_resolved_and_checked_at_each_call() {
     use reqwest::dns::Resolve as _;
-    // What a rebinding name answers the second time is looked at like the first: nothing is remembered.
+    // Nothing is cached: a name that is rebound is checked like any other.
     let resolve = |private: &[&str]| {
         let name = "localhost".parse().unwrap();
         super::egress::PublicOnly::new(&egress(private)).resolve(name)
     };
     assert!(resolve(&[]).await.is_err());
-    assert!(resolve(&["127.0.0.1", "::1"]).await.is_err(), "an address is not the name that leads to it");
+    assert!(
+        resolve(&["127.0.0.1", "::1"]).await.is_err(),
+        "allowing an address does not allow the name that resolves to it"
+    );
     let found: Vec<_> = resolve(&["localhost"]).await.unwrap().collect();
     assert!(found.iter().all(|address| is_private(address.ip())), "{found:?}");
 }

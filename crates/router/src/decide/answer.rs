@@ -8,7 +8,7 @@ use countersign_core::{
 };
 use uuid::Uuid;
 
-/// The answer to a message in which no decision can be read.
+/// The answer to a message without a readable decision.
 pub(super) fn unreadable(event: Option<String>, (code, message): Complaint) -> ApprovalAnswer {
     ApprovalAnswer { event, ..ApprovalAnswer::refused(code, message) }
 }

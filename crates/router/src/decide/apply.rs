@@ -34,14 +34,15 @@ pub(super) enum Applied {
     Before,
 }
 
-/// Applies one decision to a locked action, or returns why it does not count. `edit` belongs to a decision that edits.
+/// Applies one decision to a locked action, or returns why it does not count. `edit` is given for a decision that
+/// edits.
 pub(super) fn apply<'a>(
     state: &mut BatchState<'a>,
     record: &mut ActionRecord,
     decision: &SignedDecision<'_>,
     edit: Option<Result<Edit<'a>, Complaint>>,
 ) -> Result<Applied, Complaint> {
-    let approval = about(record, decision.data)?;
+    let approval = request_of(record, decision.data)?;
     if record.status.state != State::PendingApproval {
         return match repeated(&approval.request, decision) {
             true => Ok(Applied::Before),
@@ -52,18 +53,21 @@ pub(super) fn apply<'a>(
     let Some(StoredEvaluation::Evaluated(evaluation)) = state.evaluations.get(&record.id) else {
         return Err((Code::Changed, "the action can no longer be evaluated".into()));
     };
-    let tool =
-        evaluation.result.as_ref().map_err(|_| (Code::UnknownTool, "the tool is gone".to_owned()))?.tool;
+    let tool = evaluation
+        .result
+        .as_ref()
+        .map_err(|_| (Code::UnknownTool, "the tool is no longer in the registry".to_owned()))?
+        .tool;
     let eligibility = Eligibility::new(&state.context, &evaluation.agent, &evaluation.proposal, tool);
-    let approval = about(record, decision.data)?;
-    eligibility.may(decision.reviewer, &approval.request)?;
+    let approval = request_of(record, decision.data)?;
+    eligibility.check(decision.reviewer, &approval.request)?;
     reasons(decision.data, &approval.request.spec)?;
     let repeated = repeated(&approval.request, decision);
     let voted = vote(&state.context, approval, decision, &eligibility)?;
     let edited = match decision.data.decision {
         Decision::Edit => {
             let superseded =
-                || (Code::Superseded, "the edit was not made for the action as it is now".into());
+                || (Code::Superseded, "the edit was made for an earlier version of the action".into());
             let mut edit = edit.unwrap_or_else(|| Err(superseded()))?;
             let evaluated = edit::resolve(state, record, decision, &mut edit, tool)?;
             Some((edit, evaluated))
@@ -82,7 +86,7 @@ pub(super) fn apply<'a>(
         }
         _ => {}
     }
-    // A repeated vote changes nothing, unless what was missing before is there now.
+    // A repeated vote changes nothing, unless it completes the request now.
     let same = repeated && record.status.state == State::PendingApproval;
     Ok(if same { Applied::Before } else { Applied::Now })
 }
@@ -95,7 +99,10 @@ fn approve_edit(state: &mut BatchState<'_>, record: &mut ActionRecord, approval:
 }
 
 /// The request that a decision is about.
-fn about<'r>(record: &'r ActionRecord, decision: &DecisionData) -> Result<&'r ApprovalRecord, Complaint> {
+fn request_of<'r>(
+    record: &'r ActionRecord,
+    decision: &DecisionData,
+) -> Result<&'r ApprovalRecord, Complaint> {
     let named = record.approval.as_ref().filter(|approval| approval.id == decision.approval);
     named.ok_or_else(|| (Code::Superseded, "another request has replaced this one".into()))
 }
@@ -112,7 +119,7 @@ fn reevaluate(state: &mut BatchState<'_>, record: &mut ActionRecord) -> Result<(
     let context = state.context;
     let evaluation =
         state.evaluations.entry(record.id).or_insert_with(|| StoredEvaluation::new(&context, record));
-    // Under the generation that has counted it, it has its place in the limits already.
+    // Evaluated under this generation, it has already been counted.
     let new = record.status.generation != context.governed.generation;
     if new {
         evaluation.admit(&mut state.limit_usage, record.id);
@@ -132,7 +139,8 @@ fn reevaluate(state: &mut BatchState<'_>, record: &mut ActionRecord) -> Result<(
         _ => Code::Changed,
     };
     reevaluate::apply(&mut state.write_set, &context, record, evaluated);
-    let why = format!("evaluated again when the decision came, the action is {}", record.status.state);
+    let why =
+        format!("the action was evaluated again before this decision, and is now {}", record.status.state);
     Err((code, why))
 }
 
@@ -161,7 +169,7 @@ fn reasons(decision: &DecisionData, spec: &ApprovalSpec) -> Result<(), Complaint
     }
 }
 
-/// The request with the vote. An earlier vote that the same person signed with a key revoked since no longer counts.
+/// The request with the vote. An earlier vote of the same person no longer counts if its key has been revoked since.
 fn vote(
     context: &EvaluationContext<'_>,
     approval: &ApprovalRecord,
@@ -186,7 +194,7 @@ fn vote(
     Ok(voted)
 }
 
-/// Writes a vote, and the state of the request with it.
+/// Writes a vote and the resulting state of the request.
 fn record_vote(
     state: &mut BatchState<'_>,
     record: &mut ActionRecord,

@@ -37,7 +37,7 @@ type Position = (usize, usize);
 pub(super) struct DecisionBatch<'a> {
     router: &'a Router,
     state: BatchState<'a>,
-    about: HashMap<ApprovalId, ActionId>,
+    actions: HashMap<ApprovalId, ActionId>,
     records: HashMap<ActionId, ActionRecord>,
     edits: HashMap<Position, Result<Edit<'a>, Complaint>>,
     /// The actions that have changed. A further vote leaves a request as it was, so nobody is notified of it.
@@ -48,7 +48,7 @@ impl<'a> DecisionBatch<'a> {
     pub(super) fn new(
         router: &'a Router,
         context: EvaluationContext<'a>,
-        about: HashMap<ApprovalId, ActionId>,
+        actions: HashMap<ApprovalId, ActionId>,
         records: HashMap<ActionId, ActionRecord>,
     ) -> Self {
         let state = BatchState {
@@ -57,11 +57,11 @@ impl<'a> DecisionBatch<'a> {
             limit_usage: LimitUsage::default(),
             evaluations: HashMap::new(),
         };
-        Self { router, state, about, records, edits: HashMap::new(), notified: BTreeSet::new() }
+        Self { router, state, actions, records, edits: HashMap::new(), notified: BTreeSet::new() }
     }
 
     /// Evaluates what may count against a limit: actions as they would be edited, and those that an older generation
-    /// has evaluated. The others are evaluated when a decision needs it.
+    /// has evaluated. The others are evaluated when a decision needs them.
     pub(super) fn evaluate(&mut self, submissions: &[Submission<'_>]) {
         let context = self.state.context;
         let signed = submissions.iter().enumerate().filter(|(_, one)| one.authenticated.is_ok());
@@ -69,13 +69,13 @@ impl<'a> DecisionBatch<'a> {
             one.entries.iter().enumerate().map(move |(index, data)| ((message, index), data))
         });
         for (position, data) in entries.filter(|(_, data)| data.decision == Decision::Edit) {
-            let record = self.about.get(&data.approval).and_then(|action| self.records.get(action));
-            let asked = |record: &&ActionRecord| {
+            let record = self.actions.get(&data.approval).and_then(|action| self.records.get(action));
+            let is_open = |record: &&ActionRecord| {
                 let approval = record.approval.as_ref();
                 record.status.state == State::PendingApproval
                     && approval.is_some_and(|it| it.id == data.approval)
             };
-            if let Some(record) = record.filter(asked) {
+            if let Some(record) = record.filter(is_open) {
                 self.edits.insert(position, Edit::new(&context, record, data));
             }
         }
@@ -106,7 +106,7 @@ impl<'a> DecisionBatch<'a> {
         self.state.context.now
     }
 
-    /// What is to be written, and the actions about which messages are sent, together with `others`.
+    /// Returns what to write, and the actions to send messages about, `others` included.
     pub(super) fn finish(self, mut others: Vec<ActionId>) -> (WriteSet, PendingNotifications) {
         let Self { state: BatchState { context, write_set, .. }, records, mut notified, .. } = self;
         let mut permits = write_set.issued();
@@ -136,7 +136,7 @@ impl<'a> DecisionBatch<'a> {
         let entries = submission.entries.iter().enumerate();
         let answers =
             entries.map(|(entry, data)| self.decision(&submission, &in_time, (index, entry), data)).collect();
-        let actions = submission.entries.iter().filter_map(|data| self.about.get(&data.approval).copied());
+        let actions = submission.entries.iter().filter_map(|data| self.actions.get(&data.approval).copied());
         let actions = actions.collect();
         let row = submission
             .authenticated
@@ -152,21 +152,21 @@ impl<'a> DecisionBatch<'a> {
         (message, index): Position,
         data: &DecisionData,
     ) -> ApprovalAnswer {
-        let action = self.about.get(&data.approval).copied();
+        let action = self.actions.get(&data.approval).copied();
         let authenticated = in_time.as_ref().ok().copied();
         let mut noted = self.noted(submission, data);
         let pseudonyms = &self.router.keys.pseudonyms;
         noted.signature = authenticated.map(|authenticated| authenticated.signature(index, pseudonyms));
         // Read before it is applied: an edit replaces the request.
-        if let Some(asked) = action.and_then(|action| self.records.get(&action)?.approval.as_ref())
-            && asked.id == data.approval
+        if let Some(approval) = action.and_then(|action| self.records.get(&action)?.approval.as_ref())
+            && approval.id == data.approval
         {
-            let opened_at = asked.request.opened_at;
+            let opened_at = approval.request.opened_at;
             noted.opened_at = Some(opened_at);
-            let may = asked.request.spec.groups(opened_at, self.state.context.now);
-            let is = authenticated.map(|authenticated| &authenticated.signer.groups);
-            let role = is.into_iter().flatten().filter(|group| may.contains(group.as_str()));
-            noted.groups = Some(role.cloned().collect());
+            let eligible = approval.request.spec.groups(opened_at, self.state.context.now);
+            let own = authenticated.map(|authenticated| &authenticated.signer.groups);
+            let groups = own.into_iter().flatten().filter(|group| eligible.contains(group.as_str()));
+            noted.groups = Some(groups.cloned().collect());
         }
         let applied = match (in_time, action.and_then(|action| self.records.get_mut(&action))) {
             (Err(complaint), _) => Err(complaint.clone()),
@@ -231,7 +231,7 @@ impl<'a> DecisionBatch<'a> {
                 Event::DecisionRefused(DecisionRefused { noted, code: *code })
             }
         };
-        let action = self.about.get(&data.approval).copied();
+        let action = self.actions.get(&data.approval).copied();
         self.state.write_set.evidence.push(Evidence::about(action, event));
     }
 
@@ -248,6 +248,6 @@ impl<'a> DecisionBatch<'a> {
 
 /// What others are notified about: the action's state, and its request.
 fn standing(record: &ActionRecord) -> (State, Option<(ApprovalId, ApprovalSpec)>) {
-    let asked = record.approval.as_ref().map(|approval| (approval.id, approval.request.spec.clone()));
-    (record.status.state, asked)
+    let request = record.approval.as_ref().map(|approval| (approval.id, approval.request.spec.clone()));
+    (record.status.state, request)
 }

@@ -1,4 +1,4 @@
-//! Edits: an action is bound to other content, about which another request is opened.
+//! Edits: an action is bound to other content, for which a new request is opened.
 
 use countersign_core::{
     action::State,
@@ -36,7 +36,7 @@ impl<'a> Edit<'a> {
         let arguments = arguments
             .ok_or_else(|| (Code::ArgumentsMissing, "an edit needs `arguments`: an object".to_owned()))?;
         let arguments = canonical(arguments).map_err(|error| (error.code(), error.to_string()))?;
-        // A new salt: content that is edited back is not what was approved before.
+        // A new salt: editing the content back does not revive an earlier approval.
         let salt: Salt = rand::random();
         let evaluation = StoredEvaluation::new(context, &changed(record, &arguments, &salt));
         Ok(Self { arguments, salt, evaluation })
@@ -99,7 +99,7 @@ fn check(
     };
     if let Some(approval) = &record.approval {
         Eligibility::new(context, &record.agent, &evaluation.proposal, tool)
-            .may(decision.reviewer, &approval.request)?;
+            .check(decision.reviewer, &approval.request)?;
     }
     Ok(evaluated)
 }

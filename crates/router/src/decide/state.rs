@@ -14,7 +14,7 @@ use crate::{
 pub(super) struct SignedDecision<'a> {
     pub(super) data: &'a DecisionData,
     pub(super) reviewer: &'a Member,
-    /// The id of the event that brought it.
+    /// The id of the event that carried it.
     pub(super) event: &'a str,
     /// The key that signed it.
     pub(super) kid: &'a str,
@@ -25,6 +25,7 @@ pub(super) struct BatchState<'a> {
     pub(super) context: EvaluationContext<'a>,
     pub(super) write_set: WriteSet,
     pub(super) limit_usage: LimitUsage,
-    /// Of each action the one evaluation of this transaction, as soon as it has been made; after an edit, the edit's.
+    /// Each action's one evaluation in this transaction, once it has been made; after an edit, that of the edited
+    /// action.
     pub(super) evaluations: HashMap<ActionId, StoredEvaluation<'a>>,
 }

@@ -23,7 +23,7 @@ fn cancellation() -> Value {
 }
 
 #[test]
-fn a_proposal_and_a_cancellation_are_told_apart_by_type() {
+fn a_proposal_and_a_cancellation_are_distinguished_by_type() {
     assert!(matches!(decode(&proposal()), Message::Proposal(proposal) if proposal.reference.id == "1"));
     assert!(
         matches!(decode(&cancellation()), Message::Cancellation(Ok(event)) if event.data.action.id == "1")
@@ -44,15 +44,15 @@ fn an_unreadable_cancellation_is_never_answered_as_a_proposal() {
 fn a_refused_proposal_keeps_the_reference_by_which_it_is_answered() {
     let mut large = proposal();
     large["data"]["reason"] = "x".repeat(LIMIT).into();
-    let Message::Refused(refusal) = decode(&large) else { panic!("it is too large") };
+    let Message::Refused(refusal) = decode(&large) else { panic!("an oversized proposal was accepted") };
     assert_eq!((refusal.code, refusal.reference.is_some()), (Code::MessageTooLarge, true));
     let twice = proposal().to_string().replace(r#""tool":"t""#, r#""tool":"t","tool":"u""#);
     let Message::Refused(refusal) = Message::decode(twice.as_bytes(), LIMIT) else {
-        panic!("a key is repeated")
+        panic!("a repeated key was accepted")
     };
     assert_eq!((refusal.code, refusal.reference.is_some()), (Code::DuplicateKey, true));
     let mut foreign = proposal();
     foreign["type"] = "another".into();
-    let Message::Refused(refusal) = decode(&foreign) else { panic!("the type is unknown") };
+    let Message::Refused(refusal) = decode(&foreign) else { panic!("an unknown type was accepted") };
     assert_eq!((refusal.code, refusal.reference), (Code::UnknownType, None));
 }

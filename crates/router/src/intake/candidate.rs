@@ -1,4 +1,4 @@
-//! One proposal on its way in: evaluated as a draft, then a candidate with everything that is stored if it is new.
+//! One proposal during intake: evaluated as a draft, then a candidate with everything that is stored if it is new.
 
 use std::collections::HashSet;
 
@@ -46,7 +46,7 @@ pub(super) struct Draft<'a> {
     compensates: Option<ActionId>,
     agent: String,
     salt: Salt,
-    /// Or why there is nothing to evaluate.
+    /// The evaluation, or why there is nothing to evaluate.
     pub(super) evaluation: Result<Evaluation<'a>, Failure>,
 }
 
@@ -55,7 +55,7 @@ pub(super) struct Candidate<'a> {
     pub(super) delivery: &'a Delivery,
     pub(super) action: NewAction,
     pub(super) payload: Payload,
-    /// What tells a repetition from a conflict: the proposal in canonical form, or the raw bytes.
+    /// Distinguishes a repetition from a conflict: the proposal in canonical form, or the raw bytes.
     pub(super) fingerprint: Vec<u8>,
     /// The agent's earlier action that it replaces.
     pub(super) supersedes: Option<ActionRef>,
@@ -83,7 +83,7 @@ impl<'a> Draft<'a> {
             }
         };
         if reference.source != source {
-            let why = format!("`source` is {:?}, but the author's is {source:?}", reference.source);
+            let why = format!("`source` is {:?}; it must be {source:?}", reference.source);
             return Err((Code::SourceForged, why));
         }
         let proposal = proposal.and_then(|proposal| match proposal.action.get("compensates") {

@@ -1,4 +1,4 @@
-//! What evidence says of a proposal: who acted, and the data that the decision rests on.
+//! What evidence records of a proposal: who acted, and the data that the decision rests on.
 
 use countersign_core::{evidence::ActingAgent, proposal::Proposal};
 use serde_json::Value;

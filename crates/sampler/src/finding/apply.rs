@@ -227,7 +227,7 @@ async fn undo(
 ) -> Result<(), StoreError> {
     match offer(&configuration.tools, record) {
         Ok(offer) => {
-            if compensations::ask(tx, record.id, audit.id, auditor).await? {
+            if compensations::request(tx, record.id, audit.id, auditor).await? {
                 let (tool, until) = (offer.tool, offer.reversible_until);
                 let event = events::Event::CompensationRequested(CompensationRequested {
                     audit: audit.id,

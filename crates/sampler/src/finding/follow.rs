@@ -42,7 +42,7 @@ pub(super) async fn outgoing(
     }
     let proposed = compensations::proposed(tx, &ids).await?;
     let now = records.first().map(|record| record.now).unwrap_or_default();
-    for (action, _) in compensations::asked(tx, &ids).await? {
+    for (action, _) in compensations::requested(tx, &ids).await? {
         if !proposed.iter().any(|(undone, _)| *undone == action) {
             outgoing.push(messages::command("router", Command::Compensate { action }, now));
         }
