@@ -91,6 +91,37 @@ fn every_source_file_that_a_page_names_exists() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Functions that a page names beside their file, as "`name` in `path.rs`", also several of them.
+#[test]
+fn every_function_that_a_page_names_beside_its_file_exists() -> anyhow::Result<()> {
+    let (mut missing, mut count) = (Vec::new(), 0);
+    for page in all_pages()? {
+        let text = fs::read_to_string(&page)?;
+        let (mut names, mut between) = (Vec::new(), "");
+        for (place, piece) in text.split('`').enumerate() {
+            let chained = matches!(between.trim(), "in" | "and" | "," | ", and");
+            if place % 2 == 0 {
+                between = piece;
+                continue;
+            }
+            if !chained {
+                names.clear();
+            }
+            if !piece.ends_with(".rs") {
+                names.push(piece.rsplit("::").next().unwrap_or_default());
+            } else if between.trim() == "in" {
+                let paths = [super::root().join(piece), super::root().join("crates").join(piece)];
+                let code = paths.iter().find_map(|path| fs::read_to_string(path).ok()).unwrap_or_default();
+                count += names.len();
+                let absent = names.iter().filter(|name| !code.contains(&format!("fn {name}")));
+                missing.extend(absent.map(|name| format!("{}: {name} in {piece}", page.display())));
+            }
+        }
+    }
+    ensure!(missing.is_empty() && count > 10, "{count} functions; not there:\n{}", missing.join("\n"));
+    Ok(())
+}
+
 #[test]
 fn every_page_of_the_book_is_in_its_summary_and_the_front_page_is_short() -> anyhow::Result<()> {
     let book = super::root().join("docs/src");
