@@ -129,7 +129,7 @@ async fn unpin(tx: &Transaction, record: &PlanRecord) -> Result<String, AppError
     if record.pinned_by.is_none() {
         return Err(AppError::State(format!("{stratum} is not pinned")));
     }
-    sampling_plans::remember(tx, stratum, &SwitchingState::new(state)).await?;
+    sampling_plans::save_state(tx, stratum, &SwitchingState::new(state)).await?;
     sampling_plans::pin(tx, stratum, None).await?;
     Ok(format!("{stratum} moves again, from {}", state.as_str()))
 }

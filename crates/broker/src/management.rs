@@ -81,7 +81,7 @@ impl Management {
         Err(BrokerError::Management { doing, reason: status.to_string() })
     }
 
-    /// 404 and 400 (RabbitMQ's answer for an unknown user) are left to the caller, all else is an error.
+    /// 404 and 400 (RabbitMQ's answer for an unknown user) are left to the caller; any other status is an error.
     async fn call(
         &self,
         method: Method,

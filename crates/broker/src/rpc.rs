@@ -23,17 +23,17 @@ use crate::{
     session::{REQUEST_LIMIT, Session, user_of},
 };
 
-/// The pseudo-queue of direct reply-to: replies come to the channel that asked.
+/// The pseudo-queue of direct reply-to: replies arrive on the channel that sent the request.
 const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
-/// Most requests that wait to be published.
-const WAITING: usize = 1_024;
+/// The most requests that are queued for publishing.
+const QUEUED_MAX: usize = 1_024;
 
 /// How long a request is remembered after its caller has given up.
 const LATE_LIMIT: Duration = Duration::from_secs(3600);
 
 /// Over this many open requests, those that are older than [`LATE_LIMIT`] are forgotten.
-const PENDING: usize = 16 * 1_024;
+const PENDING_MAX: usize = 16 * 1_024;
 
 /// One request.
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ pub struct RpcRequest {
     pub routing_key: String,
     /// The idempotency key.
     pub message_id: String,
-    /// What is asked.
+    /// What is queued.
     pub body: Vec<u8>,
     /// Until when the caller waits. The message expires at that time: what is recorded as in doubt must not be executed
     /// afterwards.
@@ -72,20 +72,20 @@ impl From<BrokerError> for RpcError {
 pub type Late = Arc<dyn Fn(&str, &[u8]) + Send + Sync>;
 
 type Answer = oneshot::Sender<Result<Vec<u8>, RpcError>>;
-type Asked = (RpcRequest, Answer);
-type Waiting = HashMap<String, Pending>;
+type QueuedRequest = (RpcRequest, Answer);
+type PendingReplies = HashMap<String, Pending>;
 
 /// A request that has no reply yet.
 struct Pending {
     message_id: String,
-    asked: Instant,
+    sent_at: Instant,
     answer: Answer,
 }
 
 /// A cheap handle on the one task that owns the channel.
 #[derive(Clone)]
 pub struct RpcClient {
-    requests: mpsc::Sender<Asked>,
+    requests: mpsc::Sender<QueuedRequest>,
     alive: Arc<AtomicBool>,
 }
 
@@ -97,10 +97,10 @@ impl RpcClient {
         let consume =
             session.channel.basic_consume(REPLY_TO.into(), "".into(), options, FieldTable::default());
         let replies = within(REQUEST_LIMIT, || "waiting for replies".into(), consume).await?;
-        let (requests, asked) = mpsc::channel(WAITING);
+        let (requests, queued) = mpsc::channel(QUEUED_MAX);
         let alive = Arc::new(AtomicBool::new(true));
-        let channel = Channel { session, user: user_of(url), waiting: Waiting::new(), late };
-        tokio::spawn(channel.serve(replies, asked, alive.clone()));
+        let channel = Channel { session, user: user_of(url), pending: PendingReplies::new(), late };
+        tokio::spawn(channel.serve(replies, queued, alive.clone()));
         Ok(Self { requests, alive })
     }
 
@@ -125,7 +125,7 @@ impl RpcClient {
 struct Channel {
     session: Session,
     user: Option<String>,
-    waiting: Waiting,
+    pending: PendingReplies,
     late: Late,
 }
 
@@ -133,7 +133,7 @@ impl Channel {
     async fn serve(
         mut self,
         mut replies: Consumer,
-        mut asked: mpsc::Receiver<Asked>,
+        mut queued: mpsc::Receiver<QueuedRequest>,
         alive: Arc<AtomicBool>,
     ) {
         loop {
@@ -142,7 +142,7 @@ impl Channel {
                     Some(Ok(reply)) => self.answered(&reply),
                     _ => break,
                 },
-                request = asked.recv() => match request {
+                request = queued.recv() => match request {
                     Some((request, answer)) => {
                         if self.publish(request, answer).await.is_err() {
                             break;
@@ -152,13 +152,13 @@ impl Channel {
                 },
             }
         }
-        // Callers that still wait learn of it by the dropped senders.
+        // The dropped senders notify callers that are still waiting.
         alive.store(false, Ordering::Release);
     }
 
     fn answered(&mut self, reply: &lapin::message::Delivery) {
         let id = reply.properties.correlation_id().as_ref().map(|id| id.as_str());
-        let Some(pending) = id.and_then(|id| self.waiting.remove(id)) else {
+        let Some(pending) = id.and_then(|id| self.pending.remove(id)) else {
             tracing::warn!(correlation_id = id, "a reply without a request");
             return;
         };
@@ -170,7 +170,7 @@ impl Channel {
     /// Publishes one request. A confirm means that a queue has it, a return that none does.
     async fn publish(&mut self, request: RpcRequest, answer: Answer) -> Result<(), BrokerError> {
         if answer.is_closed() {
-            // Its caller has given up and recorded the action as in doubt: sent now, it would act after that.
+            // Its caller has given up and recorded the action as in doubt: the request must not be executed after that.
             return Ok(());
         }
         let left = request.deadline.saturating_duration_since(Instant::now());
@@ -185,11 +185,11 @@ impl Channel {
         if let Some(user) = &self.user {
             properties = properties.with_user_id(user.as_str().into());
         }
-        if self.waiting.len() > PENDING {
-            self.waiting.retain(|_, pending| pending.asked.elapsed() < LATE_LIMIT);
+        if self.pending.len() > PENDING_MAX {
+            self.pending.retain(|_, pending| pending.sent_at.elapsed() < LATE_LIMIT);
         }
-        let pending = Pending { message_id: request.message_id, asked: Instant::now(), answer };
-        self.waiting.insert(correlation.clone(), pending);
+        let pending = Pending { message_id: request.message_id, sent_at: Instant::now(), answer };
+        self.pending.insert(correlation.clone(), pending);
         let doing = || format!("calling {:?}", request.routing_key);
         let publish = self.session.channel.basic_publish(
             request.exchange.as_str().into(),
@@ -205,7 +205,7 @@ impl Channel {
             Confirmation::Ack(Some(_)) => "no queue is bound for it",
             Confirmation::Nack(_) | Confirmation::NotRequested => "the broker refused it",
         };
-        if let Some(pending) = self.waiting.remove(&correlation) {
+        if let Some(pending) = self.pending.remove(&correlation) {
             let _ = pending.answer.send(Err(RpcError::NotSent(refused.into())));
         }
         Ok(())

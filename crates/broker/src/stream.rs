@@ -25,10 +25,10 @@ use crate::{
 /// The most messages that are prefetched.
 const PREFETCH: u16 = 64;
 
-/// How long the last chunk may take to come, if there is one.
+/// How long to wait for the last chunk, if there is one.
 const SEEK_LIMIT: Duration = Duration::from_secs(2);
 
-/// How many messages further back the last event is looked for at first.
+/// How many messages the first step back for the last event covers.
 const STEP_BACK: u64 = 256;
 
 /// Where to start.
@@ -95,7 +95,7 @@ impl StreamReader {
         Ok(Self { consumer, _session: session })
     }
 
-    /// Where to start in order to read the entry `index` without much before it, by bisection.
+    /// The offset from which to read the entry `index` with little before it, found by bisection.
     ///
     /// A recorder that had lost its lease may have repeated older entries after that place: a reader that finds a gap starts
     /// from the beginning.

@@ -236,7 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_queue_hangs_off_an_exchange_that_is_declared() {
+    fn every_queue_is_bound_to_a_declared_exchange_and_every_exchange_has_a_queue() {
         let example = |name: &str| {
             let path = format!("{}/../../examples/airline/{name}", env!("CARGO_MANIFEST_DIR"));
             std::fs::read_to_string(path).unwrap().replace("${AIRLINE_TOOLS_URL}", "http://127.0.0.1:1")

@@ -1,7 +1,7 @@
-//! Drafts: committed evidence as the entries that it will become.
+//! Drafts: the entries that committed evidence will become.
 //!
-//! The next batch is drafted while the one before it is appended. A draft reads and changes nothing: if it is not
-//! appended, nothing has happened.
+//! The next batch is drafted while the one before it is appended. Drafting only reads: a draft that is not appended has
+//! no effect.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -19,9 +19,9 @@ use lru::LruCache;
 
 use crate::{error::RecorderError, governing::Governed, shared::Recorder};
 
-/// Most actions that are remembered between drafts: an action's entries come soon after each other, or long after. More
-/// than a batch can be about, because the database does not know yet what is being appended.
-const KNOWN: usize = 8_192;
+/// The most actions cached between drafts: an action's entries come soon after each other, or much later. More than one
+/// batch can be about, because the batch being appended is not in the database yet.
+const CACHED_MAX: usize = 8_192;
 
 fn unknown(row: &Pending, action: ActionId) -> StoreError {
     StoreError::Corrupt(format!("evidence {}: there is no action {action}", row.evidence))
@@ -30,12 +30,12 @@ fn unknown(row: &Pending, action: ActionId) -> StoreError {
 /// A batch that is to be appended.
 #[derive(Default)]
 pub(crate) struct Draft {
-    /// The notes whose evidence it is.
+    /// The notes that name its evidence.
     pub(crate) notes: Vec<i64>,
     pub(crate) entries: Vec<NewEntry>,
     /// The database's clock: when its entries were recorded.
     pub(crate) at: DateTime<Utc>,
-    /// Whether more waits.
+    /// Whether more evidence is pending.
     pub(crate) more: bool,
 }
 
@@ -52,8 +52,8 @@ impl Drafts {
         Self { recorder, governed: Governed::default(), subjects: LruCache::unbounded() }
     }
 
-    /// After a pause, makes the draft that follows the one with these notes. Returns itself for the next one, so that at most one
-    /// draft is ahead.
+    /// After a pause, makes the draft that follows the one with these notes. Returns itself for the next one, so that
+    /// there is at most one draft at a time.
     pub(crate) async fn next(
         mut self,
         before: Vec<i64>,
@@ -76,16 +76,18 @@ impl Drafts {
 
     async fn draft(&mut self, tx: &Transaction, before: &[i64]) -> Result<Draft, RecorderError> {
         let limit = self.recorder.process.settings.ledger.batch_max.into();
-        let Some(waiting) = ledger::waiting(tx, limit, before).await? else { return Ok(Draft::default()) };
-        self.look_up(tx, &waiting.rows).await?;
-        let mut entries = Vec::with_capacity(waiting.rows.len());
-        for row in waiting.rows {
-            entries.push(self.entry(tx, waiting.now, row).await?);
+        let Some(pending) = ledger::pending_batch(tx, limit, before).await? else {
+            return Ok(Draft::default());
+        };
+        self.look_up(tx, &pending.rows).await?;
+        let mut entries = Vec::with_capacity(pending.rows.len());
+        for row in pending.rows {
+            entries.push(self.entry(tx, pending.now, row).await?);
         }
-        while self.subjects.len() > KNOWN {
+        while self.subjects.len() > CACHED_MAX {
             self.subjects.pop_lru();
         }
-        Ok(Draft { notes: waiting.notes, entries, at: waiting.now, more: waiting.more })
+        Ok(Draft { notes: pending.notes, entries, at: pending.now, more: pending.more })
     }
 
     async fn entry(
@@ -120,8 +122,8 @@ impl Drafts {
         Ok(NewEntry { evidence, event, action, kind, entry, leaf })
     }
 
-    /// Reads the actions of these rows, where they are not known yet. What is known stays true: nobody else appends, and
-    /// after a failure everything is forgotten.
+    /// Reads the actions of these rows that are not cached. The cache stays valid: nobody else appends, and a failure
+    /// discards it.
     async fn look_up(&mut self, tx: &Transaction, rows: &[Pending]) -> Result<(), StoreError> {
         let actions: HashSet<ActionId> = rows.iter().filter_map(|row| row.action).collect();
         let (known, new): (Vec<_>, Vec<_>) =

@@ -5,14 +5,14 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// Most entries that are kept, and most bytes of them.
+/// The most entries that are cached, and the most bytes.
 const KEPT: usize = 4_096;
 const KEPT_BYTES: usize = 8 << 20;
 
 /// An entry in canonical JSON.
 pub(crate) type Entry = Arc<[u8]>;
 
-/// Shared by those who append and those who read.
+/// Shared by the appending side and its readers.
 #[derive(Clone, Default)]
 pub(crate) struct EntryCache(Arc<Mutex<Window>>);
 
@@ -42,7 +42,7 @@ impl EntryCache {
         }
     }
 
-    /// Up to `most` entries from index `from` on: none where the first of them is not kept.
+    /// Up to `most` entries from index `from` on; none if the first of them is not cached.
     pub(crate) fn get(&self, from: u64, most: usize) -> Vec<Entry> {
         let window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(skip) = from.checked_sub(window.first).and_then(|skip| usize::try_from(skip).ok()) else {
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_appended_last_is_there_and_nothing_else() {
+    fn the_newest_entries_are_cached_and_no_others() {
         let cache = EntryCache::default();
         cache.push(7, [vec![7], vec![8]].into_iter());
         cache.push(9, [vec![9]].into_iter());
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn large_ones_are_forgotten_sooner() {
+    fn large_entries_are_evicted_sooner() {
         let cache = EntryCache::default();
         cache.push(0, (0..3_u8).map(|n| vec![n; KEPT_BYTES / 2]));
         assert!(cache.get(0, 1).is_empty());
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_are_forgotten_and_a_gap_forgets_all() {
+    fn the_oldest_entries_are_evicted_and_a_gap_empties_the_cache() {
         let cache = EntryCache::default();
         cache.push(0, (0..KEPT + 1).map(|n| vec![n as u8]));
         assert!(cache.get(0, 1).is_empty());

@@ -10,16 +10,16 @@ pub enum RecorderError {
     /// Another recorder has taken over the lease.
     #[error("another recorder has taken over")]
     Lost,
-    /// The database.
+    /// A failure of the database.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The broker.
+    /// A failure of the broker.
     #[error(transparent)]
     Broker(#[from] BrokerError),
     /// The stored ledger is inconsistent.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// A file of the log's folder.
+    /// A file of the log's folder cannot be read or written.
     #[error("{path}: {source}")]
     File {
         /// Which file.

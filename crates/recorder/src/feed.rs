@@ -1,4 +1,4 @@
-//! The audit stream: entries in order, from where the stream really ends.
+//! The audit stream: entries in order, from the actual end of the stream.
 
 use countersign_broker::{crash, stream::Feed};
 use countersign_ledger::event::cloud_event;
@@ -7,16 +7,16 @@ use tokio::sync::watch;
 
 use crate::{entry_cache::EntryCache, error::RecorderError, shared::Recorder};
 
-/// Most entries that are read at once.
+/// The most entries that are read at once.
 const PAGE: usize = 1_024;
 
-/// Most entries in one message.
+/// The most entries in one message.
 const BATCH: usize = 256;
 
-/// Most bytes in one message, but for one entry that is larger by itself.
+/// The most bytes in one message, unless a single entry is larger.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// Feeds the stream as the ledger grows. A broker that is away is waited for: the ledger goes on.
+/// Feeds the stream as the ledger grows. Waits for an unavailable broker, while the ledger goes on.
 ///
 /// Each connection begins by reading where the stream ends, and each message is confirmed before the next is sent, so there
 /// are no gaps. Two recorders that feed at the same time, one of them without a lease, repeat each other and skip nothing.

@@ -1,6 +1,6 @@
 //! The log as static files, in the layout of C2SP tlog-tiles: written after the ledger, and again where they are missing.
 //!
-//! The disk is waited for on the thread at hand (`block_in_place`); other tasks go on elsewhere.
+//! Disk I/O blocks the current thread (`block_in_place`); other tasks move to other threads.
 
 use std::{
     fs,
@@ -23,7 +23,7 @@ use crate::{entry_cache::EntryCache, error::RecorderError, shared::Recorder};
 /// The file of the newest checkpoint.
 const CHECKPOINT: &str = "checkpoint";
 
-/// Where files are that are being written, each recorder's under its own name.
+/// The folder for unfinished files: one file per recorder.
 const UNFINISHED: &str = ".unfinished";
 
 /// A log's folder.
@@ -33,21 +33,21 @@ pub(crate) struct Folder {
     path: PathBuf,
     /// Its checkpoint as it was last seen.
     note: Option<String>,
-    /// Tiles of so many entries are there.
+    /// How many entries the written tiles cover.
     written: u64,
 }
 
 impl Folder {
-    /// Looks at what the folder holds.
+    /// Opens the folder and reads its checkpoint.
     ///
     /// # Errors
     /// [`RecorderError::Forked`] where its checkpoint is not one that the database continues.
     pub(crate) async fn open(recorder: &Recorder, cache: EntryCache) -> Result<Self, RecorderError> {
         let path = recorder.process.settings.ledger.folder.clone();
-        // Left by recorders that crashed. One that still runs without its lease loses its file and tries again.
+        // Left behind by recorders that crashed. One that still runs without its lease loses its file and tries again.
         let _ = block_in_place(|| fs::remove_dir_all(path.join(UNFINISHED)));
         let mut folder = Self { recorder: recorder.clone(), cache, path, note: None, written: 0 };
-        match folder.look().await {
+        match folder.read_checkpoint().await {
             Err(forked @ RecorderError::Forked(_)) => return Err(forked),
             // Read again when it is written to.
             Err(error) => {
@@ -58,9 +58,9 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Looks at the checkpoint, where it is not the one that was there before. A recorder that lost its lease between tiles and
-    /// checkpoint may have turned it back.
-    async fn look(&mut self) -> Result<(), RecorderError> {
+    /// Reads the checkpoint if it has changed: a recorder that lost its lease between tiles and checkpoint may have set
+    /// it back.
+    async fn read_checkpoint(&mut self) -> Result<(), RecorderError> {
         let file = self.path.join(CHECKPOINT);
         let note = match block_in_place(|| fs::read_to_string(&file)) {
             Ok(note) => Some(note),
@@ -77,7 +77,7 @@ impl Folder {
                 let stored = self.recorder.reading(async |tx| read::checkpoint(tx, size).await).await?;
                 if stored.is_none_or(|stored| (stored.size, stored.root) != (size, published.root)) {
                     let why =
-                        format!("{} is of {size} entries that the database does not have", file.display());
+                        format!("{} covers {size} entries that the database does not have", file.display());
                     return Err(RecorderError::Forked(why));
                 }
                 size
@@ -88,7 +88,7 @@ impl Folder {
         Ok(())
     }
 
-    /// Follows the ledger. A folder that cannot be written is retried: the ledger goes on.
+    /// Follows the ledger. Retries a folder that cannot be written, while the ledger goes on.
     pub(crate) async fn follow(mut self, mut known: watch::Receiver<u64>) -> RecorderError {
         loop {
             let size = *known.borrow_and_update();
@@ -107,11 +107,11 @@ impl Folder {
     }
 
     async fn follow_to(&mut self, size: u64) -> Result<(), RecorderError> {
-        self.look().await?;
+        self.read_checkpoint().await?;
         if size > self.written { self.catch_up().await } else { Ok(()) }
     }
 
-    /// Writes all tiles up to the newest checkpoint, then the checkpoint: who reads it finds every tile.
+    /// Writes all tiles up to the newest checkpoint, then the checkpoint: whoever reads it finds every tile.
     async fn catch_up(&mut self) -> Result<(), RecorderError> {
         let newest = self.recorder.reading(async |tx| read::checkpoint(tx, u64::MAX >> 1).await).await?;
         let Some(Signed { size, note, .. }) = newest.filter(|newest| newest.size > self.written) else {
@@ -150,7 +150,7 @@ impl Folder {
         }
         if usize::from(tile.width) == TILE_WIDTH {
             for full in [tile.path(), tile.entries_path()] {
-                self.forget_partial(&format!("{full}.p"));
+                self.remove_partial(&format!("{full}.p"));
             }
         }
         Ok(())
@@ -160,18 +160,18 @@ impl Folder {
         self.recorder.reading(async |tx| read::tile(tx, tile).await).await
     }
 
-    /// Deletes partial tiles, which the full one replaces. One that stays does no harm.
-    fn forget_partial(&self, folder: &str) {
+    /// Deletes partial tiles, which the full one replaces. A leftover one does no harm.
+    fn remove_partial(&self, folder: &str) {
         let _ = block_in_place(|| fs::remove_dir_all(self.path.join(folder)));
     }
 
-    /// Written beside and renamed, so that nobody reads half of it.
+    /// Writes another file and renames it, so that nobody reads half a file.
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), RecorderError> {
         let path = self.path.join(name);
-        // Of its own for each recorder: one that lost its lease may still be writing.
+        // One per recorder: one that lost its lease may still be writing.
         let dir = self.path.join(UNFINISHED);
         let unfinished = dir.join(&*self.recorder.holder);
-        let work = |path: &Path| {
+        let replace = |path: &Path| {
             fs::create_dir_all(&dir)?;
             path.parent().map(fs::create_dir_all).transpose()?;
             let mut file = fs::File::create(&unfinished)?;
@@ -179,7 +179,7 @@ impl Folder {
             file.sync_data()?;
             fs::rename(&unfinished, path)
         };
-        // It ends what it has begun, whatever happens to the task.
-        block_in_place(|| work(&path)).map_err(|source| RecorderError::File { path, source })
+        // Blocking, so that it finishes even if the task is aborted.
+        block_in_place(|| replace(&path)).map_err(|source| RecorderError::File { path, source })
     }
 }

@@ -1,8 +1,9 @@
 //! The recorder: moves evidence into the ledger, signs checkpoints, writes tiles and feeds the audit stream.
 //!
-//! **One recorder is active.** It holds a lease on one row; each batch renews it under its fence, in the transaction that
-//! appends, so that of two who both believe to be the one only one can commit. **Writers never wait for it.** Folder and
-//! stream follow the ledger, each at its own pace: neither a full disk nor a broker that is away stops the recording.
+//! **One recorder is active.** It holds a lease on one row; each batch renews it under its fence, in the transaction
+//! that appends, so that of two recorders that both believe to be active, only one can commit. **Writers never wait for
+//! it.** Folder and stream follow the ledger, each at its own pace: neither a full disk nor a broker that is away stops
+//! the recording.
 
 mod batch;
 mod draft;
@@ -23,13 +24,13 @@ use uuid::Uuid;
 use self::{batch::joined, entry_cache::EntryCache, shared::Recorder};
 pub use self::{error::RecorderError, shared::Keys};
 
-/// Between two looks whether the lease is free.
-const ASK: Duration = Duration::from_millis(500);
+/// How often a standby recorder checks whether the lease is free.
+const LEASE_POLL: Duration = Duration::from_millis(500);
 
 /// Runs a recorder until its process is stopped.
 ///
 /// # Errors
-/// [`RecorderError::Forked`]: waiting heals everything else, but not two histories.
+/// [`RecorderError::Forked`]: retrying resolves everything else, but not two histories.
 pub async fn run(process: Process, keys: Keys) -> Result<(), RecorderError> {
     let holder = Uuid::now_v7().to_string().into();
     let recorder = Recorder { process, keys: Arc::new(keys), holder };
@@ -66,7 +67,7 @@ async fn record(recorder: &Recorder, head: Head) -> Result<(), RecorderError> {
     let folder = folder::Folder::open(recorder, cache.clone()).await?;
     let (sizes, known) = watch::channel(head.size);
     let mut batches = batch::Batches::start(recorder, head, cache.clone(), sizes).await?;
-    // Each at its own pace: what one waits for, or works on, keeps no other from its turn.
+    // Separate tasks, so that none of them holds up another.
     let mut followers = JoinSet::new();
     followers.spawn(folder.follow(known.clone()));
     followers.spawn(feed::follow(recorder.clone(), cache, known));
@@ -75,7 +76,7 @@ async fn record(recorder: &Recorder, head: Head) -> Result<(), RecorderError> {
         Some(ended) = followers.join_next() => Err(joined(ended)),
         () = recorder.process.stop.cancelled() => Ok(()),
     };
-    // They must have stopped before the next attempt.
+    // The followers must have stopped before the next attempt.
     followers.shutdown().await;
     result
 }
@@ -94,7 +95,7 @@ async fn lease(recorder: &Recorder) -> Result<Head, RecorderError> {
         if let Some(head) = recorder.process.store.within(settings.limits.transaction, claim).await? {
             return Ok(head);
         }
-        tokio::time::sleep(ASK.mul_f64(rand::random_range(0.8..1.2))).await;
+        tokio::time::sleep(LEASE_POLL.mul_f64(rand::random_range(0.8..1.2))).await;
     }
 }
 

@@ -12,7 +12,7 @@ use ed25519_dalek::SigningKey;
 
 use crate::{entry_cache::Entry, error::RecorderError};
 
-/// What the recorder knows that others don't.
+/// The recorder's secrets.
 #[derive(Clone)]
 pub struct Keys {
     /// Signs checkpoints.
@@ -31,12 +31,12 @@ impl Keys {
 pub(crate) struct Recorder {
     pub(crate) process: Process,
     pub(crate) keys: Arc<Keys>,
-    /// Names this process for the lease.
+    /// Identifies this process as the holder of the lease.
     pub(crate) holder: Arc<str>,
 }
 
 impl Recorder {
-    /// Half a second to two, or until the process stops.
+    /// Sleeps for half a second to two seconds, or until the process stops.
     pub(crate) async fn pause(&self) {
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(rand::random_range(500..2_000))) => {}
@@ -67,11 +67,11 @@ impl Recorder {
     /// Reads from the database under a limit.
     pub(crate) async fn reading<T>(
         &self,
-        work: impl AsyncFnOnce(&countersign_store::Transaction) -> Result<T, countersign_store::StoreError>,
+        query: impl AsyncFnOnce(&countersign_store::Transaction) -> Result<T, countersign_store::StoreError>,
     ) -> Result<T, RecorderError> {
         let read = async {
             let tx = self.process.store.snapshot().await?;
-            let value = work(&tx).await?;
+            let value = query(&tx).await?;
             tx.commit().await?;
             Ok(value)
         };

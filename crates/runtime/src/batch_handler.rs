@@ -1,4 +1,4 @@
-//! Lanes whose handlers work on the database: the handler applies the batch, and everything else is the same for all.
+//! Lanes whose handlers use the database: the handler applies the batch, and the rest is the same for all.
 
 use async_trait::async_trait;
 use countersign_broker::{
@@ -10,7 +10,7 @@ use countersign_store::{Store, StoreError};
 
 use crate::quarantine;
 
-/// What one lane does with its messages.
+/// Processes the messages of one lane.
 #[async_trait]
 pub trait BatchHandler: Send {
     /// Called before the lane connects, at the start and after every failure: drops what an unfinished batch has left.
@@ -28,7 +28,7 @@ pub trait BatchHandler: Send {
     async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, StoreError>;
 }
 
-/// A [`BatchHandler`] as the broker's lanes want it.
+/// Adapts a [`BatchHandler`] to the broker's lanes.
 pub(crate) struct Adapter<H> {
     pub(crate) store: Store,
     pub(crate) handler: H,
@@ -54,7 +54,7 @@ impl<H: BatchHandler> Handler for Adapter<H> {
     }
 }
 
-/// What a lane does about an error of the database.
+/// How a lane reacts to an error of the database.
 fn failure(error: StoreError) -> Failure {
     let message = error.to_string();
     if error.is_retryable() {

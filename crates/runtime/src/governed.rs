@@ -37,7 +37,7 @@ impl Governed {
         self.holds.iter().any(|hold| hold.covers(agent, tool, rule))
     }
 
-    /// Where a plan stands. One that nobody has seen yet stands where the strictest of its siblings does.
+    /// The state of a stratum's sampling plan. A stratum without a plan yet has the state of its strictest sibling.
     pub fn plan_state(&self, stratum: &str) -> PlanState {
         let family = family_of(stratum);
         let siblings =

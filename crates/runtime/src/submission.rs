@@ -256,36 +256,36 @@ impl Authenticated<'_> {
 /// replays as refused, and the recorded statements of repetitions, which are answered as they were the first time.
 pub async fn deduplicate<'a, T>(
     tx: &Transaction,
-    submission: Vec<Submission<'a, T>>,
+    submissions: Vec<Submission<'a, T>>,
 ) -> Result<(Vec<Submission<'a, T>>, Vec<Statement>), StoreError> {
     let key = |statement: &Statement| (statement.kid.clone(), statement.jti.clone());
-    let authenticated = submission.iter().filter_map(|one| one.authenticated.as_ref().ok());
+    let authenticated = submissions.iter().filter_map(|submission| submission.authenticated.as_ref().ok());
     let keys: Vec<(&str, &str)> = authenticated
         .map(|authenticated| (authenticated.statement.kid.as_str(), authenticated.statement.jti.as_str()))
         .collect();
     let before = statements::known(tx, &keys).await?;
     let recorded: HashSet<_> = before.iter().map(key).collect();
     let mut known: HashMap<_, Statement> = before.into_iter().map(|before| (key(&before), before)).collect();
-    let (mut new, mut repeated) = (Vec::with_capacity(submission.len()), Vec::new());
-    for mut one in submission {
-        let Ok(Authenticated { statement, .. }) = &one.authenticated else {
-            new.push(one);
+    let (mut new, mut repeated) = (Vec::with_capacity(submissions.len()), Vec::new());
+    for mut submission in submissions {
+        let Ok(Authenticated { statement, .. }) = &submission.authenticated else {
+            new.push(submission);
             continue;
         };
         let id = key(statement);
         match known.get(&id) {
             None => {
                 known.insert(id, statement.clone());
-                new.push(one);
+                new.push(submission);
             }
-            // Twice in one batch: the first of the two is answered.
-            Some(before) if before.same(statement) => {
+            // A duplicate within the batch: only the first is answered.
+            Some(before) if before.is_repeated_by(statement) => {
                 repeated.extend(recorded.contains(&id).then(|| before.clone()));
             }
             Some(_) => {
                 let why = "this `jti` has been used before: sign again with a new one".into();
-                one.authenticated = Err((Code::Replayed, why));
-                new.push(one);
+                submission.authenticated = Err((Code::Replayed, why));
+                new.push(submission);
             }
         }
     }

@@ -12,7 +12,7 @@ use countersign_store::{Store, StoreError, Transaction, sweeps::SWEEP_MAX};
 
 use crate::process::Process;
 
-/// What a role looks for. It changes nothing but notes of its own; the messages carry no authority.
+/// A role's sweep. It changes nothing but its own notes, and the messages carry no authority.
 #[async_trait]
 pub trait Sweeper: Send {
     /// The queue in which people answer the requests that this sweep repeats.
@@ -83,7 +83,7 @@ async fn once<S: Sweeper>(
     };
     let waiting = publisher.depth(&commands_queue(process.role)).await?;
     if i64::from(waiting) >= SWEEP_MAX {
-        // It would only find again what those commands are about.
+        // It would only find what those commands are already about.
         tracing::warn!(sweep = name, waiting, "sweep skipped: earlier commands are still queued");
         return Ok(());
     }
@@ -100,8 +100,8 @@ async fn once<S: Sweeper>(
     Ok(())
 }
 
-/// Asks the broker about the sweep's queues. What can be done without them goes on: a queue that cannot be asked counts as
-/// full.
+/// Asks the broker about the sweep's queues. A queue that cannot be queried counts as full, and the rest of the sweep
+/// goes on.
 async fn load<S: Sweeper>(
     process: &Process,
     name: &str,

@@ -37,8 +37,8 @@ impl BatchHandler for Commands {
                 }
             }
         }
-        // Looked at again: a command that comes twice must not ask twice. One that was committed and not published comes
-        // to nothing, and the sweep comes back.
+        // Checked again, because a repeated command must not repeat the request. Where a request is committed but not
+        // published, the next sweep finds its audit again.
         let republish = self.sampler.process.settings.sweep.republish_after.as_secs_f64();
         let actions = audits::published(&tx, &ids, republish).await?;
         let active = generation::read(&tx).await?;

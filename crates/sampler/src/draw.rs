@@ -1,4 +1,4 @@
-//! Inclusion probabilities: how likely each ended action is audited, known before anybody has looked at it.
+//! Inclusion probabilities: how likely each ended action is audited, fixed before anybody has examined it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -15,10 +15,10 @@ use serde::Deserialize;
 
 use crate::shared::Sampler;
 
-/// Why π is 1 whatever the rule says, and up to how many.
+/// Why π is 1 regardless of the rule, and the cap on such audits.
 type Forced = Option<(ForcedReason, Option<u32>)>;
 
-/// Makes the draws for actions that have ended. An action in doubt is always audited: somebody has to find out.
+/// Makes the draws for actions that have ended. An action in doubt is always audited: somebody must resolve it.
 pub(crate) async fn draw(
     sampler: &Sampler,
     tx: &Transaction,
@@ -42,7 +42,7 @@ pub(crate) async fn draw(
     Ok(records.iter().zip(forced).map(drawn).collect())
 }
 
-/// How an action is audited: as it was evaluated, and beyond that as the policy in force says.
+/// How an action is audited: by its evaluation, and otherwise by the policy in force.
 fn spec(policy: &Policy, record: &ActionRecord) -> AuditSpec {
     let rate = record.status.audit_rate;
     let tighter = if record.status.plan_state == Some(PlanState::Tightened) { TIGHTER } else { 1.0 };
@@ -55,11 +55,11 @@ fn spec(policy: &Policy, record: &ActionRecord) -> AuditSpec {
 /// What rates depend on besides the rule.
 struct Rates {
     expected: HashMap<String, u64>,
-    left: HashMap<String, f64>,
+    remaining: HashMap<String, f64>,
 }
 
 impl Rates {
-    /// Costs nothing where the policy neither wants a number of audits nor limits what a group can judge.
+    /// Queries nothing unless the policy demands a number of audits or limits a group's capacity.
     async fn of(
         sampler: &Sampler,
         tx: &Transaction,
@@ -82,19 +82,19 @@ impl Rates {
             true => HashMap::new(),
             false => expected::of_strata(tx, epoch, &strata).await?,
         };
-        let left = match groups.is_empty() {
+        let remaining = match groups.is_empty() {
             true => HashMap::new(),
             false => expected::of_groups(tx, epoch, &groups).await?,
         };
-        Ok(Self { expected, left })
+        Ok(Self { expected, remaining })
     }
 
-    /// π before and after the limits of capacity.
+    /// π before and after the capacity limit.
     fn pi(&self, policy: &Policy, record: &ActionRecord) -> (f64, f64) {
         let spec = spec(policy, record);
         let expected = self.expected.get(&record.status.stratum).copied().unwrap_or_default();
         let wanted = spec.wanted(expected);
-        (wanted, spec.pi(wanted, self.left.get(&spec.group).copied().unwrap_or(1.0)))
+        (wanted, spec.pi(wanted, self.remaining.get(&spec.group).copied().unwrap_or(1.0)))
     }
 }
 
@@ -125,10 +125,11 @@ async fn forced(
         names.iter().flatten().map(|(_, name, cap)| (name.clone(), *cap)).collect();
     let full = if caps.is_empty() { BTreeSet::new() } else { expected::full(tx, &caps).await? };
     let open: BTreeSet<String> = caps.into_keys().filter(|name| !full.contains(name)).collect();
-    let mut taken = if open.is_empty() { HashMap::new() } else { expected::taken(tx, &open).await? };
-    // Looked for under the locks: a sampler with the same pack may just have counted it, and must not do so twice.
+    let mut counts =
+        if open.is_empty() { HashMap::new() } else { expected::forced_counts(tx, &open).await? };
+    // Read under the locks: another sampler with the same pack may just have counted the action.
     let ids: Vec<ActionId> = records.iter().map(|record| record.id).collect();
-    let counted = if taken.is_empty() { HashSet::new() } else { sampling::drawn(tx, &ids).await? };
+    let counted = if counts.is_empty() { HashSet::new() } else { sampling::drawn(tx, &ids).await? };
     let mut all = Vec::with_capacity(records.len());
     for (record, mut names) in records.iter().zip(names) {
         names.retain(|_| !counted.contains(&record.id));
@@ -138,20 +139,20 @@ async fn forced(
             if reason == ForcedReason::Failed && forced.is_some() {
                 continue;
             }
-            if let Some(count) = taken.get_mut(&name).filter(|count| **count < u64::from(cap)) {
+            if let Some(count) = counts.get_mut(&name).filter(|count| **count < u64::from(cap)) {
                 *count += 1;
                 forced = forced.or(Some((reason, Some(cap))));
             }
         }
         all.push(forced);
     }
-    if !taken.is_empty() {
-        expected::take(tx, &taken).await?;
+    if !counts.is_empty() {
+        expected::store_forced_counts(tx, &counts).await?;
     }
     Ok(all)
 }
 
-/// What may be new about an action: its agent, model, policy and tool versions. Names that others choose are cut.
+/// What may be new about an action: its agent, model, policy and tool versions. Names that agents choose are truncated.
 fn novelties(record: &ActionRecord) -> Vec<(ForcedReason, String)> {
     #[derive(Default, Deserialize)]
     struct Content {
@@ -170,10 +171,10 @@ fn novelties(record: &ActionRecord) -> Vec<(ForcedReason, String)> {
     let content =
         record.content.as_deref().and_then(|content| serde_json::from_slice::<Content>(content).ok());
     let Content { agent, target } = content.unwrap_or_default();
-    let cut = |name: Option<String>| name.unwrap_or_default().chars().take(64).collect::<String>();
+    let truncated = |name: Option<String>| name.unwrap_or_default().chars().take(64).collect::<String>();
     vec![
-        (ForcedReason::NewAgent, format!("agent/{}@{}", record.agent, cut(agent.version))),
-        (ForcedReason::NewModel, format!("model/{}", cut(agent.model))),
+        (ForcedReason::NewAgent, format!("agent/{}@{}", record.agent, truncated(agent.version))),
+        (ForcedReason::NewModel, format!("model/{}", truncated(agent.model))),
         (ForcedReason::NewPolicy, format!("policy/{}", record.status.policy_version)),
         (ForcedReason::NewTool, format!("tool/{}@{}", record.tool, target.version)),
     ]

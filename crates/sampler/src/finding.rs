@@ -1,7 +1,7 @@
 //! The findings lane: applies what auditors have signed.
 
 mod apply;
-mod follow;
+mod outgoing_messages;
 
 use std::collections::BTreeSet;
 
@@ -59,10 +59,10 @@ async fn find(
 ) -> Result<Vec<Outgoing>, StoreError> {
     let governed = sampler.process.governed.under(tx, active).await?;
     let max_bytes = sampler.process.settings.limits.message_bytes;
-    let mut submission: Vec<Submission<'_>> = Vec::with_capacity(batch.len());
+    let mut submissions: Vec<Submission<'_>> = Vec::with_capacity(batch.len());
     for delivery in batch {
         match authenticate(delivery, &governed.configuration.directory, max_bytes) {
-            Ok(one) => submission.push(one),
+            Ok(submission) => submissions.push(submission),
             Err(unreadable) => {
                 let (code, why) = &unreadable.complaint;
                 tracing::warn!(%code, why, "finding quarantined");
@@ -70,11 +70,12 @@ async fn find(
             }
         }
     }
-    let (submission, repetitions) = deduplicate(tx, submission).await?;
-    // Repetitions: perhaps not everybody concerned has received the messages that follow.
+    let (submissions, repetitions) = deduplicate(tx, submissions).await?;
+    // A repetition may mean that a message that follows was lost, so all are sent again.
     let repeated: BTreeSet<ActionId> =
         repetitions.into_iter().flat_map(|statement| statement.actions).collect();
-    let named: Vec<_> = submission.iter().flat_map(|one| &one.entries).map(|data| data.audit).collect();
+    let named: Vec<_> =
+        submissions.iter().flat_map(|submission| &submission.entries).map(|data| data.audit).collect();
     actions::lock(tx, &audits::actions_of(tx, &named).await?).await?;
     let mut findings = FindingsBatch {
         sampler,
@@ -85,16 +86,16 @@ async fn find(
         concerned: repeated.clone(),
         inputs: vec![],
     };
-    let mut rows = Vec::with_capacity(submission.len());
-    for one in submission {
-        rows.extend(findings.message(one).await?);
+    let mut rows = Vec::with_capacity(submissions.len());
+    for submission in submissions {
+        rows.extend(findings.message(submission).await?);
     }
     let FindingsBatch { mut concerned, inputs, .. } = findings;
     let mut writes = Pipeline::default();
     statements::insert(tx, &mut writes, &rows).await?;
     tx.run(&writes).await?;
-    concerned.extend(switching::happened(tx, &governed.configuration.policy, &inputs).await?);
-    follow::outgoing(tx, &governed.configuration, &concerned, &repeated).await
+    concerned.extend(switching::apply(tx, &governed.configuration.policy, &inputs).await?);
+    outgoing_messages::of_audits(tx, &governed.configuration, &concerned, &repeated).await
 }
 
 /// A batch of findings while it is applied.
@@ -183,7 +184,7 @@ impl FindingsBatch<'_> {
         }
     }
 
-    /// Evidence of a finding, on its action's timeline where there is such an action.
+    /// Records a finding as evidence, on its action's timeline if there is one.
     async fn note(
         &self,
         noted: FindingNoted,

@@ -1,8 +1,8 @@
 //! The sampler: an action after its outcome. It makes the sampling draw for every executed action, runs the audit queue and
 //! applies findings.
 //!
-//! **The only process that holds the sampling secret.** The executor hands an action over when the broker has confirmed its
-//! outcome; what is lost on the way, the sampler's own sweep finds.
+//! **The only process that holds the sampling secret.** The executor hands an action over when the broker has confirmed
+//! its outcome; the sampler's own sweep finds what is lost on the way.
 
 mod command;
 mod draw;
@@ -21,8 +21,8 @@ use tokio::task::JoinSet;
 pub use self::shared::Keys;
 use self::shared::Sampler;
 
-/// The least that settled packs wait for company. Nobody waits for a draw: when little happens, a commit for several of
-/// them leaves the disk to those who are waited for.
+/// The minimum linger of the settled lane. Nothing waits for a draw, so at a low rate one commit for several packs
+/// leaves the disk to transactions that somebody waits for.
 const LINGER: Duration = Duration::from_millis(200);
 
 /// Runs a sampler until its process is stopped and drained.

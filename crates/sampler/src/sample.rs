@@ -70,11 +70,11 @@ async fn open_epoch(sampler: &Sampler, tx: &Transaction, epoch: i64) -> Result<(
     epochs::open(tx, epoch, &commitment, ends_at).await
 }
 
-/// Whether there is a draw for an action: it was executed, or it was rejected or denied and can still be shown.
-fn drawn(configuration: &Configuration, record: &ActionRecord) -> bool {
+/// Whether an action gets a draw: it was executed, or it was rejected or denied and its content is still there.
+fn is_drawn(configuration: &Configuration, record: &ActionRecord) -> bool {
     let refused = matches!(record.status.state, State::Rejected | State::Denied) && record.content.is_some();
-    let looked_at = configuration.policy.audits().not_executed > 0.0 || record.status.plan_state.is_some();
-    record.status.state.executed() || (refused && looked_at)
+    let audited = configuration.policy.audits().not_executed > 0.0 || record.status.plan_state.is_some();
+    record.status.state.executed() || (refused && audited)
 }
 
 /// Makes the draws that are missing and opens the audits of selected actions. Returns the actions of the batch that may have
@@ -88,7 +88,7 @@ async fn sample(
     let records = actions::load(tx, ids, LoadDepth::Content).await?;
     open_remediations(tx, configuration, &records).await?;
     let policy = &configuration.policy;
-    let ended: Vec<_> = records.iter().filter(|record| drawn(configuration, record)).collect();
+    let ended: Vec<_> = records.iter().filter(|record| is_drawn(configuration, record)).collect();
     let ids: Vec<ActionId> = ended.iter().map(|record| record.id).collect();
     let known = sampling::drawn(tx, &ids).await?;
     let fresh: Vec<&ActionRecord> = ended.into_iter().filter(|record| !known.contains(&record.id)).collect();
@@ -124,11 +124,11 @@ async fn sample(
     }
     audits::open(tx, &opened).await?;
     evidence::insert(tx, &evidence).await?;
-    // A repeated pack is about audits that may be open still.
-    let mut asked: Vec<ActionId> = known.into_iter().collect();
-    asked.extend(opened.iter().map(|audit| audit.action));
-    asked.extend(switching::happened(tx, policy, &inputs).await?);
-    Ok(asked)
+    // A repeated pack may be about audits that are still open.
+    let mut requested: Vec<ActionId> = known.into_iter().collect();
+    requested.extend(opened.iter().map(|audit| audit.action));
+    requested.extend(switching::apply(tx, policy, &inputs).await?);
+    Ok(requested)
 }
 
 /// A draw as evidence.

@@ -8,7 +8,7 @@ use countersign_runtime::{
     process::Process,
 };
 
-/// What the sampler knows that others don't.
+/// The sampler's secrets.
 #[derive(Clone)]
 pub struct Keys {
     /// Chooses what is audited.

@@ -1,4 +1,4 @@
-//! Moving sampling plans between approval and audit by what people have found.
+//! Moving sampling plans between approval and audit, by the results of reviews and audits.
 
 use std::collections::BTreeSet;
 
@@ -23,16 +23,16 @@ use uuid::Uuid;
 /// An event that concerns the sampling plan of an action's stratum.
 pub(crate) struct SwitchingInput {
     stratum: String,
-    happened: SwitchingEvent,
+    event: SwitchingEvent,
     /// The generation under which the action was evaluated.
     generation: i64,
 }
 
 impl SwitchingInput {
-    pub(crate) fn of(record: &ActionRecord, happened: SwitchingEvent) -> Option<Self> {
+    pub(crate) fn of(record: &ActionRecord, event: SwitchingEvent) -> Option<Self> {
         record.status.plan_state?;
         let (stratum, generation) = (record.status.stratum.clone(), record.status.generation);
-        Some(Self { stratum, happened, generation })
+        Some(Self { stratum, event, generation })
     }
 
     /// What an action that has ended contributes, if it needed approval.
@@ -50,7 +50,7 @@ impl SwitchingInput {
 }
 
 /// Applies events in order. Returns the actions for which look-back audits were opened.
-pub(crate) async fn happened(
+pub(crate) async fn apply(
     tx: &Transaction,
     policy: &Policy,
     inputs: &[SwitchingInput],
@@ -69,13 +69,13 @@ pub(crate) async fn happened(
         for input in inputs.iter().filter(|input| input.stratum == stratum) {
             // A finding on what was executed before the plan last left pre-approval does not count.
             let late =
-                matches!(input.happened, SwitchingEvent::Audited { .. }) && input.generation < record.since;
+                matches!(input.event, SwitchingEvent::Audited { .. }) && input.generation < record.since;
             if late {
                 continue;
             }
-            let after = record.switching.after(&rule.plan, input.happened);
+            let after = record.switching.after(&rule.plan, input.event);
             if after.state != record.switching.state {
-                let why = reason(&rule.plan, &record, input.happened, after.state);
+                let why = reason(&rule.plan, &record, input.event, after.state);
                 sampling_plans::change(tx, &record, after, &why, None).await?;
                 if after.state == PlanState::PreApproval {
                     looked_back.extend(look_back(tx, &record, rule.look_back).await?);
@@ -87,14 +87,14 @@ pub(crate) async fn happened(
             }
             record.switching = after;
         }
-        sampling_plans::remember(tx, &stratum, &record.switching).await?;
+        sampling_plans::save_state(tx, &stratum, &record.switching).await?;
     }
     Ok(looked_back)
 }
 
 /// Why a plan moved, with the numbers.
-fn reason(plan: &Plan, record: &PlanRecord, happened: SwitchingEvent, to: PlanState) -> String {
-    match (record.switching.state, happened, to) {
+fn reason(plan: &Plan, record: &PlanRecord, event: SwitchingEvent, to: PlanState) -> String {
+    match (record.switching.state, event, to) {
         (_, SwitchingEvent::Critical, _) => "a second auditor confirmed a critical error".into(),
         (PlanState::PreApproval, _, PlanState::Normal) => {
             format!("{} approvals in a row without an error", plan.clearance)

@@ -117,7 +117,7 @@ pub async fn lock(tx: &Transaction, id: AuditId) -> Result<Option<AuditRecord>, 
 
 /// What one auditor found, as stored.
 #[derive(Clone, Debug)]
-pub struct FoundRow {
+pub struct FindingRow {
     /// The audit.
     pub audit: AuditId,
     /// Who.
@@ -139,13 +139,13 @@ pub struct FoundRow {
 }
 
 /// What has been found in a locked audit so far, in the order in which it came.
-pub async fn findings(tx: &Transaction, audit: AuditId) -> Result<Vec<FoundRow>, StoreError> {
+pub async fn findings(tx: &Transaction, audit: AuditId) -> Result<Vec<FindingRow>, StoreError> {
     let sql =
         "SELECT audit, auditor, finding, severity, reason_code, reason, correction, patch, compensate, kid
                FROM findings WHERE audit = $1 ORDER BY found_at, auditor";
     let corrupt = |_: String| StoreError::Corrupt(format!("a finding of audit {audit} cannot be read"));
     let found = |row: &Row| {
-        Ok(FoundRow {
+        Ok(FindingRow {
             audit: AuditId(row.get(0)),
             auditor: row.get(1),
             opinion: Opinion {
@@ -164,7 +164,7 @@ pub async fn findings(tx: &Transaction, audit: AuditId) -> Result<Vec<FoundRow>,
 }
 
 /// Records what an auditor found in a locked, open audit.
-pub async fn found(tx: &Transaction, row: &FoundRow) -> Result<(), StoreError> {
+pub async fn insert_finding(tx: &Transaction, row: &FindingRow) -> Result<(), StoreError> {
     let sql =
         "INSERT INTO findings (audit, auditor, finding, severity, reason_code, reason, correction, patch,
                                      compensate, kid)

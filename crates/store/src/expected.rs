@@ -9,7 +9,7 @@ use crate::{
     evidence::{self, Evidence},
 };
 
-/// How many actions of each stratum are expected in an epoch: as many as the epoch before has seen.
+/// How many actions of each stratum are expected in an epoch: as many as in the epoch before.
 pub async fn of_strata(
     tx: &Transaction,
     epoch: i64,
@@ -29,8 +29,9 @@ pub async fn of_strata(
     Ok(rows.iter().map(|row| (row.get(0), expected(row))).collect())
 }
 
-/// What the capacity of a group leaves of its rates in an epoch: all, where it can judge as many audits as the epoch
-/// before would have asked for. `capacity` is in audits an epoch. Evidence says where it is not enough.
+/// The share of its audit rates that a group's capacity allows in an epoch: 1 if it can judge as many audits as the
+/// epoch before demanded. `groups` has each group's capacity, in audits per epoch. Evidence records where it is too
+/// small.
 pub async fn of_groups(
     tx: &Transaction,
     epoch: i64,
@@ -62,21 +63,26 @@ pub async fn of_groups(
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
-/// How many were taken of each of these names that are not full: of a new version, of an epoch's failures.
-pub async fn taken(tx: &Transaction, names: &BTreeSet<String>) -> Result<HashMap<String, u64>, StoreError> {
+/// How many actions have been forced into the sample under each of these names, such as a new version or an epoch's
+/// failures. Locks the counts.
+pub async fn forced_counts(
+    tx: &Transaction,
+    names: &BTreeSet<String>,
+) -> Result<HashMap<String, u64>, StoreError> {
     let names: Vec<&String> = names.iter().collect();
-    // Locked in the same order everywhere: the last ones under the cap go to one transaction after the other.
+    // Locked in the same order everywhere, so that concurrent transactions share what is left of a cap without
+    // deadlock.
     let sql = "INSERT INTO forced (name, taken) SELECT name, 0 FROM UNNEST($1::text[]) AS u (name)
                WHERE NOT EXISTS (SELECT FROM forced f WHERE f.name = u.name)
                ORDER BY name ON CONFLICT DO NOTHING";
     tx.execute(&tx.prepare_cached(sql).await?, &[&names]).await?;
     let sql = "SELECT name, taken FROM forced WHERE name = ANY($1) ORDER BY name FOR UPDATE";
     let rows = tx.query(&tx.prepare_cached(sql).await?, &[&names]).await?;
-    let taken = |row: &tokio_postgres::Row| u64::try_from(row.get::<_, i64>(1)).unwrap_or_default();
-    Ok(rows.iter().map(|row| (row.get(0), taken(row))).collect())
+    let count = |row: &tokio_postgres::Row| u64::try_from(row.get::<_, i64>(1)).unwrap_or_default();
+    Ok(rows.iter().map(|row| (row.get(0), count(row))).collect())
 }
 
-/// Those of these names of which as many were taken as their cap allows: there is nothing to lock.
+/// Those of these names that have reached their caps; they need not be locked.
 pub async fn full(tx: &Transaction, names: &BTreeMap<String, u32>) -> Result<BTreeSet<String>, StoreError> {
     let caps: Vec<i64> = names.values().map(|cap| i64::from(*cap)).collect();
     let names: Vec<&String> = names.keys().collect();
@@ -86,10 +92,10 @@ pub async fn full(tx: &Transaction, names: &BTreeMap<String, u32>) -> Result<BTr
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// Writes how many were taken of locked names.
-pub async fn take(tx: &Transaction, taken: &HashMap<String, u64>) -> Result<(), StoreError> {
-    let names: Vec<&String> = taken.keys().collect();
-    let counts: Vec<i64> = taken.values().map(|count| i64::try_from(*count).unwrap_or(i64::MAX)).collect();
+/// Writes the counts of locked names.
+pub async fn store_forced_counts(tx: &Transaction, counts: &HashMap<String, u64>) -> Result<(), StoreError> {
+    let names: Vec<&String> = counts.keys().collect();
+    let counts: Vec<i64> = counts.values().map(|count| i64::try_from(*count).unwrap_or(i64::MAX)).collect();
     let sql = "UPDATE forced f SET taken = u.taken FROM UNNEST($1::text[], $2::bigint[]) AS u (name, taken)
                WHERE f.name = u.name AND f.taken <> u.taken";
     tx.execute(&tx.prepare_cached(sql).await?, &[&names, &counts]).await?;

@@ -82,7 +82,7 @@ pub struct Pending {
 
 /// What a batch is made of.
 #[derive(Clone, Debug)]
-pub struct Waiting {
+pub struct PendingBatch {
     /// The notes that name the rows, to be taken with [`take`].
     pub notes: Vec<i64>,
     /// The rows, by their ids.
@@ -96,29 +96,33 @@ pub struct Waiting {
 /// Up to `limit` visible rows that are not in the ledger yet, the lowest ids first: of one action these come in
 /// the order in which they were written. Never "ids above the last one", which commit out of order. Rows that were
 /// written by one statement come together, even if they alone are more. None of the notes in `but`. `None`: nothing waits.
-pub async fn waiting(tx: &Transaction, limit: i64, but: &[i64]) -> Result<Option<Waiting>, StoreError> {
-    let statement = tx.prepare_cached(include_str!("sql/waiting_evidence.sql")).await?;
-    let rows = tx.query(&statement, &[&limit, &but]).await?;
+pub async fn pending_batch(
+    tx: &Transaction,
+    limit: i64,
+    excluded: &[i64],
+) -> Result<Option<PendingBatch>, StoreError> {
+    let statement = tx.prepare_cached(include_str!("sql/pending_evidence.sql")).await?;
+    let rows = tx.query(&statement, &[&limit, &excluded]).await?;
     let Some(first) = rows.first() else { return Ok(None) };
     let (all, now): (i64, _) = (first.get(7), first.get(8));
     let mut notes: Vec<i64> = rows.iter().map(|row| row.get(6)).collect();
     notes.sort_unstable();
     notes.dedup();
     let rows = rows.iter().map(pending).collect::<Result<Vec<_>, _>>()?;
-    Ok(Some(Waiting { notes, more: number(all) > rows.len() as u64, rows, now }))
+    Ok(Some(PendingBatch { notes, more: number(all) > rows.len() as u64, rows, now }))
 }
 
 /// Takes notes whose rows become entries in this transaction.
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] where one is not there any more: nobody but the recorder takes them.
-pub async fn take(tx: &Transaction, notes: &[i64]) -> Result<(), StoreError> {
+pub async fn delete_notes(tx: &Transaction, notes: &[i64]) -> Result<(), StoreError> {
     let sql = "DELETE FROM evidence_pending WHERE first = ANY ($1)";
-    let taken = tx.execute(&tx.prepare_cached(sql).await?, &[&notes]).await?;
-    if taken == notes.len() as u64 {
+    let deleted = tx.execute(&tx.prepare_cached(sql).await?, &[&notes]).await?;
+    if deleted == notes.len() as u64 {
         return Ok(());
     }
-    Err(StoreError::Corrupt(format!("of {} notes of evidence that waited {taken} are there", notes.len())))
+    Err(StoreError::Corrupt(format!("only {deleted} of {} notes of pending evidence were left", notes.len())))
 }
 
 fn pending(row: &Row) -> Result<Pending, StoreError> {

@@ -105,7 +105,11 @@ pub async fn lock(tx: &Transaction, strata: &[&str]) -> Result<Vec<PlanRecord>, 
 }
 
 /// Remembers what happened to a locked plan that stays where it is.
-pub async fn remember(tx: &Transaction, stratum: &str, switching: &SwitchingState) -> Result<(), StoreError> {
+pub async fn save_state(
+    tx: &Transaction,
+    stratum: &str,
+    switching: &SwitchingState,
+) -> Result<(), StoreError> {
     let sql = "UPDATE sampling_plans SET switching_state = $2 WHERE stratum = $1 AND switching_state <> $2";
     tx.execute(&tx.prepare_cached(sql).await?, &[&stratum, &Json(switching)]).await?;
     Ok(())

@@ -33,8 +33,8 @@ pub struct Statement {
 }
 
 impl Statement {
-    /// Whether `other` is a repetition of this one.
-    pub fn same(&self, other: &Statement) -> bool {
+    /// Whether `other` is the same statement in the same message of the same sender.
+    pub fn is_repeated_by(&self, other: &Statement) -> bool {
         (&self.event, &self.sender, &self.jws) == (&other.event, &other.sender, &other.jws)
     }
 }

@@ -17,7 +17,7 @@ use countersign_statistics::switching::SwitchingEvent;
 use countersign_store::{
     Pipeline, StoreError, Transaction,
     actions::{self, ActionRecord, LoadDepth},
-    audits::{self, AuditRecord, FoundRow},
+    audits::{self, AuditRecord, FindingRow},
     compensations,
     evidence::{self, Evidence},
     listing,
@@ -76,7 +76,7 @@ pub(super) async fn apply(
         return Ok(Err(complaint));
     }
     let row = row(&record, signed);
-    audits::found(tx, &row).await?;
+    audits::insert_finding(tx, &row).await?;
     found.push(row);
     if let Some(resolution) = data.resolution {
         resolve(tx, &record, resolution).await?;
@@ -99,7 +99,7 @@ pub(super) async fn apply(
     evidence::insert(tx, &[Evidence::of(record.id, events::Event::AuditSettled(noted))]).await?;
     let wrong = settled.finding == Finding::Wrong;
     if wrong && record.status.state == State::Succeeded && !found.iter().any(|row| row.compensate) {
-        // Where a tool can undo it, the auditor asks for that; where none can, people remedy it.
+        // If a tool can undo it, the auditor may request that; otherwise people remedy it.
         if let Err(why) = offer(&configuration.tools, &record) {
             remediation::open(tx, configuration, record.id, &audit.group, &why).await?;
         }
@@ -120,15 +120,11 @@ async fn switching_input(
     let drawn = listing::draw(tx, record.id).await?.is_some_and(|draw| draw.selected);
     let audited = (at_once && drawn).then_some(SwitchingEvent::Audited { wrong });
     let critical = (critical && record.status.state.executed()).then_some(SwitchingEvent::Critical);
-    Ok(audited
-        .into_iter()
-        .chain(critical)
-        .filter_map(|happened| SwitchingInput::of(record, happened))
-        .collect())
+    Ok(audited.into_iter().chain(critical).filter_map(|event| SwitchingInput::of(record, event)).collect())
 }
 
 /// A finding as a row, with the correction as the full call and as a JSON Patch.
-fn row(record: &ActionRecord, signed: &SignedFinding<'_>) -> FoundRow {
+fn row(record: &ActionRecord, signed: &SignedFinding<'_>) -> FindingRow {
     let data = signed.data;
     let content: Option<Value> =
         record.content.as_deref().and_then(|content| serde_json::from_slice(content).ok());
@@ -139,7 +135,7 @@ fn row(record: &ActionRecord, signed: &SignedFinding<'_>) -> FoundRow {
         None => correction.clone(),
     });
     let patch = data.correction.as_ref().and_then(|correction| call.correcting(correction));
-    FoundRow {
+    FindingRow {
         audit: data.audit,
         auditor: signed.auditor.id.clone(),
         opinion: Opinion { finding: data.finding, severity: data.severity },
@@ -174,10 +170,10 @@ fn check(
     }
     reasons(&configuration.policy.audits().reason_codes, data)?;
     let correction = data.correction.as_ref();
-    let says = |name: &str| correction.and_then(|correction| correction.get(name));
-    let tool = says("tool").is_none_or(|tool| tool.is_string() || tool.is_null());
-    let arguments = says("arguments").is_none_or(Value::is_object);
-    let something = says("tool").or(says("arguments")).is_some();
+    let member = |name: &str| correction.and_then(|correction| correction.get(name));
+    let tool = member("tool").is_none_or(|tool| tool.is_string() || tool.is_null());
+    let arguments = member("arguments").is_none_or(Value::is_object);
+    let something = member("tool").or(member("arguments")).is_some();
     if correction.is_some() && !(wrong && tool && arguments && something) {
         let why = "only a finding of `wrong` may have a `correction`, with `tool`, `arguments` or both";
         return Err((Code::InvalidCorrection, why.into()));
@@ -217,7 +213,7 @@ fn reasons(codes: &[String], data: &FindingData) -> Result<(), Complaint> {
     }
 }
 
-/// An auditor asks that an action be undone: by its compensation if that is still possible, else by people.
+/// Requests that an action be undone: by its compensation if that is still possible, otherwise by people.
 async fn undo(
     tx: &Transaction,
     configuration: &Configuration,
@@ -242,7 +238,7 @@ async fn undo(
     }
 }
 
-/// A human found out what an action in doubt did: its agent gets a second outcome.
+/// Resolves an action in doubt as an auditor found: its agent gets a second outcome.
 async fn resolve(tx: &Transaction, record: &ActionRecord, resolution: Resolution) -> Result<(), StoreError> {
     let standing = Standing {
         state: record.status.state,

@@ -78,7 +78,7 @@ pub async fn tile(tx: &Transaction, tile: &TileId) -> Result<Vec<Hash>, StoreErr
 }
 
 /// The right edge of the tree of `size` entries.
-pub async fn tail(tx: &Transaction, size: u64) -> Result<TreeFrontier, StoreError> {
+pub async fn frontier(tx: &Transaction, size: u64) -> Result<TreeFrontier, StoreError> {
     let mut edge = Vec::new();
     for level in 0..levels(size) {
         let hashes = size >> (8 * u32::from(level));

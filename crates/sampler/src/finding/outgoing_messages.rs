@@ -16,9 +16,9 @@ use countersign_store::{
     compensations, listing,
 };
 
-/// Reads the audits as this transaction leaves them and returns what follows: a request to another auditor, feedback to the
-/// agent, the outcome of what was in doubt, a compensation that was asked for. Repeated findings get the same messages.
-pub(super) async fn outgoing(
+/// Reads the audits as this transaction leaves them and returns what follows: a request to another auditor, feedback to
+/// the agent, the outcome of what was in doubt, a requested compensation. Repeated findings get the same messages.
+pub(super) async fn of_audits(
     tx: &Transaction,
     configuration: &Configuration,
     concerned: &BTreeSet<ActionId>,
