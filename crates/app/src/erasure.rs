@@ -72,7 +72,7 @@ pub async fn place_hold(
     let store = connections.store()?;
     authorise(&store, operator).await?;
     let tx = store.transaction().await?;
-    let hold = erasure::hold(&tx, held, &rand::random(), reason, operator).await?;
+    let hold = erasure::place_hold(&tx, held, &rand::random(), reason, operator).await?;
     tx.commit().await?;
     Ok(LegalHoldChange { hold })
 }
@@ -89,7 +89,7 @@ pub async fn release_hold(
     let store = connections.store()?;
     authorise(&store, operator).await?;
     let tx = store.transaction().await?;
-    erasure::release(&tx, *id, operator).await?;
+    erasure::release_hold(&tx, *id, operator).await?;
     tx.commit().await?;
     Ok(LegalHoldChange { hold: *id })
 }

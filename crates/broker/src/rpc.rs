@@ -44,7 +44,7 @@ pub struct RpcRequest {
     pub routing_key: String,
     /// The idempotency key.
     pub message_id: String,
-    /// What is queued.
+    /// The arguments.
     pub body: Vec<u8>,
     /// Until when the caller waits. The message expires at that time: what is recorded as in doubt must not be executed
     /// afterwards.

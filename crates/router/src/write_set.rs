@@ -213,7 +213,7 @@ impl WriteSet {
         let requests: Vec<_> = self.requests.values().collect();
         actions::set_status(tx, &mut writes, &statuses).await?;
         approvals::save(tx, &mut writes, &requests).await?;
-        approvals::decided(tx, &mut writes, &self.decisions).await?;
+        approvals::insert_decisions(tx, &mut writes, &self.decisions).await?;
         permits::insert(tx, &mut writes, &self.permits).await?;
         outcomes::insert(tx, &mut writes, 1, &self.outcomes).await?;
         evidence::write(tx, &mut writes, &self.evidence).await?;

@@ -1,4 +1,4 @@
-//! Approval requests and what was decided on them.
+//! Approval requests and the decisions on them.
 
 use chrono::{DateTime, Utc};
 use countersign_core::{
@@ -10,26 +10,26 @@ use uuid::Uuid;
 
 use crate::{Pipeline, StoreError, Transaction, transaction::parameters};
 
-/// A request as it is to be from now on.
+/// A request to be stored.
 #[derive(Clone, Debug)]
 pub struct ApprovalRow {
-    /// Its id. An action that is asked about anew gets another one in the old one's place.
+    /// Its id. A new request for the same action replaces the old one under a new id.
     pub id: ApprovalId,
-    /// What is to be approved.
+    /// The action to be approved.
     pub action: ActionId,
-    /// Which rule asks.
+    /// The rule that requires approval.
     pub rule: String,
-    /// Why.
+    /// Why the rule requires it.
     pub rule_text: String,
-    /// What it asks for.
+    /// Its requirements.
     pub spec: ApprovalSpec,
-    /// Where it stands.
+    /// Its state.
     pub state: RequestState,
-    /// Since when.
+    /// When it was opened.
     pub opened_at: DateTime<Utc>,
-    /// Until when.
+    /// When it expires.
     pub expires_at: DateTime<Utc>,
-    /// The groups to which it has escalated, as evidence says.
+    /// The groups to which it has escalated, according to the evidence.
     pub escalated: Vec<String>,
 }
 
@@ -62,19 +62,19 @@ pub async fn save<'a>(
 /// One person's decision on one content.
 #[derive(Clone, Debug)]
 pub struct DecisionRow {
-    /// What it is about.
+    /// The action.
     pub action: ActionId,
     /// The content that the reviewer saw.
     pub digest: Vec<u8>,
-    /// Who.
+    /// The reviewer.
     pub reviewer: String,
-    /// What.
+    /// The decision.
     pub decision: Decision,
     /// The key that signed it.
     pub kid: String,
-    /// On which request.
+    /// The request that it answers.
     pub approval: ApprovalId,
-    /// The id of the event that said so.
+    /// The id of the event that carried it.
     pub event: String,
     /// Why, for programs.
     pub reason_code: Option<String>,
@@ -84,8 +84,8 @@ pub struct DecisionRow {
     pub decided_at: DateTime<Utc>,
 }
 
-/// Records decisions. The first one of a person and a key on a content stands.
-pub async fn decided<'a>(
+/// Records decisions. A person's first decision with a key on a content stands.
+pub async fn insert_decisions<'a>(
     tx: &Transaction,
     writes: &mut Pipeline<'a>,
     rows: &'a [DecisionRow],
@@ -118,7 +118,7 @@ pub async fn decided<'a>(
         .await
 }
 
-/// Which actions these requests are, or were, about. Requests that never were are left out.
+/// The actions that these requests are, or were, about. Unknown requests are left out.
 pub async fn actions_of(
     tx: &Transaction,
     ids: &[ApprovalId],
@@ -133,7 +133,7 @@ pub async fn actions_of(
     Ok(rows.iter().map(|row| (ApprovalId(row.get(0)), ActionId(row.get(1)))).collect())
 }
 
-/// Notes that open requests were published again.
+/// Marks open requests as published now.
 pub async fn published(tx: &Transaction, actions: &[ActionId]) -> Result<(), StoreError> {
     let actions: Vec<Uuid> = actions.iter().map(|id| id.0).collect();
     let sql = "UPDATE approvals SET published_at = now() WHERE action = ANY($1) AND state = 'open'";

@@ -16,13 +16,13 @@ use crate::{StoreError, Transaction, outcomes::storable};
 pub struct NewAudit {
     /// Its id.
     pub id: AuditId,
-    /// What is audited.
+    /// The audited action.
     pub action: ActionId,
-    /// Who may judge it.
+    /// The group whose members may judge it.
     pub group: String,
     /// Why.
     pub reason: AuditReason,
-    /// Whether two auditors judge it.
+    /// Whether two auditors must judge it.
     pub twice: bool,
 }
 
@@ -54,21 +54,21 @@ pub async fn open(tx: &Transaction, rows: &[NewAudit]) -> Result<(), StoreError>
 pub struct AuditRecord {
     /// Its id.
     pub id: AuditId,
-    /// What is audited.
+    /// The audited action.
     pub action: ActionId,
-    /// Who may judge it.
+    /// The group whose members may judge it.
     pub group: String,
     /// Why.
     pub reason: AuditReason,
-    /// Whether nothing is settled yet.
+    /// Whether it is not settled yet.
     pub open: bool,
-    /// Since when.
+    /// When it was opened.
     pub opened_at: DateTime<Utc>,
-    /// Whether two auditors judge it.
+    /// Whether two auditors must judge it.
     pub twice: bool,
-    /// How often another auditor was asked.
+    /// How many further auditors have been asked.
     pub round: i32,
-    /// What holds, where that is settled.
+    /// The settled result, if there is one.
     pub settled: Option<Settled>,
 }
 
@@ -115,14 +115,14 @@ pub async fn lock(tx: &Transaction, id: AuditId) -> Result<Option<AuditRecord>, 
     Ok(tx.query_opt(&tx.prepare_cached(&sql).await?, &[&id.0]).await?.as_ref().map(record))
 }
 
-/// What one auditor found, as stored.
+/// One auditor's finding.
 #[derive(Clone, Debug)]
 pub struct FindingRow {
     /// The audit.
     pub audit: AuditId,
-    /// Who.
+    /// The auditor.
     pub auditor: String,
-    /// What, and how bad.
+    /// The finding and its severity.
     pub opinion: Opinion,
     /// Why, for programs.
     pub reason_code: Option<String>,
@@ -130,15 +130,15 @@ pub struct FindingRow {
     pub reason: Option<String>,
     /// What the call should have been, as JSON.
     pub correction: Option<Vec<u8>>,
-    /// That as JSON Patch (RFC 6902).
+    /// The correction as JSON Patch (RFC 6902).
     pub patch: Option<Vec<u8>>,
-    /// Whether compensation is asked for.
+    /// Whether the auditor requests compensation.
     pub compensate: bool,
     /// The key that signed it.
     pub kid: String,
 }
 
-/// What has been found in a locked audit so far, in the order in which it came.
+/// The findings on a locked audit so far, oldest first.
 pub async fn findings(tx: &Transaction, audit: AuditId) -> Result<Vec<FindingRow>, StoreError> {
     let sql =
         "SELECT audit, auditor, finding, severity, reason_code, reason, correction, patch, compensate, kid
@@ -163,7 +163,7 @@ pub async fn findings(tx: &Transaction, audit: AuditId) -> Result<Vec<FindingRow
     tx.query(&tx.prepare_cached(sql).await?, &[&audit.0]).await?.iter().map(found).collect()
 }
 
-/// Records what an auditor found in a locked, open audit.
+/// Records a finding on a locked, open audit.
 pub async fn insert_finding(tx: &Transaction, row: &FindingRow) -> Result<(), StoreError> {
     let sql =
         "INSERT INTO findings (audit, auditor, finding, severity, reason_code, reason, correction, patch,
@@ -186,7 +186,7 @@ pub async fn insert_finding(tx: &Transaction, row: &FindingRow) -> Result<(), St
     Ok(())
 }
 
-/// Records what holds of a locked, open audit.
+/// Records the settled result of a locked, open audit.
 pub async fn settle(tx: &Transaction, id: AuditId, settled: &Settled) -> Result<(), StoreError> {
     let sql = "UPDATE audits SET state = 'judged', finding = $2, severity = $3, judged_at = clock_timestamp()
                WHERE id = $1 AND state = 'open'";
@@ -203,7 +203,7 @@ pub async fn ask_another(tx: &Transaction, id: AuditId) -> Result<(), StoreError
     Ok(())
 }
 
-/// Notes that those of these audits are published again that are open and were last published so many seconds ago. Returns
+/// Marks as published now those of these audits that are open and were last published more than `seconds` ago. Returns
 /// their actions.
 pub async fn published(tx: &Transaction, ids: &[AuditId], seconds: f64) -> Result<Vec<ActionId>, StoreError> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
@@ -214,7 +214,7 @@ pub async fn published(tx: &Transaction, ids: &[AuditId], seconds: f64) -> Resul
 }
 
 /// A page of the look-back: the last `count` actions of a stratum that were executed at once under `since` or a later
-/// generation and that nobody has been asked about, with the group that audits them.
+/// generation and that have no audit, with the group that audits them.
 pub async fn to_look_back(
     tx: &Transaction,
     stratum: &str,

@@ -1,4 +1,4 @@
-//! What agents have withdrawn.
+//! Actions that agents have withdrawn.
 
 use countersign_core::ids::ActionRef;
 use deadpool_postgres::ClientWrapper;
@@ -14,7 +14,7 @@ fn columns<'a>(references: &[&'a ActionRef]) -> (Vec<&'a str>, Vec<&'a str>) {
     references.iter().map(|reference| (reference.source.as_str(), reference.id.as_str())).unzip()
 }
 
-/// Remembers that these are withdrawn.
+/// Records that these actions are withdrawn.
 pub async fn insert(tx: &Transaction, references: &[&ActionRef]) -> Result<(), StoreError> {
     let (sources, ids) = columns(references);
     let sql = "INSERT INTO cancellations (source, event_id) SELECT * FROM UNNEST($1::text[], $2::text[])
@@ -23,10 +23,10 @@ pub async fn insert(tx: &Transaction, references: &[&ActionRef]) -> Result<(), S
     Ok(())
 }
 
-/// Which of these have been withdrawn.
+/// Those of these actions that have been withdrawn.
 pub async fn of(tx: &Transaction, references: &[&ActionRef]) -> Result<Vec<ActionRef>, StoreError> {
     let mut reads = Pipeline::default();
-    look(tx, &mut reads, references).await?;
+    select(tx, &mut reads, references).await?;
     Ok(withdrawn(&tx.run(&reads).await?))
 }
 
@@ -39,12 +39,12 @@ pub async fn begin(
     let client = store.client().await?;
     let mut reads = Pipeline::default();
     generation::share(&client, &mut reads).await?;
-    look(&client, &mut reads, references).await?;
+    select(&client, &mut reads, references).await?;
     let (tx, rows) = Transaction::begin_with(client, &reads).await?;
     Ok((tx, generation::shared(&rows)?, withdrawn(&rows)))
 }
 
-async fn look<'a>(
+async fn select<'a>(
     client: &ClientWrapper,
     reads: &mut Pipeline<'a>,
     references: &[&'a ActionRef],

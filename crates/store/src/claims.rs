@@ -9,16 +9,16 @@ use uuid::Uuid;
 
 use crate::{Client, StoreError, Transaction, evidence};
 
-/// A claimed action, which may be executed until the lease runs out.
+/// A claimed action, which may be executed until its lease expires.
 #[derive(Clone, Debug)]
 pub struct Claim {
-    /// Which.
+    /// The action.
     pub action: ActionId,
     /// Results count only under this fence.
     pub fence: i32,
-    /// As its agent calls it.
+    /// The proposal's `source`.
     pub source: String,
-    /// As its agent calls it.
+    /// The proposal's `id`.
     pub event_id: String,
     /// The tool.
     pub tool: String,
@@ -26,13 +26,13 @@ pub struct Claim {
     pub content: Option<Vec<u8>>,
     /// The salt of the permit's digest.
     pub content_salt: Vec<u8>,
-    /// The salt that its result is known by: the proposal's, so that one erasure takes both.
+    /// The salt of its result's digest: the proposal's, so that one erasure covers both.
     pub salt: Vec<u8>,
     /// W3C trace context.
     pub traceparent: Option<String>,
     /// Whether the action's own deadline has passed.
     pub late: bool,
-    /// Seconds that the claim waited for others. The lease runs from then.
+    /// How many seconds the claim waited for locks. The lease runs from the end of the wait.
     pub waited: f64,
 }
 
@@ -52,33 +52,34 @@ fn claim_of(row: &tokio_postgres::Row) -> Claim {
     }
 }
 
-/// What a permit claims.
+/// A claim that a permit asks for.
 #[derive(Clone, Copy, Debug)]
 pub struct ClaimRequest {
-    /// Which action.
+    /// The action to claim.
     pub action: ActionId,
-    /// The permit that says so.
+    /// The permit that authorises it.
     pub permit: PermitId,
-    /// Until when it says so.
+    /// When the permit expires.
     pub expires_at: DateTime<Utc>,
-    /// How long it is to be ours, in seconds.
+    /// The lease, in seconds.
     pub lease: f64,
     /// Whether an interrupted attempt may be repeated.
     pub repeatable: bool,
 }
 
-/// Most permits that [`claim`] takes.
+/// The most requests that [`claim`] accepts.
 pub const BATCH_MAX: usize = evidence::NOTE_MAX;
 
-/// Claims every action whose permit is still the one that is out, under the active generation and in time: an
-/// authorised one, or one whose attempt was interrupted, if its permit was issued after that. One statement, which writes the
-/// evidence as well: within a transaction or as one of its own.
+/// Claims every action whose permit is still in force, of the active generation and unexpired: an authorised action, or
+/// one whose attempt was interrupted, if its permit was issued after that. One statement, which also writes the
+/// evidence, within a transaction or as one of its own.
 ///
-/// Nothing has to be locked before. The generation is kept from changing until the claim is committed. What is asked of an
-/// action is asked of the row that is updated: where that has changed meanwhile, PostgreSQL asks again, of what it has become,
-/// or leaves it out.
+/// Needs no locks beforehand. The generation cannot change until the claim is committed. All conditions on an action
+/// are on the updated row: if it changes concurrently, PostgreSQL checks them again on the new version, or skips the
+/// row.
 ///
-/// Whoever gives up waiting for it does not undo it: what was claimed after all is interrupted, and its lease runs out.
+/// A caller that stops waiting does not undo the claim: an action that was claimed after all counts as interrupted when
+/// its lease expires.
 pub async fn claim(
     client: &Client,
     generation: i64,
@@ -127,11 +128,11 @@ pub async fn claim(
 /// The state of an action that could not be claimed.
 #[derive(Clone, Debug)]
 pub struct Unclaimed {
-    /// Which.
+    /// The action.
     pub action: ActionId,
-    /// The stored word of its state.
+    /// Its state, as stored.
     pub state: String,
-    /// The permit that is out, if one is.
+    /// The permit in force, if there is one.
     pub permit: Option<PermitId>,
     /// The database's clock: later than the claim that found nothing.
     pub now: DateTime<Utc>,

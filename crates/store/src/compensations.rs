@@ -1,11 +1,11 @@
-//! Actions that auditors have asked to be undone.
+//! Compensations that auditors have requested.
 
 use countersign_core::ids::{ActionId, AuditId};
 use uuid::Uuid;
 
 use crate::{StoreError, Transaction};
 
-/// Records that an auditor asked. An action that was asked for keeps who was the first.
+/// Records an auditor's request to undo an action; the first request stands. Returns whether this is the first.
 pub async fn request(
     tx: &Transaction,
     action: ActionId,
@@ -17,7 +17,7 @@ pub async fn request(
     Ok(tx.execute(sql, &[&action.0, &audit.0, &auditor]).await? == 1)
 }
 
-/// Those of these actions that an auditor asked to be undone, with the auditor.
+/// Those of these actions that an auditor wants undone, with the auditor.
 pub async fn requested(
     tx: &Transaction,
     actions: &[ActionId],
@@ -28,7 +28,7 @@ pub async fn requested(
     Ok(rows.iter().map(|row| (ActionId(row.get(0)), row.get(1))).collect())
 }
 
-/// Those of these actions that another one undoes, or was to undo, with the other one.
+/// Those of these actions for which a compensation has been proposed, with the compensating action.
 pub async fn proposed(
     tx: &Transaction,
     actions: &[ActionId],
@@ -39,7 +39,7 @@ pub async fn proposed(
     Ok(rows.iter().map(|row| (ActionId(row.get(0)), ActionId(row.get(1)))).collect())
 }
 
-/// Asked for so many seconds ago, and not proposed yet.
+/// Actions whose compensation was requested more than `seconds` ago and has not been proposed yet.
 pub async fn to_propose(tx: &Transaction, seconds: f64) -> Result<Vec<ActionId>, StoreError> {
     let sql = "SELECT action FROM compensations c
                WHERE asked_at < now() - make_interval(secs => $1)

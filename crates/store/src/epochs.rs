@@ -27,14 +27,14 @@ pub async fn open(
     evidence::insert(tx, &[Evidence::global(Event::EpochOpened(noted))]).await
 }
 
-/// Epochs that ended so many seconds ago and whose keys have not been revealed.
+/// Epochs that ended more than `seconds` ago and whose keys have not been revealed.
 pub async fn to_reveal(tx: &Transaction, seconds: f64) -> Result<Vec<i64>, StoreError> {
     let sql = "SELECT epoch FROM epochs e WHERE ends_at < now() - make_interval(secs => $1)
                AND NOT EXISTS (SELECT FROM epoch_keys k WHERE k.epoch = e.epoch) ORDER BY epoch LIMIT 100";
     Ok(tx.query(&tx.prepare_cached(sql).await?, &[&seconds]).await?.iter().map(|row| row.get(0)).collect())
 }
 
-/// Reveals the key of an epoch that ended so many seconds ago, once. Returns whether it was revealed just now.
+/// Reveals the key of an epoch that ended more than `seconds` ago, once. Returns whether this call revealed it.
 pub async fn reveal(tx: &Transaction, epoch: i64, key: &[u8; 32], seconds: f64) -> Result<bool, StoreError> {
     let sql = "INSERT INTO epoch_keys (epoch, key)
                SELECT epoch, $2 FROM epochs WHERE epoch = $1 AND ends_at < clock_timestamp() - make_interval(secs => $3)
@@ -42,7 +42,7 @@ pub async fn reveal(tx: &Transaction, epoch: i64, key: &[u8; 32], seconds: f64) 
     Ok(tx.execute(sql, &[&epoch, &key.as_slice(), &seconds]).await? == 1)
 }
 
-/// An epoch as it can be checked.
+/// An epoch with what is needed to check it.
 #[derive(Clone, Debug)]
 pub struct Epoch {
     /// Its number.

@@ -1,4 +1,4 @@
-//! Erasing what is about a person, and legal holds against it. Evidence stays, and says that something was erased.
+//! Erasing a person's data, and legal holds against it. Evidence stays, and records that something was erased.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,17 +17,17 @@ use crate::{
     evidence::{self, Evidence},
 };
 
-/// What a hold is about.
+/// What a legal hold covers.
 #[derive(Clone, Debug)]
 pub enum Held {
-    /// Everything about a person, who is kept as a salted digest.
+    /// Everything about a person, who is stored as a salted digest.
     Subject(String),
     /// One action.
     Action(ActionId),
 }
 
 /// Places a legal hold. Returns its id.
-pub async fn hold(
+pub async fn place_hold(
     tx: &Transaction,
     what: &Held,
     salt: &Salt,
@@ -52,7 +52,7 @@ pub async fn hold(
 ///
 /// # Errors
 /// [`StoreError::Refused`] where there is no such hold, or it has been released.
-pub async fn release(tx: &Transaction, id: i64, by: &str) -> Result<(), StoreError> {
+pub async fn release_hold(tx: &Transaction, id: i64, by: &str) -> Result<(), StoreError> {
     let sql = "UPDATE legal_holds SET released_by = $2, released_at = clock_timestamp()
                WHERE id = $1 AND released_at IS NULL RETURNING action";
     let row = tx.query_opt(sql, &[&id, &by]).await?;
@@ -93,7 +93,7 @@ pub async fn holds(tx: &Transaction) -> Result<Vec<LegalHold>, StoreError> {
     Ok(tx.query(sql, &[]).await?.iter().map(hold).collect())
 }
 
-/// An open hold on a person, who is known by a salted digest alone.
+/// An open hold on a person, who is stored as a salted digest only.
 struct HeldPerson {
     hold: i64,
     salt: Salt,
@@ -106,10 +106,10 @@ impl HeldPerson {
     }
 }
 
-/// Open holds that forbid to erase what is about a person: on one of these actions, on the person, or on anybody else who is
-/// in what would go.
+/// Open holds that forbid erasing a person's data: on one of these actions, on the person, or on anybody else who is
+/// named in that data.
 async fn forbidding(tx: &Transaction, subject: &str, actions: &[Uuid]) -> Result<BTreeSet<i64>, StoreError> {
-    // Until the erasure is committed, nobody places another.
+    // Nobody can place another hold until the erasure is committed.
     tx.execute("LOCK TABLE legal_holds IN SHARE ROW EXCLUSIVE MODE", &[]).await?;
     let sql = "SELECT id FROM legal_holds WHERE released_at IS NULL AND action = ANY($1)";
     let mut forbidding: BTreeSet<i64> =
@@ -119,7 +119,8 @@ async fn forbidding(tx: &Transaction, subject: &str, actions: &[Uuid]) -> Result
     for row in tx.query(sql, &[]).await? {
         let hold = row.get(0);
         let salt = Salt::try_from(row.get::<_, Vec<u8>>(1));
-        let salt = salt.map_err(|_| StoreError::Corrupt(format!("the salt of the legal hold {hold}")))?;
+        let salt =
+            salt.map_err(|_| StoreError::Corrupt(format!("the salt of legal hold {hold} is malformed")))?;
         people.push(HeldPerson { hold, salt, digest: row.get(2) });
     }
     let mut about = |name: &str| {
@@ -146,14 +147,14 @@ async fn forbidding(tx: &Transaction, subject: &str, actions: &[Uuid]) -> Result
     Ok(forbidding)
 }
 
-/// Everything that [`about_subject`] looks through, of one action.
+/// Everything of one action that [`about_subject`] searches.
 const STORED_OF_ACTION: &str = "
     SELECT unnest(ARRAY[body, content, edited]) FROM payloads WHERE action = $1
     UNION ALL SELECT result FROM outcomes WHERE action = $1
     UNION ALL SELECT result FROM late_results WHERE action = $1
     UNION ALL SELECT f.correction FROM findings f JOIN audits u ON u.id = f.audit WHERE u.action = $1";
 
-/// Calls with every string in what is stored, if it is JSON.
+/// Calls `found` with every string in a stored value, if it is JSON.
 fn each_string(stored: Option<&[u8]>, found: &mut impl FnMut(&str)) {
     let mut rest: Vec<Value> =
         stored.and_then(|stored| serde_json::from_slice(stored).ok()).into_iter().collect();
@@ -172,7 +173,7 @@ fn each_string(stored: Option<&[u8]>, found: &mut impl FnMut(&str)) {
     }
 }
 
-/// These actions, and all others of which a statement about one of them says something: it loses its free text for all.
+/// These actions, and all others that a statement about one of them covers: it loses its free text for all of them.
 async fn affected(tx: &Transaction, actions: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {
     let sql = "SELECT unnest($1::uuid[]) UNION
                SELECT unnest(actions) FROM statements WHERE actions && $1 AND disclosures <> '{}'";
@@ -190,7 +191,7 @@ pub struct Erased {
     pub quarantined: u64,
 }
 
-/// What can be erased of an action: its name, and the statement, which returns the actions.
+/// The parts of an action that can be erased: a name, and the statement, which returns the actions.
 const PARTS: &[(&str, &str)] = &[
     (
         "content",
@@ -230,11 +231,11 @@ const PARTS: &[(&str, &str)] = &[
     ),
 ];
 
-/// Erases everything that is stored about a person: of every action in whose message, content or result `subject`
-/// stands as a JSON string. Evidence of each action says which parts.
+/// Erases everything that is stored about a person: in every action whose message, content or result contains `subject`
+/// as a JSON string. The evidence of each action names the parts.
 ///
 /// # Errors
-/// [`StoreError::Refused`] where a legal hold forbids it, on whatever would lose something, or one of the actions has not ended.
+/// [`StoreError::Refused`] where a legal hold covers any of the data, or one of the actions has not ended.
 pub async fn erase(tx: &Transaction, subject: &str, by: &str) -> Result<Erased, StoreError> {
     let quoted = Value::from(subject).to_string();
     let actions = about_subject(tx, &quoted).await?;
@@ -275,7 +276,7 @@ pub async fn erase(tx: &Transaction, subject: &str, by: &str) -> Result<Erased, 
     Ok(erased)
 }
 
-/// Actions of which something that is stored has this JSON string in it. Looks through everything: erasing is rare.
+/// The actions of which a stored value contains this JSON string. Searches everything: erasing is rare.
 async fn about_subject(tx: &Transaction, quoted: &str) -> Result<Vec<Uuid>, StoreError> {
     let sql = "SELECT action FROM payloads
                WHERE position(convert_to($1, 'UTF8') IN body) > 0 OR position(convert_to($1, 'UTF8') IN content) > 0

@@ -17,17 +17,17 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    /// About one action.
+    /// Evidence about one action.
     pub fn of(action: ActionId, event: Event) -> Self {
         Self { action: Some(action), event }
     }
 
-    /// About no action in particular.
+    /// Evidence about no particular action.
     pub fn global(event: Event) -> Self {
         Self { action: None, event }
     }
 
-    /// About an action where there is one.
+    /// Evidence about an action, if there is one.
     pub fn about(action: Option<ActionId>, event: Event) -> Self {
         Self { action, event }
     }
@@ -43,11 +43,11 @@ impl Evidence {
     }
 }
 
-/// Most rows of evidence in one note for the ledger. The recorder takes a note whole.
+/// The most rows of evidence in one note for the recorder, which processes a note as a whole.
 pub(crate) const NOTE_MAX: usize = 500;
 
-/// The part of a statement that writes evidence rows and the note for the ledger that they are there. `rows` selects their
-/// event, action, kind and body: no more than [`NOTE_MAX`], and it may be none.
+/// The part of a statement that writes evidence rows and the note that they are pending. `rows` selects their event,
+/// action, kind and body: up to [`NOTE_MAX`] rows, or none.
 pub(crate) fn written(rows: &str) -> String {
     format!(
         "written AS (INSERT INTO evidence (event, action, kind, body) {rows} RETURNING id),
@@ -56,14 +56,14 @@ pub(crate) fn written(rows: &str) -> String {
     )
 }
 
-/// Writes evidence rows, and the notes for the ledger that they are there.
+/// Writes evidence rows and the notes that they are pending.
 pub async fn insert(tx: &Transaction, rows: &[Evidence]) -> Result<(), StoreError> {
     let mut writes = Pipeline::default();
     write(tx, &mut writes, rows).await?;
     tx.run(&writes).await.map(drop)
 }
 
-/// The same, together with other statements.
+/// Adds [`insert`] to a pipeline.
 pub async fn write(tx: &Transaction, writes: &mut Pipeline<'_>, rows: &[Evidence]) -> Result<(), StoreError> {
     let unnested = "SELECT event, action, kind, body::json
                     FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::text[]) AS u (event, action, kind, body)";

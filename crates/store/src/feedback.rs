@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::{StoreError, Transaction};
 
-/// Why somebody decided so.
+/// The reason for a decision or finding.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reason {
     /// For programs.
@@ -23,9 +23,9 @@ pub struct Reason {
 /// What an audit has settled.
 #[derive(Clone, Debug)]
 pub struct AuditResult {
-    /// What holds.
+    /// The settled result.
     pub settled: Settled,
-    /// Why, by the last of those who found so.
+    /// The reason of the last auditor who found so.
     pub reason: Reason,
     /// What the call should have been, as JSON: the last correction of those who found it wrong.
     pub correction: Option<Vec<u8>>,
@@ -36,13 +36,13 @@ pub struct AuditResult {
 pub struct FeedbackItem {
     /// Its id.
     pub id: ActionId,
-    /// As its agent calls it.
+    /// The proposal's `source` and `id`.
     pub reference: ActionRef,
     /// The agent's id in the directory.
     pub agent: String,
     /// The tool.
     pub tool: String,
-    /// Where it stands.
+    /// Its state.
     pub state: State,
     /// The rule that decided it.
     pub rule: String,

@@ -32,7 +32,8 @@ pub async fn begin(store: &Store) -> Result<(Transaction, Active), StoreError> {
     begin_locked(store, &[]).await
 }
 
-/// The same, and then locks actions until the transaction ends ([`actions::lock`]). The clock may be of before the actions' locks.
+/// [`begin`], which then locks actions ([`actions::lock`]). The clock may have been read before the actions were
+/// locked.
 pub async fn begin_locked(store: &Store, ids: &[ActionId]) -> Result<(Transaction, Active), StoreError> {
     let client = store.client().await?;
     let mut reads = Pipeline::default();
@@ -44,22 +45,22 @@ pub async fn begin_locked(store: &Store, ids: &[ActionId]) -> Result<(Transactio
     Ok((tx, shared(&rows)?))
 }
 
-/// [`begin`]'s statement, as the first of several.
+/// Adds [`begin`]'s statement to a pipeline, as the first one.
 pub(crate) async fn share(client: &ClientWrapper, reads: &mut Pipeline<'_>) -> Result<(), StoreError> {
     reads.add(client, "SELECT generation, config, clock_timestamp() FROM active FOR SHARE", vec![]).await
 }
 
-/// What [`share`] has read.
+/// The result of [`share`].
 pub(crate) fn shared(rows: &[Vec<Row>]) -> Result<Active, StoreError> {
     rows.first().and_then(|rows| rows.first()).map(active).ok_or(StoreError::NoGeneration)
 }
 
-/// Reads the active generation in order to change it: waits until no transaction works under it.
+/// Locks the active generation in order to change it: waits until no other transaction uses it.
 pub async fn lock_exclusive(tx: &Transaction) -> Result<Active, StoreError> {
     lock(tx, "SELECT generation, config, clock_timestamp() FROM active FOR UPDATE").await
 }
 
-/// Reads the active generation without keeping it from changing: for what decides nothing about an execution.
+/// Reads the active generation without keeping it from changing: for callers that decide nothing about an execution.
 pub async fn read(tx: &Transaction) -> Result<Active, StoreError> {
     lock(tx, "SELECT generation, config, clock_timestamp() FROM active").await
 }
@@ -130,7 +131,7 @@ pub async fn activate(
     Ok(generation)
 }
 
-/// Counts the generation up without changing the configuration, for holds.
+/// Advances the generation without changing the configuration, for holds and sampling plans.
 pub(crate) async fn advance(tx: &Transaction) -> Result<i64, StoreError> {
     lock_exclusive(tx).await?;
     let row = tx.query_one("UPDATE active SET generation = generation + 1 RETURNING generation", &[]).await?;

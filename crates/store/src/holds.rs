@@ -1,4 +1,4 @@
-//! Holds: an operator stops permits and claims, another lets them go on.
+//! Holds: one operator stops permits and claims, another lets them go on.
 
 use std::str::FromStr;
 
@@ -22,7 +22,7 @@ pub enum Scope {
     Agent,
     /// The calls of one tool.
     Tool,
-    /// What one rule decides.
+    /// The actions that one rule decides.
     Rule,
 }
 
@@ -44,14 +44,14 @@ impl FromStr for Scope {
         [Scope::Everything, Scope::Agent, Scope::Tool, Scope::Rule]
             .into_iter()
             .find(|scope| scope.as_str() == s)
-            .ok_or_else(|| StoreError::Corrupt(format!("{s:?} is no scope of a hold")))
+            .ok_or_else(|| StoreError::Corrupt(format!("{s:?} is not the scope of a hold")))
     }
 }
 
 /// A hold that has not been released.
 #[derive(Clone, Debug, Serialize)]
 pub struct Hold {
-    /// Name it to release it.
+    /// Its id, by which it is released.
     pub id: i64,
     /// What kind of thing it covers.
     pub scope: Scope,
@@ -96,7 +96,8 @@ pub async fn open(tx: &Transaction) -> Result<Vec<Hold>, StoreError> {
         .collect()
 }
 
-/// Places a hold. Once the transaction is committed, no permit is issued and no claim starts under it.
+/// Places a hold. Once the transaction is committed, no permit is issued and no claim starts under it. Returns the
+/// hold's id and the new generation.
 pub async fn place(
     tx: &Transaction,
     scope: Scope,

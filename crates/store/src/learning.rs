@@ -1,4 +1,4 @@
-//! What humans have prevented and put right, how far they agree, and what came of it: counts.
+//! Counts of what humans have prevented and corrected, and of how far they agree.
 
 pub mod versions;
 
@@ -29,9 +29,9 @@ pub struct LearningCounts {
     pub second_wrong: u64,
     /// Both found it correct.
     pub both_correct: u64,
-    /// Remediation tasks that are open now.
+    /// Open remediation tasks.
     pub tasks_open: u64,
-    /// Of these, past their time.
+    /// Of these, overdue.
     pub tasks_overdue: u64,
 }
 
@@ -40,17 +40,17 @@ pub struct LearningCounts {
 pub struct Lowered {
     /// The group.
     pub group: String,
-    /// In how many epochs of the time range.
+    /// The number of epochs in the time range.
     pub epochs: u64,
     /// What was left of its rates in the worst of them, 0 to 1.
     pub remaining: f64,
-    /// The audits that an epoch would have asked for, at most.
+    /// The most audits that one of these epochs would have requested.
     pub demand: f64,
-    /// The audits that it can judge in an epoch, at least.
+    /// The fewest audits that it could judge in one of them.
     pub capacity: Option<f64>,
 }
 
-/// Counts what humans made of the actions accepted in `from..to`.
+/// Counts human decisions and findings on the actions accepted in `from..to`.
 pub async fn counts(
     tx: &Transaction,
     from: DateTime<Utc>,

@@ -1,7 +1,7 @@
 //! The ledger: who may append, and what one batch of the recorder reads and writes.
 //!
-//! A batch is one transaction that begins with [`renew`]: it locks the recorder's row, so that whoever takes over waits
-//! for it, and finds out whether the fence is still its own.
+//! A batch is one transaction that begins with [`renew`]: it locks the recorder's row, so that a recorder that takes
+//! over waits for it, and checks whether the fence is still its own.
 
 pub mod bundle;
 pub mod read;
@@ -20,7 +20,7 @@ use crate::{StoreError, Transaction};
 pub struct Head {
     /// Counts up with every takeover.
     pub fence: i64,
-    /// How many entries there are.
+    /// The number of entries.
     pub size: u64,
 }
 
@@ -33,7 +33,7 @@ pub(crate) fn number(stored: i64) -> u64 {
     u64::try_from(stored).unwrap_or_default()
 }
 
-/// An index as the database has it; ledgers end at 2^53 entries.
+/// An index as the database stores it; ledgers end at 2^53 entries.
 pub(crate) fn stored(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
@@ -46,8 +46,8 @@ pub async fn claim(tx: &Transaction, holder: &str, seconds: f64) -> Result<Optio
     Ok(tx.query_opt(&tx.prepare_cached(sql).await?, &[&holder, &seconds]).await?.as_ref().map(head))
 }
 
-/// Keeps the lease for so many seconds more, and its row locked until the transaction ends. `None`: somebody else has
-/// taken over.
+/// Keeps the lease for so many seconds more, and its row locked until the transaction ends. `None` if another recorder
+/// has taken over.
 pub async fn renew(tx: &Transaction, fence: i64, seconds: f64) -> Result<Option<Head>, StoreError> {
     // A recorder that is gone without its server knowing must not keep the row locked.
     let sql = "UPDATE recorder SET until = clock_timestamp() + make_interval(secs => $2)
@@ -56,7 +56,7 @@ pub async fn renew(tx: &Transaction, fence: i64, seconds: f64) -> Result<Option<
     Ok(tx.query_opt(&tx.prepare_cached(sql).await?, &[&fence, &seconds]).await?.as_ref().map(head))
 }
 
-/// Gives the lease up at once.
+/// Gives up the lease at once.
 pub async fn release(tx: &Transaction, fence: i64) -> Result<(), StoreError> {
     let sql = "UPDATE recorder SET until = '-infinity' WHERE fence = $1";
     tx.execute(sql, &[&fence]).await?;
@@ -76,26 +76,26 @@ pub struct Pending {
     pub body: String,
     /// When.
     pub occurred_at: DateTime<Utc>,
-    /// Whose, if it is about an action.
+    /// The action that it is about, if any.
     pub action: Option<ActionId>,
 }
 
-/// What a batch is made of.
+/// The pending evidence for one batch.
 #[derive(Clone, Debug)]
 pub struct PendingBatch {
-    /// The notes that name the rows, to be taken with [`take`].
+    /// The notes that name the rows, for [`delete_notes`].
     pub notes: Vec<i64>,
     /// The rows, by their ids.
     pub rows: Vec<Pending>,
-    /// Whether more waits.
+    /// Whether there is more.
     pub more: bool,
     /// The database's clock, after they were written.
     pub now: DateTime<Utc>,
 }
 
-/// Up to `limit` visible rows that are not in the ledger yet, the lowest ids first: of one action these come in
-/// the order in which they were written. Never "ids above the last one", which commit out of order. Rows that were
-/// written by one statement come together, even if they alone are more. None of the notes in `but`. `None`: nothing waits.
+/// Up to `limit` visible rows that are not in the ledger yet, the lowest ids first: those of one action come in the
+/// order in which they were written. Never "ids above the last one", which commit out of order. Rows of one note come
+/// together, even if they alone exceed the limit. Leaves out the notes in `excluded`. `None` if nothing is pending.
 pub async fn pending_batch(
     tx: &Transaction,
     limit: i64,
@@ -112,10 +112,10 @@ pub async fn pending_batch(
     Ok(Some(PendingBatch { notes, more: number(all) > rows.len() as u64, rows, now }))
 }
 
-/// Takes notes whose rows become entries in this transaction.
+/// Deletes notes whose rows become entries in this transaction.
 ///
 /// # Errors
-/// [`StoreError::Corrupt`] where one is not there any more: nobody but the recorder takes them.
+/// [`StoreError::Corrupt`] where one is missing: nobody but the recorder deletes them.
 pub async fn delete_notes(tx: &Transaction, notes: &[i64]) -> Result<(), StoreError> {
     let sql = "DELETE FROM evidence_pending WHERE first = ANY ($1)";
     let deleted = tx.execute(&tx.prepare_cached(sql).await?, &[&notes]).await?;
@@ -139,12 +139,12 @@ fn pending(row: &Row) -> Result<Pending, StoreError> {
     })
 }
 
-/// What entries say of their action.
+/// What an entry records of its action.
 #[derive(Clone, Debug)]
 pub struct Subject {
-    /// What never changes.
+    /// What never changes about it.
     pub facts: ActionFacts,
-    /// The event of its last entry so far.
+    /// The event of its latest entry.
     pub last: Option<Uuid>,
 }
 
@@ -185,7 +185,7 @@ pub struct NewEntry {
     pub evidence: i64,
     /// The event's id.
     pub event: Uuid,
-    /// Whose, if it is about an action.
+    /// The action that it is about, if any.
     pub action: Option<ActionId>,
     /// What happened.
     pub kind: String,
@@ -212,7 +212,7 @@ pub async fn append(tx: &Transaction, first: u64, entries: &[NewEntry]) -> Resul
     Ok(())
 }
 
-/// Keeps the nodes above tiles that are full now.
+/// Stores the nodes above tiles that have become full.
 pub async fn add_nodes(tx: &Transaction, nodes: &[Node]) -> Result<(), StoreError> {
     if nodes.is_empty() {
         return Ok(());
@@ -226,23 +226,23 @@ pub async fn add_nodes(tx: &Transaction, nodes: &[Node]) -> Result<(), StoreErro
     Ok(())
 }
 
-/// A checkpoint as it is stored.
+/// A stored checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signed {
-    /// How many entries it is of.
+    /// The number of entries that it covers.
     pub size: u64,
     /// The root of their tree.
     pub root: Hash,
     /// The signed note.
     pub note: String,
-    /// When the batch was drafted: also when its entries were recorded.
+    /// When the batch was drafted, which is also the recording time of its entries.
     pub signed_at: DateTime<Utc>,
 }
 
-/// Moves the head to a checkpoint's size, and keeps the checkpoint.
+/// Moves the head to a checkpoint's size, and stores the checkpoint.
 ///
 /// # Errors
-/// [`StoreError::Refused`] where the fence is no longer the caller's or the head not where it was.
+/// [`StoreError::Refused`] where the fence is no longer the caller's, or the head has moved.
 pub async fn advance(tx: &Transaction, fence: i64, from: u64, checkpoint: &Signed) -> Result<(), StoreError> {
     let sql = "WITH moved AS (
                  UPDATE recorder SET size = $3 WHERE fence = $1 AND size = $2 RETURNING size)

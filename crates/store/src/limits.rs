@@ -1,4 +1,4 @@
-//! Cumulative limits: sums that two actions at once cannot both slip under.
+//! Cumulative limits: locked sums, so that two concurrent actions cannot both slip under a limit.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -15,29 +15,29 @@ pub struct LimitRow {
     pub action: ActionId,
     /// The rule whose limit it is.
     pub rule: String,
-    /// Together with the rule it says whose sum it is.
+    /// Identifies the sum, together with the rule.
     pub key: String,
     /// What the action adds.
     pub amount: Decimal,
 }
 
-/// Whose sum it is: a rule's id and a key.
+/// Identifies a sum: a rule's id and a key.
 pub type LimitKey = (String, String);
 
-/// What has been added within the time.
+/// What has been added within each limit's period.
 #[derive(Clone, Debug, Default)]
 pub struct Sums {
-    /// By every action that is pending, in doubt or done.
+    /// By all actions that are open, in doubt or succeeded.
     pub all: BTreeMap<LimitKey, Decimal>,
-    /// By one of them alone.
+    /// By single actions.
     pub own: BTreeMap<(LimitKey, ActionId), Decimal>,
 }
 
-/// Locks these sums until the transaction ends, in key order, and reads them; those of `alone` also one by one.
+/// Locks these sums until the transaction ends, in key order, and reads them, and what each of `single` has added.
 pub async fn sums(
     tx: &Transaction,
     keys: &BTreeMap<LimitKey, Duration>,
-    alone: &[ActionId],
+    single: &[ActionId],
 ) -> Result<Sums, StoreError> {
     if keys.is_empty() {
         return Ok(Sums::default());
@@ -51,7 +51,7 @@ pub async fn sums(
     let sql = "SELECT 1 FROM limit_keys k JOIN UNNEST($1::text[], $2::text[]) u (rule, key) USING (rule, key)
                ORDER BY k.rule COLLATE \"C\", k.key COLLATE \"C\" FOR UPDATE OF k";
     tx.query(&tx.prepare_cached(sql).await?, &[&rules, &names]).await?;
-    // A statement of its own: it sees what was committed while the locks were waited for.
+    // A separate statement: it sees what was committed while the one before waited for the locks.
     let sql = "WITH counted AS (
                  SELECT l.rule, l.key, l.action, l.amount
                  FROM UNNEST($1::text[], $2::text[], $3::float8[]) u (rule, key, within)
@@ -62,14 +62,15 @@ pub async fn sums(
                SELECT rule, key, NULL::uuid, sum(amount)::text FROM counted GROUP BY rule, key
                UNION ALL
                SELECT rule, key, action, amount::text FROM counted WHERE action = ANY($4)";
-    let alone: Vec<Uuid> = alone.iter().map(|id| id.0).collect();
-    let rows = tx.query(&tx.prepare_cached(sql).await?, &[&rules, &names, &within, &alone]).await?;
+    let single: Vec<Uuid> = single.iter().map(|id| id.0).collect();
+    let rows = tx.query(&tx.prepare_cached(sql).await?, &[&rules, &names, &within, &single]).await?;
     let all = keys.keys().map(|key| (key.clone(), Decimal::ZERO)).collect();
     let mut sums = Sums { all, own: BTreeMap::new() };
     for row in &rows {
         let (key, amount): (LimitKey, &str) = ((row.get(0), row.get(1)), row.get(3));
-        let amount =
-            amount.parse().map_err(|_| StoreError::Corrupt(format!("{amount:?} is no sum of a limit")))?;
+        let amount = amount
+            .parse()
+            .map_err(|_| StoreError::Corrupt(format!("{amount:?} is not the sum of a limit")))?;
         match row.get::<_, Option<Uuid>>(2) {
             None => sums.all.insert(key, amount),
             Some(action) => sums.own.insert((key, ActionId(action)), amount),

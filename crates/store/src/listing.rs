@@ -1,4 +1,4 @@
-//! Lists for people: actions, approvals, audits. Payloads are left to whoever shows a single one.
+//! Lists for people: actions, approvals, audits. Without payloads, which are shown one at a time.
 
 use chrono::{DateTime, Utc};
 use countersign_core::ids::ActionId;
@@ -22,7 +22,7 @@ pub struct ActionSummary {
     pub agent: String,
     /// The tool.
     pub tool: String,
-    /// Where it stands, or how it ended.
+    /// Its state.
     pub state: String,
     /// The policy's verdict.
     pub verdict: String,
@@ -40,7 +40,7 @@ pub struct ActionSummary {
     pub ended_at: Option<DateTime<Utc>>,
 }
 
-/// What is listed.
+/// Which actions are listed.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     /// Only this state.
@@ -49,9 +49,9 @@ pub struct Filter {
     pub agent: Option<String>,
     /// Only this tool.
     pub tool: Option<String>,
-    /// Accepted since then.
+    /// Only those accepted since then.
     pub from: Option<DateTime<Utc>>,
-    /// At most so many, the newest first.
+    /// At most this many, the newest first.
     pub limit: i64,
 }
 
@@ -90,8 +90,8 @@ pub async fn actions(tx: &Transaction, filter: &Filter) -> Result<Vec<ActionSumm
     Ok(tx.query(&sql, &parameters).await?.iter().map(summary).collect())
 }
 
-/// The actions that a person may mean by `name`: an action's uuid, its agent's id for it, or `source#id`. The uuid of an
-/// action is the id of what undoes it: alone, it means the action.
+/// The actions that a person may mean by `name`: an action's uuid, its agent's id for it, or `source#id`. An action's
+/// uuid is also the event id of its compensation; by itself, it means the action.
 pub async fn find(tx: &Transaction, name: &str) -> Result<Vec<ActionSummary>, StoreError> {
     let id = name.parse::<Uuid>().ok();
     let (source, event) = match name.split_once('#') {
@@ -110,29 +110,29 @@ pub async fn find(tx: &Transaction, name: &str) -> Result<Vec<ActionSummary>, St
 pub struct ApprovalSummary {
     /// Its id.
     pub id: Uuid,
-    /// What is to be approved.
+    /// The action to be approved.
     pub action: ActionId,
-    /// As the agent calls it.
+    /// The proposal's `id`.
     pub event_id: String,
     /// The tool.
     pub tool: String,
-    /// How many of which groups must approve.
+    /// How many members of which groups must approve.
     pub require: Value,
-    /// Which rule asks.
+    /// The rule that requires approval.
     pub rule: String,
-    /// Why.
+    /// Why the rule requires it.
     pub rule_text: String,
     /// `open`, `approved`, `rejected`, `expired` or `closed`.
     pub state: String,
-    /// Since when.
+    /// When it was opened.
     pub opened_at: DateTime<Utc>,
-    /// Until when.
+    /// When it expires.
     pub expires_at: DateTime<Utc>,
-    /// Who decided what, on the content as it is now.
+    /// Who decided what, on the current content.
     pub decisions: Option<Value>,
 }
 
-/// Approval requests; those that run out first come first.
+/// Approval requests, the earliest deadline first.
 pub async fn approvals(
     tx: &Transaction,
     group: Option<&str>,
@@ -175,27 +175,27 @@ pub async fn approvals(
 pub struct AuditSummary {
     /// Its id.
     pub id: Uuid,
-    /// What is audited.
+    /// The audited action.
     pub action: ActionId,
-    /// As the agent calls it.
+    /// The proposal's `id`.
     pub event_id: String,
     /// The tool.
     pub tool: String,
     /// How the action ended.
     pub outcome: String,
-    /// Who may judge it.
+    /// The group whose members may judge it.
     pub group: String,
     /// `sampled`, `in_doubt` or `look_back`.
     pub reason: String,
     /// `open` or `judged`.
     pub state: String,
-    /// Since when.
+    /// When it was opened.
     pub opened_at: DateTime<Utc>,
     /// What was found.
     pub finding: Option<String>,
     /// How bad it is.
     pub severity: Option<String>,
-    /// By whom; absent until it is judged, because other auditors must not know.
+    /// The auditors; absent until it is judged, so that they do not influence each other.
     pub auditors: Option<Vec<String>>,
     /// The auditors' reasons.
     pub reasons: Option<String>,

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use crate::{Pipeline, Store, StoreError, Transaction, sweeps::SWEEP_MAX, transaction::parameters};
 
-/// The part of a statement that notes actions as pending. `ids` selects them, and it may be none.
+/// The part of a statement that notes actions as pending. `ids` selects them; it may select none.
 pub(crate) fn noted(ids: &str) -> String {
     format!(
         "notified AS (INSERT INTO pending_notifications (actions)
@@ -26,7 +26,7 @@ pub async fn confirmed(store: &Store, notes: &[i64]) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The same for actions whose notes are not known. Reads all notes, of which there are few.
+/// [`confirmed`], for actions whose notes are unknown. Reads all notes, of which there are few.
 pub async fn confirmed_actions(store: &Store, actions: &[ActionId]) -> Result<(), StoreError> {
     if actions.is_empty() {
         return Ok(());
@@ -41,10 +41,10 @@ pub async fn confirmed_actions(store: &Store, actions: &[ActionId]) -> Result<()
     tx.commit_with(&writes).await.map(drop)
 }
 
-/// Actions whose outcomes were stored so many seconds ago and are still not confirmed. Each is found again only after ten
-/// times as long: a broker that refuses them must not be flooded.
+/// Actions whose outcomes were stored more than `seconds` ago and are still not confirmed. Each is found again only
+/// after ten times as long, so that a broker that refuses them is not flooded.
 pub async fn overdue(tx: &Transaction, seconds: f64) -> Result<Vec<ActionId>, StoreError> {
-    // Asked twice: another executor's sweep may have found the same meanwhile.
+    // The condition stands twice: another executor's sweep may have found the same meanwhile.
     let due = "coalesce(repeated_at + 10 * make_interval(secs => $1), stored_at + make_interval(secs => $1)) < now()";
     let sql = format!(
         "UPDATE pending_notifications p SET repeated_at = now()

@@ -23,7 +23,7 @@ use crate::{
 /// An outcome to be stored.
 #[derive(Clone, Debug)]
 pub struct NewOutcome {
-    /// Whose.
+    /// The action that ended.
     pub action: ActionId,
     /// The final state.
     pub state: State,
@@ -44,7 +44,7 @@ impl NewOutcome {
     }
 }
 
-/// Stores outcomes. `seq` is 1, or 2 for the resolution of one in doubt. One that is there already stays.
+/// Stores outcomes. `seq` is 1, or 2 for the resolution of one in doubt. An existing one stays.
 pub async fn insert<'a>(
     tx: &Transaction,
     writes: &mut Pipeline<'a>,
@@ -68,41 +68,41 @@ pub async fn insert<'a>(
     writes.add(tx, sql, parameters![seq, actions, events, outcomes, results, codes, messages]).await
 }
 
-/// Code and message of why it did not succeed.
+/// The error's code and message.
 fn error(outcome: &NewOutcome) -> (Option<&str>, Option<&str>) {
     let error = outcome.error.as_ref();
     (error.map(|error| error.code.as_str()), error.map(|error| error.message.as_str()))
 }
 
-/// PostgreSQL's text cannot hold NUL; texts of others may.
+/// PostgreSQL's text cannot hold NUL, which foreign texts may contain.
 pub(crate) fn storable(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
-/// How an execution ended, and what is noted of that.
+/// How an execution ended, with its evidence.
 #[derive(Clone, Debug)]
 pub struct Ended {
     /// The claim that it ended under.
     pub fence: i32,
-    /// How.
+    /// The outcome.
     pub outcome: NewOutcome,
-    /// What is noted.
+    /// The evidence of it.
     pub evidence: Evidence,
 }
 
-/// An action that has ended, and what is stored of it, where that can be read.
+/// An action that has ended, with its record if that can be read.
 pub type Read = (ActionId, Result<ActionRecord, StoreError>);
 
-/// What one statement has ended.
+/// The actions that one statement has ended.
 pub struct Moved {
     /// The actions.
     pub actions: Vec<Read>,
-    /// The note that their outcomes are to be published ([`crate::notifications`]); `None` where there are none.
+    /// The note that their outcomes are to be published ([`crate::notifications`]); `None` without actions.
     pub note: Option<i64>,
 }
 
-/// Ends actions that are executing under these claims, in one trip; no action twice, and at most 500.
-/// Leaves out those that somebody else has taken over or that have ended already.
+/// Ends actions that are executing under these claims, in one trip; no action twice, and at most 500. Leaves out those
+/// that another executor has taken over and those that have already ended.
 pub async fn end(store: &Store, rows: &[Ended]) -> Result<Moved, StoreError> {
     let client = store.client().await?;
     let (sql, values) = ending(rows);
@@ -113,11 +113,11 @@ pub async fn end(store: &Store, rows: &[Ended]) -> Result<Moved, StoreError> {
     Ok(Moved { actions: ended(rows, &moved), note })
 }
 
-/// A statement that moves what is still executing under its claim, and writes outcome, evidence and the note that its agents
-/// are to be notified for what it has moved.
+/// A statement that ends the actions that are still executing under their claims, and writes their outcomes, their
+/// evidence and the note that their agents are to be notified.
 ///
-/// Its conditions are on the row that is updated. Where that has changed meanwhile, PostgreSQL looks at them again on what
-/// it has become, or leaves it out; what was read beside it stays as it was.
+/// Its conditions are on the updated row: if it changes concurrently, PostgreSQL checks them again on the new version,
+/// or skips the row. Joined rows stay as they were first read.
 fn ending(rows: &[Ended]) -> (String, Vec<Parameter<'_>>) {
     let sql = format!(
         "WITH ended AS (
@@ -152,7 +152,7 @@ fn ending(rows: &[Ended]) -> (String, Vec<Parameter<'_>>) {
     (sql, parameters![actions, fences, states, events, results, codes, messages, noted, kinds, bodies])
 }
 
-/// What [`ending`] has moved.
+/// The actions that [`ending`] has ended.
 fn ended(rows: &[Ended], moved: &[Row]) -> Vec<Read> {
     let outcomes: HashMap<ActionId, &NewOutcome> =
         rows.iter().map(|row| (row.outcome.action, &row.outcome)).collect();
@@ -172,7 +172,7 @@ fn ended(rows: &[Ended], moved: &[Row]) -> Vec<Read> {
     moved.iter().map(read).collect()
 }
 
-/// Locks actions. Returns those that are executing, and under which fence: any other result is late.
+/// Locks actions. Returns those that are executing, and under which fence: the result of any other is late.
 pub async fn lock_executing(
     tx: &Transaction,
     ids: &[ActionId],
@@ -184,7 +184,7 @@ pub async fn lock_executing(
     Ok(executing.map(|row| (ActionId(row.get(0)), row.get(1))).collect())
 }
 
-/// Writes what has come of claims that are locked, and keeps results that came too late.
+/// Stores the outcomes of locked claims, and results that came too late.
 pub async fn settle(tx: &Transaction, ended: &[Ended], late: &[LateResult]) -> Result<(), StoreError> {
     let mut writes = Pipeline::default();
     for rows in ended.chunks(evidence::NOTE_MAX) {
@@ -216,12 +216,12 @@ pub struct LateResult {
 }
 
 impl LateResult {
-    /// `salt` keeps the digest safe to keep when the result is erased; `completed` is how the call ended.
+    /// `salt` makes the digest safe to keep after the result is erased; `completed` is how the call ended.
     pub fn new(action: ActionId, result: Option<Vec<u8>>, salt: Salt, completed: ActionCompleted) -> Self {
         Self { id: Uuid::now_v7(), action, result, salt, completed }
     }
 
-    /// What is noted of it, with where it is and its salted digest.
+    /// Its evidence, with the id of the stored result and its salted digest.
     fn evidence(&self) -> Evidence {
         let ActionCompleted { state, fence, attempts, error_code, .. } = self.completed.clone();
         let late_result = self.id.to_string();

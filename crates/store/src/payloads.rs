@@ -8,15 +8,15 @@ use crate::{Pipeline, StoreError, Transaction, transaction::parameters};
 /// One action's payload.
 #[derive(Clone, Debug)]
 pub struct Payload {
-    /// Whose.
+    /// The action it belongs to.
     pub action: ActionId,
     /// The message as received; empty where it was over the size limit.
     pub body: Vec<u8>,
     /// RFC 8785 form of what a human approves, where the message could be decoded.
     pub content: Option<Vec<u8>>,
-    /// For both digests.
+    /// The salt of both digests.
     pub salt: Salt,
-    /// Salted SHA-256 of the proposal's `data`: tells a repetition from a conflict.
+    /// Salted SHA-256 of the proposal's `data`: distinguishes a repetition from a conflict.
     pub body_digest: [u8; 32],
     /// Salted SHA-256 of `content`: what approvals and permits are bound to.
     pub digest: [u8; 32],

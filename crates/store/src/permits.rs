@@ -1,4 +1,4 @@
-//! Permits as issued: their bytes are the same whenever they are published.
+//! Permits as issued: a permit has the same bytes whenever it is published.
 
 use countersign_core::ids::{ActionId, PermitId};
 use uuid::Uuid;
@@ -10,9 +10,9 @@ use crate::{Pipeline, StoreError, Transaction, transaction::parameters};
 pub struct IssuedPermit {
     /// Its id.
     pub id: PermitId,
-    /// What it permits.
+    /// The action that it permits.
     pub action: ActionId,
-    /// Under which generation.
+    /// The generation that it was issued under.
     pub generation: i64,
     /// The JSON that the signature covers.
     pub bytes: Vec<u8>,
@@ -36,7 +36,7 @@ pub async fn insert<'a>(
     writes.add(tx, sql, parameters![ids, actions, generations, bytes]).await
 }
 
-/// The bytes of permits, in no order.
+/// The bytes of permits, in no particular order.
 pub async fn bytes(tx: &Transaction, ids: &[PermitId]) -> Result<Vec<Vec<u8>>, StoreError> {
     if ids.is_empty() {
         return Ok(Vec::new());

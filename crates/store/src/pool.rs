@@ -14,7 +14,7 @@ mod embedded {
     refinery::embed_migrations!("migrations");
 }
 
-/// How long getting a client from the pool may take.
+/// How long it may take to get a client from the pool.
 const GET_LIMIT: Duration = Duration::from_secs(10);
 
 /// A connection that has been idle for this long is probed before it is used again: it looks alive even if its server has
@@ -26,9 +26,9 @@ const IDLE: Duration = Duration::from_secs(1);
 const SESSION: &str =
     "-c statement_timeout=30s -c lock_timeout=20s -c idle_in_transaction_session_timeout=60s";
 
-/// What workers ask for are few rows by their keys. While a table is new or has just grown, the planner knows too little
-/// of it, and a prepared statement keeps a plan that reads all of it; compiling such a plan takes longer than running it.
-/// The plan that is left does not depend on the parameters: it is made once, and not for every execution.
+/// Workers read few rows by their keys. While a table is new or has just grown, the planner lacks statistics, and a
+/// prepared statement may keep a plan that scans the whole table; compiling plans takes longer than running them. The
+/// remaining plan does not depend on the parameters, so it is made once and not for every execution.
 const BY_KEY: &str = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off \
                       -c plan_cache_mode=force_generic_plan";
 
@@ -39,12 +39,12 @@ pub struct Store {
 }
 
 impl Store {
-    /// A pool of at most `size` connections, opened when they are needed.
+    /// A pool of at most `size` connections, opened on demand.
     pub fn new(url: &str, name: &str, size: usize) -> Result<Self, StoreError> {
         Self::with(url, name, size, SESSION)
     }
 
-    /// The same for a worker, which looks rows up by their keys.
+    /// [`Store::new`] for a worker, which reads rows by their keys.
     pub fn of_worker(url: &str, name: &str, size: usize) -> Result<Self, StoreError> {
         Self::with(url, name, size, &format!("{SESSION} {BY_KEY}"))
     }
@@ -63,7 +63,7 @@ impl Store {
         let pool = Pool::builder(Manager::from_config(config, NoTls, manager))
             .max_size(size)
             .pre_recycle(Hook::async_fn(|client, metrics| Box::pin(alive(client, metrics))))
-            // Few that are busy, not all of them a little: each keeps plans and buffers, here and in the server.
+            // Keeps few connections busy: each one holds plans and buffers, here and in the server.
             .queue_mode(QueueMode::Lifo)
             .runtime(Runtime::Tokio1)
             .timeouts(Timeouts { wait: Some(GET_LIMIT), create: Some(GET_LIMIT), recycle: Some(GET_LIMIT) })
@@ -87,25 +87,25 @@ impl Store {
             .await
     }
 
-    /// Runs `work` on this database under a limit: a server that has stopped still accepts bytes.
+    /// Runs `operation` on this database under a limit: a server that has stopped still accepts bytes.
     pub async fn within<T>(
         &self,
         limit: Duration,
-        work: impl Future<Output = Result<T, StoreError>>,
+        operation: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        tokio::time::timeout(limit, work)
+        tokio::time::timeout(limit, operation)
             .await
             .unwrap_or_else(|_| Err(StoreError::Unavailable(format!("no answer within {limit:?}"))))
     }
 
-    /// Brings the schema up to date. Needs the owner's rights. The names of the migrations that were run.
+    /// Brings the schema up to date. Needs the owner's rights. Returns the names of the migrations that were run.
     pub async fn migrate(&self) -> Result<Vec<String>, StoreError> {
         let mut client = self.client().await?;
         let report = embedded::migrations::runner().run_async(&mut **client.as_mut()).await?;
         Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
     }
 
-    /// Gives each process's role its rights. Needs the owner's.
+    /// Grants each process's role its rights. Needs the owner's rights.
     pub async fn grant(&self) -> Result<(), StoreError> {
         let tx = self.transaction().await?;
         tx.batch_execute(include_str!("../../../deploy/postgres/grants.sql")).await?;
@@ -118,6 +118,6 @@ async fn alive(client: &ClientWrapper, metrics: &Metrics) -> Result<(), HookErro
     if metrics.last_used() < IDLE {
         return Ok(());
     }
-    let asked = tokio::time::timeout(GET_LIMIT, client.simple_query("")).await;
-    asked.map_err(|_| HookError::message("no answer"))?.map(drop).map_err(HookError::Backend)
+    let answer = tokio::time::timeout(GET_LIMIT, client.simple_query("")).await;
+    answer.map_err(|_| HookError::message("no answer"))?.map(drop).map_err(HookError::Backend)
 }

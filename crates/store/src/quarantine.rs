@@ -13,7 +13,7 @@ use crate::{
     outcomes::storable,
 };
 
-/// The most of a message that is kept, in bytes.
+/// How much of a message is stored, in bytes.
 pub const BODY_MAX: usize = 256 * 1024;
 
 /// A message to be quarantined.
@@ -23,9 +23,9 @@ pub struct NewEntry<'a> {
     pub body: &'a [u8],
     /// The AMQP user that the broker validated.
     pub author: Option<&'a str>,
-    /// Where it was published to.
+    /// The exchange that it was published to.
     pub exchange: &'a str,
-    /// With which key.
+    /// The routing key that it was published with.
     pub routing_key: &'a str,
     /// Why, for programs.
     pub code: Code,
@@ -36,7 +36,7 @@ pub struct NewEntry<'a> {
 /// A quarantined message.
 #[derive(Clone, Debug, Serialize)]
 pub struct Entry {
-    /// Name it to replay it.
+    /// Its id, by which it is replayed.
     pub id: i64,
     /// The raw bytes.
     #[serde(skip)]
@@ -45,21 +45,21 @@ pub struct Entry {
     pub truncated: bool,
     /// The AMQP user that the broker validated.
     pub author: Option<String>,
-    /// Where it was published to.
+    /// The exchange that it was published to.
     pub exchange: String,
-    /// With which key.
+    /// The routing key that it was published with.
     pub routing_key: String,
     /// Why, for programs.
     pub code: String,
     /// Why, for people.
     pub message: String,
-    /// Since when.
+    /// When it was quarantined.
     pub quarantined_at: DateTime<Utc>,
     /// When it was last replayed.
     pub replayed_at: Option<DateTime<Utc>>,
 }
 
-/// Keeps a message, and the fact as evidence. Returns its id.
+/// Stores a message and its evidence. Returns its id.
 pub async fn insert(tx: &Transaction, entry: &NewEntry<'_>) -> Result<i64, StoreError> {
     let sql = "INSERT INTO quarantine (body, truncated, author, exchange, routing_key, code, message)
                VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id";
@@ -107,7 +107,7 @@ pub async fn get(tx: &Transaction, id: i64) -> Result<Option<Entry>, StoreError>
     Ok(row.as_ref().map(entry))
 }
 
-/// Notes that a message was replayed.
+/// Records that a message was replayed.
 pub async fn replayed(tx: &Transaction, id: i64) -> Result<(), StoreError> {
     tx.execute("UPDATE quarantine SET replayed_at = now() WHERE id = $1", &[&id]).await?;
     evidence::insert(tx, &[Evidence::global(Event::MessageReplayed(MessageReplayed { quarantine: id }))])

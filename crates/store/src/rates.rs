@@ -1,4 +1,4 @@
-//! What the audits that were drawn have found of executed actions: counts, of which error rates are estimated.
+//! Counts of what drawn audits have found in executed actions, from which error rates are estimated.
 
 use chrono::{DateTime, Utc};
 use tokio_postgres::Row;

@@ -1,4 +1,4 @@
-//! Remediation tasks: what a tool cannot undo, people put right.
+//! Remediation tasks: what a tool cannot undo, people remedy.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use countersign_core::{
@@ -34,18 +34,18 @@ pub async fn open(
     evidence::insert(tx, &[Evidence::of(action, Event::RemediationOpened(noted))]).await
 }
 
-/// Closes an open task with what shows that it is done. Returns its action; nothing where there is no such task.
+/// Closes an open task with the proof that it is done. Returns its action; `None` if there is no such open task.
 pub async fn close(
     tx: &Transaction,
     id: Uuid,
     by: &str,
-    shown: &str,
+    proof: &str,
 ) -> Result<Option<ActionId>, StoreError> {
     let sql = "UPDATE remediations SET closed_at = clock_timestamp(), closed_by = $2, evidence = $3
                WHERE id = $1 AND closed_at IS NULL RETURNING action";
-    let Some(row) = tx.query_opt(sql, &[&id, &by, &storable(shown)]).await? else { return Ok(None) };
+    let Some(row) = tx.query_opt(sql, &[&id, &by, &storable(proof)]).await? else { return Ok(None) };
     let action = ActionId(row.get(0));
-    // What was written may name people: it stays in the table, where it can be erased.
+    // The proof may name people: it stays in the table, where it can be erased.
     let noted = RemediationClosed { remediation: id, by: by.into() };
     evidence::insert(tx, &[Evidence::of(action, Event::RemediationClosed(noted))]).await?;
     Ok(Some(action))
@@ -56,27 +56,27 @@ pub async fn close(
 pub struct Remediation {
     /// Its id.
     pub id: Uuid,
-    /// What is to be put right.
+    /// The action to be remedied.
     pub action: ActionId,
-    /// As its agent calls it.
+    /// The proposal's `id`.
     pub event_id: String,
     /// The tool.
     pub tool: String,
-    /// The group that puts it right.
+    /// The group that remedies it.
     pub owner: String,
     /// Why a tool cannot.
     pub reason: String,
-    /// Until when.
+    /// When it is due.
     pub due_at: DateTime<Utc>,
-    /// Whether that has passed, and nobody has closed it.
+    /// Whether it is still open after that.
     pub overdue: bool,
     /// Who closed it.
     pub closed_by: Option<String>,
-    /// What shows that it is done.
+    /// The proof that it is done.
     pub evidence: Option<String>,
 }
 
-/// Tasks; those that are due first come first. `all` includes what is closed.
+/// Tasks, the earliest due first. `all` includes closed ones.
 pub async fn list(tx: &Transaction, all: bool, limit: i64) -> Result<Vec<Remediation>, StoreError> {
     let sql = "SELECT r.id, r.action, a.event_id, a.tool, r.owner, r.reason, r.due_at,
                       r.closed_at IS NULL AND r.due_at < now(), r.closed_by, r.evidence

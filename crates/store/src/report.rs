@@ -17,7 +17,7 @@ pub struct Percentiles {
     pub p99: f64,
 }
 
-/// A pattern or a rule.
+/// The numbers of a pattern or a rule.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Line {
     /// `approval` (before execution), `audit` (after it) or `deny`.
@@ -38,15 +38,15 @@ pub struct Line {
     pub errors_prevented: i64,
     /// Found wrong by an auditor after they had one.
     pub errors_found: i64,
-    /// Ever in doubt.
+    /// In doubt at some point.
     pub in_doubt: i64,
-    /// Ran out of time.
+    /// Expired.
     pub expired: i64,
     /// Not ended yet.
     pub open: i64,
     /// From acceptance to the start of the call.
     pub added_latency: Option<Percentiles>,
-    /// The part in which a human was asked.
+    /// The part spent waiting for a human.
     pub human_latency: Option<Percentiles>,
     /// The rest.
     pub machine_latency: Option<Percentiles>,

@@ -2,7 +2,7 @@
 
 use crate::{StoreError, Transaction};
 
-/// Remembers that these are revoked.
+/// Records keys as revoked.
 pub async fn insert(tx: &Transaction, kids: &[&str], by: &str) -> Result<(), StoreError> {
     let sql = "INSERT INTO revoked_keys (kid, revoked_by) SELECT kid, $2 FROM UNNEST($1::text[]) kid
                ON CONFLICT DO NOTHING";
@@ -10,7 +10,7 @@ pub async fn insert(tx: &Transaction, kids: &[&str], by: &str) -> Result<(), Sto
     Ok(())
 }
 
-/// Which of these have been revoked.
+/// Those of these keys that have been revoked.
 pub async fn of(tx: &Transaction, kids: &[&str]) -> Result<Vec<String>, StoreError> {
     let rows = tx.query("SELECT kid FROM revoked_keys WHERE kid = ANY($1)", &[&kids]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())

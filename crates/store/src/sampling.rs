@@ -14,7 +14,7 @@ use crate::{StoreError, Transaction};
 /// A draw to be stored.
 #[derive(Clone, Debug)]
 pub struct NewDraw {
-    /// Whose.
+    /// The action that it is for.
     pub action: ActionId,
     /// The epoch whose key was used.
     pub epoch: i64,
@@ -24,9 +24,9 @@ pub struct NewDraw {
     pub draw: Draw,
     /// π before capacity.
     pub wanted: f64,
-    /// Why π is 1 whatever the rule says, and up to how many.
+    /// Why π is 1 regardless of the rule, and the cap on such audits.
     pub forced: Option<(ForcedReason, Option<u32>)>,
-    /// Whether its tool was called; what was rejected or denied is drawn as well, and counted apart.
+    /// Whether its tool was called; rejected and denied actions are drawn too, and counted separately.
     pub executed: bool,
 }
 
@@ -72,12 +72,12 @@ pub async fn drawn(tx: &Transaction, actions: &[ActionId]) -> Result<HashSet<Act
     Ok(tx.query(&statement, &[&ids]).await?.iter().map(|row| ActionId(row.get(0))).collect())
 }
 
-/// A stored draw, as it can be checked.
+/// A stored draw with what is needed to check it.
 #[derive(Clone, Debug)]
 pub struct StoredDraw {
     /// The action.
     pub action: ActionId,
-    /// As its agent calls it: the input of the draw.
+    /// The proposal's `source` and `id`: the input of the draw.
     pub reference: ActionRef,
     /// π, R and whether it was selected.
     pub draw: Draw,

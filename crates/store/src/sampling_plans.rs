@@ -15,14 +15,14 @@ use crate::{
     generation,
 };
 
-/// Where a plan stands.
+/// A plan and its state.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SamplingPlan {
     /// Its stratum.
     pub stratum: String,
     /// The rule.
     pub rule: String,
-    /// Where it stands.
+    /// Its state.
     pub state: PlanState,
 }
 
@@ -43,7 +43,7 @@ pub async fn plans(tx: &Transaction) -> Result<Vec<SamplingPlan>, StoreError> {
     rows.iter().map(plan).collect()
 }
 
-/// Opens plans that nobody has opened yet, as they stand under this generation, and writes the evidence.
+/// Opens plans that do not exist yet, in their states under this generation, and writes the evidence.
 pub async fn open(tx: &Transaction, generation: i64, plans: &[SamplingPlan]) -> Result<(), StoreError> {
     if plans.is_empty() {
         return Ok(());
@@ -74,22 +74,22 @@ pub async fn open(tx: &Transaction, generation: i64, plans: &[SamplingPlan]) -> 
     evidence::insert(tx, &noted.collect::<Vec<_>>()).await
 }
 
-/// A plan with what is remembered of it, locked.
+/// A locked plan.
 #[derive(Clone, Debug)]
 pub struct PlanRecord {
     /// Its stratum.
     pub stratum: String,
     /// The rule.
     pub rule: String,
-    /// What is remembered of it.
+    /// Its state with its counters.
     pub switching: SwitchingState,
-    /// Audits count from this generation on.
+    /// The first generation whose audits count.
     pub since: i64,
     /// The operator who pinned it.
     pub pinned_by: Option<String>,
 }
 
-/// Locks plans in order. Those that are not there are left out.
+/// Locks plans in order. Unknown ones are left out.
 pub async fn lock(tx: &Transaction, strata: &[&str]) -> Result<Vec<PlanRecord>, StoreError> {
     let sql = "SELECT stratum, rule, switching_state, since, pinned_by FROM sampling_plans
                WHERE stratum = ANY($1) ORDER BY stratum FOR UPDATE";
@@ -104,7 +104,7 @@ pub async fn lock(tx: &Transaction, strata: &[&str]) -> Result<Vec<PlanRecord>, 
     Ok(rows.iter().map(record).collect())
 }
 
-/// Remembers what happened to a locked plan that stays where it is.
+/// Saves the counters of a locked plan that stays in its state.
 pub async fn save_state(
     tx: &Transaction,
     stratum: &str,
@@ -125,8 +125,8 @@ async fn seen(tx: &Transaction, stratum: &str, since: i64) -> Result<PlanCounts,
     Ok(PlanCounts { executed: count(0), audited: count(1), wrong: count(2) })
 }
 
-/// Moves a locked plan. The generation counts up, so that no permit of before can be claimed any more; where the
-/// plan is let go, its audits count from the new one on. Returns what it has seen until now.
+/// Moves a locked plan to another state. Advances the generation, so that earlier permits can no longer be claimed;
+/// where the plan leaves pre-approval, its audits count from the new generation on. Returns its counts so far.
 pub async fn change(
     tx: &Transaction,
     record: &PlanRecord,
@@ -138,8 +138,8 @@ pub async fn change(
     let seen = seen(tx, stratum, record.since).await?;
     let generation = generation::advance(tx).await?;
     let executes = |state: PlanState| matches!(state, PlanState::Normal | PlanState::Tightened);
-    let let_go = executes(to.state) && !executes(was.state);
-    let since = if let_go { generation } else { record.since };
+    let leaves_pre_approval = executes(to.state) && !executes(was.state);
+    let since = if leaves_pre_approval { generation } else { record.since };
     let sql = "UPDATE sampling_plans SET plan_state = $2, switching_state = $3, since = $4, changed_at = clock_timestamp()
                WHERE stratum = $1";
     tx.execute(sql, &[&stratum, &to.state.as_str(), &Json(to), &since]).await?;
@@ -150,13 +150,13 @@ pub async fn change(
     let (executed, audited, wrong) = (count(seen.executed), count(seen.audited), count(seen.wrong));
     let (from, state) = (was.state.as_str(), to.state.as_str());
     tx.execute(sql, &[&stratum, &from, &state, &reason, &generation, &executed, &audited, &wrong]).await?;
-    // What an operator writes may name people, and stays out of the ledger; it is in `switched`.
-    let said = by.is_none().then_some(reason);
+    // An operator's reason may name people: it stays out of the ledger and is in `plan_changes`.
+    let noted_reason = by.is_none().then_some(reason);
     let noted = SamplingPlanChanged {
         stratum: stratum.into(),
         from: counters(was),
         to: counters(to),
-        reason: said.map(str::to_owned),
+        reason: noted_reason.map(str::to_owned),
         generation,
         counts: seen,
         by: by.map(str::to_owned),
@@ -165,7 +165,7 @@ pub async fn change(
     Ok(seen)
 }
 
-/// Pins a locked plan where it stands, or lets the statistics move it again.
+/// Pins a locked plan in its state, or lets the statistics move it again.
 pub async fn pin(tx: &Transaction, stratum: &str, pinned: Option<(&str, &str)>) -> Result<(), StoreError> {
     let sql = "UPDATE sampling_plans SET pinned_by = $2, pinned_for = $3 WHERE stratum = $1";
     let (by, reason) = pinned.unzip();
@@ -179,7 +179,7 @@ pub async fn pin(tx: &Transaction, stratum: &str, pinned: Option<(&str, &str)>) 
     evidence::insert(tx, &[Evidence::global(event)]).await
 }
 
-/// A state with its counters, as evidence has it.
+/// A state with its counters, as evidence.
 fn counters(switching: SwitchingState) -> PlanCounters {
     let SwitchingState { state, clean, reviews, failed, level, lot, lot_wrong, clean_lots } = switching;
     PlanCounters { state: state.as_str().into(), clean, reviews, failed, level, lot, lot_wrong, clean_lots }
@@ -192,17 +192,17 @@ pub struct PlanSummary {
     pub stratum: String,
     /// The rule.
     pub rule: String,
-    /// Where it stands, and what is remembered of it.
+    /// Its state with its counters.
     pub switching: SwitchingState,
-    /// Since when.
+    /// When its state last changed.
     pub changed_at: DateTime<Utc>,
-    /// What it has seen since it was last let go.
+    /// Its counts since it last left pre-approval.
     pub seen: PlanCounts,
     /// Who pinned it.
     pub pinned_by: Option<String>,
     /// Why.
     pub pinned_for: Option<String>,
-    /// Why it stands there; absent where it has stood there from the beginning.
+    /// The reason for its state; absent if that never changed.
     pub reason: Option<String>,
 }
 
@@ -229,24 +229,24 @@ pub async fn list(tx: &Transaction) -> Result<Vec<PlanSummary>, StoreError> {
     Ok(all)
 }
 
-/// A move of a plan.
+/// A change of a plan's state.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PlanChange {
     /// Its stratum.
     pub stratum: String,
-    /// From where.
+    /// The state before.
     pub was: String,
-    /// To where.
+    /// The state after.
     pub state: String,
     /// Why.
     pub reason: String,
     /// When.
     pub at: DateTime<Utc>,
-    /// What it had seen since it was last let go.
+    /// Its counts since it last left pre-approval.
     pub seen: PlanCounts,
 }
 
-/// The moves in `from..to`, in order.
+/// The changes in `from..to`, in order.
 pub async fn moves(
     tx: &Transaction,
     from: DateTime<Utc>,

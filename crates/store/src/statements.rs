@@ -7,24 +7,24 @@ use uuid::Uuid;
 
 use crate::{Pipeline, StoreError, Transaction, transaction::parameters};
 
-/// A signed statement, and what became of it.
+/// A signed statement and its results.
 #[derive(Clone, Debug)]
 pub struct Statement {
     /// The key that signed it.
     pub kid: String,
     /// Unique for the key.
     pub jti: String,
-    /// The id of the event that brought it.
+    /// The id of the event that carried it.
     pub event: String,
     /// The reviewer or app that sent it.
     pub sender: String,
-    /// Who decided.
+    /// Who signed it.
     pub reviewer: String,
     /// The signed bytes.
     pub jws: String,
-    /// What digests in them stand for.
+    /// The values behind the digests in it.
     pub disclosures: Vec<String>,
-    /// When it was signed, as it says.
+    /// When it was signed, according to its `iat`.
     pub signed_at: DateTime<Utc>,
     /// The actions that it was about.
     pub actions: Vec<ActionId>,
@@ -39,7 +39,7 @@ impl Statement {
     }
 }
 
-/// Those of these (kid, jti) that have come before.
+/// The recorded statements among these (kid, jti).
 pub async fn known(tx: &Transaction, keys: &[(&str, &str)]) -> Result<Vec<Statement>, StoreError> {
     if keys.is_empty() {
         return Ok(Vec::new());
@@ -63,10 +63,10 @@ pub async fn known(tx: &Transaction, keys: &[(&str, &str)]) -> Result<Vec<Statem
     Ok(rows.iter().map(statement).collect())
 }
 
-/// Records statements that have not come before.
+/// Records new statements.
 ///
 /// # Errors
-/// A unique violation where one was recorded meanwhile: tried again, it is among the [`known`].
+/// A unique violation where one was recorded meanwhile: on a retry, it is among the [`known`].
 pub async fn insert<'a>(
     tx: &Transaction,
     writes: &mut Pipeline<'a>,

@@ -17,14 +17,14 @@ macro_rules! parameters {
 }
 pub(crate) use parameters;
 
-/// Statements for one trip to the database: sent in this order, each before the answer to the one before has come.
+/// Statements for one trip to the database: sent in this order, without waiting for answers in between.
 #[derive(Default)]
 pub struct Pipeline<'a> {
     statements: Vec<(Statement, Vec<Parameter<'a>>)>,
 }
 
 impl<'a> Pipeline<'a> {
-    /// Adds a statement. It is prepared here, so that nothing but sending is left to be done.
+    /// Adds a statement. It is prepared here, so that only sending is left.
     pub async fn add(
         &mut self,
         client: &ClientWrapper,
@@ -43,15 +43,15 @@ pub struct Transaction {
 }
 
 impl Transaction {
-    async fn begin(client: Object, how: &str) -> Result<Self, StoreError> {
+    async fn begin(client: Object, begin: &str) -> Result<Self, StoreError> {
         let tx = Self { client, open: true };
-        tx.client.batch_execute(how).await?;
+        tx.client.batch_execute(begin).await?;
         Ok(tx)
     }
 
-    /// Begins with what is read or locked first, in one trip. Returns the rows of each statement.
+    /// Begins a transaction and executes its first reads and locks, in one trip. Returns the rows of each statement.
     ///
-    /// Nothing that writes: should beginning fail, the server does what follows outside any transaction.
+    /// `reads` must not write: if BEGIN fails, the server executes them outside any transaction.
     pub(crate) async fn begin_with(
         client: Object,
         reads: &Pipeline<'_>,
@@ -71,7 +71,8 @@ impl Transaction {
         self.commit_with(&Pipeline::default()).await.map(drop)
     }
 
-    /// Executes the last statements and commits, in one trip. Where one of them fails, nothing is committed. Returns the rows of each.
+    /// Executes the last statements and commits, in one trip. If one of them fails, nothing is committed. Returns the
+    /// rows of each.
     pub async fn commit_with(mut self, statements: &Pipeline<'_>) -> Result<Vec<Vec<Row>>, StoreError> {
         let rows = send(&self.client, None, statements, Some("COMMIT")).await?;
         self.open = false;
@@ -90,16 +91,15 @@ impl Deref for Transaction {
 impl Drop for Transaction {
     fn drop(&mut self) {
         if self.open {
-            // Polled once, it is sent; whoever has the connection next comes after it.
+            // One poll sends it, ahead of whatever the connection is used for next.
             let _ = self.client.batch_execute("ROLLBACK").now_or_never();
         }
     }
 }
 
-/// Sends everything, and then waits for the answers.
+/// Sends all statements, then waits for the answers.
 ///
-/// A statement that cannot be sent ends it at once: what comes after it, above all a commit, must not reach the server
-/// without it.
+/// Stops at a statement that cannot be sent: those after it, above all a commit, must not reach the server without it.
 async fn send(
     client: &ClientWrapper,
     begin: Option<&str>,
@@ -138,13 +138,13 @@ async fn query(
 
 type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
 
-/// What is prepared is sent when it is first polled. Returns what waits for the answer.
+/// Sends a statement by polling it once. Returns the future of its answer.
 fn sent<'a, T: Send + 'a>(
     statement: impl Future<Output = Result<T, Error>> + Send + 'a,
 ) -> Result<Answer<'a, T>, Error> {
     let mut answer: Answer<'a, T> = Box::pin(statement);
     match (&mut answer).now_or_never() {
-        Some(here) => Ok(Box::pin(ready(Ok(here?)))),
+        Some(answer) => Ok(Box::pin(ready(Ok(answer?)))),
         None => Ok(answer),
     }
 }

@@ -1,4 +1,4 @@
-//! Reading actions with what belongs to them.
+//! Reading actions with their related rows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,19 +21,19 @@ use crate::{Pipeline, StoreError, Transaction, transaction::parameters};
 pub struct ApprovalRecord {
     /// Its id.
     pub id: ApprovalId,
-    /// Which rule asks.
+    /// The rule that requires approval.
     pub rule: String,
-    /// Why they are asked.
+    /// Why the rule requires it.
     pub rule_text: String,
-    /// What it asks for, where it stands, and who has decided on the content as it is now.
+    /// Its requirements, its state, and the decisions on the current content.
     pub request: Request,
-    /// The groups to which it has escalated, as evidence says.
+    /// The groups to which it has escalated, according to the evidence.
     pub escalated: Vec<String>,
-    /// By person, the keys that signed what they decided.
+    /// By person, the keys that signed their decisions.
     pub keys: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// A decision on the content as it is now.
+/// A decision on the current content.
 #[derive(Deserialize)]
 struct Vote {
     reviewer: String,
@@ -44,7 +44,7 @@ struct Vote {
 /// How an action ended.
 #[derive(Clone, Debug)]
 pub struct OutcomeRecord {
-    /// 1, or 2 for what a human found of one in doubt.
+    /// 1, or 2 for the resolution of an action in doubt.
     pub seq: i16,
     /// The id of its outcome event.
     pub event: Uuid,
@@ -54,12 +54,12 @@ pub struct OutcomeRecord {
     pub error: Option<Failure>,
 }
 
-/// An action with what belongs to it: what was not asked for ([`LoadDepth`]) is empty.
+/// An action with its related rows. Whatever is beyond the requested [`LoadDepth`] is empty.
 #[derive(Clone, Debug)]
 pub struct ActionRecord {
     /// Its id.
     pub id: ActionId,
-    /// As its agent calls it.
+    /// The proposal's `source` and `id`.
     pub reference: ActionRef,
     /// The agent's id in the directory.
     pub agent: String,
@@ -67,27 +67,27 @@ pub struct ActionRecord {
     pub tool: String,
     /// Its evaluation and state.
     pub status: ActionStatus,
-    /// Counts claims.
+    /// The number of claims so far.
     pub fence: i32,
     /// Whether it is executing and the claim's lease has run out.
     pub interrupted: bool,
-    /// Whether its agent has withdrawn it; known where bodies were asked for.
+    /// Whether its agent has withdrawn it; known at [`LoadDepth::Bodies`] only.
     pub cancelled: bool,
     /// After this it is not executed.
     pub expires_at: Option<DateTime<Utc>>,
     /// The action that it undoes.
     pub compensates: Option<ActionId>,
-    /// The router accepted it.
+    /// When the router accepted it.
     pub proposed_at: DateTime<Utc>,
-    /// A human decided.
+    /// When a human decided.
     pub decided_at: Option<DateTime<Utc>>,
-    /// An executor claimed it.
+    /// When an executor first claimed it.
     pub started_at: Option<DateTime<Utc>>,
-    /// Its outcome was recorded.
+    /// When its outcome was recorded.
     pub ended_at: Option<DateTime<Utc>>,
     /// W3C trace context.
     pub traceparent: Option<String>,
-    /// The message as received, where it was asked for or a human is to see it.
+    /// The message as received, if requested or to be shown to a human.
     pub body: Option<Vec<u8>>,
     /// What a human approves, in canonical form; absent where undecodable or erased.
     pub content: Option<Vec<u8>>,
@@ -101,69 +101,69 @@ pub struct ActionRecord {
     pub approval: Option<ApprovalRecord>,
     /// The latest outcome.
     pub outcome: Option<OutcomeRecord>,
-    /// The bytes of the permit that is out.
+    /// The bytes of the permit in force.
     pub permit_bytes: Option<Vec<u8>>,
     /// The database's clock when it was read.
     pub now: DateTime<Utc>,
 }
 
-/// How much is read of what belongs to an action: each has what those before it have. The rest is empty.
+/// Which related rows are read with an action. Each depth includes the ones before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoadDepth {
     /// The action and its outcome.
     Outcome = 0,
-    /// What was asked for: content, digests, edits.
+    /// What was proposed: content, digests, edits.
     Content = 1,
-    /// The approval request and the permit that is out; the message as received where a human is about to see it.
+    /// The approval request and the permit in force; the message as received if it is to be shown to a human.
     Request = 2,
     /// Every message as received, and whether its agent has withdrawn it.
     Bodies = 3,
 }
 
-/// Reads actions with these parts of what belongs to them, in id order.
+/// Reads actions to this depth, in id order.
 pub async fn load(
     tx: &Transaction,
     ids: &[ActionId],
-    parts: LoadDepth,
+    depth: LoadDepth,
 ) -> Result<Vec<ActionRecord>, StoreError> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
     let mut reads = Pipeline::default();
-    loading(tx, &mut reads, ids, parts).await?;
+    loading(tx, &mut reads, ids, depth).await?;
     loaded(&tx.run(&reads).await?)
 }
 
-/// [`load`] as the last of several statements.
+/// Adds [`load`] to a pipeline, as its last statement.
 pub(crate) async fn loading(
     tx: &Transaction,
     statements: &mut Pipeline<'_>,
     ids: &[ActionId],
-    parts: LoadDepth,
+    depth: LoadDepth,
 ) -> Result<(), StoreError> {
     let sql = include_str!("../sql/load_actions.sql");
-    statements.add(tx, sql, parameters![uuids(ids), parts as i32]).await
+    statements.add(tx, sql, parameters![uuids(ids), depth as i32]).await
 }
 
-/// Executes the last statements of a transaction, reads actions as these leave them, and commits, in one trip.
+/// Executes the last statements of a transaction, reads actions as they are afterwards, and commits, in one trip.
 ///
 /// # Errors
-/// [`StoreError::Corrupt`] where it is committed, and one of them cannot be read.
+/// [`StoreError::Corrupt`] where the transaction is committed but one of the actions cannot be read.
 pub async fn commit(
     tx: Transaction,
     mut writes: Pipeline<'_>,
     ids: &[ActionId],
-    parts: LoadDepth,
+    depth: LoadDepth,
 ) -> Result<Vec<ActionRecord>, StoreError> {
     if ids.is_empty() {
         tx.commit_with(&writes).await?;
         return Ok(Vec::new());
     }
-    loading(&tx, &mut writes, ids, parts).await?;
+    loading(&tx, &mut writes, ids, depth).await?;
     loaded(&tx.commit_with(&writes).await?)
 }
 
-/// What [`loading`] has read.
+/// The result of [`loading`].
 pub(crate) fn loaded(rows: &[Vec<Row>]) -> Result<Vec<ActionRecord>, StoreError> {
     rows.last().into_iter().flatten().map(record).collect()
 }
@@ -172,21 +172,21 @@ pub(crate) fn loaded(rows: &[Vec<Row>]) -> Result<Vec<ActionRecord>, StoreError>
 pub async fn lock_and_load(
     tx: &Transaction,
     ids: &[ActionId],
-    parts: LoadDepth,
+    depth: LoadDepth,
 ) -> Result<Vec<ActionRecord>, StoreError> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    // Each has a snapshot of its own.
+    // Each statement has its own snapshot.
     let mut reads = Pipeline::default();
     locking(tx, &mut reads, ids).await?;
-    loading(tx, &mut reads, ids, parts).await?;
+    loading(tx, &mut reads, ids, depth).await?;
     loaded(&tx.run(&reads).await?)
 }
 
-fn word<T: std::str::FromStr>(row: &Row, column: &str) -> Result<T, StoreError> {
+fn parse<T: std::str::FromStr>(row: &Row, column: &str) -> Result<T, StoreError> {
     let text: &str = row.get(column);
-    text.parse().map_err(|_| StoreError::Corrupt(format!("{text:?} is no {column}")))
+    text.parse().map_err(|_| StoreError::Corrupt(format!("{text:?} is not a valid {column}")))
 }
 
 fn approval(row: &Row) -> Result<Option<ApprovalRecord>, StoreError> {
@@ -200,7 +200,7 @@ fn approval(row: &Row) -> Result<Option<ApprovalRecord>, StoreError> {
     let mut keys: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let mut last: BTreeMap<String, Decision> = BTreeMap::new();
     for vote in votes {
-        // A person decides otherwise only where the key of what they decided before no longer counts.
+        // A person can change a decision only if the key of the earlier one no longer counts.
         let before = last.insert(vote.reviewer.clone(), vote.decision);
         let kids = keys.entry(vote.reviewer).or_default();
         if before.is_some_and(|before| before != vote.decision) {
@@ -217,7 +217,7 @@ fn approval(row: &Row) -> Result<Option<ApprovalRecord>, StoreError> {
             digest: digest.try_into().map_err(|_| corrupt("digest"))?,
             opened_at: row.get("opened_at"),
             expires_at: row.get("approval_expires_at"),
-            state: word(row, "approval_state")?,
+            state: parse(row, "approval_state")?,
             votes: last,
         },
         escalated: row.get("escalated"),
@@ -225,13 +225,13 @@ fn approval(row: &Row) -> Result<Option<ApprovalRecord>, StoreError> {
     }))
 }
 
-/// What [`action`] reads of a row of `actions`.
+/// The columns that [`action`] reads.
 pub(crate) const COLUMNS: &str = "id, source, event_id, agent, tool, state, verdict, rule, generation, policy_version, \
     audit_rate, audit_group, stratum, plan_state, compensates, approved, approvers, permit, fence, expires_at, proposed_at, \
     decided_at, started_at, ended_at, traceparent, \
     state = 'executing' AND lease_until < clock_timestamp() AS interrupted, clock_timestamp() AS now";
 
-/// An action without what belongs to it.
+/// An action without its related rows.
 pub(crate) fn action(row: &Row) -> Result<ActionRecord, StoreError> {
     Ok(ActionRecord {
         id: ActionId(row.get("id")),
@@ -239,8 +239,8 @@ pub(crate) fn action(row: &Row) -> Result<ActionRecord, StoreError> {
         agent: row.get("agent"),
         tool: row.get("tool"),
         status: ActionStatus {
-            state: word(row, "state")?,
-            verdict: word(row, "verdict")?,
+            state: parse(row, "state")?,
+            verdict: parse(row, "verdict")?,
             rule: row.get("rule"),
             generation: row.get("generation"),
             policy_version: row.get("policy_version"),

@@ -12,7 +12,7 @@ use tokio_postgres::Row;
 use super::{Signed, number, stored};
 use crate::{StoreError, Transaction};
 
-/// How many entries there are.
+/// The number of entries.
 pub async fn size(tx: &Transaction) -> Result<u64, StoreError> {
     Ok(number(tx.query_one("SELECT size FROM recorder", &[]).await?.get(0)))
 }
@@ -77,7 +77,7 @@ pub async fn tile(tx: &Transaction, tile: &TileId) -> Result<Vec<Hash>, StoreErr
     hashes(&rows)
 }
 
-/// The right edge of the tree of `size` entries.
+/// The frontier of the tree of `size` entries.
 pub async fn frontier(tx: &Transaction, size: u64) -> Result<TreeFrontier, StoreError> {
     let mut edge = Vec::new();
     for level in 0..levels(size) {
@@ -102,7 +102,8 @@ pub async fn tiles(tx: &Transaction, wanted: impl IntoIterator<Item = TileId>) -
 fn signed(row: &Row) -> Result<Signed, StoreError> {
     let size = number(row.get(0));
     let root = row.get::<_, &[u8]>(1).try_into();
-    let root = root.map_err(|_| StoreError::Corrupt(format!("the root of checkpoint {size} is no hash")))?;
+    let root =
+        root.map_err(|_| StoreError::Corrupt(format!("the root of checkpoint {size} is not a hash")))?;
     Ok(Signed { size, root, note: row.get(2), signed_at: row.get(3) })
 }
 
@@ -119,8 +120,9 @@ pub async fn checkpoints(tx: &Transaction, size: u64, limit: i64) -> Result<Vec<
     tx.query(&tx.prepare_cached(sql).await?, &[&stored(size), &limit]).await?.iter().map(signed).collect()
 }
 
-/// The time before which nothing more will be recorded: just after the newest batch. A batch bears the time of its draft and
-/// is seen when it is appended, so that until now is not over yet. `None`: the ledger is empty.
+/// The time before which nothing more will be recorded: just after the newest batch. A batch bears the time of its
+/// draft and is visible only when it is appended, so the time since then is not complete yet. `None` if the ledger is
+/// empty.
 pub async fn complete_until(tx: &Transaction) -> Result<Option<DateTime<Utc>>, StoreError> {
     let sql = "SELECT max(signed_at) + interval '1 microsecond' FROM checkpoints";
     Ok(tx.query_one(sql, &[]).await?.get(0))

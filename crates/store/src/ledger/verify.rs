@@ -1,4 +1,4 @@
-//! What a verification reads: entries beside the evidence that they were made of, and what has no entry.
+//! What a verification reads: entries beside their evidence, and counts of what should have entries.
 
 use countersign_core::evidence::Kind;
 use countersign_ledger::Hash;
@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{number, stored};
 use crate::{StoreError, Transaction};
 
-/// A row of the ledger beside the row of evidence that it was made of.
+/// A row of the ledger beside its row of evidence.
 #[derive(Clone, Debug)]
 pub struct Recorded {
     /// Its index.
@@ -18,7 +18,7 @@ pub struct Recorded {
     pub event: Uuid,
     /// The action that its row names.
     pub action: Option<Uuid>,
-    /// What its row says happened.
+    /// The kind that its row names.
     pub kind: String,
     /// Canonical JSON.
     pub entry: Vec<u8>,
@@ -60,14 +60,14 @@ pub async fn nodes(
     Ok(rows.iter().map(node).collect())
 }
 
-/// How much there is of one kind of thing, and how many entries say so.
+/// The number of rows of one kind, and of the entries about them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Count {
     /// Actions, decisions or executions.
     pub what: &'static str,
     /// Rows in the tables.
     pub rows: i64,
-    /// Entries in the ledger, with what is still to be recorded.
+    /// Entries in the ledger, including pending evidence.
     pub entries: i64,
     /// The first action whose numbers differ.
     pub first: Option<Uuid>,
@@ -75,7 +75,7 @@ pub struct Count {
 
 /// Counts actions, decisions and executions against the entries about them, action by action.
 pub async fn counts(tx: &Transaction) -> Result<Vec<Count>, StoreError> {
-    // A ledger that is read whole takes longer than a statement of a worker may.
+    // Reading a whole ledger takes longer than the limit for a worker's statement.
     tx.query_one("SELECT set_config('statement_timeout', '15min', true)", &[]).await?;
     let kinds = [
         (
@@ -87,13 +87,13 @@ pub async fn counts(tx: &Transaction) -> Result<Vec<Count>, StoreError> {
         (
             "decisions",
             Kind::DecisionRecorded.as_str(),
-            // An edit that is its editor's approval too is one decision, with a row on each content.
+            // An edit that also counts as its editor's approval is one decision, with a row for each content.
             "SELECT action, count(*) AS n FROM decisions d
              WHERE NOT (decision = 'approve' AND EXISTS (
                SELECT FROM decisions e WHERE e.action = d.action AND e.event = d.event
                  AND e.reviewer = d.reviewer AND e.kid = d.kid AND e.decision = 'edit'))
              GROUP BY action",
-            // Of one person, with one key, on one content, the first stands.
+            // The first decision by one person, with one key, on one content counts.
             "count(DISTINCT (e.body ->> 'by', e.body ->> 'digest_shown', e.body -> 'signed' ->> 'kid'))",
         ),
         (
@@ -105,15 +105,15 @@ pub async fn counts(tx: &Transaction) -> Result<Vec<Count>, StoreError> {
     ];
     let mut counts = Vec::with_capacity(kinds.len());
     for (what, kind, rows, entries) in kinds {
-        // Entries, and the evidence that waits to be recorded.
+        // Entries and pending evidence.
         let sql = format!(
-            "WITH had AS ({rows}),
+            "WITH stored AS ({rows}),
                   known AS (SELECT evidence FROM ledger WHERE kind = $1 UNION ALL SELECT unnest(evidence) FROM evidence_pending),
-                  said AS (SELECT e.action, {entries} AS n FROM known JOIN evidence e ON e.id = known.evidence
+                  recorded AS (SELECT e.action, {entries} AS n FROM known JOIN evidence e ON e.id = known.evidence
                            WHERE e.kind = $1 AND e.action IS NOT NULL GROUP BY e.action)
-             SELECT coalesce(sum(had.n), 0)::bigint, coalesce(sum(said.n), 0)::bigint,
-                    min(action::text) FILTER (WHERE had.n IS DISTINCT FROM said.n)
-             FROM had FULL JOIN said USING (action)"
+             SELECT coalesce(sum(stored.n), 0)::bigint, coalesce(sum(recorded.n), 0)::bigint,
+                    min(action::text) FILTER (WHERE stored.n IS DISTINCT FROM recorded.n)
+             FROM stored FULL JOIN recorded USING (action)"
         );
         let row = tx.query_one(&sql, &[&kind]).await?;
         let first: Option<String> = row.get(2);

@@ -1,5 +1,5 @@
--- The strata of what agents did in a time range, with the content of one action of each, which tells the version that
--- the name may shorten, and the first feedback of each, whenever that was. What undoes an action is no agent's own doing.
+-- The strata in which agents acted in a time range, with the content of one action of each, which has the version that
+-- the name may truncate, and its first feedback, whenever that was. Compensations are left out: no agent proposes them.
 WITH feedback AS (
   SELECT a.stratum, a.agent, min(l.at) AS first_feedback, min(a.id::text)::uuid AS one
   FROM (SELECT action, judged_at AS at FROM audits WHERE finding = 'wrong'

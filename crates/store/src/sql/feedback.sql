@@ -1,8 +1,8 @@
--- A page of the actions that a human has decided or judged, in order of their ids, with what was said.
--- What undoes an action is Countersign's own proposal, and teaches no agent.
+-- A page of the actions that a human has decided or judged, in order of their ids, with the reasons.
+-- Compensations are left out: Countersign proposes them, so no agent learns from them.
 WITH page AS (
   SELECT id FROM (
-    -- Each half is as long as a page, so that the page leaves out nobody. Both sides of a join start after the last
+    -- Each half is as long as a page, so that the page misses none. Both sides of a join start after the last
     -- page: the planner draws that conclusion from equations alone.
     (SELECT a.id FROM audits u JOIN actions a ON a.id = u.action
      WHERE u.state = 'judged' AND u.action > $3 AND a.id > $3
@@ -13,7 +13,7 @@ WITH page AS (
      WHERE d.action > $3 AND a.id > $3
        AND a.proposed_at >= $1 AND a.proposed_at < $2 AND a.compensates IS NULL
      ORDER BY d.action LIMIT $4)
-  ) heard
+  ) reviewed
   ORDER BY id LIMIT $4
 )
 SELECT a.id, a.source, a.event_id, a.agent, a.tool, a.state, a.rule, a.policy_version, a.approved,

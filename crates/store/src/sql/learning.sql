@@ -1,9 +1,9 @@
--- One row of counts about the actions accepted in a time range. Remediation tasks are those of now, whenever the action.
+-- One row of counts about the actions accepted in a time range. Remediation tasks are counted as of now, for all actions.
 WITH period AS MATERIALIZED (
   SELECT id, state, started_at IS NOT NULL AS executed FROM actions
   WHERE proposed_at >= $1 AND proposed_at < $2
 ),
--- Put right is what was found wrong and undone by a tool, or remedied by people.
+-- Corrected: found wrong, and undone by a tool or remedied by people.
 corrected AS (
   SELECT count(*) AS corrected
   FROM period a JOIN audits u ON u.action = a.id AND u.finding = 'wrong'
@@ -20,7 +20,7 @@ prevented AS (
   LEFT JOIN audits u ON u.action = a.id
   LEFT JOIN sampling s ON s.action = a.id
 ),
--- The first two who were sure. Who comes later is asked because they disagreed.
+-- The first two auditors who were sure. Later ones were asked because these disagreed.
 pairs AS (
   SELECT count(*) FILTER (WHERE opinions = ARRAY['wrong', 'wrong']) AS both_wrong,
          count(*) FILTER (WHERE opinions = ARRAY['wrong', 'correct']) AS first_wrong,

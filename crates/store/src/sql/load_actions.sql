@@ -1,4 +1,4 @@
--- $2 is how much is asked for, as a number of `actions::Parts`. Where a part is not, its table is not looked at.
+-- $2 is a `LoadDepth` as a number. Tables beyond that depth are not read.
 SELECT a.id, a.source, a.event_id, a.agent, a.tool, a.state, a.verdict, a.rule, a.generation, a.policy_version,
        a.audit_rate, a.audit_group, a.stratum, a.plan_state, a.compensates, a.approved, a.approvers, a.permit, a.fence, a.expires_at, a.proposed_at,
        a.decided_at, a.started_at, a.ended_at, a.traceparent,

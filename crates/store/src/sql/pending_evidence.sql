@@ -1,4 +1,4 @@
--- Whole notes, the first ones first, up to $1 rows of evidence; one note at least. None of $2.
+-- Whole notes, oldest first, up to $1 rows of evidence; at least one note. Without the notes in $2.
 WITH counted AS (
   SELECT first, evidence, sum(rows) OVER (ORDER BY first) AS rows, row_number() OVER (ORDER BY first) AS n
   FROM (SELECT first, evidence, rows FROM evidence_pending

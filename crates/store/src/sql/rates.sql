@@ -1,4 +1,4 @@
--- One row per stratum and inclusion probability of what was executed. A census that a finding asked for has no draw.
+-- One row per stratum and inclusion probability of executed actions. Look-back audits were not drawn, and are left out.
 SELECT s.stratum, s.pi,
        count(*) AS executed,
        count(*) FILTER (WHERE u.state = 'judged') AS judged,

@@ -1,4 +1,4 @@
--- One row per pattern and rule; `grouping` tells which of the two a row is about.
+-- One row per pattern, and one per pattern and rule.
 WITH measured AS (
   SELECT a.rule,
          CASE a.verdict WHEN 'require_approval' THEN 'approval' WHEN 'allow' THEN 'audit' ELSE 'deny' END AS pattern,

@@ -1,4 +1,4 @@
--- Each with a limit of its own: however much waits for an executor, deadlines are kept.
+-- Each part has its own limit, so that deadlines are kept however much waits for an executor.
 (SELECT a.id FROM actions a, active
  WHERE a.ended_at IS NULL AND a.state <> 'executing'
    AND (a.expires_at <= now() OR a.generation < active.generation)
@@ -10,7 +10,7 @@ UNION
 UNION
 (SELECT action FROM approvals WHERE state = 'open' AND expires_at <= now() ORDER BY expires_at LIMIT $2)
 UNION
--- Withdrawn while its proposal was being taken in.
+-- Withdrawn while its proposal was being stored.
 (SELECT a.id FROM cancellations c JOIN actions a ON a.source = c.source AND a.event_id = c.event_id
  WHERE a.ended_at IS NULL AND a.state <> 'executing' AND c.requested_at > now() - interval '1 day'
  LIMIT $2)
