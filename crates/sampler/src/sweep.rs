@@ -17,40 +17,41 @@ use countersign_runtime::{
 };
 use countersign_store::{StoreError, Transaction, compensations, epochs, sweeps};
 
-/// How often everything since the mark is looked at: at a high rate these are hundreds of thousands of actions.
-const WHOLE: Duration = Duration::from_secs(60);
+/// How often a scan goes back to the mark: at a high rate, that covers hundreds of thousands of actions.
+const FULL_SCAN: Duration = Duration::from_secs(60);
 
-/// The same after a look that found something: it may have found more than it could return, or the broker may not have
-/// taken what it found.
-const WHOLE_AFTER_FIND: Duration = Duration::from_secs(5);
+/// The same after a scan that found something: it may have found more than it could return, or the broker may not have
+/// accepted what it found.
+const FULL_SCAN_AFTER_FIND: Duration = Duration::from_secs(5);
 
-/// A look in between goes back to the one before it, and this much further: to what was committed a little late.
-const LATE: Duration = Duration::from_secs(5);
+/// The scans in between overlap by this much, to cover what was committed late.
+const OVERLAP: Duration = Duration::from_secs(5);
 
-/// Looks for settled actions without a draw: which have been made, and how far back the next one goes.
+/// The scans for settled actions without a draw: when they were made, and how far back the next one goes.
 #[derive(Default)]
-struct Looks {
+struct Scans {
     last: Option<Instant>,
-    /// The last that went back to the mark.
-    whole: Option<Instant>,
-    /// Whether a look since then, that one included, found something.
+    /// The last one that went back to the mark.
+    last_full: Option<Instant>,
+    /// Whether it, or a scan since then, found something.
     found: bool,
 }
 
-impl Looks {
-    /// How far back a look at `now` goes, in seconds; `None`: as far as the mark.
+impl Scans {
+    /// How far back a scan at `now` goes, in seconds; `None` means back to the mark.
     fn reach(&self, now: Instant) -> Option<f64> {
-        let (last, whole) = self.last.zip(self.whole)?;
-        let every = if self.found { WHOLE_AFTER_FIND } else { WHOLE };
-        (now - whole < every).then(|| (now - last + LATE).as_secs_f64())
+        let (last, last_full) = self.last.zip(self.last_full)?;
+        let every = if self.found { FULL_SCAN_AFTER_FIND } else { FULL_SCAN };
+        (now - last_full < every).then(|| (now - last + OVERLAP).as_secs_f64())
     }
 
-    /// Notes a look at `now` that went back so far. One that failed is not noted: the next one goes back behind it.
+    /// Notes a scan at `now` that went back to `reach`. A failed one is not noted, so that the next one covers what it
+    /// missed.
     fn note(&mut self, now: Instant, reach: Option<f64>, found: bool) {
         self.last = Some(now);
         self.found = found || (self.found && reach.is_some());
         if reach.is_none() {
-            self.whole = Some(now);
+            self.last_full = Some(now);
         }
     }
 }
@@ -60,10 +61,10 @@ pub(crate) struct SamplerSweep {
     republish: f64,
     closed: f64,
     lost: f64,
-    looks: Looks,
+    scans: Scans,
 }
 
-/// So many seconds after its end no transaction can draw in an epoch any more.
+/// The number of seconds after an epoch's end from which no transaction can still draw in it.
 pub(crate) fn closed_after(process: &Process) -> f64 {
     2.0 * process.settings.limits.transaction.as_secs_f64()
 }
@@ -72,15 +73,15 @@ impl SamplerSweep {
     pub(crate) fn new(process: &Process) -> Self {
         let republish = process.settings.sweep.republish_after.as_secs_f64();
         let lost = process.settings.sweep.unclaimed_after.as_secs_f64();
-        Self { republish, closed: closed_after(process), lost, looks: Looks::default() }
+        Self { republish, closed: closed_after(process), lost, scans: Scans::default() }
     }
 
     /// Settled packs for ended actions that have no draw.
     async fn settled(&mut self, tx: &Transaction) -> Result<Vec<Outgoing>, StoreError> {
         let now = Instant::now();
-        let reach = self.looks.reach(now);
+        let reach = self.scans.reach(now);
         let actions = sweeps::to_draw(tx, self.lost, reach).await?;
-        self.looks.note(now, reach, !actions.is_empty());
+        self.scans.note(now, reach, !actions.is_empty());
         Ok(messages::settled("/countersign/sampler", &actions, Utc::now()))
     }
 }
@@ -116,31 +117,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn looks_reach_back_to_the_one_before_and_every_minute_to_the_mark() {
-        let (start, mut looks) = (Instant::now(), Looks::default());
+    fn scans_overlap_the_one_before_and_go_back_to_the_mark_every_minute() {
+        let (start, mut scans) = (Instant::now(), Scans::default());
         let at = |seconds: u64| start + Duration::from_secs(seconds);
-        assert_eq!(looks.reach(start), None);
-        looks.note(start, None, false);
-        assert_eq!(looks.reach(at(2)), Some(7.0));
-        // The look at 2 failed and was not noted.
-        assert_eq!(looks.reach(at(4)), Some(9.0));
-        looks.note(at(4), Some(9.0), false);
-        assert_eq!(looks.reach(at(59)), Some(60.0));
-        assert_eq!(looks.reach(at(60)), None);
+        assert_eq!(scans.reach(start), None);
+        scans.note(start, None, false);
+        assert_eq!(scans.reach(at(2)), Some(7.0));
+        // The scan at 2 failed and was not noted.
+        assert_eq!(scans.reach(at(4)), Some(9.0));
+        scans.note(at(4), Some(9.0), false);
+        assert_eq!(scans.reach(at(59)), Some(60.0));
+        assert_eq!(scans.reach(at(60)), None);
     }
 
     #[test]
-    fn after_a_find_the_whole_is_looked_at_again_soon() {
-        let (start, mut looks) = (Instant::now(), Looks::default());
+    fn after_a_find_the_next_full_scan_comes_soon() {
+        let (start, mut scans) = (Instant::now(), Scans::default());
         let at = |seconds: u64| start + Duration::from_secs(seconds);
-        looks.note(start, None, false);
-        looks.note(at(10), Some(15.0), true);
-        assert_eq!(looks.reach(at(11)), None);
-        looks.note(at(11), None, true);
-        assert_eq!(looks.reach(at(15)), Some(9.0));
-        looks.note(at(15), Some(9.0), false);
-        assert_eq!(looks.reach(at(16)), None, "what was found may still be without a draw");
-        looks.note(at(16), None, false);
-        assert_eq!(looks.reach(at(75)), Some(64.0));
+        scans.note(start, None, false);
+        scans.note(at(10), Some(15.0), true);
+        assert_eq!(scans.reach(at(11)), None);
+        scans.note(at(11), None, true);
+        assert_eq!(scans.reach(at(15)), Some(9.0));
+        scans.note(at(15), Some(9.0), false);
+        assert_eq!(scans.reach(at(16)), None, "what was found may still be without a draw");
+        scans.note(at(16), None, false);
+        assert_eq!(scans.reach(at(75)), Some(64.0));
     }
 }
