@@ -1,7 +1,7 @@
 //! What one action's entries prove, to be checked by anybody who has the log's public key: no database, no broker.
 //!
-//! Everything in a bundle hangs on the signed checkpoint: the entries by inclusion proofs; policies, contents and
-//! statements by digests that are in the entries; keys by the thumbprints that are.
+//! Everything in a bundle depends on the signed checkpoint: the entries through inclusion proofs; policies, contents
+//! and statements through digests in the entries; keys through thumbprints in the entries.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,7 +32,7 @@ use countersign_core::{
 /// The `format` of a bundle.
 pub const FORMAT: &str = "countersign-bundle/v1";
 
-/// The kind of entry that says that something of an action was erased.
+/// The kind of entry that records an erasure.
 pub const ERASED: &str = Kind::PayloadErased.as_str();
 
 /// An action's bundle.
@@ -49,9 +49,9 @@ pub struct Bundle {
     pub count: usize,
     /// Its entries, in the ledger's order.
     pub entries: Vec<Proven>,
-    /// Entries about the epoch of the coin under which the action was thrown: its commitment and, closed, its key.
+    /// Entries about the sampling epoch of the action's draw: its commitment and, once it has closed, its key.
     pub epochs: Vec<Proven>,
-    /// The policies that judged it.
+    /// The policies that evaluated it.
     pub policies: Vec<String>,
     /// What was approved or executed, unless it was erased.
     pub contents: Vec<Content>,
@@ -59,7 +59,7 @@ pub struct Bundle {
     pub results: Vec<Answer>,
     /// What reviewers and auditors signed.
     pub statements: Vec<SignedBy>,
-    /// What was erased, in the words of the entries that say so.
+    /// What was erased, as [`Bundle::erasures`] describes it.
     pub erased: Vec<String>,
 }
 
@@ -75,7 +75,7 @@ pub struct Proven {
     pub proof: Vec<String>,
 }
 
-/// What a digest in the entries stands for.
+/// The content behind a digest in the entries.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Content {
@@ -101,13 +101,13 @@ pub struct Answer {
 pub struct SignedBy {
     /// The compact JWS.
     pub jws: String,
-    /// What digests in it stand for, unless it was erased.
+    /// The values behind the digests in it, unless they were erased.
     pub disclosures: Vec<String>,
     /// The Ed25519 public key: `x` of its JWK.
     pub key: String,
 }
 
-/// What a bundle that holds has shown.
+/// What a valid bundle proves.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Checked {
     /// The action.
@@ -118,12 +118,12 @@ pub struct Checked {
     pub size: u64,
     /// The entries, as index and type.
     pub entries: Vec<(u64, String)>,
-    /// The state in which its last entry with one leaves it.
+    /// Its state after the last of these entries that has one.
     pub state: String,
-    /// Decisions whose signatures hold.
+    /// How many decisions and findings have a valid signature.
     pub signatures: usize,
-    /// `none`: not executed, or not thrown yet. `committed`: the epoch is open, its key not known yet. `proved`: thrown
-    /// again with the epoch's key, the coin falls the same way.
+    /// `none`: no draw has been made. `committed`: the epoch's key is not published yet. `proved`: repeated with the
+    /// epoch's key, the draw has the same result.
     pub sampling: String,
     /// What was erased.
     pub erased: Vec<String>,
@@ -174,28 +174,28 @@ impl Bundle {
     /// Reads a bundle strictly.
     ///
     /// # Errors
-    /// Where it is no JSON, or has members that no bundle has.
+    /// If it is not JSON, or has unknown members.
     pub fn read(bytes: &[u8]) -> Result<Self, LedgerError> {
         let unreadable = |why: String| LedgerError::Bundle { part: "the bundle cannot be read".into(), why };
         let value = parse_strict(bytes).map_err(|error| unreadable(error.to_string()))?;
         serde_json::from_value(value).map_err(|error| unreadable(error.to_string()))
     }
 
-    /// What its entries say was erased.
+    /// What was erased, according to these entries.
     pub fn erasures(entries: &[Proven]) -> Vec<String> {
-        let said = |entry: &Proven| {
+        let describe = |entry: &Proven| {
             let parts =
                 entry.entry.pointer("/details/parts").and_then(Value::as_array).cloned().unwrap_or_default();
             let names: Vec<&str> = parts.iter().filter_map(Value::as_str).collect();
             format!("{} on {}", names.join(", "), text(&entry.entry, "/occurred_at"))
         };
-        entries.iter().filter(|entry| entry.kind() == ERASED).map(said).collect()
+        entries.iter().filter(|entry| entry.kind() == ERASED).map(describe).collect()
     }
 
     /// Checks everything, with nothing but the log's public key.
     ///
     /// # Errors
-    /// The first part that does not hold, and why.
+    /// The first part that is invalid, and why.
     pub fn check(&self, key: &LogKey) -> Result<Checked, LedgerError> {
         if self.format != FORMAT {
             return wrong("format", format!("it is {:?}; this program reads {FORMAT:?}", self.format));
@@ -207,7 +207,7 @@ impl Bundle {
         self.chain()?;
         let erased = Self::erasures(&self.entries);
         if erased != self.erased {
-            return wrong("erased", "it does not say what the entries say");
+            return wrong("erased", "it does not match the entries");
         }
         self.policies()?;
         self.contents(!erased.is_empty())?;
@@ -226,7 +226,7 @@ impl Bundle {
         })
     }
 
-    /// Where the last entry that moved the action has left it.
+    /// The action's state after its last entry that has one.
     fn state(&self) -> String {
         let state = |entry: &Proven| {
             let states = ["/state", "/execution/status"].map(|at| text(&entry.entry, at).to_owned());
@@ -239,7 +239,7 @@ impl Bundle {
     /// Each entry is about the action and names the one before: none is missing between the first and the last.
     fn chain(&self) -> Result<(), LedgerError> {
         if self.entries.is_empty() || self.count != self.entries.len() {
-            return wrong("count", format!("{} entries in place of {}", self.entries.len(), self.count));
+            return wrong("count", format!("{} entries instead of {}", self.entries.len(), self.count));
         }
         let (mut before, mut last): (&str, Option<u64>) = ("", None);
         for entry in &self.entries {
@@ -250,14 +250,14 @@ impl Bundle {
                 return wrong(entry.part(), "it is out of order");
             }
             if text(&entry.entry, "/previous") != before {
-                return wrong(entry.part(), "an entry of the action before it is missing");
+                return wrong(entry.part(), "the action's previous entry is missing");
             }
             (before, last) = (text(&entry.entry, "/id"), Some(entry.index));
         }
         Ok(())
     }
 
-    /// Digests that the entries have at `pointer`, and in which entry first.
+    /// The digests at `pointer` in the entries of a kind, with the index of the first such entry.
     fn named(&self, kind: &str, pointer: &str) -> BTreeMap<&str, u64> {
         let of_kind = self.entries.iter().filter(|entry| entry.kind() == kind);
         let named = of_kind.map(|entry| (text(&entry.entry, pointer), entry.index));
@@ -269,7 +269,7 @@ impl Bundle {
         for policy in &self.policies {
             let digest = tagged(&Sha256::digest(policy));
             if named.remove(digest.as_str()).is_none() {
-                return wrong("policies", format!("the text with digest {digest} judged nothing here"));
+                return wrong("policies", format!("no entry refers to the policy with digest {digest}"));
             }
         }
         match named.pop_first() {
@@ -291,9 +291,11 @@ impl Bundle {
                 return wrong("contents", format!("the content with digest {digest} is in no entry"));
             }
         }
-        // What an edit has replaced is no longer stored; what the last judgement was about must be.
-        let judged = self.entries.iter().rev().filter(|entry| entry.kind() == Kind::ActionEvaluated.as_str());
-        let last = judged.map(|entry| text(&entry.entry, "/action/digest")).find(|digest| !digest.is_empty());
+        // Content that an edit replaced is no longer stored; the content of the last evaluation must be.
+        let evaluations =
+            self.entries.iter().rev().filter(|entry| entry.kind() == Kind::ActionEvaluated.as_str());
+        let last =
+            evaluations.map(|entry| text(&entry.entry, "/action/digest")).find(|digest| !digest.is_empty());
         match last.and_then(|last| named.get(last)) {
             Some(index) if !erased => {
                 wrong(format!("entry {index}"), "its content is missing and was not erased")
@@ -320,13 +322,13 @@ impl Bundle {
         }
     }
 
-    /// Returns how many decisions and findings have a signature that holds.
+    /// Returns how many decisions and findings have a valid signature.
     fn statements(&self, erased: bool) -> Result<usize, LedgerError> {
         let mut known: BTreeMap<String, SignedStatements> = BTreeMap::new();
         for statement in &self.statements {
             let (digest, received) = signature(statement, erased)?;
             if known.insert(digest, received).is_some() {
-                return wrong("statements", "one is there twice");
+                return wrong("statements", "one of them is there twice");
             }
         }
         let mut used = BTreeSet::new();
@@ -338,21 +340,19 @@ impl Bundle {
             let Some(statement) = known.get(review("signed/digest")) else {
                 return wrong(entry.part(), "the statement of its decision or finding is missing");
             };
-            if !statement.says(&review) {
-                return wrong(entry.part(), "its decision or finding is not what the statement says");
+            if !statement.matches(&review) {
+                return wrong(entry.part(), "its decision or finding does not match the statement");
             }
             signatures += 1;
             used.insert(review("signed/digest"));
         }
         match known.keys().find(|digest| !used.contains(digest.as_str())) {
-            Some(digest) => {
-                wrong("statements", format!("the one with digest {digest} says nothing of what is here"))
-            }
+            Some(digest) => wrong("statements", format!("no entry refers to the one with digest {digest}")),
             None => Ok(signatures),
         }
     }
 
-    /// Throws the coin again.
+    /// Repeats the sampling draw.
     fn sampling(&self) -> Result<&'static str, LedgerError> {
         let of = |kind: &str, epoch: Option<i64>| {
             let about = |entry: &&Proven| {
@@ -365,7 +365,7 @@ impl Bundle {
             return if self.epochs.is_empty() {
                 Ok("none")
             } else {
-                wrong("epochs", "nothing was thrown in them")
+                wrong("epochs", "no draw was made in them")
             };
         };
         let epoch = sampled.entry.pointer("/sampling/epoch").and_then(Value::as_i64);
@@ -394,15 +394,15 @@ impl Bundle {
     }
 }
 
-/// A statement that its key has signed.
+/// A statement with a valid signature.
 enum SignedStatements {
     Decisions(Received<DecisionData>),
     Findings(Received<FindingData>),
 }
 
 impl SignedStatements {
-    /// Whether the statement has what an entry's review says.
-    fn says<'e>(&self, review: &impl Fn(&str) -> &'e str) -> bool {
+    /// Whether an entry's review matches the statement.
+    fn matches<'e>(&self, review: &impl Fn(&str) -> &'e str) -> bool {
         match self {
             SignedStatements::Decisions(received) => {
                 received.kid == review("signed/kid")
@@ -427,20 +427,20 @@ impl SignedStatements {
     }
 }
 
-/// A statement with its digest, if its key has signed it.
+/// A statement and its digest, if the signature is valid.
 fn signature(statement: &SignedBy, erased: bool) -> Result<(String, SignedStatements), LedgerError> {
     let digest = statement_digest(&statement.jws);
     let part = format!("the statement {digest}");
     let signed = SignedStatement { jws: statement.jws.clone(), disclosures: statement.disclosures.clone() };
-    // Its header says what it is: what is signed as one thing is not the other.
-    let said = match Received::<FindingData>::read(&signed) {
+    // The header names the kind of statement, so that neither can pass for the other.
+    let statements = match Received::<FindingData>::read(&signed) {
         Ok(received) => SignedStatements::Findings(verified(received, statement, part, erased)?),
         Err(_) => match Received::<DecisionData>::read(&signed) {
             Ok(received) => SignedStatements::Decisions(verified(received, statement, part, erased)?),
             Err(error) => return wrong(part, error.to_string()),
         },
     };
-    Ok((digest, said))
+    Ok((digest, statements))
 }
 
 fn verified<T: Signable>(
@@ -454,15 +454,15 @@ fn verified<T: Signable>(
         return wrong(part, "its key cannot be read");
     };
     if thumbprint(&key) != received.kid || !received.verify(&key) {
-        return wrong(part, "the key has not signed it");
+        return wrong(part, "the key did not sign it");
     }
     let known: BTreeSet<String> = received.disclosures.iter().map(|one| disclosure_digest(one)).collect();
     let all: BTreeSet<String> = statement.disclosures.iter().map(|one| disclosure_digest(one)).collect();
     if known != all || all.len() != statement.disclosures.len() {
-        return wrong(part, "what is disclosed is not what was signed");
+        return wrong(part, "the disclosures are not those that were signed");
     }
     if !received.disclosed && !erased {
-        return wrong(part, "what it was signed over is missing and was not erased");
+        return wrong(part, "a disclosure is missing and was not erased");
     }
     Ok(received)
 }

@@ -1,4 +1,4 @@
-//! The proof that one checkpoint continues another: that nothing which the older one covers has been changed since.
+//! The proof that one checkpoint continues another: that nothing covered by the older one has changed since.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use super::{
     tree::verify_consistency,
 };
 
-/// The `format` of such a proof.
+/// The `format` of a continuity proof.
 pub const FORMAT: &str = "countersign-continuity/v1";
 
 /// Two checkpoints and the consistency proof between them.
@@ -40,7 +40,7 @@ impl Continuity {
     /// Checks both signatures and the proof. Returns both checkpoints.
     ///
     /// # Errors
-    /// What does not hold; [`LedgerError::Replayed`] where the newer is the older.
+    /// What is invalid; [`LedgerError::Replayed`] where `new` is older than `old`.
     pub fn check(&self, key: &LogKey) -> Result<(Checkpoint, Checkpoint), LedgerError> {
         let (old, new) = (Checkpoint::open(&self.old, key)?, Checkpoint::open(&self.new, key)?);
         let hash = |text: &String| BASE64.decode(text).ok().and_then(|bytes| Hash::try_from(bytes).ok());

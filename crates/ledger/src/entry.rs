@@ -1,5 +1,5 @@
-//! An entry of the ledger: one evidence event in canonical JSON (RFC 8785), put together from the row that a worker
-//! wrote and from facts about its action that never change.
+//! An entry of the ledger: one evidence event in canonical JSON (RFC 8785), built from the row that a worker wrote and
+//! from facts about its action that never change.
 //!
 //! No payload and no person's name is in it: content by its salted digest, people by keyed pseudonyms.
 
@@ -49,7 +49,7 @@ pub struct ActionFacts {
     pub compensates: Option<ActionId>,
 }
 
-/// What the registry and the policy of a generation say.
+/// What the policy and the registry of a generation contribute.
 #[derive(Clone, Debug, Default)]
 pub struct Governing {
     /// `sha256:…` of the policy's text.
@@ -60,18 +60,18 @@ pub struct Governing {
     pub reversible: Option<bool>,
 }
 
-/// Where and as what a row becomes an entry.
+/// What an entry contains besides its row.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
     /// When it is recorded, by the database's clock.
     pub recorded_at: DateTime<Utc>,
-    /// Which system speaks.
+    /// The name of the system.
     pub system: &'a str,
-    /// A reference to what the system is for; empty where the operator gave none.
+    /// A reference to the document that states the system's purpose; may be empty.
     pub purpose: &'a str,
     /// The action, where the row is about one.
     pub action: Option<&'a ActionFacts>,
-    /// What governed a judgement.
+    /// What governed an evaluation.
     pub governing: Option<&'a Governing>,
     /// The event of the action's previous entry.
     pub previous: Option<Uuid>,
@@ -160,14 +160,15 @@ pub fn body_digest(body: &str) -> String {
     tagged(&Sha256::digest(body))
 }
 
-/// The entry of a row: canonical JSON of at most [`ENTRY_MAX`] bytes. A body that is too large is in it by its digest.
+/// The entry of a row: canonical JSON of at most [`ENTRY_MAX`] bytes. A body that is too large is represented by its
+/// digest.
 ///
 /// # Errors
-/// [`LedgerError::Entry`] where the body is no JSON object.
+/// [`LedgerError::Entry`] where the body is not a JSON object.
 pub fn entry(row: &Row<'_>, context: &Context<'_>) -> Result<Vec<u8>, LedgerError> {
     let wrong = |why: String| LedgerError::Entry { event: row.event, why };
     let Ok(Value::Object(body)) = serde_json::from_str::<Value>(row.body) else {
-        return Err(wrong("its body is no JSON object".into()));
+        return Err(wrong("its body is not a JSON object".into()));
     };
     let mut whole = envelope(row, context);
     fill(&mut whole, row, context, body);
@@ -240,7 +241,7 @@ fn fill(entry: &mut Map<String, Value>, row: &Row<'_>, context: &Context<'_>, mu
         if !facts.tool.is_empty() {
             action.insert("tool".into(), facts.tool.clone().into());
         }
-        // What the tool is told to recognise a repetition by.
+        // The key by which the tool recognises a repetition.
         action.insert("idempotency_key".into(), json!(facts.id));
         for member in ["digest", "target"] {
             if kind == Some(Kind::ActionEvaluated)
@@ -304,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_judgement_has_action_agent_policy_and_context() {
+    fn an_evaluation_has_action_agent_policy_and_context() {
         let body = r#"{"state":"authorised","verdict":"allow","rule":"r","policy_version":"3","generation":2,
             "digest":"sha256:00","agent":{"id":"a","model":"m","version":null},"tool":"t","context":["sha256:11"],"permit":{"id":"x"}}"#;
         let governing = Governing {
@@ -327,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn an_execution_names_what_it_undoes_and_a_review_who_was_asked_since_when() {
+    fn an_execution_names_the_action_it_undoes_and_a_review_its_groups_and_opening_time() {
         let claimed = made(&row("action.claimed", r#"{"permit":"p","fence":1}"#), Some(&facts()), None);
         assert_eq!(claimed["execution"]["compensates"], json!(Uuid::max()));
         let body = r#"{"by":"p1","audit":"x","finding":"wrong","groups":["g"],"opened_at":"2026-01-01T00:00:00Z",
@@ -340,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_no_bundle_can_hold_is_kept_by_its_digest() {
+    fn an_oversized_body_is_represented_by_its_digest() {
         let body = json!({"state": "held", "text": "x".repeat(ENTRY_MAX)}).to_string();
         let entry = made(&row("action.evaluated", &body), Some(&facts()), None);
         assert_eq!(entry["evidence"], body_digest(&body));

@@ -10,7 +10,7 @@ use super::LedgerError;
 /// The type of the CloudEvent that carries an entry.
 pub const EVENT_TYPE: &str = "countersign.evidence.v1";
 
-/// What the head of an event repeats of its entry: the rest is not read.
+/// The members of an entry that its event repeats. The others are not parsed.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Known<'a> {
@@ -20,8 +20,8 @@ struct Known<'a> {
     occurred_at: Cow<'a, str>,
 }
 
-/// An entry as an event: `sequence` is its index, padded so that it sorts as text, as the CloudEvents extension of that name
-/// asks.
+/// An entry as an event: `sequence` is its index, padded so that it sorts as text, as the CloudEvents extension of that
+/// name requires.
 pub fn cloud_event(index: u64, entry: &[u8]) -> Result<Vec<u8>, LedgerError> {
     let known: Known<'_> = serde_json::from_slice(entry)
         .map_err(|error| LedgerError::Tile { path: format!("entry {index}"), reason: error.to_string() })?;
@@ -38,7 +38,7 @@ pub fn cloud_event(index: u64, entry: &[u8]) -> Result<Vec<u8>, LedgerError> {
     Ok(event)
 }
 
-/// What is read of an event: the rest stays as it is.
+/// The members of an event that are parsed.
 #[derive(Debug, Deserialize)]
 pub struct Sequenced<'a> {
     /// The index of its entry in the ledger.
@@ -54,7 +54,7 @@ impl Sequenced<'_> {
     pub fn index(&self) -> Result<u64, LedgerError> {
         let digits = self.sequence.bytes().all(|byte| byte.is_ascii_digit());
         let index = self.sequence.parse().ok().filter(|_| digits);
-        index.ok_or_else(|| LedgerError::Event(format!("the sequence {:?} is no index", self.sequence)))
+        index.ok_or_else(|| LedgerError::Event(format!("the sequence {:?} is not an index", self.sequence)))
     }
 }
 
@@ -68,7 +68,7 @@ pub fn texts(message: &[u8]) -> Result<Vec<&RawValue>, LedgerError> {
     read(message)
 }
 
-/// Text first: serde_json does not look at the encoding of members that it skips.
+/// Checks the encoding first: serde_json does not check it in members that it skips.
 fn read<'a, T: Deserialize<'a>>(message: &'a [u8]) -> Result<T, LedgerError> {
     let text = std::str::from_utf8(message).map_err(|error| LedgerError::Event(error.to_string()))?;
     serde_json::from_str(text).map_err(|error| LedgerError::Event(error.to_string()))
@@ -90,13 +90,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_utf_8_is_refused_also_where_it_is_not_read() {
+    fn invalid_utf_8_is_refused_even_in_members_that_are_not_parsed() {
         let message = b"[{\"source\":\"\xe5\",\"sequence\":\"0\",\"data\":{}}]";
         assert!(events(message).is_err() && texts(message).is_err());
     }
 
     #[test]
-    fn what_is_no_index_is_refused() {
+    fn a_sequence_that_is_not_an_index_is_refused() {
         for sequence in ["", "+1", "-1", "1.5", "one", "99999999999999999999999"] {
             let event = format!(r#"[{{"sequence":"{sequence}","data":{{}}}}]"#);
             assert!(events(event.as_bytes()).unwrap()[0].index().is_err(), "{sequence:?}");

@@ -49,19 +49,19 @@ mod tests;
 /// A SHA-256 hash.
 pub type Hash = [u8; 32];
 
-/// The longest entry, in bytes: its length must fit the 16 bits that an entry bundle has for it.
+/// The longest entry, in bytes: an entry bundle has 16 bits for its length.
 pub const ENTRY_MAX: usize = 65_535;
 
-/// The most entries that a ledger is taken to have: what a JSON number carries exactly.
+/// The most entries of a ledger: JSON numbers are exact up to here.
 pub const SIZE_MAX: u64 = 1 << 53;
 
-/// What is wrong with a part of a ledger, or with what is said to be one.
+/// Why a part of a ledger, or what claims to be one, is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LedgerError {
-    /// An entry that no bundle of entries can hold.
-    #[error("an entry has at most {ENTRY_MAX} bytes, this one has {0}; keep larger content by its digest")]
+    /// An entry is longer than [`ENTRY_MAX`].
+    #[error("the entry has {0} bytes; the limit is {ENTRY_MAX}: record larger content by its digest")]
     EntryTooLarge(usize),
-    /// A row of evidence that cannot become an entry.
+    /// A row of evidence cannot become an entry.
     #[error("the evidence {event} cannot be recorded: {why}")]
     Entry {
         /// Its event.
@@ -72,7 +72,7 @@ pub enum LedgerError {
     /// Not a message of the audit stream.
     #[error("the events cannot be read: {0}")]
     Event(String),
-    /// A part of a bundle does not hold.
+    /// A part of a bundle is invalid.
     #[error("{part}: {why}")]
     Bundle {
         /// Which.
@@ -90,10 +90,10 @@ pub enum LedgerError {
     #[error("the checkpoint is not signed by {0:?} with the key that was given")]
     Unsigned(String),
     /// The signature is not over this text.
-    #[error("the checkpoint's signature by {0:?} does not hold: it was changed after it was signed")]
+    #[error("the checkpoint's signature by {0:?} is invalid: the checkpoint was changed after it was signed")]
     Forged(String),
-    /// The entry is not what the tree has at its place.
-    #[error("entry {index} is not in the ledger of {size} entries that the checkpoint is of")]
+    /// The tree has another entry at this index.
+    #[error("entry {index} is not in the ledger of {size} entries that the checkpoint covers")]
     NotIncluded {
         /// Which entry.
         index: u64,
@@ -102,7 +102,7 @@ pub enum LedgerError {
     },
     /// One tree does not continue the other.
     #[error(
-        "the ledger of {new} entries does not continue the one of {old}: what was recorded has been changed"
+        "the ledger of {new} entries does not continue the one of {old}: recorded entries have been changed"
     )]
     Inconsistent {
         /// The older size.
@@ -110,18 +110,18 @@ pub enum LedgerError {
         /// The newer size.
         new: u64,
     },
-    /// Later than what it is to continue.
-    #[error("the checkpoint of {got} entries is older than one of {known} that is known: it is replayed")]
+    /// A checkpoint is older than the one that it should continue.
+    #[error("the checkpoint of {got} entries is older than a known one of {known}: it was replayed")]
     Replayed {
-        /// The size that came.
+        /// The size of the checkpoint.
         got: u64,
-        /// The size that is known.
+        /// The size of the newer one.
         known: u64,
     },
-    /// A tile that a proof needs.
+    /// A tile that a proof needs is missing.
     #[error("the tile {0} is missing or has another width")]
     MissingTile(String),
-    /// A tile's bytes are no tile.
+    /// A tile's bytes or path are malformed.
     #[error("the tile {path} cannot be read: {reason}")]
     Tile {
         /// Which.
@@ -129,7 +129,7 @@ pub enum LedgerError {
         /// Why.
         reason: String,
     },
-    /// An index that the ledger does not have.
+    /// The index is beyond the end of the ledger.
     #[error("the ledger has {size} entries, so there is no entry {index}")]
     NoSuchEntry {
         /// Which.

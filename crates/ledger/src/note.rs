@@ -1,4 +1,4 @@
-//! Checkpoints as C2SP signed notes: origin, size and root, signed with Ed25519; room for the signatures of others.
+//! Checkpoints as C2SP signed notes: origin, size and root, signed with Ed25519; others may add signatures.
 
 use std::fmt;
 
@@ -11,15 +11,15 @@ use super::{Hash, LedgerError, SIZE_MAX};
 /// The algorithm byte of a plain Ed25519 signature.
 const ED25519: u8 = 1;
 
-/// The most signatures that a note is read with; more is not a note of anybody's.
+/// The most signatures that a note may have.
 const SIGNATURES_MAX: usize = 64;
 
-/// What a signed checkpoint says.
+/// The content of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
     /// The log's unique name; also the name of its key.
     pub origin: String,
-    /// How many entries it has.
+    /// The number of entries of the log.
     pub size: u64,
     /// The root of their tree.
     pub root: Hash,
@@ -32,7 +32,7 @@ pub struct LogKey {
     key: VerifyingKey,
 }
 
-/// Names have no spaces and no plus, and are not empty.
+/// A name is not empty, and contains neither white space nor a plus.
 fn valid(name: &str) -> bool {
     !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c == '+')
 }
@@ -41,12 +41,14 @@ impl LogKey {
     /// A key and its name.
     pub fn new(name: &str, key: VerifyingKey) -> Result<Self, LedgerError> {
         if !valid(name) {
-            return Err(LedgerError::Key(format!("{name:?} is no name: it may hold neither spaces nor +")));
+            return Err(LedgerError::Key(format!(
+                "{name:?} is not a name: it must not be empty or contain white space or +"
+            )));
         }
         Ok(Self { name: name.into(), key })
     }
 
-    /// The key in the form that other people's tools take: `name+hash+base64`, a verifier key of signed-note.
+    /// Parses a verifier key of signed-note, `name+hash+base64`, the form that other tools take.
     pub fn parse(text: &str) -> Result<Self, LedgerError> {
         let wrong = |why: &str| {
             LedgerError::Key(format!("{why}; write name+hash+key as `countersign ledger key` does"))
@@ -60,10 +62,10 @@ impl LogKey {
             return Err(wrong("it is not an Ed25519 key"));
         };
         let key: [u8; 32] = key.try_into().map_err(|_| wrong("the key does not have 32 bytes"))?;
-        let key = VerifyingKey::from_bytes(&key).map_err(|_| wrong("the key is no point of the curve"))?;
+        let key = VerifyingKey::from_bytes(&key).map_err(|_| wrong("the key is not a point on the curve"))?;
         let key = Self::new(name, key)?;
         if id != format!("{:08x}", key.id()) {
-            return Err(wrong("its hash is not that of the name and key"));
+            return Err(wrong("its hash does not match the name and key"));
         }
         Ok(key)
     }
@@ -109,15 +111,15 @@ impl Checkpoint {
         Ok(format!("{text}\n\u{2014} {} {signature}\n", self.origin))
     }
 
-    /// Reads what a note says without looking at its signatures.
+    /// Reads a note without checking its signatures.
     pub fn read(note: &str) -> Result<Self, LedgerError> {
         Self::of_text(split(note)?.0)
     }
 
-    /// Reads a note that `key` has signed. Signatures of others are left to others.
+    /// Reads a note that `key` has signed. Other signatures are not checked.
     ///
     /// # Errors
-    /// What is wrong with it: unreadable, not signed by this log, or changed after it was signed.
+    /// If it is unreadable, not signed by this log, or changed after it was signed.
     pub fn open(note: &str, key: &LogKey) -> Result<Self, LedgerError> {
         let (text, signatures) = split(note)?;
         let ours =
@@ -132,7 +134,7 @@ impl Checkpoint {
         let checkpoint = Self::of_text(text)?;
         if checkpoint.origin != key.name {
             return Err(LedgerError::Note(format!(
-                "it is of {:?} and not of {:?}",
+                "its origin is {:?}, not {:?}",
                 checkpoint.origin, key.name
             )));
         }
@@ -145,9 +147,9 @@ impl Checkpoint {
         let mut line = |what: &str| lines.next().filter(|line| !line.is_empty()).ok_or_else(|| wrong(what));
         let origin = line("it has no origin")?.to_owned();
         let digits = line("it has no size")?;
-        let size: u64 = digits.parse().map_err(|_| wrong("its size is no number"))?;
+        let size: u64 = digits.parse().map_err(|_| wrong("its size is not a number"))?;
         if size.to_string() != digits || size > SIZE_MAX {
-            return Err(wrong("its size is no number of entries"));
+            return Err(wrong("its size is out of range or not in canonical form"));
         }
         let encoded = line("it has no root")?;
         let root = BASE64.decode(encoded).map_err(|_| wrong("its root is not base64"))?;
@@ -156,8 +158,7 @@ impl Checkpoint {
     }
 }
 
-/// Adds the signature line of a witness: `— name base64` without a line's end. Whether it holds is for the witness's
-/// readers to say.
+/// Adds the signature line of a witness: `— name base64` without a newline. The signature is not verified.
 pub fn cosigned(note: &str, line: &str) -> Result<String, LedgerError> {
     let note = format!("{note}{line}\n");
     split(&note)?;
@@ -175,7 +176,7 @@ fn split(note: &str) -> Result<(&str, Signatures), LedgerError> {
     }
     let at = note.rfind("\n\n").ok_or_else(|| wrong("it has no signatures"))?;
     let (text, lines) = (&note[..=at], &note[at + 2..]);
-    let lines = lines.strip_suffix('\n').ok_or_else(|| wrong("its last line has no end"))?;
+    let lines = lines.strip_suffix('\n').ok_or_else(|| wrong("its last line has no newline"))?;
     let signature = |line: &str| {
         let (name, signature) = line.strip_prefix("\u{2014} ")?.split_once(' ')?;
         let signature = BASE64.decode(signature).ok()?;
@@ -184,6 +185,6 @@ fn split(note: &str) -> Result<(&str, Signatures), LedgerError> {
     let signatures: Option<Signatures> = lines.split('\n').take(SIGNATURES_MAX + 1).map(signature).collect();
     match signatures {
         Some(signatures) if signatures.len() <= SIGNATURES_MAX => Ok((text, signatures)),
-        _ => Err(wrong("what follows the text is not signatures")),
+        _ => Err(wrong("the lines after the text are not signatures")),
     }
 }

@@ -18,13 +18,13 @@ use super::{
 /// A log in memory, kept in tiles as a folder has them.
 pub(super) struct Log {
     pub(super) entries: Vec<Vec<u8>>,
-    pub(super) tail: TreeFrontier,
+    pub(super) frontier: TreeFrontier,
     pub(super) tiles: Tiles,
 }
 
 impl Log {
     pub(super) fn of(size: u64) -> Self {
-        let mut log = Self { entries: vec![], tail: TreeFrontier::default(), tiles: BTreeMap::new() };
+        let mut log = Self { entries: vec![], frontier: TreeFrontier::default(), tiles: BTreeMap::new() };
         (0..size).for_each(|n| log.push(format!("entry {n}").into_bytes()));
         log
     }
@@ -33,24 +33,24 @@ impl Log {
         let hash = leaf_hash(&entry);
         let at = self.entries.len() as u64;
         self.tiles.entry((0, at / TILE_WIDTH as u64)).or_default().push(hash);
-        for node in self.tail.push(hash) {
+        for node in self.frontier.push(hash) {
             self.tiles.entry((node.level, node.index / TILE_WIDTH as u64)).or_default().push(node.hash);
         }
         self.entries.push(entry);
     }
 
     pub(super) fn inclusion(&self, index: u64) -> Vec<Hash> {
-        let path = Path::inclusion(self.tail.size(), index).unwrap();
+        let path = Path::inclusion(self.frontier.size(), index).unwrap();
         path.hashes(&self.only(&path)).unwrap()
     }
 
-    /// That a tree of this size continues that of `old`.
+    /// The proof that the tree continues that of size `old`.
     pub(super) fn consistency(&self, old: u64) -> Vec<Hash> {
-        let path = Path::consistency(old, self.tail.size()).unwrap();
+        let path = Path::consistency(old, self.frontier.size()).unwrap();
         path.hashes(&self.only(&path)).unwrap()
     }
 
-    /// The tiles that a proof asks for, and no others.
+    /// The tiles that a proof needs, and no others.
     fn only(&self, path: &Path) -> Tiles {
         let tile = |id: TileId| {
             let hashes = self.tiles[&(id.level, id.index)].clone();

@@ -10,15 +10,15 @@ pub const TILE_WIDTH: usize = 256;
 /// A tile of hashes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TileId {
-    /// 0 for hashes of entries; a level up, each hash is that of a full tile below.
+    /// 0 for hashes of entries; on a higher level, each hash is that of a full tile of the level below.
     pub level: u8,
-    /// Its place in its level.
+    /// Its index within its level.
     pub index: u64,
     /// How many hashes it has, 1 to 256.
     pub width: u16,
 }
 
-/// The highest level that a path names, as C2SP has it.
+/// The highest level that a path may name, according to C2SP.
 const LEVEL_MAX: u8 = 63;
 
 /// `1234067` as `x001/x234/067`.
@@ -44,12 +44,12 @@ impl TileId {
         Self { level, index, width: width as u16 }
     }
 
-    /// Where it is, below the log's folder.
+    /// Its path below the log's folder.
     pub fn path(&self) -> String {
         format!("tile/{}/{}{}", self.level, number(self.index), partial(self.width))
     }
 
-    /// Where the bundle of the entries is whose hashes a tile of level 0 has.
+    /// The path of the bundle with the entries of a tile of level 0.
     pub fn entries_path(&self) -> String {
         format!("tile/entries/{}{}", number(self.index), partial(self.width))
     }
@@ -72,7 +72,7 @@ impl FromStr for TileId {
         let possible = index <= SIZE_MAX
             && tile.level <= LEVEL_MAX
             && (1..=TILE_WIDTH).contains(&usize::from(tile.width));
-        // Only the one right way to write it.
+        // Only one spelling is valid.
         if possible && tile.path() == path { Ok(tile) } else { Err(wrong()) }
     }
 }
@@ -86,7 +86,7 @@ pub fn encode_hashes(hashes: &[Hash]) -> Vec<u8> {
 pub fn decode_hashes(tile: &TileId, bytes: &[u8]) -> Result<Vec<Hash>, LedgerError> {
     let (hashes, rest) = bytes.as_chunks::<32>();
     if hashes.len() != usize::from(tile.width) || !rest.is_empty() {
-        let reason = format!("it has {} bytes in place of {}", bytes.len(), 32 * usize::from(tile.width));
+        let reason = format!("it has {} bytes instead of {}", bytes.len(), 32 * usize::from(tile.width));
         return Err(LedgerError::Tile { path: tile.path(), reason });
     }
     Ok(hashes.to_vec())
@@ -117,7 +117,7 @@ pub fn decode_entries(tile: &TileId, bytes: &[u8]) -> Result<Vec<Vec<u8>>, Ledge
         rest = after;
     }
     if !rest.is_empty() || entries.len() != usize::from(tile.width) {
-        return Err(wrong(format!("it has {} entries in place of {}", entries.len(), tile.width)));
+        return Err(wrong(format!("it has {} entries instead of {}", entries.len(), tile.width)));
     }
     Ok(entries)
 }

@@ -1,7 +1,7 @@
-//! The Merkle tree of RFC 6962 §2.1: hashes, the growing right edge, proofs and their verification.
+//! The Merkle tree of RFC 6962 §2.1: hashes, the growing frontier, proofs and their verification.
 //!
-//! Which nodes a proof consists of, and whether one holds, is `ct-merkle`'s part. Ours is where those nodes are when the
-//! tree is kept in tiles of 256: complete nodes whose height is a multiple of eight.
+//! `ct-merkle` decides which nodes a proof consists of and whether one is valid. This module finds those nodes in a
+//! tree that is kept in tiles of 256: complete nodes whose height is a multiple of eight.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +23,7 @@ pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
     Sha256::new().chain_update([1]).chain_update(left).chain_update(right).finalize().into()
 }
 
-/// The root of the tree without leaves: SHA-256 of nothing.
+/// The root of the tree without leaves: SHA-256 of the empty string.
 pub fn empty_root() -> Hash {
     Sha256::digest([]).into()
 }
@@ -42,21 +42,21 @@ fn perfect(hashes: &[Hash]) -> Hash {
 pub struct Node {
     /// The tile level, from 1: the node covers 256^level leaves.
     pub level: u8,
-    /// Its place among the nodes of its level.
+    /// Its index among the nodes of its level.
     pub index: u64,
     /// Its hash.
     pub hash: Hash,
 }
 
-/// The right edge of a growing tree: per tile level, the hashes of the tile that is not full yet.
+/// The right edge of a growing tree: for each tile level, the hashes of the last tile, which is not full yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TreeFrontier {
     size: u64,
     levels: Vec<Vec<Hash>>,
 }
 
-/// How many hashes the last, unfull tile of a level has.
-fn unfull(size: u64, level: u8) -> usize {
+/// How many hashes the last, partial tile of a level has.
+fn partial(size: u64, level: u8) -> usize {
     ((size >> (8 * u32::from(level))) % TILE_WIDTH as u64) as usize
 }
 
@@ -66,14 +66,14 @@ pub fn levels(size: u64) -> u8 {
 }
 
 impl TreeFrontier {
-    /// The edge of a tree of `size` leaves from the hashes of its unfull tiles, level by level.
+    /// The frontier of a tree of `size` leaves, from the hashes of its partial tiles, level by level.
     ///
     /// # Errors
-    /// [`LedgerError::MissingTile`] where one has another width than `size` asks for.
+    /// [`LedgerError::MissingTile`] where one does not have the width that `size` implies.
     pub fn restore(size: u64, levels: Vec<Vec<Hash>>) -> Result<Self, LedgerError> {
         for level in 0..self::levels(size).max(levels.len() as u8) {
             let have = levels.get(usize::from(level)).map_or(0, Vec::len);
-            if have != unfull(size, level) {
+            if have != partial(size, level) {
                 let index = (size >> (8 * u32::from(level))) / TILE_WIDTH as u64;
                 return Err(LedgerError::MissingTile(TileId { level, index, width: have as u16 }.path()));
             }
@@ -86,12 +86,12 @@ impl TreeFrontier {
         self.size
     }
 
-    /// The hashes of a level's unfull tile.
+    /// The hashes of a level's partial tile.
     pub fn level(&self, level: u8) -> &[Hash] {
         self.levels.get(usize::from(level)).map_or(&[], Vec::as_slice)
     }
 
-    /// Appends a leaf. Returns the nodes above tiles that are full now.
+    /// Appends a leaf. Returns the nodes above tiles that have become full.
     pub fn push(&mut self, leaf: Hash) -> Vec<Node> {
         self.size += 1;
         let (mut nodes, mut hash) = (Vec::new(), leaf);
@@ -118,7 +118,7 @@ impl TreeFrontier {
         for hashes in &self.levels {
             let mut rest = hashes.as_slice();
             while !rest.is_empty() {
-                // The smallest perfect tree stands furthest right.
+                // The smallest perfect tree is on the far right.
                 let width = 1 << rest.len().trailing_zeros();
                 let (before, last) = rest.split_at(rest.len() - width);
                 let last = perfect(last);
@@ -148,8 +148,8 @@ fn complete(at: u64, size: u64) -> Vec<Complete> {
     nodes
 }
 
-/// The tile in which a complete node is, and the range of its hashes that the node covers.
-fn place((height, index): Complete) -> ((u8, u64), usize, usize) {
+/// The tile that contains a complete node, and the range of its hashes that the node covers.
+fn locate((height, index): Complete) -> ((u8, u64), usize, usize) {
     let (level, rows) = (height / 8, height % 8);
     let first = index << rows;
     let offset = (first % TILE_WIDTH as u64) as usize;
@@ -184,10 +184,13 @@ impl Path {
         Ok(Self { size: new, nodes })
     }
 
-    /// The tiles that hold it.
+    /// The tiles that it needs.
     pub fn tiles(&self) -> BTreeSet<TileId> {
         let complete = self.nodes.iter().flat_map(|at| complete(*at, self.size));
-        complete.map(|node| place(node).0).map(|(level, index)| TileId::of(level, index, self.size)).collect()
+        complete
+            .map(|node| locate(node).0)
+            .map(|(level, index)| TileId::of(level, index, self.size))
+            .collect()
     }
 
     /// The hashes of the proof.
@@ -201,7 +204,7 @@ impl Path {
     fn hash(&self, at: u64, tiles: &Tiles) -> Result<Hash, LedgerError> {
         let mut hash = None;
         for node in complete(at, self.size).into_iter().rev() {
-            let (tile, from, to) = place(node);
+            let (tile, from, to) = locate(node);
             let missing = || LedgerError::MissingTile(TileId::of(tile.0, tile.1, self.size).path());
             let left = perfect(tiles.get(&tile).and_then(|hashes| hashes.get(from..to)).ok_or_else(missing)?);
             hash = Some(hash.map_or(left, |right| node_hash(&left, &right)));
@@ -237,7 +240,7 @@ pub fn verify_consistency(old: (u64, &Hash), new: (u64, &Hash), proof: &[Hash]) 
         return Err(LedgerError::Replayed { got: new.0, known: old.0 });
     }
     if old.0 == 0 {
-        // Everything continues nothing.
+        // Every tree continues the empty one.
         return if proof.is_empty() && *old.1 == empty_root() { Ok(()) } else { Err(wrong) };
     }
     let proof = ConsistencyProof::<Sha256>::try_from_bytes(proof.concat()).map_err(|_| wrong.clone())?;

@@ -19,14 +19,14 @@ impl Pairs {
         self.both_wrong + self.first_wrong + self.second_wrong + self.both_correct
     }
 
-    /// The share on which they agreed; none without pairs.
+    /// The share on which they agreed; `None` without pairs.
     pub fn raw(&self) -> Option<f64> {
         let all = self.all();
         (all > 0).then(|| (self.both_wrong + self.both_correct) as f64 / all as f64)
     }
 
     /// Agreement on what is wrong, 2a / (2a + b + c) (Cicchetti and Feinstein, J Clin Epidemiol 43, 1990): where errors
-    /// are rare, raw agreement is high whatever the auditors do. None where nobody found anything wrong.
+    /// are rare, raw agreement is high whatever the auditors do. `None` where nobody found anything wrong.
     pub fn positive(&self) -> Option<f64> {
         let either = 2 * self.both_wrong + self.first_wrong + self.second_wrong;
         (either > 0).then(|| 2.0 * self.both_wrong as f64 / either as f64)

@@ -12,7 +12,7 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// What is known of a proportion before anything was looked at.
+    /// The interval before any observation.
     pub const UNKNOWN: Interval = Interval { lower: 0.0, upper: 1.0 };
 
     /// Whether a value lies within it.
@@ -21,10 +21,10 @@ impl Interval {
     }
 }
 
-/// The interval of Clopper and Pearson (Biometrika 26, 1934) for `x` in `n` trials; `alpha` is what may lie outside,
-/// half on each side. Counts need not be whole, as effective sample sizes are not.
+/// The interval of Clopper and Pearson (Biometrika 26, 1934) for `x` in `n` trials; `alpha` is the probability outside
+/// it, half on each side. Counts need not be whole, as effective sample sizes are not.
 ///
-/// Without trials, or where the numbers make no sense, nothing is known: [0, 1].
+/// Without trials, or for invalid arguments: [0, 1].
 pub fn clopper_pearson(x: f64, n: f64, alpha: f64) -> Interval {
     let sensible = n > 0.0 && (0.0..=n).contains(&x) && alpha > 0.0 && alpha < 1.0;
     if !sensible {
@@ -35,11 +35,11 @@ pub fn clopper_pearson(x: f64, n: f64, alpha: f64) -> Interval {
     Interval { lower, upper }
 }
 
-/// The quantile of a beta distribution: bisection of its distribution function, to the last bit that a double tells
-/// apart. Its parameters are positive.
+/// The quantile of a beta distribution: bisection of its distribution function, to the last bit of a double. Its
+/// parameters are positive.
 fn beta_quantile(p: f64, a: f64, b: f64) -> f64 {
     let (mut low, mut high) = (0.0_f64, 1.0_f64);
-    // Towards zero doubles are ever finer: 200 halvings reach below anything that matters.
+    // Doubles become finer towards zero: 200 halvings are more than enough.
     for _ in 0..200 {
         let middle = low + (high - low) / 2.0;
         if middle <= low || middle >= high {
@@ -80,7 +80,7 @@ mod tests {
     ];
 
     #[test]
-    fn clopper_pearson_is_that_of_scipy_to_nine_digits() {
+    fn clopper_pearson_agrees_with_scipy_to_nine_digits() {
         for &(x, n, confidence, lower, upper) in SCIPY {
             let got = clopper_pearson(x, n, 1.0 - confidence);
             assert!((got.lower - lower).abs() < 1e-9, "{x} of {n}: {got:?}, not {lower}");
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn clean_audits_show_so_much_and_no_more() {
+    fn the_number_of_clean_audits_needed_is_the_smallest_that_suffices() {
         assert_eq!(clean_audits_needed(0.05, 0.05), 59);
         assert_eq!(clean_audits_needed(0.01, 0.05), 299);
         // The same by the interval, with 5 % on the upper side.

@@ -1,5 +1,5 @@
-//! Dodge's continuous sampling plan CSP-1 (Annals of Mathematical Statistics 14, 1943): inspect all until `i` in a row
-//! are clean, then only a share `f`, and all again after an error.
+//! Dodge's continuous sampling plan CSP-1 (Annals of Mathematical Statistics 14, 1943): inspect everything until `i` in
+//! a row are clean, then only a share `f`, and everything again after an error.
 
 /// The average outgoing quality at the incoming rate `p`: AOQ(p) = p(1−f)q^i / (f + (1−f)q^i), with q = 1 − p.
 pub fn average_outgoing_quality(p: f64, f: f64, i: u32) -> f64 {
@@ -22,7 +22,7 @@ pub fn average_outgoing_quality_limit(f: f64, i: u32) -> f64 {
     average_outgoing_quality(low, f, i)
 }
 
-/// The fewest clean ones in a row that keep the limit, for a share `f`.
+/// The shortest clean run that keeps the limit, for a share `f`.
 pub fn clearance(f: f64, limit: f64) -> u32 {
     let keeps = |i: u32| average_outgoing_quality_limit(f, i) <= limit;
     let mut high = 1;
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_pairs_of_the_published_tables_come_out() {
+    fn the_clearances_of_the_published_tables_are_reproduced() {
         for (f, limit, i) in [(0.10, 0.01, 110), (0.05, 0.01, 152), (0.20, 0.02, 36)] {
             let got = clearance(f, limit);
             let nearest = (got.saturating_sub(1)..=got)

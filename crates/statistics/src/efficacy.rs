@@ -2,26 +2,28 @@
 
 use super::{binomial::Interval, estimate::Estimate};
 
-/// The reference figure for audits after execution: 70 to 90 % of the errors corrected. To compare with, not measured.
+/// The reference figure for audits after execution: 70 to 90 % of the errors corrected. For comparison only: it was not
+/// measured here.
 pub const REFERENCE: Interval = Interval { lower: 0.7, upper: 0.9 };
 
 /// The share of errors that were corrected.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Efficacy {
-    /// Corrected errors divided by Horvitz and Thompson's estimate of the errors; at most 1. None where that estimate is 0.
+    /// Corrected errors divided by Horvitz and Thompson's estimate of the errors; at most 1. `None` where that estimate
+    /// is 0.
     pub share: Option<f64>,
     /// 95 % interval, from that of the error rate: k / (N · upper) to k / (N · lower), at most 1. The number corrected
     /// is counted, not estimated, so that all the uncertainty is in the number of errors.
     pub interval: Interval,
 }
 
-/// How many of the errors among `executed` actions were corrected, given that `corrected` were. None where no audit tells
-/// how many errors there are.
+/// How many of the errors among `executed` actions were corrected, given that `corrected` were. `None` without audits,
+/// which leave the number of errors unknown.
 pub fn efficacy(corrected: u64, executed: u64, errors: &Estimate) -> Option<Efficacy> {
     errors.rate?;
-    let (right, all) = (corrected as f64, executed as f64);
-    let share = |of: f64| (of > 0.0).then(|| (right / of).min(1.0));
-    // Where there may be no error at all, all of them may have been put right.
+    let (corrected, all) = (corrected as f64, executed as f64);
+    let share = |of: f64| (of > 0.0).then(|| (corrected / of).min(1.0));
+    // If there may be no error at all, all of them may have been corrected.
     let upper = share(all * errors.interval.lower).unwrap_or(1.0);
     let lower = share(all * errors.interval.upper).unwrap_or(0.0);
     Some(Efficacy { share: share(errors.errors), interval: Interval { lower: lower.min(upper), upper } })
@@ -39,7 +41,7 @@ mod tests {
 
     #[test]
     fn the_interval_is_that_of_the_number_of_errors() {
-        // 1,000 executed, 100 audited, 10 wrong: about 100 errors, of which 10 were put right.
+        // 1,000 executed, 100 audited, 10 wrong: about 100 errors, of which 10 were corrected.
         let errors = audited(0.1, 100, 10);
         let found = efficacy(10, 1_000, &errors).unwrap();
         assert!((found.share.unwrap() - 0.1).abs() < 1e-12, "{found:?}");
@@ -49,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_all_is_all() {
+    fn the_share_is_at_most_one() {
         let found = efficacy(40, 100, &audited(1.0, 100, 30)).unwrap();
         assert_eq!((found.share, found.interval.upper), (Some(1.0), 1.0));
     }

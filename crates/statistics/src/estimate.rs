@@ -24,12 +24,12 @@ pub struct Group {
 pub struct Estimate {
     /// Horvitz and Thompson's estimate of the number of errors: Σ 1/π over what was found wrong (JASA 47, 1952).
     pub errors: f64,
-    /// Hájek's estimate of the rate: that, divided by the estimated number of actions, Σ 1/π. None without audits.
+    /// Hájek's estimate of the rate: that, divided by the estimated number of actions, Σ 1/π. `None` without audits.
     pub rate: Option<f64>,
     /// 95 % interval of the rate: Korn and Graubard (Survey Methodology 24, 1998), or where no error was found the
     /// stratified bound of [`bound_without_errors`]. Missing audits widen it: they count as right below, wrong above.
     pub interval: Interval,
-    /// Errors among what nobody has looked at: `errors` less those that were found.
+    /// Errors among what nobody has audited: `errors` less those that were found.
     pub undetected: f64,
 }
 
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_audited_is_nothing_known() {
+    fn without_audits_nothing_is_known() {
         let estimate = estimate(&[1_000], &[]);
         assert_eq!((estimate.rate, estimate.interval), (None, Interval::UNKNOWN));
         assert!(estimate.errors.is_sign_positive() && estimate.undetected.is_sign_positive());

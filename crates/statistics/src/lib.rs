@@ -1,6 +1,6 @@
 //! What audits say about error rates, and with what confidence: exact intervals, estimates from samples drawn with
-//! unequal probabilities, tests that may be looked at after every audit, and rules for switching between approval and
-//! sampled audits.
+//! unequal probabilities, tests that stay valid after every audit, and rules for switching between approval and sampled
+//! audits.
 //!
 //! **No normal approximation anywhere**: a Wald interval of nominal 95 % covered 42 to 68 % on mixed rates.
 //!

@@ -1,11 +1,11 @@
-//! Tests that hold however often they are looked at.
+//! Tests that stay valid however often they are evaluated.
 
 use statrs::function::beta::{beta_reg, ln_beta};
 
 /// An e-process against "the rate is at most p0": a likelihood ratio mixed over the rates above p0 with a beta prior.
 ///
 /// For every rate up to p0 it is a non-negative supermartingale that starts at 1, so by Ville's inequality it ever
-/// reaches 1/α with probability α at most, whenever one looks (Ramdas et al., Statistical Science 38, 2023).
+/// reaches 1/α with probability α at most, however often it is evaluated (Ramdas et al., Statistical Science 38, 2023).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EProcess {
     p0: f64,
@@ -16,7 +16,7 @@ pub struct EProcess {
 }
 
 impl EProcess {
-    /// Against a rate of at most `p0`, between 0 and 1. The prior is a uniform one on what lies above.
+    /// Against a rate of at most `p0`, between 0 and 1. The prior is uniform above it.
     pub fn new(p0: f64) -> Self {
         Self { p0: p0.clamp(1e-9, 1.0 - 1e-9), a: 1.0, b: 1.0, wrong: 0, right: 0 }
     }
@@ -119,7 +119,7 @@ mod tests {
     use crate::simulated::{Dice, false_alarms, run_length};
 
     #[test]
-    fn looked_at_after_every_audit_it_raises_a_false_alarm_in_fewer_than_one_in_twenty() {
+    fn evaluated_after_every_audit_it_raises_a_false_alarm_in_at_most_one_of_twenty_runs() {
         let share = false_alarms(1, 0.02, 1_000, 1_000);
         assert!(share <= 0.05, "{share}");
     }
@@ -143,8 +143,8 @@ mod tests {
         assert_eq!((lattice.up, lattice.level(20_f64.ln())), (26, 72));
         let solved = average_run_length(&lattice, 20_f64.ln(), 0.02);
         assert!((solved / 1_344.0 - 1.0).abs() < 0.05, "{solved}");
-        let played = run_length(3, &lattice, 20_f64.ln(), 0.02, 2_000);
-        assert!((played / solved - 1.0).abs() < 0.1, "{played} played, {solved} solved");
+        let simulated = run_length(3, &lattice, 20_f64.ln(), 0.02, 2_000);
+        assert!((simulated / solved - 1.0).abs() < 0.1, "{simulated} simulated, {solved} solved");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Simulations of what the statistics promise: seeded, so that each is the same whenever it is run. Tests run them
-//! small, `cargo xtask simulate` at size.
+//! Simulations of what the statistics promise: seeded, so that each run is the same. Tests run small ones, `cargo xtask
+//! simulate` large ones.
 
 use std::collections::VecDeque;
 
@@ -10,8 +10,8 @@ use super::{
     switching::{Plan, PlanState, SwitchingEvent, SwitchingState},
 };
 
-/// Numbers of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): fast, and good enough to simulate with. Nothing that
-/// anybody must not guess comes from here.
+/// Numbers of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): fast, and good enough to simulate with. Not for anything
+/// that must be unpredictable.
 #[derive(Clone, Debug)]
 pub struct Dice(u64);
 
@@ -75,8 +75,8 @@ pub fn coverage(seed: u64, populations: u32) -> f64 {
     covered.count() as f64 / f64::from(populations)
 }
 
-/// The share of runs of `audits` each, at exactly the limit `p0`, in which an e-process that is looked at after every
-/// audit ever says 95 %.
+/// The share of runs of `audits` each, at exactly the limit `p0`, in which an e-process that is evaluated after every
+/// audit ever reaches 95 %.
 pub fn false_alarms(seed: u64, p0: f64, runs: u32, audits: u32) -> f64 {
     let mut dice = Dice::new(seed);
     let alarmed = (0..runs).filter(|_| {
@@ -105,8 +105,8 @@ pub fn run_length(seed: u64, lattice: &Lattice, h: f64, p: f64, runs: u32) -> f6
     audits as f64 / f64::from(runs)
 }
 
-/// The share of `actions` that are wrong and undetected under a sampling plan, at the error rate `p`: each verdict comes up to
-/// the plan's lag late, what is found is undone, and discontinued is reset at once.
+/// The share of `actions` that are wrong and undetected under a sampling plan, at the error rate `p`: each verdict
+/// comes up to the plan's lag late, errors that are found are undone, and a discontinued plan is reset at once.
 pub fn undetected(seed: u64, plan: &Plan, p: f64, actions: u32) -> f64 {
     let mut dice = Dice::new(seed);
     let mut plan_state = SwitchingState::new(PlanState::PreApproval);
@@ -123,7 +123,7 @@ pub fn undetected(seed: u64, plan: &Plan, p: f64, actions: u32) -> f64 {
             PlanState::Discontinued => plan_state = plan_state.after(plan, SwitchingEvent::Reset),
             PlanState::PreApproval => plan_state = plan_state.after(plan, SwitchingEvent::Reviewed { wrong }),
             state if dice.below(plan.pi(state)) => {
-                // Never before one that was drawn earlier: verdicts come in order.
+                // Never before the verdict on an earlier draw: verdicts come in order.
                 let due = now + (dice.unit() * f64::from(plan.wanted.lag)) as u32;
                 let due = verdicts.back().map_or(due, |(before, _, _): &(u32, u32, bool)| due.max(*before));
                 verdicts.push_back((due, stretch, wrong));

@@ -31,7 +31,7 @@ pub enum SwitchingEvent {
         /// Whether the action was wrong.
         wrong: bool,
     },
-    /// A sampled audit of an action that was executed since the plan last left pre-approval has its finding.
+    /// A sampled audit has settled whether an action was wrong that was executed since the plan last left pre-approval.
     Audited {
         /// Whether the action was wrong.
         wrong: bool,
@@ -45,13 +45,13 @@ pub enum SwitchingEvent {
 /// The state of a sampling plan with its counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SwitchingState {
-    /// Where it stands.
+    /// The state.
     pub state: PlanState,
     /// In pre-approval: approvals without an error in a row.
     pub clean: u32,
     /// In pre-approval: reviews since it began, or since a clearance last failed.
     pub reviews: u32,
-    /// In pre-approval: clearances that failed: as many reviews as a clearance takes, and none reached.
+    /// In pre-approval: failed clearances, each with enough reviews for one but too few clean ones in a row.
     pub failed: u32,
     /// In normal and tightened: the CUSUM's level.
     pub level: u32,
@@ -96,7 +96,7 @@ impl SwitchingState {
         if clean >= plan.clearance {
             return Self::new(PlanState::Normal);
         }
-        // A run that is still clean is not given up half-way.
+        // A run that is still clean is not ended half-way.
         if reviews < plan.clearance || !wrong {
             return Self { clean, reviews, ..self };
         }
@@ -130,7 +130,7 @@ impl Plan {
     /// Solves the chain for what is wanted.
     ///
     /// # Errors
-    /// Where no clearance of up to 10,000 keeps the limit, or the numbers make no sense.
+    /// Where no clearance of up to 10,000 keeps the limit, or `wanted` is invalid.
     pub fn solve(wanted: Wanted) -> Result<Self, Unreachable> {
         let plan = Self::with_clearance(wanted, 1).ok_or(Unreachable)?;
         Ok(Self { clearance: chain::clearance(&plan)?, ..plan })

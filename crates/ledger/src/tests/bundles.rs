@@ -1,4 +1,4 @@
-//! A bundle holds as it was made, and no other way.
+//! A bundle is valid as it was made, and in no other form.
 
 use base64::{
     Engine as _,
@@ -40,8 +40,8 @@ fn verifier() -> LogKey {
     LogKey::new(ORIGIN, log_key().verifying_key()).unwrap()
 }
 
-/// A ledger with one action in it and much else around.
-struct Story {
+/// A ledger with one action among many other entries.
+struct TestLedger {
     log: Log,
     facts: ActionFacts,
     previous: Option<Uuid>,
@@ -49,15 +49,15 @@ struct Story {
     epochs: Vec<u64>,
 }
 
-impl Story {
+impl TestLedger {
     fn others(&mut self, count: usize) {
         for n in 0..count {
-            self.log.push(format!("somebody else's {n}").into_bytes());
+            self.log.push(format!("another entry {n}").into_bytes());
         }
     }
 
-    fn tell(&mut self, of_action: bool, kind: &str, body: Value) {
-        let index = self.log.tail.size();
+    fn record(&mut self, of_action: bool, kind: &str, body: Value) {
+        let index = self.log.frontier.size();
         let occurred_at = DateTime::from_timestamp(1_700_000_000 + index as i64, 0).unwrap();
         let body = body.to_string();
         let event = Uuid::from_u128(u128::from(index) + 1);
@@ -87,7 +87,7 @@ impl Story {
     }
 }
 
-/// The bundle of an action that was approved, executed and thrown the coin for.
+/// The bundle of an action that was approved, executed and drawn for sampling.
 fn bundle() -> Bundle {
     let reference = ActionRef { source: "/agents/a".into(), id: "a-1".into() };
     let id = ActionId(Uuid::from_u128(77));
@@ -99,11 +99,11 @@ fn bundle() -> Bundle {
         traceparent: None,
         compensates: None,
     };
-    let mut story = Story { log: Log::of(250), facts, previous: None, about: vec![], epochs: vec![] };
+    let mut ledger = TestLedger { log: Log::of(250), facts, previous: None, about: vec![], epochs: vec![] };
     let content = json!({"tool": "t", "arguments": {"amount": "500"}});
     let salt = [5; 16];
     let digest = tagged(&salted(&salt, &canonical(&content).unwrap()));
-    let judged = |state: &str| json!({"state": state, "verdict": "require_approval", "rule": "r", "policy_version": "3", "generation": 1, "digest": digest});
+    let evaluated = |state: &str| json!({"state": state, "verdict": "require_approval", "rule": "r", "policy_version": "3", "generation": 1, "digest": digest});
     let approval = ApprovalId(Uuid::from_u128(99));
     let reviewer = SigningKey::from_bytes(&[9; 32]);
     let decision = DecisionData {
@@ -118,28 +118,31 @@ fn bundle() -> Bundle {
     let signed =
         Signer::new("sam", reviewer.clone()).sign(&[decision], Uuid::from_u128(3), now, || [1; 16]).unwrap();
     let (key, pi) = ([4; 32], 0.25);
-    let thrown = draw(&key, &reference.source, &reference.id, pi);
-    story.tell(true, "action.evaluated", judged("pending_approval"));
-    story.tell(true, "decision.recorded", json!({"approval": approval, "decision": "approve", "digest_shown": digest, "by": "p-1",
+    let drawn = draw(&key, &reference.source, &reference.id, pi);
+    ledger.record(true, "action.evaluated", evaluated("pending_approval"));
+    ledger.record(true, "decision.recorded", json!({"approval": approval, "decision": "approve", "digest_shown": digest, "by": "p-1",
         "signed": {"kid": thumbprint(&reviewer.verifying_key()), "digest": statement_digest(&signed.jws)}, "state": "authorised"}));
-    story.tell(true, "action.evaluated", judged("authorised"));
-    story.tell(false, "epoch.opened", json!({"epoch": 5, "commitment": tagged(&commitment(&key))}));
-    story.tell(true, "action.completed", json!({"state": "succeeded", "fence": 1, "result_digest": tagged(&salted(&salt, b"{\"done\":true}"))}));
-    story.tell(
+    ledger.record(true, "action.evaluated", evaluated("authorised"));
+    ledger.record(false, "epoch.opened", json!({"epoch": 5, "commitment": tagged(&commitment(&key))}));
+    ledger.record(true, "action.completed", json!({"state": "succeeded", "fence": 1, "result_digest": tagged(&salted(&salt, b"{\"done\":true}"))}));
+    ledger.record(
         true,
         "action.sampled",
-        json!({"epoch": 5, "pi": pi, "r": thrown.r.to_string(), "selected": thrown.selected}),
+        json!({"epoch": 5, "pi": pi, "r": drawn.r.to_string(), "selected": drawn.selected}),
     );
-    story.tell(false, "epoch.closed", json!({"epoch": 5, "key": hex(&key)}));
-    let checkpoint =
-        Checkpoint { origin: ORIGIN.into(), size: story.log.tail.size(), root: story.log.tail.root() };
+    ledger.record(false, "epoch.closed", json!({"epoch": 5, "key": hex(&key)}));
+    let checkpoint = Checkpoint {
+        origin: ORIGIN.into(),
+        size: ledger.log.frontier.size(),
+        root: ledger.log.frontier.root(),
+    };
     Bundle {
         format: FORMAT.into(),
         action: id,
         checkpoint: checkpoint.sign(&log_key()).unwrap(),
-        count: story.about.len(),
-        entries: story.proven(&story.about),
-        epochs: story.proven(&story.epochs),
+        count: ledger.about.len(),
+        entries: ledger.proven(&ledger.about),
+        epochs: ledger.proven(&ledger.epochs),
         policies: vec![POLICY.into()],
         contents: vec![Content { salt: STANDARD.encode(salt), content }],
         results: vec![Answer { salt: STANDARD.encode(salt), text: r#"{"done":true}"#.into() }],
@@ -153,7 +156,7 @@ fn bundle() -> Bundle {
 }
 
 #[test]
-fn a_bundle_shows_its_decision_its_outcome_and_its_throw() {
+fn a_bundle_proves_its_decision_its_outcome_and_its_draw() {
     let bytes = serde_json::to_vec(&bundle()).unwrap();
     let checked = Bundle::read(&bytes).unwrap().check(&verifier()).unwrap();
     assert_eq!(
@@ -164,7 +167,7 @@ fn a_bundle_shows_its_decision_its_outcome_and_its_throw() {
 }
 
 #[test]
-fn what_is_taken_out_of_a_bundle_is_named() {
+fn the_error_names_the_part_that_is_missing_from_a_bundle() {
     let whole = bundle();
     let part = |bundle: &Bundle| match bundle.check(&verifier()) {
         Err(LedgerError::Bundle { part, .. }) => part,
@@ -207,14 +210,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn a_bundle_with_any_bit_flipped_does_not_hold(at in any::<usize>(), bit in 0..8_u8) {
+    fn a_bundle_with_any_bit_flipped_is_invalid(at in any::<usize>(), bit in 0..8_u8) {
         thread_local!(static WHOLE: Bundle = bundle());
         let whole = WHOLE.with(Clone::clone);
         let mut bytes = serde_json::to_vec(&whole).unwrap();
         let at = at % bytes.len();
         bytes[at] ^= 1 << bit;
         match Bundle::read(&bytes) {
-            // Another way to write the same is the same.
+            // The same bundle in another spelling is valid.
             Ok(read) if read == whole => {}
             Ok(read) => prop_assert!(read.check(&verifier()).is_err(), "byte {} of {}", at, String::from_utf8_lossy(&bytes)),
             Err(_) => {}
@@ -222,7 +225,7 @@ proptest! {
     }
 
     #[test]
-    fn a_bundle_cut_short_or_with_bytes_swapped_does_not_hold(one in any::<usize>(), other in any::<usize>(), cut in any::<bool>()) {
+    fn a_bundle_cut_short_or_with_bytes_swapped_is_invalid(one in any::<usize>(), other in any::<usize>(), cut in any::<bool>()) {
         thread_local!(static WHOLE: Bundle = bundle());
         let whole = WHOLE.with(Clone::clone);
         let mut bytes = serde_json::to_vec(&whole).unwrap();
@@ -236,7 +239,7 @@ proptest! {
     }
 
     #[test]
-    fn an_entry_with_a_bit_flipped_is_named(which in any::<usize>(), at in any::<usize>(), bit in 0..8_u8) {
+    fn the_error_names_an_entry_with_a_bit_flipped(which in any::<usize>(), at in any::<usize>(), bit in 0..8_u8) {
         thread_local!(static WHOLE: Bundle = bundle());
         let whole = WHOLE.with(Clone::clone);
         let which = which % whole.entries.len();
@@ -247,7 +250,7 @@ proptest! {
         bytes[from + at % text.len()] ^= 1 << bit;
         match Bundle::read(&bytes) {
             Ok(read) if read == whole => {}
-            // It calls itself another one.
+            // It claims to be another entry.
             Ok(read) if read.entries[which].index != entry.index => prop_assert!(read.check(&verifier()).is_err()),
             Ok(read) => match read.check(&verifier()) {
                 Err(LedgerError::NotIncluded { index, .. }) => prop_assert_eq!(index, entry.index),
@@ -260,13 +263,13 @@ proptest! {
     }
 
     #[test]
-    fn a_checkpoint_with_a_bit_flipped_is_named(at in any::<usize>(), bit in 0..7_u8) {
+    fn the_error_names_a_checkpoint_with_a_bit_flipped(at in any::<usize>(), bit in 0..7_u8) {
         thread_local!(static WHOLE: Bundle = bundle());
         let mut wrong = WHOLE.with(Clone::clone);
         let mut note = wrong.checkpoint.clone().into_bytes();
         let at = at % note.len();
         note[at] ^= 1 << bit;
-        // What is not even text is no note.
+        // Invalid text cannot be a note.
         let Ok(note) = String::from_utf8(note) else { return Ok(()) };
         wrong.checkpoint = note;
         let found = wrong.check(&verifier());

@@ -36,7 +36,7 @@ fn entries(kind: &str, body: &str) -> [String; 2] {
 }
 
 #[test]
-fn entries_are_as_they_have_always_been() {
+fn golden_entries_are_unchanged() {
     let lines: Vec<&str> = GOLDEN.lines().collect();
     let mut now = String::new();
     for written in lines.chunks(3).map(|three| three[0]) {

@@ -1,4 +1,4 @@
-//! The same roots and proofs as the formulas of RFC 6962 §2.1 written down as they stand there.
+//! Roots and proofs compared with a literal implementation of the formulas of RFC 6962 §2.1.
 
 use std::collections::HashMap;
 
@@ -72,32 +72,32 @@ impl Formulas {
     }
 }
 
-/// All places of small trees; of others the edges of tiles and of the tree, and every 64th place, other ones for the
-/// next size.
-fn places(size: usize) -> Vec<usize> {
+/// All indexes of small trees; of larger ones, the edges of tiles and of the tree, and every 64th index, shifted with
+/// the size.
+fn indexes(size: usize) -> Vec<usize> {
     let edge = |n: &usize| [0, 1, 255, 256, 257, 511, 512, 768, size - 1].contains(n);
     (0..size).filter(|n| size <= 66 || edge(n) || n % 64 == size % 64).collect()
 }
 
 #[test]
-fn roots_and_proofs_of_0_to_1000_leaves_are_those_of_the_formulas() {
+fn roots_and_proofs_of_0_to_1000_leaves_match_the_formulas() {
     let mut log = Log::of(0);
     let mut formulas =
         Formulas::new(&(0..1_000).map(|n| format!("entry {n}").into_bytes()).collect::<Vec<_>>());
     for size in 0..=1_000_usize {
-        let root = log.tail.root();
+        let root = log.frontier.root();
         assert_eq!(root, formulas.mth(0, size), "{size}");
-        for index in places(size) {
+        for index in indexes(size) {
             let proof = log.inclusion(index as u64);
             assert_eq!(proof, formulas.path(index, 0, size), "{index} of {size}");
             verify_inclusion(&log.entries[index], index as u64, size as u64, &root, &proof).unwrap();
         }
-        for old in places(size).into_iter().skip(1).chain([size]).filter(|old| *old > 0) {
+        for old in indexes(size).into_iter().skip(1).chain([size]).filter(|old| *old > 0) {
             let proof = log.consistency(old as u64);
             assert_eq!(proof, formulas.proof(old, 0, size, true), "{old} of {size}");
             verify_consistency((old as u64, &formulas.mth(0, old)), (size as u64, &root), &proof).unwrap();
         }
-        let levels = (0..3).map(|level| log.tail.level(level).to_vec()).collect();
+        let levels = (0..3).map(|level| log.frontier.level(level).to_vec()).collect();
         assert_eq!(TreeFrontier::restore(size as u64, levels).unwrap().root(), root);
         log.push(format!("entry {size}").into_bytes());
     }
@@ -106,13 +106,13 @@ fn roots_and_proofs_of_0_to_1000_leaves_are_those_of_the_formulas() {
 #[test]
 fn a_tree_of_seventy_thousand_leaves_proves_across_three_levels_of_tiles() {
     let log = Log::of(70_000);
-    let root = log.tail.root();
+    let root = log.frontier.root();
     for index in [0, 1, 255, 256, 65_279, 65_535, 65_536, 69_888, 69_999] {
         let proof = log.inclusion(index);
         verify_inclusion(&log.entries[index as usize], index, 70_000, &root, &proof).unwrap();
     }
     for old in [1, 256, 300, 65_536, 65_537, 69_999] {
-        let before = Log::of(old).tail.root();
+        let before = Log::of(old).frontier.root();
         verify_consistency((old, &before), (70_000, &root), &log.consistency(old)).unwrap();
     }
 }

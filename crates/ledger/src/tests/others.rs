@@ -1,4 +1,4 @@
-//! What other people's crates make of our log: `tlog_tiles` of its tiles, proofs and checkpoint, `signed_note` of its
+//! Our log checked by other people's crates: `tlog_tiles` for its tiles, proofs and checkpoint, `signed_note` for its
 //! signature.
 
 use ed25519_dalek::SigningKey;
@@ -45,7 +45,7 @@ fn theirs(hashes: &[Hash]) -> Vec<TheirHash> {
 fn another_crate_reads_our_tiles_and_gives_the_same_proofs() {
     for size in [1, 2, 255, 256, 257, 700, 70_000] {
         let log = Log::of(size);
-        let root = TheirHash(log.tail.root());
+        let root = TheirHash(log.frontier.root());
         let reader = TileHashReader::new(size, root, &log);
         for index in [0, size / 3, size - 1] {
             let proof = theirs(&log.inclusion(index));
@@ -56,7 +56,7 @@ fn another_crate_reads_our_tiles_and_gives_the_same_proofs() {
         for old in [1, size / 2, size].into_iter().filter(|old| *old > 0) {
             let proof = theirs(&log.consistency(old));
             assert!(prove_tree(size, old, &reader).unwrap() == proof);
-            check_tree(&proof, size, root, old, TheirHash(Log::of(old).tail.root())).unwrap();
+            check_tree(&proof, size, root, old, TheirHash(Log::of(old).frontier.root())).unwrap();
         }
     }
 }
@@ -65,9 +65,9 @@ fn another_crate_reads_our_tiles_and_gives_the_same_proofs() {
 fn another_crate_verifies_our_checkpoint_and_its_cosignature() {
     let (ours, witness) = (SigningKey::from_bytes(&[7; 32]), SigningKey::from_bytes(&[8; 32]));
     let log = Log::of(300);
-    let checkpoint = Checkpoint { origin: "log.example/x".into(), size: 300, root: log.tail.root() };
+    let checkpoint = Checkpoint { origin: "log.example/x".into(), size: 300, root: log.frontier.root() };
     let note = checkpoint.sign(&ours).unwrap();
-    // Anybody's signature over the same text can stand beside ours.
+    // Others may sign the same text.
     let other = Checkpoint { origin: "witness.example".into(), ..checkpoint.clone() };
     let line = other.sign(&witness).unwrap().lines().last().unwrap().to_owned();
     let note = cosigned(&note, &line).unwrap();

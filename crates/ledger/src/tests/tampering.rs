@@ -1,4 +1,4 @@
-//! Whatever is changed of an entry, a tile or a checkpoint is found, and named.
+//! Any change to an entry, a tile or a checkpoint is detected, and the error names it.
 
 use ed25519_dalek::SigningKey;
 use proptest::prelude::*;
@@ -20,7 +20,8 @@ fn key() -> SigningKey {
 }
 
 fn signed(log: &Log) -> String {
-    let checkpoint = Checkpoint { origin: ORIGIN.into(), size: log.tail.size(), root: log.tail.root() };
+    let checkpoint =
+        Checkpoint { origin: ORIGIN.into(), size: log.frontier.size(), root: log.frontier.root() };
     checkpoint.sign(&key()).unwrap()
 }
 
@@ -62,7 +63,7 @@ proptest! {
     #[test]
     fn a_changed_entry_is_not_in_the_ledger(size in 1..600_u64, at in any::<u64>(), change in change()) {
         let log = Log::of(size);
-        let (index, root) = (at % size, log.tail.root());
+        let (index, root) = (at % size, log.frontier.root());
         let proof = log.inclusion(index);
         let entry = &log.entries[index as usize];
         verify_inclusion(entry, index, size, &root, &proof).unwrap();
@@ -74,9 +75,9 @@ proptest! {
     }
 
     #[test]
-    fn a_changed_proof_place_or_size_proves_nothing(size in 2..600_u64, at in any::<u64>(), change in change()) {
+    fn a_changed_proof_index_or_size_proves_nothing(size in 2..600_u64, at in any::<u64>(), change in change()) {
         let log = Log::of(size);
-        let (index, root) = (at % size, log.tail.root());
+        let (index, root) = (at % size, log.frontier.root());
         let (proof, entry) = (log.inclusion(index), &log.entries[index as usize]);
         if let Some(bytes) = changed(&proof.concat(), &change) {
             let (hashes, _) = bytes.as_chunks::<32>();
@@ -95,13 +96,13 @@ proptest! {
         let note = signed(&Log::of(size));
         open(&note).unwrap();
         let Some(wrong) = changed(note.as_bytes(), &change) else { return Ok(()) };
-        // What is not even text is no note.
+        // Invalid text cannot be a note.
         let Ok(wrong) = String::from_utf8(wrong) else { return Ok(()) };
         prop_assert!(open(&wrong).is_err(), "{:?}", wrong);
     }
 
     #[test]
-    fn a_history_that_was_changed_is_inconsistent_with_what_was_signed(
+    fn a_changed_history_is_inconsistent_with_the_signed_checkpoint(
         old in 1..400_u64, more in 1..400_u64, at in any::<u64>(), change in change()
     ) {
         let (before, mut after) = (Log::of(old), Log::of(0));
@@ -113,13 +114,13 @@ proptest! {
         let new = old + more;
         let proof = after.consistency(old);
         prop_assert_eq!(
-            verify_consistency((old, &before.tail.root()), (new, &after.tail.root()), &proof),
+            verify_consistency((old, &before.frontier.root()), (new, &after.frontier.root()), &proof),
             Err(LedgerError::Inconsistent { old, new })
         );
     }
 
     #[test]
-    fn an_entry_taken_out_or_exchanged_is_found_by_its_index(size in 2..300_u64, at in any::<u64>(), with in any::<u64>()) {
+    fn a_removed_or_swapped_entry_is_found_by_its_index(size in 2..300_u64, at in any::<u64>(), with in any::<u64>()) {
         let log = Log::of(size);
         let tile = TileId::of(0, (at % size) / 256, size);
         let hashes = &log.tiles[&(0, tile.index)];
@@ -140,7 +141,7 @@ proptest! {
     #[test]
     fn a_changed_tile_does_not_prove_what_it_proved(size in 3..700_u64, at in any::<u64>(), change in change()) {
         let log = Log::of(size);
-        let (index, root) = (at % size, log.tail.root());
+        let (index, root) = (at % size, log.frontier.root());
         let path = Path::inclusion(size, index).unwrap();
         let mut tiles = log.tiles.clone();
         let used = path.tiles();
@@ -153,7 +154,7 @@ proptest! {
             Ok(hashes) => {
                 tiles.insert((tile.level, tile.index), hashes);
                 let proof = path.hashes(&tiles).unwrap();
-                // What the proof does not use of the tile, it may prove without.
+                // The change may be in a part of the tile that the proof does not use.
                 if proof != log.inclusion(index) {
                     let entry = &log.entries[index as usize];
                     prop_assert!(verify_inclusion(entry, index, size, &root, &proof).is_err());
@@ -181,7 +182,7 @@ fn a_checkpoint_of_another_log_or_with_another_key_is_refused() {
 }
 
 #[test]
-fn a_path_that_is_not_written_as_it_must_be_is_no_path_of_a_tile() {
+fn a_tile_has_only_one_valid_path() {
     let tile = TileId { level: 1, index: 1_234_067, width: 13 };
     assert_eq!(tile.path(), "tile/1/x001/x234/067.p/13");
     assert_eq!(tile.path().parse(), Ok(tile));

@@ -28,11 +28,11 @@ const ROOTS: [&str; 9] = [
 
 #[test]
 fn the_roots_of_the_reference_leaves_are_those_of_the_reference() {
-    let mut tail = TreeFrontier::default();
-    assert_eq!(hex(&tail.root()), ROOTS[0]);
+    let mut frontier = TreeFrontier::default();
+    assert_eq!(hex(&frontier.root()), ROOTS[0]);
     assert_eq!(hex(&empty_root()), ROOTS[0]);
     for (leaf, root) in LEAVES.iter().zip(&ROOTS[1..]) {
-        tail.push(leaf_hash(leaf));
-        assert_eq!(hex(&tail.root()), *root);
+        frontier.push(leaf_hash(leaf));
+        assert_eq!(hex(&frontier.root()), *root);
     }
 }

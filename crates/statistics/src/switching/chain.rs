@@ -1,9 +1,9 @@
 //! The long run of a sampling plan, solved exactly.
 //!
-//! CSP-1's closed form does not hold for this chain. Its cycle runs from the end of one pre-approval to the end of the next: a
-//! stretch in normal, then tightened, which ends in normal again or in pre-approval. By renewal and reward, the share of wrong and
-//! undetected actions is what a cycle leaves undetected divided by its length. discontinued, in which nothing is executed, is
-//! left out: it only makes the share smaller.
+//! CSP-1's closed form does not hold for this chain. Its cycle runs from the end of one pre-approval to the end of the
+//! next: a stretch in normal, then tightened, which ends in normal again or in pre-approval. By renewal and reward, the
+//! share of wrong and undetected actions is what a cycle leaves undetected divided by its length. The state
+//! discontinued, in which nothing is executed, is left out: it only makes the share smaller.
 
 use super::plan::{CLEAN_LOTS, LOT, Plan, PlanState};
 use crate::sequential::solve;
@@ -24,14 +24,15 @@ pub struct Cycle {
     pub undetected: f64,
 }
 
-/// The error rates at which the limit is kept: from 0.1 % to 50 %, so close together that nothing hides between them.
+/// The number of error rates at which the limit is checked: from 0.1 % to 50 %, close enough together that no maximum
+/// is missed.
 const RATES: usize = 160;
 
 fn rates() -> impl Iterator<Item = f64> {
     (0..RATES).map(|n| 0.001 * 500_f64.powf(n as f64 / (RATES - 1) as f64))
 }
 
-/// The longest clearance that anybody could wait for.
+/// The longest practical clearance.
 const LONGEST: f64 = 10_000.0;
 
 /// The shortest clearance with which the share of undetected errors stays within the limit at every rate. With
@@ -51,30 +52,30 @@ impl Cycle {
     /// Solves the cycle at the error rate `p`.
     pub fn of(plan: &Plan, p: f64) -> Self {
         let normal = Normal::of(plan, p);
-        let tight = Tight::of(plan, p);
+        let tightened = Tightened::of(plan, p);
         let (mut audits, mut returns) = (0.0, 0.0);
         for &(level, share) in &normal.exits {
             if let (Some(spent), Some(back)) =
-                (tight.audits.get(level as usize), tight.returns.get(level as usize))
+                (tightened.audits.get(level as usize), tightened.returns.get(level as usize))
             {
                 audits += share * spent;
                 returns += share * back;
             }
         }
-        // So many stretches in normal until one does not come back.
+        // The mean number of stretches in normal until one does not return.
         let stretches = 1.0 / (1.0 - returns).max(f64::EPSILON);
         let (rare, often) = (plan.pi(PlanState::Normal), plan.pi(PlanState::Tightened));
-        let (in_normal, in_tight) = (stretches * normal.audits / rare, stretches * audits / often);
+        let (in_normal, in_tightened) = (stretches * normal.audits / rare, stretches * audits / often);
         // Until a verdict is known, actions go on as before: at the end of the cycle, and before each tightening.
         let lag = f64::from(plan.wanted.lag);
         let late = lag * (1.0 - rare) + stretches * lag * (often - rare);
         Self {
-            executed: in_normal + in_tight + lag,
-            undetected: p * (in_normal * (1.0 - rare) + in_tight * (1.0 - often) + late),
+            executed: in_normal + in_tightened + lag,
+            undetected: p * (in_normal * (1.0 - rare) + in_tightened * (1.0 - often) + late),
         }
     }
 
-    /// The share of all actions that are wrong and undetected, with so many in a row to clear.
+    /// The share of all actions that are wrong and undetected, with this clearance.
     pub fn undetected_share(&self, p: f64, clearance: u32) -> f64 {
         let approved = (-f64::from(clearance) * (-p).ln_1p()).exp_m1() / p;
         self.undetected / (approved + self.executed)
@@ -83,9 +84,9 @@ impl Cycle {
 
 /// A stretch in normal, from level 0.
 struct Normal {
-    /// How many audits it takes.
+    /// The mean number of audits in it.
     audits: f64,
-    /// At which levels it ends, and how often.
+    /// The levels at which it ends, with their probabilities.
     exits: Vec<(u32, f64)>,
 }
 
@@ -112,13 +113,14 @@ impl Normal {
     }
 }
 
-/// tightened, by the level at which it begins: how many audits it takes, and how likely it ends in normal.
-struct Tight {
+/// A stretch in tightened, by the level at which it begins: the mean number of audits, and the probability that it ends
+/// in normal.
+struct Tightened {
     audits: Vec<f64>,
     returns: Vec<f64>,
 }
 
-impl Tight {
+impl Tightened {
     /// Lot by lot. A clean lot takes the level down by its length; from a dirty one the count of clean lots begins
     /// anew. With L_k the level after k clean lots and D the passage through a dirty lot,
     /// V(L) = Σ_k q^(30k)·(m(L_k) + Σ_L' D(L_k, L')·V(L')), and the same for the returns with q^150 alone.
@@ -147,9 +149,9 @@ impl Tight {
 
 /// One lot from one level.
 struct Lot {
-    /// How many audits of it are made, on average: fewer than all where it goes back to pre-approval.
+    /// The mean number of its audits: fewer than all where the plan returns to pre-approval.
     audits: f64,
-    /// How likely it is not clean and ends at each level.
+    /// The probability that it is not clean and ends at each level.
     dirty: Vec<f64>,
 }
 

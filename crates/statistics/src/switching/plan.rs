@@ -6,13 +6,13 @@ use crate::sequential::Lattice;
 
 /// Audits in a lot.
 pub const LOT: u32 = 30;
-/// Clean lots in a row that end tightened.
+/// Clean lots in a row that end the state tightened.
 pub const CLEAN_LOTS: u32 = 5;
-/// Failed clearances that end pre-approval in discontinued.
+/// Failed clearances after which a plan is discontinued.
 pub const FAILED_CLEARANCES: u32 = 5;
-/// How much more is audited in tightened.
+/// The factor on the audit rate in the state tightened.
 pub const TIGHTER: f64 = 3.0;
-/// How much higher a rate the CUSUM looks for than the limit.
+/// The rate that the CUSUM detects, as a multiple of the limit.
 const RATIO: f64 = 3.0;
 
 /// What a rule demands of the sampling plan of a stratum.
@@ -20,7 +20,7 @@ const RATIO: f64 = 3.0;
 pub struct Wanted {
     /// The acceptable error rate, p0: above 0, below 1/3.
     pub limit: f64,
-    /// The inclusion probability of an audit in normal: above 0, at most 1.
+    /// The inclusion probability in the state normal: above 0, at most 1.
     pub pi: f64,
     /// The largest share of all actions, in the long run, that may be wrong and undetected, whatever the error rate:
     /// the average outgoing quality limit.
@@ -34,18 +34,18 @@ pub struct Wanted {
 pub struct Plan {
     /// What the plan must achieve.
     pub wanted: Wanted,
-    /// i: approvals without an error in a row that end pre-approval.
+    /// i: the approvals in a row without an error that end pre-approval.
     pub clearance: u32,
-    /// The CUSUM's steps: its limit against three times that.
+    /// The CUSUM's steps: the limit against three times that.
     pub lattice: Lattice,
-    /// The level that ends normal: ln 20.
+    /// The CUSUM's level that ends the state normal: ln 20.
     pub tighten: u32,
-    /// The level that goes back to pre-approval: ln 100.
+    /// The CUSUM's level that returns the plan to pre-approval: ln 100.
     pub back: u32,
 }
 
 impl Plan {
-    /// With a clearance that is given, and may or may not keep the limit. None where the numbers make no sense.
+    /// A plan with this clearance, which may not keep the limit. `None` if `wanted` is invalid.
     pub fn with_clearance(wanted: Wanted, clearance: u32) -> Option<Self> {
         let sensible = wanted.limit > 0.0
             && wanted.limit * RATIO < 1.0

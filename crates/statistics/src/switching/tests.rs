@@ -16,7 +16,7 @@ fn reviewed(wrong: bool) -> SwitchingEvent {
 }
 
 #[test]
-fn enough_clean_approvals_in_a_row_clear_a_class_and_one_error_starts_anew() {
+fn enough_clean_approvals_in_a_row_clear_a_stratum_and_one_error_restarts_the_count() {
     let plan = plan();
     let mut plan_state = SwitchingState::new(PlanState::PreApproval);
     for _ in 1..plan.clearance {
@@ -30,7 +30,7 @@ fn enough_clean_approvals_in_a_row_clear_a_class_and_one_error_starts_anew() {
 }
 
 #[test]
-fn clearances_that_fail_again_and_again_stop_everything_until_an_operator_resets_it() {
+fn repeatedly_failed_clearances_discontinue_a_plan_until_an_operator_resets_it() {
     let plan = plan();
     let mut plan_state = SwitchingState::new(PlanState::PreApproval);
     let mut reviews = 0;
@@ -42,28 +42,28 @@ fn clearances_that_fail_again_and_again_stop_everything_until_an_operator_resets
     assert!(
         reviews >= plan.clearance * FAILED_CLEARANCES && reviews < (plan.clearance + 10) * FAILED_CLEARANCES
     );
-    for happened in [reviewed(false), audited(false), SwitchingEvent::Critical] {
-        assert_eq!(plan_state.after(&plan, happened), plan_state);
+    for event in [reviewed(false), audited(false), SwitchingEvent::Critical] {
+        assert_eq!(plan_state.after(&plan, event), plan_state);
     }
     assert_eq!(plan_state.after(&plan, SwitchingEvent::Reset), SwitchingState::new(PlanState::PreApproval));
 }
 
 #[test]
-fn errors_tighten_and_then_bring_back_to_approval() {
+fn errors_tighten_a_plan_and_then_return_it_to_pre_approval() {
     let plan = plan();
     let mut plan_state = SwitchingState::new(PlanState::Normal);
-    let mut stages = vec![];
+    let mut states = vec![];
     for _ in 0..5 {
         plan_state = plan_state.after(&plan, audited(true));
-        stages.push(plan_state.state);
+        states.push(plan_state.state);
     }
-    assert_eq!(stages[..3], [PlanState::Normal, PlanState::Normal, PlanState::Tightened]);
-    assert_eq!(stages[4], PlanState::PreApproval);
+    assert_eq!(states[..3], [PlanState::Normal, PlanState::Normal, PlanState::Tightened]);
+    assert_eq!(states[4], PlanState::PreApproval);
     assert_eq!((plan.pi(PlanState::Normal), plan.pi(PlanState::Tightened)), (0.1, 0.1 * 3.0));
 }
 
 #[test]
-fn five_clean_lots_end_tight_and_a_dirty_one_counts_anew() {
+fn five_clean_lots_end_tightened_and_a_dirty_one_restarts_the_count() {
     let plan = plan();
     let mut plan_state = SwitchingState { level: plan.tighten, ..SwitchingState::new(PlanState::Tightened) };
     let audits = |plan_state: SwitchingState, n: u32| {
@@ -77,7 +77,7 @@ fn five_clean_lots_end_tight_and_a_dirty_one_counts_anew() {
 }
 
 #[test]
-fn a_confirmed_critical_error_brings_back_to_approval_at_once() {
+fn a_confirmed_critical_error_returns_a_plan_to_pre_approval_at_once() {
     for state in [PlanState::Normal, PlanState::Tightened] {
         assert_eq!(
             SwitchingState::new(state).after(&plan(), SwitchingEvent::Critical),
@@ -87,7 +87,7 @@ fn a_confirmed_critical_error_brings_back_to_approval_at_once() {
 }
 
 #[test]
-fn a_new_class_starts_where_the_strictest_of_its_siblings_stands() {
+fn a_new_stratum_starts_in_the_state_of_its_strictest_sibling() {
     assert_eq!(SwitchingState::beside([]).state, PlanState::PreApproval);
     assert_eq!(SwitchingState::beside([PlanState::Normal, PlanState::Tightened]).state, PlanState::Tightened);
     assert_eq!(
@@ -97,7 +97,7 @@ fn a_new_class_starts_where_the_strictest_of_its_siblings_stands() {
 }
 
 #[test]
-fn what_makes_no_sense_or_cannot_be_kept_is_refused() {
+fn an_invalid_or_unreachable_target_is_refused() {
     for wanted in [
         Wanted { limit: 0.0, ..WANTED },
         Wanted { limit: 0.4, ..WANTED },
@@ -129,11 +129,11 @@ fn in_the_long_run_undetected_errors_stay_within_the_limit_at_every_rate() {
 }
 
 #[test]
-fn the_chain_and_the_game_agree() {
+fn the_chain_and_the_simulation_agree() {
     let plan = Plan::with_clearance(Wanted { lag: 0, ..WANTED }, 30).unwrap();
     for p in [0.02, 0.04, 0.08] {
         let solved = Cycle::of(&plan, p).undetected_share(p, plan.clearance);
-        let played = undetected(8, &plan, p, 2_000_000);
-        assert!((played / solved - 1.0).abs() < 0.1, "{p}: {played} played, {solved} solved");
+        let simulated = undetected(8, &plan, p, 2_000_000);
+        assert!((simulated / solved - 1.0).abs() < 0.1, "{p}: {simulated} simulated, {solved} solved");
     }
 }
