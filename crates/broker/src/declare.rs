@@ -1,4 +1,4 @@
-//! Declares the topology. Declaring what is there already changes nothing.
+//! Declares the topology. Declaring something that exists already changes nothing.
 
 use std::time::Duration;
 

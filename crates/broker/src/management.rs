@@ -35,7 +35,7 @@ impl Management {
         let user = json!({"password": password, "tags": ""});
         let path = ["users", &access.user];
         if self.must(Method::PUT, &path, Some(user.clone())).await.is_err() {
-            // Where somebody else has just created the user, it can now be updated.
+            // If somebody else has just created the user, it can be updated now.
             self.must(Method::PUT, &path, Some(user)).await?;
         }
         match self.permit(access).await? {

@@ -55,7 +55,7 @@ impl Outgoing {
             exchange,
             routing_key: routing_key.into(),
             message_id: event.id.clone(),
-            // Our own types have string keys and finite numbers, which is all that JSON asks for.
+            // Our own types have string keys and finite numbers, so they always serialise.
             body: serde_json::to_vec(event).unwrap_or_default(),
         }
     }

@@ -141,7 +141,7 @@ impl StreamReader {
         let failed = |source| BrokerError::Amqp { doing: doing(), source };
         let delivery =
             next.ok_or_else(|| BrokerError::ConsumerEnded(AUDIT_STREAM.into()))?.map_err(failed)?;
-        // An ack takes nothing out of a stream: it asks for more.
+        // An ack removes nothing from a stream: it requests more.
         if !within(REQUEST_LIMIT, doing, delivery.ack(BasicAckOptions::default())).await? {
             return Err(BrokerError::AckLost);
         }

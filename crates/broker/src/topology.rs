@@ -78,7 +78,7 @@ pub struct Exchange {
     pub arguments: Map<String, Value>,
 }
 
-/// A queue. All are durable quorum queues, but for the audit stream.
+/// A queue. All are durable quorum queues, except the audit stream.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Queue {
     /// Its name.
@@ -92,9 +92,9 @@ pub struct Queue {
 /// All of it, in the order in which it must be declared: the quarantine before whatever dead-letters to it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Topology {
-    /// In order.
+    /// In the order of declaration.
     pub exchanges: Vec<Exchange>,
-    /// In order.
+    /// In the order of declaration.
     pub queues: Vec<Queue>,
 }
 

@@ -87,7 +87,7 @@ impl Claims {
         // Usually this claims everything. The rest is examined under locks.
         if let Some(governed) = executor.process.governed.latest() {
             let mut ready = Ready::of(&executor, &governed, &permits);
-            // One statement: what it has claimed is begun before anything else can fail.
+            // One statement, so that the calls it has claimed begin before anything else can fail.
             ready.wanted.truncate(claims::BATCH_MAX);
             let client = executor.process.store.client().await?;
             let claimed = ready.claim(&client, &mut permits).await?;

@@ -1,7 +1,7 @@
 //! Results: the second commit, then the outcome to the agent and the settled pack to the sampler.
 //!
-//! A batch's outcomes are stored together with a note that they are pending ([`notifications`]). The note goes when the broker
-//! has confirmed them; what is still noted after a while, a sweep has published again.
+//! A batch's outcomes are stored together with a note that they are pending ([`notifications`]). The note is deleted
+//! when the broker has confirmed them; a sweep republishes what is still noted after a while.
 
 use std::{collections::HashSet, time::Duration};
 

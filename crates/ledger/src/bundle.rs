@@ -328,7 +328,7 @@ impl Bundle {
         for statement in &self.statements {
             let (digest, received) = signature(statement, erased)?;
             if known.insert(digest, received).is_some() {
-                return wrong("statements", "one of them is there twice");
+                return wrong("statements", "a statement is repeated");
             }
         }
         let mut used = BTreeSet::new();

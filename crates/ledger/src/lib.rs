@@ -66,7 +66,7 @@ pub enum LedgerError {
     Entry {
         /// Its event.
         event: uuid::Uuid,
-        /// Why.
+        /// What is wrong with it.
         why: String,
     },
     /// Not a message of the audit stream.
@@ -75,9 +75,9 @@ pub enum LedgerError {
     /// A part of a bundle is invalid.
     #[error("{part}: {why}")]
     Bundle {
-        /// Which.
+        /// The part.
         part: String,
-        /// Why.
+        /// What is wrong with it.
         why: String,
     },
     /// Not a signed note, or not one of a checkpoint.
@@ -124,15 +124,15 @@ pub enum LedgerError {
     /// A tile's bytes or path are malformed.
     #[error("the tile {path} cannot be read: {reason}")]
     Tile {
-        /// Which.
+        /// The tile's path.
         path: String,
-        /// Why.
+        /// What is wrong with it.
         reason: String,
     },
     /// The index is beyond the end of the ledger.
     #[error("the ledger has {size} entries, so there is no entry {index}")]
     NoSuchEntry {
-        /// Which.
+        /// The index.
         index: u64,
         /// How many there are.
         size: u64,

@@ -72,7 +72,7 @@ impl<'a> Eligibility<'a> {
         {
             return Err((
                 Code::PolicyAuthor,
-                "whoever wrote or applied the policy may not decide what it asks about".into(),
+                "whoever wrote or applied the policy may not decide what it sends to approval".into(),
             ));
         }
         let policy = &governed.configuration.policy;

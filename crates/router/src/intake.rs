@@ -189,7 +189,7 @@ async fn store(
     let pending = PendingNotifications { now: context.now, permits: write_set.issued(), others: vec![] };
     let mut result = IntakeResult { payloads, write_set, pending };
     if !known.is_empty() {
-        // A proposal that is in the batch twice is compared with what is stored of the first.
+        // A proposal that is in the batch twice is compared with the stored first one.
         tx.run(&result.writes(tx).await?).await?;
         (result.payloads, result.write_set) = (vec![], WriteSet::default());
         new.extend(repeated(tx, &known).await?);
@@ -252,8 +252,8 @@ async fn superseded(
     Ok(known.into_iter().map(|known| (known.reference, known.id)).collect())
 }
 
-/// Proposals whose (source, id) is known: the same proposal is answered from what is stored, one with another body is
-/// quarantined and recorded in the action's evidence.
+/// Proposals whose (source, id) is known: the same proposal is answered from the stored action, one with another body
+/// is quarantined and recorded in the action's evidence.
 async fn repeated(tx: &Transaction, known: &[Candidate<'_>]) -> Result<Vec<ActionId>, StoreError> {
     let references: Vec<&ActionRef> = known.iter().map(|candidate| &candidate.action.reference).collect();
     let stored: HashMap<ActionRef, _> = actions::find(tx, &references)

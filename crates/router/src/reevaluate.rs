@@ -25,7 +25,7 @@ use crate::{
     write_set::{Subject, WriteSet},
 };
 
-/// Where a stored action stands. One that was interrupted is evaluated as if its permit were still unclaimed.
+/// The standing of a stored action. An interrupted one is evaluated as if its permit were still unclaimed.
 pub(crate) fn standing(record: &ActionRecord) -> Standing {
     Standing {
         state: if record.interrupted { State::Authorised } else { record.status.state },
@@ -83,7 +83,7 @@ impl<'a> StoredEvaluation<'a> {
         }
     }
 
-    /// Where the action stands now; what a human has approved is kept.
+    /// The action's new status; a human's approval is kept.
     pub(crate) fn resolve(
         &mut self,
         context: &EvaluationContext<'_>,

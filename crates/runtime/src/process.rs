@@ -32,7 +32,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Connects nothing yet: the lanes connect, and wait for broker and database as long as it takes.
+    /// Connects nothing yet: the lanes connect, and wait for the broker and the database as long as necessary.
     pub fn new(
         role: &'static str,
         amqp_url: &str,

@@ -1,4 +1,4 @@
-//! Inclusion probabilities: how likely each ended action is audited, fixed before anybody has examined it.
+//! Inclusion probabilities: how likely each ended action is audited, fixed before anybody has audited it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 

@@ -105,10 +105,10 @@ fn narrowed(judged: f64, groups: &[Group]) -> f64 {
     (quantile(judged - 1.0) / quantile(judged - strata.len() as f64)).powi(2).min(1.0)
 }
 
-/// The largest overall rate that `alpha` does not rule out where no audit has found an error: the maximum of
-/// Σ W·p over strata with Π (1 − p)^n ≥ alpha, W being a stratum's share of what was executed. By Lagrange's condition
-/// the best share of right ones is min(1, μ·n/W) in each stratum; μ is found by bisection. A stratum that nobody has
-/// looked at may be all wrong.
+/// The largest overall rate that `alpha` does not rule out where no audit has found an error: the maximum of Σ W·p over
+/// strata with Π (1 − p)^n ≥ alpha, W being a stratum's share of what was executed. By Lagrange's condition the best
+/// share of right ones is min(1, μ·n/W) in each stratum; μ is found by bisection. A stratum without audits may be all
+/// wrong.
 pub fn bound_without_errors(executed: &[u64], groups: &[Group], alpha: f64) -> f64 {
     let all: u64 = executed.iter().sum();
     if all == 0 {
@@ -125,8 +125,8 @@ pub fn bound_without_errors(executed: &[u64], groups: &[Group], alpha: f64) -> f
         .collect();
     let right = |mu: f64, (share, judged): (f64, f64)| (mu * judged / share).min(1.0);
     let likelihood = |mu: f64| -> f64 {
-        let looked_at = strata.iter().filter(|(_, judged)| *judged > 0.0);
-        looked_at.map(|stratum| stratum.1 * right(mu, *stratum).ln()).sum()
+        let audited = strata.iter().filter(|(_, judged)| *judged > 0.0);
+        audited.map(|stratum| stratum.1 * right(mu, *stratum).ln()).sum()
     };
     let (mut low, mut high) = (0.0_f64, 1.0_f64);
     for _ in 0..200 {
@@ -169,10 +169,10 @@ mod tests {
         // One stratum: 59 clean audits say less than 5 % with 5 % on that side.
         let one = bound_without_errors(&[10_000], &[group(0, 0.1, 59, 0)], 0.05);
         assert!((one - clopper_pearson(0.0, 59.0, 0.1).upper).abs() < 1e-9, "{one}");
-        // Two alike that were looked at alike are as one.
+        // Two equal strata with equal audits are as one.
         let two = bound_without_errors(&[500, 500], &[group(0, 0.1, 30, 0), group(1, 0.1, 29, 0)], 0.05);
         assert!((two - one).abs() < 1e-3, "{two}");
-        // A stratum that nobody has looked at may be all wrong.
+        // A stratum without audits may be all wrong.
         let blind = bound_without_errors(&[900, 100], &[group(0, 0.1, 299, 0)], 0.05);
         assert!(blind > 0.1 && blind < 0.11, "{blind}");
     }

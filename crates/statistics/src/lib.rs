@@ -16,7 +16,7 @@
 //! assert!(found.interval.contains(0.03) && found.interval.upper < 0.1);
 //! ```
 //!
-//! Is the rate above 2 %? An e-process may be asked after every audit:
+//! Is the rate above 2 %? An e-process may be evaluated after every audit:
 //!
 //! ```
 //! use countersign_statistics::sequential::EProcess;

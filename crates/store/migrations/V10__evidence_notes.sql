@@ -8,7 +8,7 @@ CREATE TABLE evidence_pending (
   evidence bigint[] NOT NULL,
   rows     integer NOT NULL GENERATED ALWAYS AS (cardinality(evidence)) STORED CHECK (rows BETWEEN 1 AND 500)
 );
--- Written once and read once: neither compressed nor put elsewhere.
+-- Written once and read once: neither compressed nor moved out of line.
 ALTER TABLE evidence_pending ALTER COLUMN evidence SET STORAGE PLAIN;
 INSERT INTO evidence_pending SELECT evidence, ARRAY[evidence] FROM evidence_pending_before;
 DROP TABLE evidence_pending_before;

@@ -1,5 +1,5 @@
 -- The gate: from proposal to outcome, sampling and audit.
--- State columns hold the words of countersign-core; the CHECK constraints mirror its transition function.
+-- State columns have the names of countersign-core; the CHECK constraints mirror its transition function.
 
 -- The governed configuration, one row for each folder that was ever applied. Never changed.
 CREATE TABLE configs (
@@ -14,7 +14,7 @@ CREATE TABLE configs (
 );
 
 -- The one active generation. Every router and claim transaction reads it FOR SHARE; every change of
--- configuration or holds takes it FOR UPDATE and counts it up, so when the change returns nothing older starts.
+-- configuration or holds takes it FOR UPDATE and advances it, so when the change returns nothing older starts.
 CREATE TABLE active (
   only_row   boolean PRIMARY KEY DEFAULT true CHECK (only_row),
   generation bigint NOT NULL,
@@ -129,8 +129,8 @@ CREATE TABLE outcomes (
   PRIMARY KEY (action, seq)
 );
 
--- Outcomes that the broker has not confirmed yet, noted once for all that a statement has stored. The executor writes a
--- note together with the outcomes and deletes it after the broker's confirm; what stays is published again.
+-- Outcomes that the broker has not confirmed yet, one note for all that a statement has stored. The executor writes a
+-- note together with the outcomes and deletes it after the broker's confirm; a sweep republishes what remains.
 CREATE TABLE pending_notifications (
   id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   actions      uuid[] NOT NULL,
@@ -138,7 +138,7 @@ CREATE TABLE pending_notifications (
   -- When a sweep last had them published again.
   repeated_at  timestamptz
 );
--- Written once and read seldom: neither compressed nor put elsewhere.
+-- Written once and read seldom: neither compressed nor moved out of line.
 ALTER TABLE pending_notifications ALTER COLUMN actions SET STORAGE PLAIN;
 
 -- Answers of tools that came after their calls had been given up. May have to be erased; the evidence holds the digest.
@@ -150,7 +150,7 @@ CREATE TABLE late_results (
   at     timestamptz NOT NULL DEFAULT now()
 );
 
--- How far a sweep has looked, so that it need not read all of history.
+-- How far a sweep has scanned, so that it need not read the whole history.
 CREATE TABLE sweep_marks (name text PRIMARY KEY, at timestamptz NOT NULL);
 INSERT INTO sweep_marks VALUES ('drawn', '-infinity');
 

@@ -1,5 +1,5 @@
 -- Cumulative limits: what each action adds to the sum of a rule and a key. An action that was rejected, failed or
--- ended otherwise without effect gives its amount back: it is left out of the sum by its state.
+-- otherwise ended without effect does not count: the sum leaves it out by its state.
 CREATE TABLE limit_keys (
   rule text NOT NULL,
   key  text NOT NULL,

@@ -11,7 +11,7 @@ CREATE TABLE statements (
   disclosures text[] NOT NULL,
   signed_at   timestamptz NOT NULL,
   actions     uuid[] NOT NULL,
-  -- Not jsonb: texts of others may hold \u0000.
+  -- Not jsonb: foreign texts may contain \u0000.
   answers     json NOT NULL,
   received_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   PRIMARY KEY (kid, jti)
@@ -29,7 +29,7 @@ CREATE TABLE revoked_keys (
   revoked_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
--- Edited content has a salt of its own: content that is edited back does not match an earlier approval.
+-- Edited content has a salt of its own: editing the content back does not revive an earlier approval.
 ALTER TABLE payloads ADD COLUMN content_salt bytea CHECK (length(content_salt) = 16);
 
 -- The groups to which a request has escalated, according to the evidence.

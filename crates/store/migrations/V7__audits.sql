@@ -7,10 +7,10 @@ ALTER TABLE actions ADD COLUMN plan_state text CHECK (plan_state IN ('normal', '
 ALTER TABLE actions ADD COLUMN compensates uuid REFERENCES actions;
 CREATE UNIQUE INDEX actions_compensates ON actions (compensates) WHERE compensates IS NOT NULL;
 
--- π before capacity, and the number up to which a reason that forces π = 1 holds.
+-- π before capacity, and the cap on the reason that forces π = 1.
 ALTER TABLE sampling ADD COLUMN wanted double precision NOT NULL DEFAULT 0 CHECK (wanted BETWEEN 0 AND 1);
 ALTER TABLE sampling ADD COLUMN cap bigint;
--- Rejected and denied actions are drawn at a rate of their own, and are no part of what was executed.
+-- Rejected and denied actions are drawn at a rate of their own, and are not counted as executed.
 ALTER TABLE sampling ADD COLUMN executed boolean NOT NULL DEFAULT true;
 CREATE INDEX sampling_epoch ON sampling (epoch, stratum);
 

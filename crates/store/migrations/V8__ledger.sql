@@ -1,4 +1,4 @@
--- The ledger: evidence in its final order, as an RFC 6962 Merkle tree. Only the recorder inserts, nobody changes.
+-- The ledger: evidence in its final order, as an RFC 6962 Merkle tree. Only the recorder inserts, and nobody changes a row.
 CREATE TABLE ledger (
   index       bigint PRIMARY KEY CHECK (index >= 0),
   evidence    bigint NOT NULL UNIQUE REFERENCES evidence,
@@ -10,7 +10,7 @@ CREATE TABLE ledger (
 );
 CREATE INDEX ledger_of_action ON ledger (action, index) WHERE action IS NOT NULL;
 
--- Hashes above full tiles: what a proof needs besides the leaves of two tiles.
+-- Hashes above full tiles, which a proof needs besides the leaves of two tiles.
 CREATE TABLE ledger_nodes (
   level smallint NOT NULL CHECK (level BETWEEN 1 AND 6),
   index bigint NOT NULL,
@@ -18,7 +18,7 @@ CREATE TABLE ledger_nodes (
   PRIMARY KEY (level, index)
 );
 
--- What was signed, one for each batch: a batch's entries were recorded at its checkpoint's time.
+-- Signed checkpoints, one for each batch: a batch's entries were recorded at its checkpoint's time.
 CREATE TABLE checkpoints (
   size      bigint PRIMARY KEY,
   root      bytea NOT NULL CHECK (length(root) = 32),
@@ -43,7 +43,7 @@ CREATE INDEX evidence_governing ON evidence (kind, id) WHERE kind IN ('config.ap
 -- For an action's bundle.
 CREATE INDEX statements_of_action ON statements USING gin (actions);
 
--- Legal holds against erasure. The person that a hold is about is kept as a salted digest.
+-- Legal holds against erasure. The person that a hold covers is stored as a salted digest.
 CREATE TABLE legal_holds (
   id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   salt        bytea CHECK (length(salt) = 16),
@@ -59,7 +59,7 @@ CREATE TABLE legal_holds (
   CHECK ((released_by IS NULL) = (released_at IS NULL))
 );
 
--- Erasures. Whose data it was is not kept.
+-- Erasures. The person is not recorded.
 CREATE TABLE erasures (
   id        uuid PRIMARY KEY,
   erased_by text NOT NULL,

@@ -20,7 +20,7 @@ pub struct NewAudit {
     pub action: ActionId,
     /// The group whose members may judge it.
     pub group: String,
-    /// Why.
+    /// Why it was opened.
     pub reason: AuditReason,
     /// Whether two auditors must judge it.
     pub twice: bool,
@@ -58,7 +58,7 @@ pub struct AuditRecord {
     pub action: ActionId,
     /// The group whose members may judge it.
     pub group: String,
-    /// Why.
+    /// Why it was opened.
     pub reason: AuditReason,
     /// Whether it is not settled yet.
     pub open: bool,

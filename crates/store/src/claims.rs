@@ -156,7 +156,7 @@ pub async fn explain(tx: &Transaction, actions: &[ActionId]) -> Result<Vec<Uncla
         .collect())
 }
 
-/// A claim whose lease ran out, locked.
+/// Locks an action whose claim's lease has expired. `None` if it is no longer in that state.
 pub async fn interrupted(tx: &Transaction, action: ActionId) -> Result<Option<Claim>, StoreError> {
     let sql = "SELECT a.id, a.fence, a.source, a.event_id, a.tool, p.content, COALESCE(p.content_salt, p.salt), p.salt,
                       a.traceparent, coalesce(a.expires_at <= clock_timestamp(), false), 0::float8

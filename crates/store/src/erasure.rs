@@ -68,11 +68,11 @@ pub struct LegalHold {
     pub id: i64,
     /// The action, if it is about one and not about a person.
     pub action: Option<Uuid>,
-    /// Why.
+    /// Why it was placed.
     pub reason: String,
     /// The operator who placed it.
     pub placed_by: String,
-    /// When.
+    /// When it was placed.
     pub placed_at: DateTime<Utc>,
     /// When it was released.
     pub released_at: Option<DateTime<Utc>>,
@@ -222,7 +222,7 @@ const PARTS: &[(&str, &str)] = &[
         "reason",
         "UPDATE decisions SET reason = NULL WHERE action = ANY($1) AND reason IS NOT NULL RETURNING action",
     ),
-    // A statement is about all of its actions: what it disclosed is gone for each of them.
+    // A statement covers several actions: its disclosures are gone for all of them.
     (
         "disclosure",
         "WITH emptied AS (UPDATE statements SET disclosures = '{}'

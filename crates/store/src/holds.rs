@@ -57,11 +57,11 @@ pub struct Hold {
     pub scope: Scope,
     /// Which one; empty for everything.
     pub name: String,
-    /// Why.
+    /// Why it was placed.
     pub reason: String,
     /// The operator who placed it.
     pub held_by: String,
-    /// Since when.
+    /// When it was placed.
     pub held_at: DateTime<Utc>,
 }
 

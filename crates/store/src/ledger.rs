@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::{StoreError, Transaction};
 
-/// Where the log stands, for whoever may append to it.
+/// The log's head, as its one writer sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
     /// Counts up with every takeover.
@@ -38,7 +38,7 @@ pub(crate) fn stored(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// Takes the lease for so many seconds, if nobody else has it.
+/// Takes the lease for `seconds`, if nobody else has it.
 pub async fn claim(tx: &Transaction, holder: &str, seconds: f64) -> Result<Option<Head>, StoreError> {
     let sql = "UPDATE recorder SET fence = fence + 1, holder = $1,
                       until = clock_timestamp() + make_interval(secs => $2)
@@ -46,8 +46,8 @@ pub async fn claim(tx: &Transaction, holder: &str, seconds: f64) -> Result<Optio
     Ok(tx.query_opt(&tx.prepare_cached(sql).await?, &[&holder, &seconds]).await?.as_ref().map(head))
 }
 
-/// Keeps the lease for so many seconds more, and its row locked until the transaction ends. `None` if another recorder
-/// has taken over.
+/// Renews the lease for `seconds`, and locks its row until the transaction ends. `None` if another recorder has taken
+/// over.
 pub async fn renew(tx: &Transaction, fence: i64, seconds: f64) -> Result<Option<Head>, StoreError> {
     // A recorder that is gone without its server knowing must not keep the row locked.
     let sql = "UPDATE recorder SET until = clock_timestamp() + make_interval(secs => $2)
@@ -74,7 +74,7 @@ pub struct Pending {
     pub kind: String,
     /// The particulars, byte for byte as they are stored.
     pub body: String,
-    /// When.
+    /// When it happened.
     pub occurred_at: DateTime<Utc>,
     /// The action that it is about, if any.
     pub action: Option<ActionId>,

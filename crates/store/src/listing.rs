@@ -91,7 +91,7 @@ pub async fn actions(tx: &Transaction, filter: &Filter) -> Result<Vec<ActionSumm
 }
 
 /// The actions that a person may mean by `name`: an action's uuid, its agent's id for it, or `source#id`. An action's
-/// uuid is also the event id of its compensation; by itself, it means the action.
+/// uuid is also the event id of its compensation; on its own, it means the action.
 pub async fn find(tx: &Transaction, name: &str) -> Result<Vec<ActionSummary>, StoreError> {
     let id = name.parse::<Uuid>().ok();
     let (source, event) = match name.split_once('#') {

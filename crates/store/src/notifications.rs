@@ -44,7 +44,7 @@ pub async fn confirmed_actions(store: &Store, actions: &[ActionId]) -> Result<()
 /// Actions whose outcomes were stored more than `seconds` ago and are still not confirmed. Each is found again only
 /// after ten times as long, so that a broker that refuses them is not flooded.
 pub async fn overdue(tx: &Transaction, seconds: f64) -> Result<Vec<ActionId>, StoreError> {
-    // The condition stands twice: another executor's sweep may have found the same meanwhile.
+    // The condition is repeated: another executor's sweep may have found the same rows meanwhile.
     let due = "coalesce(repeated_at + 10 * make_interval(secs => $1), stored_at + make_interval(secs => $1)) < now()";
     let sql = format!(
         "UPDATE pending_notifications p SET repeated_at = now()

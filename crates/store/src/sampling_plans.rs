@@ -200,7 +200,7 @@ pub struct PlanSummary {
     pub seen: PlanCounts,
     /// Who pinned it.
     pub pinned_by: Option<String>,
-    /// Why.
+    /// Why it is pinned.
     pub pinned_for: Option<String>,
     /// The reason for its state; absent if that never changed.
     pub reason: Option<String>,
@@ -238,9 +238,9 @@ pub struct PlanChange {
     pub was: String,
     /// The state after.
     pub state: String,
-    /// Why.
+    /// Why the state changed.
     pub reason: String,
-    /// When.
+    /// When it changed.
     pub at: DateTime<Utc>,
     /// Its counts since it last left pre-approval.
     pub seen: PlanCounts,

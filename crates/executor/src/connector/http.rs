@@ -77,7 +77,7 @@ impl Http {
     fn request_headers(&self, call: &Call<'_>) -> HeaderMap {
         let mut headers = self.headers.clone();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        // A structured-field string, as draft-ietf-httpapi-idempotency-key-header asks for.
+        // A structured-field string, as draft-ietf-httpapi-idempotency-key-header requires.
         insert(&mut headers, "idempotency-key", &format!("\"{}\"", call.idempotency_key));
         if let Some(traceparent) = call.traceparent {
             insert(&mut headers, "traceparent", traceparent);

@@ -35,18 +35,18 @@ pub enum ConnectorError {
     /// An environment variable with a secret or header is not set.
     #[error("the environment variable {0} is not set for the executor")]
     Environment(String),
-    /// A secret is not in the form that Standard Webhooks asks for.
+    /// A secret is not in the form that Standard Webhooks requires.
     #[error("{0} must be a Standard Webhooks secret: whsec_ and base64")]
     Secret(String),
-    /// The URL leads where egress limits forbid.
+    /// The egress limits forbid the URL.
     #[error("the URL {url:?} is refused: {reason}")]
     Refused {
         /// The tool's URL.
         url: String,
-        /// Why.
+        /// Why it is refused.
         reason: String,
     },
-    /// The HTTP client could not be made.
+    /// The HTTP client could not be built.
     #[error("the HTTP client cannot be built: {0}")]
     Client(String),
 }

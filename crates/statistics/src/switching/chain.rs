@@ -35,9 +35,9 @@ fn rates() -> impl Iterator<Item = f64> {
 /// The longest practical clearance.
 const LONGEST: f64 = 10_000.0;
 
-/// The shortest clearance with which the share of undetected errors stays within the limit at every rate. With
-/// (q⁻ⁱ − 1)/p actions in pre-approval on average until i in a row are clean (Feller, vol. 1, XIII.7), a rate asks for
-/// i ≥ ln(1 + p·x)/−ln q, where x is what must be approved for each cycle.
+/// The shortest clearance with which the share of undetected errors stays within the limit at every rate. With (q⁻ⁱ −
+/// 1)/p actions in pre-approval on average until i in a row are clean (Feller, vol. 1, XIII.7), a rate requires i ≥
+/// ln(1 + p·x)/−ln q, where x is the number of approvals that each cycle needs.
 pub(super) fn clearance(plan: &Plan) -> Result<u32, Unreachable> {
     let mut longest: f64 = 1.0;
     for p in rates() {
