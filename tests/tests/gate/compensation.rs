@@ -130,7 +130,7 @@ async fn what_can_no_longer_be_undone_is_a_task_for_people() -> anyhow::Result<(
     let wrong = FindingData { compensate: true, ..finding(&asked, Finding::Wrong, Some("not ordered")) };
     let ada = gate.system.signer("ada", "ada")?;
     publisher.publish(&[countersign_testkit::clients::found(&ada, &[wrong])]).await?;
-    let task = "SELECT count(*) FROM remediations WHERE reason LIKE '%is over'";
+    let task = "SELECT count(*) FROM remediations WHERE reason = 'the time limit for undoing it has passed'";
     gate.reaches(task, 1).await?;
     ensure!(gate.count("SELECT count(*) FROM actions WHERE compensates IS NOT NULL").await? == 0);
     gate.close().await
