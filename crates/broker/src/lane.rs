@@ -97,7 +97,7 @@ pub async fn run<H: Handler>(
         };
         match outcome {
             Ok(()) => return,
-            Err(error) => tracing::warn!(lane = %name, %error, "lane starts again"),
+            Err(error) => tracing::warn!(lane = %name, %error, "lane restarts"),
         }
         let pause = Duration::from_millis(rand::random_range(500..2_000));
         tokio::select! {

@@ -94,7 +94,7 @@ async fn pause() {
 }
 
 /// Stores results, however long it takes: they exist nowhere else. If this process dies first, the leases run out and
-/// the actions are retried with the same key, or put in doubt. Returns what to publish: their outcomes, and those of
+/// the actions are retried with the same key, or put in doubt. Returns the outcomes to publish: theirs, and those of
 /// `to_notify`.
 ///
 /// A stored result is dropped, which frees its slot.
@@ -179,7 +179,7 @@ async fn commit(
 
 /// Logs an unreadable row and leaves it out, so that it does not block other results.
 fn readable<T>(read: Result<T, StoreError>) -> Option<T> {
-    read.inspect_err(|error| tracing::error!(%error, "an outcome is stored, and cannot be published")).ok()
+    read.inspect_err(|error| tracing::error!(%error, "an outcome is stored but cannot be published")).ok()
 }
 
 /// Stores, under locks, the results that did not end a claim at once: they are late, or stored already. Returns their

@@ -381,7 +381,7 @@ impl Bundle {
             return wrong(closed.part(), "the epoch's key cannot be read");
         };
         if tagged(&keyed::commitment(&key)) != text(&opened.entry, "/details/commitment") {
-            return wrong(closed.part(), "the epoch's key is not what was committed to");
+            return wrong(closed.part(), "the epoch's key does not match the commitment");
         }
         let pi = sampled.entry.pointer("/sampling/pi").and_then(Value::as_f64).unwrap_or(f64::NAN);
         let (source, id) = (text(&sampled.entry, "/action/source"), text(&sampled.entry, "/action/event"));

@@ -140,7 +140,7 @@ mod tests {
         scans.note(at(11), None, true);
         assert_eq!(scans.reach(at(15)), Some(9.0));
         scans.note(at(15), Some(9.0), false);
-        assert_eq!(scans.reach(at(16)), None, "what was found may still be without a draw");
+        assert_eq!(scans.reach(at(16)), None, "the actions found may still have no draw");
         scans.note(at(16), None, false);
         assert_eq!(scans.reach(at(75)), Some(64.0));
     }

@@ -125,7 +125,7 @@ fn in_the_long_run_undetected_errors_stay_within_the_limit_at_every_rate() {
     let shares = rates.map(|p| undetected(7, &plan, p, 400_000));
     let worst = shares.into_iter().fold(0.0, f64::max);
     assert!(worst <= WANTED.aoql, "{worst} with a clearance of {}", plan.clearance);
-    assert!(worst > WANTED.aoql / 2.0, "so loose a limit is not what was solved for: {worst}");
+    assert!(worst > WANTED.aoql / 2.0, "the clearance is longer than the limit requires: {worst}");
 }
 
 #[test]
