@@ -115,7 +115,7 @@ async fn an_executor_whose_claims_are_refused_for_a_while_takes_them_up_again() 
     gate.reaches("SELECT count(*) FROM actions WHERE state = 'authorised'", count).await?;
     gate.system.start("executor", "executor")?;
     eventually("claims have been refused several times", LIMIT, async || {
-        (gate.system.log("executor").matches("lane starts again").count() >= 6).then_some(())
+        (gate.system.log("executor").matches("lane restarts").count() >= 6).then_some(())
     })
     .await?;
     client.batch_execute("GRANT INSERT ON evidence TO countersign_executor").await?;
