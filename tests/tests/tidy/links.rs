@@ -91,9 +91,9 @@ fn every_source_file_that_a_page_names_exists() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Functions that a page names beside their file, as "`name` in `path.rs`", also several of them.
+/// Functions and types that a page names beside their file, as "`name` in `path.rs`", also several of them.
 #[test]
-fn every_function_that_a_page_names_beside_its_file_exists() -> anyhow::Result<()> {
+fn what_a_page_names_beside_a_file_is_defined_there() -> anyhow::Result<()> {
     let (mut missing, mut count) = (Vec::new(), 0);
     for page in all_pages()? {
         let text = fs::read_to_string(&page)?;
@@ -113,12 +113,17 @@ fn every_function_that_a_page_names_beside_its_file_exists() -> anyhow::Result<(
                 let paths = [super::root().join(piece), super::root().join("crates").join(piece)];
                 let code = paths.iter().find_map(|path| fs::read_to_string(path).ok()).unwrap_or_default();
                 count += names.len();
-                let absent = names.iter().filter(|name| !code.contains(&format!("fn {name}")));
+                let defined = |name: &&str| {
+                    ["fn", "struct", "enum", "trait"]
+                        .iter()
+                        .any(|kind| code.contains(&format!("{kind} {name}")))
+                };
+                let absent = names.iter().filter(|name| !defined(name));
                 missing.extend(absent.map(|name| format!("{}: {name} in {piece}", page.display())));
             }
         }
     }
-    ensure!(missing.is_empty() && count > 10, "{count} functions; not there:\n{}", missing.join("\n"));
+    ensure!(missing.is_empty() && count > 10, "{count} names; not there:\n{}", missing.join("\n"));
     Ok(())
 }
 
