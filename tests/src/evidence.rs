@@ -1,4 +1,4 @@
-//! The ledger and its stream, as the suites look at them.
+//! Helpers of the suites that read the ledger and its stream.
 
 use anyhow::{Context as _, ensure};
 use countersign_broker::stream::{Offset, StreamReader};
@@ -17,13 +17,16 @@ pub async fn recorded(gate: &Gate) -> anyhow::Result<()> {
     .await
 }
 
-/// The indexes of the stream's events, as they stand there.
+/// The indexes of the stream's events, in stream order.
 pub async fn streamed(gate: &Gate, size: usize) -> anyhow::Result<Vec<u64>> {
     let url = gate.system.url("compliance-cora")?;
     let mut reader = StreamReader::open(url, "test", Offset::First).await?;
     let mut indexes = Vec::new();
     while indexes.iter().max().is_none_or(|last| *last as usize + 1 < size) {
-        let batch = reader.next(LIMIT).await?.with_context(|| format!("{} of {size} came", indexes.len()))?;
+        let batch = reader
+            .next(LIMIT)
+            .await?
+            .with_context(|| format!("only {} of {size} events came", indexes.len()))?;
         for event in batch.events()? {
             indexes.push(event.index()?);
         }
@@ -31,7 +34,7 @@ pub async fn streamed(gate: &Gate, size: usize) -> anyhow::Result<Vec<u64>> {
     Ok(indexes)
 }
 
-/// All entries are in the stream: first occurrences come in order and without a gap. Returns how many events came twice.
+/// Fails unless all entries are in the stream, first occurrences in order and without a gap. Returns how many were repeated.
 pub async fn without_a_gap(gate: &Gate) -> anyhow::Result<u64> {
     let size = gate.count("SELECT size FROM recorder").await? as u64;
     let (mut next, mut again) = (0, 0);
@@ -44,7 +47,7 @@ pub async fn without_a_gap(gate: &Gate) -> anyhow::Result<u64> {
     Ok(again)
 }
 
-/// `countersign ledger verify`: what it says, and whether everything holds.
+/// Runs `countersign ledger verify`. Returns its output and whether it succeeded.
 pub async fn verify(gate: &Gate, more: &[&str]) -> anyhow::Result<(String, bool)> {
     let key = gate.system.ledger_key().display().to_string();
     gate.cli(&[&["ledger", "verify", "--key", &key], more].concat()).await

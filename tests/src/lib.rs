@@ -1,4 +1,4 @@
-//! What the end-to-end suites share: a running gate with stand-ins around it.
+//! What the end-to-end suites share: a running gate, its clients and its tool service.
 
 pub mod evidence;
 
@@ -25,18 +25,18 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::timeout;
 
-/// Longer than anything takes on a busy machine; a test that waits this long has failed.
+/// Longer than any step takes on a busy machine; a test that waits this long has failed.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
 /// A gate with its tool service, in a virtual host and a database of its own.
 pub struct Gate {
     /// The system under test.
     pub system: System,
-    /// What it acts on.
+    /// The tool service that it calls.
     pub tools: ToolService,
     env: TestEnv,
     _scratch: TempDir,
-    /// A configuration folder of the test's own: processes read it after they have been started.
+    /// The test's own configuration folder, kept because processes read it after their start.
     _config: Option<TempDir>,
 }
 
@@ -50,7 +50,7 @@ pub fn folder(from: &str, to: &str) -> anyhow::Result<TempDir> {
     copy(&config(), from, to)
 }
 
-/// A copy of the airline's folder for a gate of the suites.
+/// A copy of the airline example's folder that works with the suites' services.
 pub fn airline() -> anyhow::Result<TempDir> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/airline");
     copy(&folder, "AIRLINE_TOOLS_URL", "TEST_TOOLS_URL")
@@ -63,32 +63,32 @@ fn copy(config: &Path, from: &str, to: &str) -> anyhow::Result<TempDir> {
         found |= text.contains(from);
         std::fs::write(dir.path().join(name), text.replace(from, to))?;
     }
-    anyhow::ensure!(found, "{from:?} is in no file");
+    anyhow::ensure!(found, "no file contains {from:?}");
     Ok(dir)
 }
 
-/// A tool service that does whatever it is asked.
+/// The behaviour of a tool service that accepts every call.
 pub fn willing(_tool: &str, arguments: &Value) -> Result<Value, (u16, String)> {
     Ok(json!({"done": arguments}))
 }
 
 impl Gate {
-    /// Everything runs, on the services of `cargo xtask test`.
+    /// Starts a gate with one process per role on the services of `cargo xtask test`.
     pub async fn start() -> anyhow::Result<Self> {
         Self::with(TestEnv::new().await?, willing).await
     }
 
-    /// The same with a tool service of the test's own behaviour.
+    /// The same with the tool behaviour that the test provides.
     pub async fn acting(behaviour: impl Behaviour) -> anyhow::Result<Self> {
         Self::with(TestEnv::new().await?, behaviour).await
     }
 
-    /// The same on services that the test may hurt.
+    /// The same on private services that the test may kill.
     pub async fn on(services: &Services, behaviour: impl Behaviour) -> anyhow::Result<Self> {
         Self::with(TestEnv::of(services).await?, behaviour).await
     }
 
-    /// The same with a configuration folder of the test's own.
+    /// The same with the test's own configuration folder.
     pub async fn configured(config: &Path) -> anyhow::Result<Self> {
         Self::in_folder(TestEnv::new().await?, willing, config).await
     }
@@ -105,7 +105,7 @@ impl Gate {
 
     async fn in_folder(env: TestEnv, behaviour: impl Behaviour, config: &Path) -> anyhow::Result<Self> {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        // What the processes said is worth reading where a test fails.
+        // Logs help when a test fails.
         let keep = std::env::var_os("COUNTERSIGN_KEEP_LOGS").is_some();
         let scratch = tempfile::Builder::new().prefix("countersign-test-").disable_cleanup(keep).tempdir()?;
         let tools = ToolService::start(behaviour).await?;
@@ -128,7 +128,7 @@ impl Gate {
         Agent::connect(self.system.url(&format!("agent-{id}"))?, id).await
     }
 
-    /// A reviewer of the directory, with their own user and key.
+    /// A reviewer of the directory, with an own user and key.
     pub async fn reviewer(&self, id: &str) -> anyhow::Result<Reviewer> {
         Reviewer::connect(self.system.url(&format!("reviewer-{id}"))?, self.system.signer(id, id)?).await
     }
@@ -139,7 +139,7 @@ impl Gate {
         Ok(Requests(Reader::open(url, "test", &approvals_queue(group)).await?))
     }
 
-    /// An app of a reviewer that approves everything a group is asked.
+    /// A reviewer's app that approves every request to a group.
     pub async fn approving(&self, reviewer: &str, group: &str) -> anyhow::Result<ReviewerApp> {
         let url = self.system.url(&format!("reviewer-{reviewer}"))?;
         let signer = self.system.signer(reviewer, reviewer)?;
@@ -147,7 +147,7 @@ impl Gate {
             .await
     }
 
-    /// An app of an auditor that judges what the group `auditors` is asked; `None` leaves it open.
+    /// An auditor's app that judges the audits of the group `auditors`; `None` leaves one open.
     pub async fn auditor(
         &self,
         auditor: &str,
@@ -157,7 +157,7 @@ impl Gate {
         AuditorApp::start(url, self.system.signer(auditor, auditor)?, "auditors", judge).await
     }
 
-    /// One number from the test's database, as its owner. What the statement changes stays changed.
+    /// One number from the test's database, read as its owner. Changes that the statement makes are committed.
     pub async fn count(&self, sql: &str) -> anyhow::Result<i64> {
         let store = self.system.store()?;
         let tx = store.transaction().await?;
@@ -175,7 +175,7 @@ impl Gate {
         .await
     }
 
-    /// Runs the command line as administrator and owner. Its standard output, and whether it succeeded.
+    /// Runs the command line as administrator and owner. Returns its output and whether it succeeded.
     pub async fn cli(&self, arguments: &[&str]) -> anyhow::Result<(String, bool)> {
         self.cli_as(&self.env.amqp_url, arguments).await
     }
@@ -184,19 +184,19 @@ impl Gate {
     pub async fn cli_as(&self, amqp_url: &str, arguments: &[&str]) -> anyhow::Result<(String, bool)> {
         let mut command = self.system.command();
         command.args(arguments).env("COUNTERSIGN_AMQP_URL", amqp_url).env("TEST_TOOLS_URL", self.tools.url());
-        said(command).await
+        run(command).await
     }
 
-    /// Makes the suites' folder active with `from` replaced by `to`.
+    /// Applies the suites' folder with `from` replaced by `to`.
     pub async fn apply(&self, from: &str, to: &str) -> anyhow::Result<()> {
         let dir = folder(from, to)?;
         let path = dir.path().display().to_string();
-        let (said, done) = self.cli(&["apply", &path, "--operator", "olga"]).await?;
-        anyhow::ensure!(done, "{said}");
+        let (output, ok) = self.cli(&["apply", &path, "--operator", "olga"]).await?;
+        anyhow::ensure!(ok, "{output}");
         Ok(())
     }
 
-    /// A refusal noted in the timeline of an agent's action: how many with this code.
+    /// How many refusals with this code are recorded in the timelines of actions.
     pub async fn refusals(&self, kind: &str, code: &str) -> anyhow::Result<i64> {
         self.count(&format!(
             "SELECT count(*) FROM evidence WHERE kind = '{kind}' AND body->>'code' = '{code}'"
@@ -204,7 +204,7 @@ impl Gate {
         .await
     }
 
-    /// Stops the processes and removes what the test made. A worker's log is worth reading if one complained.
+    /// Stops the processes and removes what the test created.
     pub async fn close(mut self) -> anyhow::Result<()> {
         self.system.stop().await?;
         self.env.close().await
@@ -215,27 +215,27 @@ impl Gate {
 pub struct Requests(Reader);
 
 impl Requests {
-    /// The next one, which must come.
+    /// The next request; fails if none comes within [`LIMIT`].
     pub async fn next(&mut self) -> anyhow::Result<ApprovalRequest> {
         Ok(self.0.next::<ApprovalRequest>(LIMIT).await?.context("no request came")?.data)
     }
 }
 
-/// Runs a program to its end while the stand-ins of this test go on: what it said, and whether it succeeded.
-pub async fn said(command: std::process::Command) -> anyhow::Result<(String, bool)> {
+/// Runs a program to its end without blocking the test's clients. Returns its output and whether it succeeded.
+pub async fn run(command: std::process::Command) -> anyhow::Result<(String, bool)> {
     let run = tokio::process::Command::from(command).kill_on_drop(true).output();
-    let output = timeout(2 * LIMIT, run).await.context("a program does not end")??;
+    let output = timeout(2 * LIMIT, run).await.context("the program does not exit")??;
     let text =
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     Ok((text, output.status.success()))
 }
 
-/// The next outcome of an agent, which must come.
+/// The agent's next outcome; fails if none comes within [`LIMIT`].
 pub async fn answer(agent: &mut Agent) -> anyhow::Result<OutcomeData> {
     agent.outcome(LIMIT).await?.context("no outcome came")
 }
 
-/// Waits until so many different actions have succeeded. One whose sampler is late is told twice, as at least once means.
+/// Waits until `count` different actions have succeeded. Outcomes are delivered at least once, so one may come twice.
 pub async fn all_succeed(agent: &mut Agent, count: usize) -> anyhow::Result<()> {
     let mut done = std::collections::BTreeSet::new();
     while done.len() < count {
@@ -246,7 +246,7 @@ pub async fn all_succeed(agent: &mut Agent, count: usize) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// The next outcome must be this one.
+/// Fails unless the agent's next outcome is this one.
 pub async fn expect(agent: &mut Agent, id: &str, outcome: Outcome) -> anyhow::Result<OutcomeData> {
     let data = answer(agent).await?;
     anyhow::ensure!(

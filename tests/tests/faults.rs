@@ -1,5 +1,5 @@
 //! Each process and each service is killed while 2,000 actions are under way. Nothing is lost, nothing happens
-//! twice, and what nobody can know is said to be in doubt.
+//! twice, and an action whose effect is unknown is in doubt.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,10 +23,10 @@ use countersign_tests::{
 use serde_json::{Value, json};
 
 const ACTIONS: usize = 2_000;
-/// Answers take a while, so that there is always a call under way to be cut off.
+/// Slow answers, so that a call is always under way when a process is killed.
 const TOOL: Duration = Duration::from_millis(600);
 
-/// Of ten actions one may not be repeated, one waits for an approver, and eight may be repeated.
+/// Of ten actions, one may not be repeated, one waits for an approver, and eight may be repeated.
 fn action(n: usize) -> Value {
     let id = format!("n-{n}");
     match n % 10 {
@@ -42,45 +42,48 @@ async fn under_way(gate: &Gate) -> anyhow::Result<ReviewerApp> {
     let agent = gate.agent("one").await?;
     agent.send(&(0..ACTIONS).map(action).collect::<Vec<_>>()).await?;
     gate.reaches("SELECT count(*) FROM outcomes", 100).await?;
-    // Among them calls that may not be repeated.
+    // Including calls that may not be repeated.
     let letters = "SELECT count(*) FROM actions WHERE tool = 'send_letter' AND state = 'executing'";
     gate.reaches(letters, 10).await?;
     Ok(reviewer)
 }
 
-/// The first outcome of every action, as the agent hears it.
-async fn told(gate: &Gate) -> anyhow::Result<BTreeMap<String, Outcome>> {
+/// The first outcome of every action that the agent receives.
+async fn first_outcomes(gate: &Gate) -> anyhow::Result<BTreeMap<String, Outcome>> {
     let mut agent = Agent::connect(gate.system.url("agent-one")?, "one").await?;
-    let mut told = BTreeMap::new();
-    while told.len() < ACTIONS {
+    let mut outcomes = BTreeMap::new();
+    while outcomes.len() < ACTIONS {
         let next = agent.outcome(LIMIT).await?;
-        let data = next.with_context(|| format!("{} of {ACTIONS} answered", told.len()))?;
-        told.entry(data.action.id).or_insert(data.outcome);
+        let data = next.with_context(|| format!("{} of {ACTIONS} answered", outcomes.len()))?;
+        outcomes.entry(data.action.id).or_insert(data.outcome);
     }
-    Ok(told)
+    Ok(outcomes)
 }
 
 fn keys<'a>(effects: &'a [Effect], tool: &str) -> Vec<&'a str> {
     effects.iter().filter(|effect| effect.tool == tool).map(|effect| effect.key.as_str()).collect()
 }
 
-/// Waits until everything has ended and compares what agents hear, what is stored and what has happened.
-/// Returns how many are in doubt.
+/// Waits until everything has ended and compares received outcomes, stored states and effects. Returns how many actions
+/// are in doubt.
 async fn settles(gate: &Gate) -> anyhow::Result<usize> {
     let _reviewer = gate.approving("sam", "approvers").await?;
-    let told = told(gate).await?;
-    let odd: Vec<_> = told
+    let outcomes = first_outcomes(gate).await?;
+    let odd: Vec<_> = outcomes
         .iter()
         .filter(|(_, outcome)| !matches!(outcome, Outcome::Succeeded | Outcome::InDoubt))
         .collect();
     ensure!(odd.is_empty(), "{odd:?}");
-    let in_doubt: BTreeSet<&str> =
-        told.iter().filter(|(_, outcome)| **outcome == Outcome::InDoubt).map(|(id, _)| id.as_str()).collect();
+    let in_doubt: BTreeSet<&str> = outcomes
+        .iter()
+        .filter(|(_, outcome)| **outcome == Outcome::InDoubt)
+        .map(|(id, _)| id.as_str())
+        .collect();
     let may_be =
         |id: &&str| id.strip_prefix("n-").and_then(|n| n.parse::<usize>().ok()).is_some_and(|n| n % 10 == 0);
     ensure!(in_doubt.iter().all(may_be), "only letters can be in doubt: {in_doubt:?}");
 
-    // One effect per key, and for the tool that cannot tell repetitions, one request.
+    // One effect per key, and one request for the tool that does not deduplicate.
     let (effects, requests) = (gate.tools.effects(), gate.tools.requests());
     let letters = keys(&requests, "send_letter");
     ensure!(letters.len() == letters.iter().collect::<BTreeSet<_>>().len(), "a letter was sent twice");
@@ -88,7 +91,7 @@ async fn settles(gate: &Gate) -> anyhow::Result<usize> {
     ensure!(keys(&effects, "move_money").len() == ACTIONS / 10);
     ensure!(keys(&effects, "write_record").len() == ACTIONS / 10 * 8);
 
-    // What is stored says the same, and every executed action has its throw.
+    // The stored states agree, and every executed action has its draw.
     let settled = "SELECT count(*) FROM actions WHERE state IN ('succeeded', 'in_doubt')";
     ensure!(gate.count(settled).await? == ACTIONS as i64);
     gate.reaches("SELECT count(*) FROM sampling", ACTIONS as i64).await?;
@@ -98,7 +101,7 @@ async fn settles(gate: &Gate) -> anyhow::Result<usize> {
     Ok(in_doubt.len())
 }
 
-/// Most of it must still be ahead, or the fault showed nothing.
+/// Fails if most actions had already ended, as the fault would have tested nothing.
 async fn in_the_middle(gate: &Gate) -> anyhow::Result<()> {
     let done = gate.count("SELECT count(*) FROM outcomes").await?;
     ensure!(done < ACTIONS as i64 * 3 / 4, "{done} of {ACTIONS} were done before the fault");
@@ -129,8 +132,8 @@ async fn the_executor_can_be_killed_and_cut_off_letters_are_in_doubt() -> anyhow
     Ok(())
 }
 
-/// Killed again and again, wherever it is: each executed action has its one throw, each that was drawn its one audit,
-/// and each audit was asked for.
+/// Killed repeatedly at arbitrary points: each executed action has one draw, each selected one has one audit, and each
+/// audit was requested.
 #[tokio::test]
 async fn the_sampler_can_be_killed_anywhere() -> anyhow::Result<()> {
     const KILLS: i64 = 8;
@@ -138,8 +141,8 @@ async fn the_sampler_can_be_killed_anywhere() -> anyhow::Result<()> {
     let mut gate = Gate::configured_acting(config, Slow(willing, TOOL)).await?;
     let _reviewer = under_way(&gate).await?;
     for kill in 1..=KILLS {
-        let thrown = ACTIONS as i64 * kill / (KILLS + 2);
-        gate.reaches("SELECT count(*) FROM sampling", thrown).await?;
+        let drawn = ACTIONS as i64 * kill / (KILLS + 2);
+        gate.reaches("SELECT count(*) FROM sampling", drawn).await?;
         gate.system.kill("sampler")?;
         gate.system.start("sampler", "sampler")?;
     }
@@ -155,7 +158,7 @@ async fn the_sampler_can_be_killed_anywhere() -> anyhow::Result<()> {
     let mut asked = BTreeSet::new();
     while asked.len() < drawn as usize {
         let next = queue.next::<AuditRequest>(LIMIT).await?;
-        let next = next.with_context(|| format!("{} of {drawn} audits asked for", asked.len()))?;
+        let next = next.with_context(|| format!("{} of {drawn} audits requested", asked.len()))?;
         asked.insert(next.data.audit.to_string());
     }
     eprintln!("{drawn} audits of {ACTIONS} actions, {KILLS} kills");
@@ -179,9 +182,9 @@ async fn the_broker_can_be_killed() -> anyhow::Result<()> {
     services.stop().await
 }
 
-/// The machine dies: what the stream had confirmed and not flushed is gone, and comes again from the ledger.
+/// A machine crash loses messages that the stream had confirmed and not flushed; the recorder refills them from the ledger.
 #[tokio::test]
-async fn a_stream_that_lost_its_end_is_filled_up_from_the_ledger() -> anyhow::Result<()> {
+async fn a_truncated_stream_is_refilled_from_the_ledger() -> anyhow::Result<()> {
     let mut services = Services::private().await?;
     let mut gate = Gate::on(&services, willing).await?;
     let agent = gate.agent("one").await?;
@@ -197,9 +200,9 @@ async fn a_stream_that_lost_its_end_is_filled_up_from_the_ledger() -> anyhow::Re
     let lost = broker.cut_streams(0.7)?;
     ensure!(lost > 100_000, "only {lost} bytes are lost");
     broker.restart().await?;
-    // Streams come back after the node.
-    let cut = eventually("the stream is there", LIMIT, async || last(&gate).await.ok()).await?;
-    ensure!(cut + 100 < size, "the stream has {cut} of {size} entries still");
+    // Streams become available later than the node.
+    let cut = eventually("the stream is available", LIMIT, async || last(&gate).await.ok()).await?;
+    ensure!(cut + 100 < size, "the stream still has {cut} of {size} entries");
     gate.system.start("recorder", "recorder")?;
     without_a_gap(&gate).await?;
     eprintln!("{lost} bytes lost, {cut} of {size} entries were left");

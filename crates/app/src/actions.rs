@@ -1,4 +1,4 @@
-//! Actions: which were proposed, and everything that happened to one.
+//! Actions: list them, and show the timeline of one.
 
 use countersign_core::ids::ActionId;
 use countersign_store::{
@@ -24,7 +24,7 @@ pub struct ListActions {
     pub agent: Option<String>,
     /// Only calls of this tool.
     pub tool: Option<String>,
-    /// At most so many.
+    /// The most actions to list.
     pub limit: i64,
 }
 
@@ -41,7 +41,7 @@ pub struct Timeline {
     pub content: Value,
     /// Whether it was drawn for an audit; absent until it is executed.
     pub sampling: Option<DrawSummary>,
-    /// What happened, in order.
+    /// Its evidence, in order.
     pub timeline: Vec<TimelineEntry>,
 }
 
@@ -55,17 +55,17 @@ pub async fn list(connections: &Connections, request: ListActions) -> Result<Vec
     Ok(listing::actions(&tx, &listing::Filter { state, agent, tool, from: None, limit }).await?)
 }
 
-/// The timeline of the action that `name` means: its agent's id for it, `source#id`, or Countersign's own id.
+/// The timeline of the action that `name` identifies: its agent's id for it, `source#id`, or Countersign's own id.
 ///
 /// # Errors
-/// Where no action has that name or several have, or the database cannot be read.
+/// If no or more than one action matches, or the database cannot be read.
 pub async fn show(connections: &Connections, name: &str) -> Result<Timeline, AppError> {
     let tx = connections.store()?.transaction().await?;
     let action = find(&tx, name).await?;
     timeline(&tx, &action).await
 }
 
-/// The one action that `name` means.
+/// The one action that `name` identifies.
 pub(crate) async fn find(tx: &Transaction, name: &str) -> Result<ActionSummary, AppError> {
     let mut found = listing::find(tx, name).await?;
     match (found.pop(), found.as_slice()) {
@@ -82,7 +82,7 @@ pub(crate) async fn find(tx: &Transaction, name: &str) -> Result<ActionSummary, 
 /// One action with everything that is stored of it.
 ///
 /// # Errors
-/// Where the action is not there, or the database cannot be read.
+/// If the action does not exist, or the database cannot be read.
 pub async fn timeline(tx: &Transaction, action: &ActionSummary) -> Result<Timeline, AppError> {
     let record = load(tx, action.id, LoadDepth::Request).await?;
     let undone = compensations::proposed(tx, &[action.id]).await?;

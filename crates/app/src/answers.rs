@@ -1,4 +1,4 @@
-//! Answers: what became of a decision or a finding that was sent.
+//! Answers: the results of decisions and findings that were sent.
 
 use std::time::Duration;
 
@@ -9,32 +9,32 @@ use serde_json::Value;
 
 use crate::AppError;
 
-/// What became of a decision or a finding.
+/// The result of a decision or a finding.
 #[derive(Clone, Debug, Serialize)]
 pub struct Answer {
     /// Whether it was applied; otherwise it was refused.
     #[serde(skip)]
     pub applied: bool,
-    /// The evidence of it, with its kind as `kind`.
+    /// Its evidence, with the kind as `kind`.
     #[serde(flatten)]
     pub evidence: Value,
 }
 
 impl Answer {
-    /// A member of the evidence that is a text.
+    /// A text member of the evidence.
     pub fn text(&self, member: &str) -> Option<&str> {
         self.evidence[member].as_str()
     }
 }
 
-/// How often and how many times the database is asked for an answer: for 10 s.
+/// The interval between polls of the database, and their number: 10 s in all.
 const POLL: (Duration, usize) = (Duration::from_millis(100), 100);
 
-/// Waits for the evidence of what became of a decision or finding, by the id of its event. Evidence of the kind
-/// `refused` says that it was not applied.
+/// Waits for the evidence of a decision's or finding's result, by the id of its event. Evidence of the kind `refused` means
+/// that it was not applied.
 ///
 /// # Errors
-/// Where nobody applies it within 10 seconds, or the database cannot be read.
+/// If it is not applied within 10 seconds, or the database cannot be read.
 pub(crate) async fn wait(
     store: &Store,
     action: ActionId,

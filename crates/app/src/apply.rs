@@ -32,14 +32,14 @@ pub struct Apply {
     pub operator: String,
 }
 
-/// What has become active.
+/// The result of activating a folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Activation {
     /// The generation.
     pub generation: i64,
     /// The policy's version.
     pub policy_version: String,
-    /// Those of the directory who have no broker user yet.
+    /// Members of the directory who have no broker user yet.
     pub users_missing: Vec<String>,
     /// Those whose registered keys stay, because the folder names none for them.
     pub keys_kept: Vec<String>,
@@ -48,7 +48,7 @@ pub struct Activation {
 /// Checks a folder and makes it active. With a management URL the permissions of broker users follow the directory.
 ///
 /// # Errors
-/// Where the folder does not check, or the operator is not one. Then nothing has changed.
+/// If the folder has problems, or the operator is not authorised. Then nothing has changed.
 pub async fn run(to: &Connections, request: &Apply) -> Result<Activation, AppError> {
     let folder = Folder::read(&request.dir)?;
     let store = to.store()?;
@@ -78,8 +78,8 @@ pub struct Applied {
     pub kept: Vec<String>,
 }
 
-/// Declares what the folder needs on the broker, then makes it active in one transaction. Queues come first:
-/// nobody may be sent anything before there is a place for it.
+/// Declares what the folder needs on the broker, then makes it active in one transaction. Queues come first, as messages must
+/// not be sent before their queues exist.
 pub async fn apply(
     store: &Store,
     amqp_url: &str,
@@ -105,7 +105,7 @@ pub async fn apply(
     Ok(Applied { generation, kept })
 }
 
-/// Remembers what is revoked, and refuses to bring back what ever was.
+/// Stores revocations, and refuses to reinstate keys that were revoked before.
 async fn revoke(tx: &Transaction, directory: &Directory, operator: &str) -> Result<(), AppError> {
     let now = generation::now(tx).await?;
     let kids = |revoked: bool| {
@@ -122,7 +122,7 @@ async fn revoke(tx: &Transaction, directory: &Directory, operator: &str) -> Resu
     Ok(revocations::insert(tx, &kids(true), operator).await?)
 }
 
-/// The operator must be one in the folder and, unless it is the first, in what is active now: which is returned.
+/// Checks that the operator is one in the folder and, unless it is the first, in the active directory, which is returned.
 async fn authorised(
     store: &Store,
     folder: &Configuration,

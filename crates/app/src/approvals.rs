@@ -1,4 +1,4 @@
-//! Approval requests: which wait for a human, and what there is to decide on.
+//! Approval requests: list them, and show one with everything needed to decide it.
 
 use std::collections::BTreeMap;
 
@@ -27,11 +27,11 @@ pub struct ListApprovals {
     pub group: Option<String>,
     /// Only in this state: `open`, `approved`, `rejected`, `expired` or `closed`.
     pub state: Option<String>,
-    /// At most so many.
+    /// The most requests to list.
     pub limit: i64,
 }
 
-/// An approval request with everything that there is to decide on.
+/// An approval request with everything needed to decide it.
 #[derive(Clone, Debug, Serialize)]
 pub struct ApprovalDetails {
     /// The action, as its agent calls it.
@@ -42,27 +42,27 @@ pub struct ApprovalDetails {
     pub asks: ApprovalSpec,
     /// What is to be executed; null where it was never readable or has been erased.
     pub content: Value,
-    /// What a decision must name: the digest of the content.
+    /// The digest of the content, which a decision must name.
     pub digest: String,
-    /// Until when.
+    /// When it expires.
     pub expires_at: DateTime<Utc>,
-    /// Since when.
+    /// When it was opened.
     pub opened_at: DateTime<Utc>,
     /// Why the agent proposes it.
     pub reason: Option<Value>,
-    /// Where the request stands.
+    /// The request's state.
     pub request: &'static str,
-    /// The rule that asks.
+    /// The rule that requires the approval.
     pub rule: String,
-    /// Who has decided what on the content as it is now.
+    /// Decisions on the current content, by reviewer.
     pub so_far: BTreeMap<String, Decision>,
-    /// Where the action stands.
+    /// The action's state.
     pub state: State,
-    /// Why the rule asks.
+    /// Why the rule requires it.
     pub why: String,
 }
 
-/// Lists approval requests; those that run out first come first.
+/// Lists approval requests, the next to expire first.
 ///
 /// # Errors
 /// Where the database cannot be read.
@@ -86,7 +86,7 @@ pub async fn action_of(store: &Store, id: ApprovalId) -> Result<ActionId, AppErr
     found.ok_or_else(|| AppError::NotFound(format!("there is no approval request {id}")))
 }
 
-/// An approval request with everything that there is to decide on.
+/// An approval request with everything needed to decide it.
 ///
 /// # Errors
 /// Where there is no such request, or the database cannot be read.

@@ -1,4 +1,4 @@
-//! Audits: which wait for a human, and what there is to judge.
+//! Audits: list them, and show one with everything needed to judge it.
 
 pub mod draws;
 
@@ -27,11 +27,11 @@ pub struct ListAudits {
     pub group: Option<String>,
     /// Only in this state: `open` or `judged`.
     pub state: Option<String>,
-    /// At most so many.
+    /// The most audits to list.
     pub limit: i64,
 }
 
-/// An audit with everything that there is to judge.
+/// An audit with everything needed to judge it.
 #[derive(Clone, Debug, Serialize)]
 pub struct AuditDetails {
     /// The action, as its agent calls it.
@@ -44,7 +44,7 @@ pub struct AuditDetails {
     pub compensation: Option<Offer>,
     /// What was executed; null where it was never readable or has been erased.
     pub content: Value,
-    /// What a finding must name: the digest of the content.
+    /// The digest of the content, which a finding must name.
     pub digest: String,
     /// Why the action did not succeed.
     pub error: Option<Failure>,
@@ -54,7 +54,7 @@ pub struct AuditDetails {
     pub reason_codes: Vec<String>,
     /// What the tool answered.
     pub result: Option<Value>,
-    /// The rule that let it pass.
+    /// The rule that decided it.
     pub rule: String,
 }
 
@@ -78,7 +78,7 @@ pub async fn action_of(store: &Store, id: AuditId) -> Result<ActionId, AppError>
     found.first().copied().ok_or_else(|| AppError::NotFound(format!("there is no audit {id}")))
 }
 
-/// An audit with everything that there is to judge.
+/// An audit with everything needed to judge it.
 ///
 /// # Errors
 /// Where there is no such audit, or the database cannot be read.

@@ -18,7 +18,7 @@ pub async fn active(store: &Store) -> Result<Configuration, AppError> {
     })
 }
 
-/// All problems as one message.
+/// Joins problems into one message.
 pub(crate) fn problems(problems: &[Problem]) -> String {
     let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
     format!("the configuration does not check:\n{}", lines.join("\n"))

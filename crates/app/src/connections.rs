@@ -1,4 +1,4 @@
-//! Where everything is. Each use case asks only for what it needs.
+//! Addresses of the servers. Each use case asks only for those that it needs.
 
 use countersign_store::Store;
 

@@ -30,7 +30,7 @@ use crate::{
     configuration::active,
 };
 
-/// A decision, and whose it is.
+/// A decision and its reviewer.
 #[derive(Clone, Debug)]
 pub struct Decide {
     /// The approval request.
@@ -41,19 +41,19 @@ pub struct Decide {
     pub reason_code: Option<String>,
     /// Why, for people; for `respond` the message to the agent.
     pub reason: Option<String>,
-    /// The arguments that take the place of the agent's; for `edit`.
+    /// The arguments that replace the agent's; for `edit`.
     pub arguments: Option<Value>,
-    /// The reviewer; without one, whose AMQP user it is. An app must name the reviewer for whom it speaks.
+    /// The reviewer; by default the one with this AMQP user. An app must name the reviewer for whom it speaks.
     pub reviewer: Option<String>,
     /// The file with the private key to sign with, as a JWK.
     pub key: PathBuf,
 }
 
-/// Signs a decision on the content as it is now, sends it, and waits for what becomes of it. A refusal is an answer.
+/// Signs a decision on the current content, sends it, and waits for its result. A refusal is a result, not an error.
 ///
 /// # Errors
-/// Where there is no such request, the key cannot be read, the reviewer is unknown, nobody applies the decision within
-/// 10 seconds, or the broker or the database refuses.
+/// If there is no such request, the key cannot be read, the reviewer is unknown, the decision is not applied within 10
+/// seconds, or the broker or the database refuses.
 pub async fn decide(connections: &Connections, request: Decide) -> Result<Answer, AppError> {
     let store = connections.store()?;
     let Decide { approval, decision, reason_code, reason, arguments, reviewer, key } = request;
@@ -82,7 +82,7 @@ pub async fn decide(connections: &Connections, request: Decide) -> Result<Answer
     Ok(answer)
 }
 
-/// Why a decision was refused: as it was answered, or what its code means. Evidence has no free text.
+/// Why a decision was refused: the message of the answer, or the meaning of its code. Evidence has no free text.
 async fn why(store: &Store, kid: &str, jti: &str, code: Option<&str>) -> Result<String, AppError> {
     let tx = store.transaction().await?;
     let answers = statements::known(&tx, &[(kid, jti)]).await?.pop().map(|known| known.answers);
@@ -91,7 +91,7 @@ async fn why(store: &Store, kid: &str, jti: &str, code: Option<&str>) -> Result<
     Ok(answered.or_else(|| meaning().map(str::to_owned)).unwrap_or_default())
 }
 
-/// The reviewer whose AMQP user it is.
+/// The reviewer with this AMQP user.
 async fn reviewer_of(store: &Store, amqp_url: &str) -> Result<String, AppError> {
     let user = user_of(amqp_url).unwrap_or_default();
     match active(store).await?.directory.sender_of_user(&user) {

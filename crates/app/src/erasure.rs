@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{AppError, Connections, operators::authorise};
 
-/// Whom to erase, and who says so.
+/// A request to erase a person.
 #[derive(Clone, Debug)]
 pub struct Erase {
     /// The person, exactly as messages name them. Not blank.
@@ -15,18 +15,18 @@ pub struct Erase {
     pub operator: String,
 }
 
-/// What must not be erased, and who says so.
+/// A legal hold to place.
 #[derive(Clone, Debug)]
 pub struct PlaceLegalHold {
     /// The person or the action.
     pub held: Held,
-    /// Why; names nobody.
+    /// Why; must not name a person.
     pub reason: String,
     /// Who does it: an operator of the active directory.
     pub operator: String,
 }
 
-/// Which legal hold is released, and who says so.
+/// A legal hold to release.
 #[derive(Clone, Debug)]
 pub struct ReleaseLegalHold {
     /// The hold's number.

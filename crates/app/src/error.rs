@@ -13,15 +13,15 @@ pub enum AppError {
     /// The call or the configuration is wrong; nothing was attempted.
     #[error("{0}")]
     Usage(String),
-    /// Nothing has the name or the id that the request gives.
+    /// Nothing has the requested name or id.
     #[error("{0}")]
     NotFound(String),
-    /// Several actions have the name that the request gives.
+    /// Several actions match the requested name.
     #[error("{name:?} is ambiguous; write one of {}", matches.join(", "))]
     Ambiguous {
         /// The name.
         name: String,
-        /// The actions that it may mean, as `source#id`.
+        /// The matching actions, as `source#id`.
         matches: Vec<String>,
     },
     /// The request is in order, but the system is not in a state to carry it out.
@@ -37,10 +37,10 @@ pub enum AppError {
         doing: &'static str,
         /// On which file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// A text does not have the form that it should have, or does not hold what it claims.
+    /// A text is malformed, or its claim does not verify.
     #[error("{what}")]
     Invalid {
         /// What is wrong with which text.
@@ -48,7 +48,7 @@ pub enum AppError {
         /// Why.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// What was asked for cannot be written to where it should go.
+    /// The output cannot be written.
     #[error("the output cannot be written")]
     Output(#[from] io::Error),
     /// A proof or a checkpoint does not hold.

@@ -1,4 +1,4 @@
-//! Exports: what is stored, as files, for the programs of others.
+//! Exports: stored evidence and feedback as files for other programs.
 
 pub mod evidence;
 pub mod feedback;

@@ -27,7 +27,7 @@ use crate::{
     configuration::active,
 };
 
-/// A finding on an audited action. Whose it is, the AMQP user says.
+/// A finding on an audited action. The AMQP user determines the auditor.
 #[derive(Clone, Debug)]
 pub struct Judge {
     /// The audit.
@@ -50,11 +50,11 @@ pub struct Judge {
     pub key: PathBuf,
 }
 
-/// Signs a finding on the content as it is now, sends it, and waits for what becomes of it. A refusal is an answer.
+/// Signs a finding on the current content, sends it, and waits for its result. A refusal is a result, not an error.
 ///
 /// # Errors
-/// Where there is no such audit, the AMQP user is no auditor, the key cannot be read, nobody applies the finding within
-/// 10 seconds, or the broker or the database refuses.
+/// If there is no such audit, the AMQP user is no auditor, the key cannot be read, the finding is not applied within 10
+/// seconds, or the broker or the database refuses.
 pub async fn judge(connections: &Connections, request: Judge) -> Result<Answer, AppError> {
     let store = connections.store()?;
     let Judge { audit, finding, severity, reason_code, reason, correction, resolution, compensate, key } =

@@ -8,9 +8,9 @@ use serde_json::Value;
 
 use crate::AppError;
 
-/// A folder that was read and checks.
+/// A configuration folder that was read and checked.
 pub struct Folder {
-    /// How processes run.
+    /// The settings of processes.
     pub settings: Settings,
     /// The governed texts, as they are stored.
     pub sources: Sources,
@@ -19,7 +19,7 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Reads and checks a folder. Everything that is wrong is in the error, one problem a line.
+    /// Reads and checks a folder. The error lists all problems, one a line.
     ///
     /// # Errors
     /// Where a file cannot be read, or the configuration does not check.
@@ -46,11 +46,11 @@ impl Folder {
     }
 }
 
-/// Public keys as directory.yaml writes them, by the id of their owner.
+/// Public keys in the form of directory.yaml, by the id of their owner.
 pub type Keys = BTreeMap<String, Vec<Value>>;
 
 impl Folder {
-    /// The folder with `keys` for those for whom its directory has none, and who these are.
+    /// The folder with `keys` added for those whose directory entry has none, and the ids of these.
     pub fn enrolled(&self, keys: &Keys) -> Result<(Self, Vec<String>), AppError> {
         let (directory, given) = add_missing_keys(&self.sources.directory, keys).map_err(problems)?;
         let sources = Sources { directory, ..self.sources.clone() };
@@ -65,7 +65,7 @@ pub(crate) fn problems(problems: Vec<Problem>) -> AppError {
     AppError::Usage(format!("the configuration does not check:\n{}", lines.join("\n")))
 }
 
-/// Replaces `${NAME}` by what `value` knows, so that addresses differ between installations and files don't.
+/// Replaces `${NAME}` by `value(NAME)`, so that addresses can differ between installations with the same files.
 fn expand(file: &str, text: &str, value: impl Fn(&str) -> Option<String>) -> Result<String, Vec<Problem>> {
     let (mut expanded, mut problems) = (String::with_capacity(text.len()), Vec::new());
     for (number, line) in text.split_inclusive('\n').enumerate() {

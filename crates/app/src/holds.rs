@@ -1,4 +1,4 @@
-//! Holds: stop permits and claims at once, and let them go again.
+//! Holds: stop permits and claims at once, and release them.
 
 use countersign_policy::{Configuration, Tool};
 use countersign_store::{Store, generation, holds};
@@ -10,10 +10,10 @@ use serde::Serialize;
 
 use crate::{AppError, Connections, configuration::active, operators::authorise};
 
-/// What is held, and who says so.
+/// A hold to place.
 #[derive(Clone, Debug)]
 pub struct PlaceHold {
-    /// What kind of thing `name` names.
+    /// The kind of `name`.
     pub scope: Scope,
     /// The agent, tool or rule; empty for everything.
     pub name: String,
@@ -23,7 +23,7 @@ pub struct PlaceHold {
     pub operator: String,
 }
 
-/// Which hold is released, and who says so.
+/// A hold to release.
 #[derive(Clone, Debug)]
 pub struct ReleaseHold {
     /// The hold's number.
@@ -41,7 +41,7 @@ pub struct HoldChange {
     pub hold: i64,
 }
 
-/// How many times placing a hold is attempted when it cannot get its lock: readers come and go in milliseconds.
+/// How often placing a hold is attempted if its lock is taken; readers hold it for milliseconds.
 const ATTEMPTS: usize = 5;
 
 /// Places a hold. It is in force when this returns. `retrying` is called with the reason before each new attempt.
@@ -73,7 +73,7 @@ async fn attempt(store: &Store, request: &PlaceHold) -> Result<HoldChange, Store
     Ok(HoldChange { generation, hold })
 }
 
-/// A hold on a misspelt name would hold nothing, yet be listed as in force.
+/// Checks the name: a hold on a misspelt one would have no effect, yet be listed as in force.
 fn known(active: &Configuration, scope: Scope, name: &str) -> Result<(), AppError> {
     let names: Vec<&str> = match scope {
         Scope::Everything => return Ok(()),

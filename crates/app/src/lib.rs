@@ -1,7 +1,7 @@
-//! Every use case once: commands that change something, queries that read.
+//! Use cases: commands that change something, and queries that only read.
 //!
 //! A request and its answer are types; the answer serialises to what `--json` prints. **No clap, no HTTP and no printing
-//! here, and no authority**: whatever a use case submits is authenticated and signed like anybody's.
+//! here, and no authority**: what a use case submits is authenticated and signed like any other message.
 
 pub mod actions;
 pub mod answers;

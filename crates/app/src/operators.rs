@@ -1,4 +1,4 @@
-//! Operators: who may do what only operators may.
+//! Authorisation of operators.
 
 use countersign_store::Store;
 
@@ -7,7 +7,7 @@ use crate::{AppError, configuration::active};
 /// Checks that the active directory has this operator.
 ///
 /// # Errors
-/// Where it has not, where no configuration is active yet, or the database cannot be read.
+/// If it does not, if no configuration is active yet, or the database cannot be read.
 pub(crate) async fn authorise(store: &Store, operator: &str) -> Result<(), AppError> {
     let known = active(store).await?.directory.operator(operator).is_some();
     let unknown = || AppError::State(format!("{operator:?} is not an operator of the active directory"));

@@ -8,16 +8,16 @@ use serde_json::Value;
 
 use crate::{AppError, configuration::problems};
 
-/// A configuration that checks.
+/// The summary of a configuration without problems.
 #[derive(Clone, Debug, Serialize)]
 pub struct CheckedPolicy {
-    /// Always true: what is not in order is an error.
+    /// Always true; a problem is an error.
     pub in_order: bool,
     /// The policy's version.
     pub policy_version: String,
 }
 
-/// What a check of a configuration says.
+/// Summarises a checked configuration.
 pub fn check(configuration: &Configuration) -> CheckedPolicy {
     CheckedPolicy { in_order: true, policy_version: configuration.policy.version().to_owned() }
 }
@@ -25,7 +25,8 @@ pub fn check(configuration: &Configuration) -> CheckedPolicy {
 /// Which rule decides the action that the event `proposal` proposes, and why the others don't.
 ///
 /// # Errors
-/// Where the action would be denied before policy is asked: its tool is unknown, or its arguments do not fit the tool.
+/// If the action would be denied before the policy is evaluated: its tool is unknown, or its arguments do not match the
+/// schema.
 pub fn explain(
     configuration: &Configuration,
     proposal: &Value,
@@ -48,7 +49,7 @@ pub fn explain(
 /// Runs the cases of a `policy_test.yaml`.
 ///
 /// # Errors
-/// Where the file does not check. A case that fails is no error but an answer.
+/// If the file has problems. A failed case is a result, not an error.
 pub fn test(configuration: &Configuration, cases: &str) -> Result<Vec<CaseResult>, AppError> {
     run_cases(configuration, cases).map_err(|found| AppError::Usage(problems(&found)))
 }

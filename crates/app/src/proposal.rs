@@ -1,12 +1,12 @@
-//! Proposals from files: CloudEvents as they are, or recorded calls of tools.
+//! Proposals from files: CloudEvents, or recorded tool calls.
 
 use chrono::Utc;
 use countersign_core::message::kind;
 use serde_json::{Value, json};
 
-/// The proposal that a line stands for: a full event, a proposal's `data`, or a recorded call
-/// (`agent`, `model`, `customer`, `goal`, `tool`, `arguments`, `task`, `trial`, `seq`). Whatever else a record
-/// says, above all whether the call was right, does not enter the message.
+/// The proposal of a line: a full event, a proposal's `data`, or a recorded call
+/// (`agent`, `model`, `customer`, `goal`, `tool`, `arguments`, `task`, `trial`, `seq`). Other
+/// members of a record, above all the label of the call, do not enter the message.
 pub fn event(line: &Value) -> Result<Value, String> {
     if line.get("specversion").is_some() {
         return Ok(line.clone());

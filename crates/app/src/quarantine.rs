@@ -1,4 +1,4 @@
-//! The quarantine: messages that nobody could process.
+//! The quarantine: messages that could not be processed.
 
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ pub struct ReplayedMessage {
 /// How far this machine's clock may be ahead of the database's.
 const CLOCK_SKEW: TimeDelta = TimeDelta::seconds(5);
 
-/// How often and how many times the database is asked whether a router has replayed the message: for 10 s.
+/// The interval between polls of the database, and their number: 10 s in all.
 const POLL: (Duration, usize) = (Duration::from_millis(100), 100);
 
 /// Has a router process a message again, with the author that it had.
@@ -86,7 +86,7 @@ pub async fn replay(connections: &Connections, id: i64) -> Result<ReplayedMessag
         tokio::time::sleep(interval).await;
     }
     Err(AppError::State(
-        "it was sent, but no router has taken it in yet, or the message was cut and cannot be".into(),
+        "it was sent, but no router has processed it yet, or the message was truncated and cannot be replayed".into(),
     ))
 }
 

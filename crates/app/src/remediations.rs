@@ -1,4 +1,4 @@
-//! Remediation tasks: what no tool can undo, and people put right.
+//! Remediation tasks: errors that no tool can undo and people must fix.
 
 use countersign_core::ids::ActionId;
 use countersign_store::remediations;
@@ -13,7 +13,7 @@ use crate::{AppError, Connections, operators::authorise};
 pub struct ListRemediations {
     /// Closed ones as well.
     pub all: bool,
-    /// At most so many.
+    /// The most tasks to list.
     pub limit: i64,
 }
 
@@ -29,7 +29,7 @@ pub async fn list(
     Ok(remediations::list(&tx, request.all, request.limit).await?)
 }
 
-/// Which task is closed, and who says so.
+/// A task to close.
 #[derive(Clone, Debug)]
 pub struct CloseRemediation {
     /// The task's id.

@@ -40,7 +40,7 @@ pub struct Report {
     pub lines: Vec<Line>,
     /// Error rates of what was executed: all together, then by stratum.
     pub rates: Vec<Rate>,
-    /// What humans have put right, and what came of it.
+    /// Errors corrected and prevented by humans, and the effect of their feedback.
     pub learning: Learning,
 }
 

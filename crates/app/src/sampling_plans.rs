@@ -1,4 +1,4 @@
-//! Sampling plans: where each stratum stands between approval and audit, and why; operators pin and reset them.
+//! Sampling plans: list the state of each and its reason; operators pin and reset them.
 
 use countersign_statistics::sequential::EProcess;
 pub use countersign_statistics::switching::{Plan, PlanState, SwitchingState};
@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::{AppError, Connections, configuration::active, operators::authorise};
 
-/// A sampling plan beside what its rule asks for.
+/// A sampling plan with the thresholds of its rule.
 #[derive(Clone, Debug, Serialize)]
 pub struct PlanStanding {
     /// Clean approvals in a row that end `pre_approval`; absent where its rule no longer switches.
@@ -46,7 +46,7 @@ pub async fn list(connections: &Connections) -> Result<Vec<PlanStanding>, AppErr
     Ok(sampling_plans::list(&tx).await?.into_iter().map(standing).collect())
 }
 
-/// Evidence against "the error rate is within the limit" since actions of the stratum were last executed at once.
+/// Evidence against "the error rate is within the limit" since actions of the stratum were last executed without approval.
 fn e_value(plan: &PlanSummary, thresholds: &Plan) -> f64 {
     let mut process = EProcess::new(thresholds.wanted.limit);
     for n in 0..plan.seen.audited {
@@ -55,12 +55,12 @@ fn e_value(plan: &PlanSummary, thresholds: &Plan) -> f64 {
     process.ln_value().exp()
 }
 
-/// What an operator does to the sampling plan of one stratum.
+/// A change to the sampling plan of one stratum.
 #[derive(Clone, Debug)]
 pub struct ChangePlan {
     /// The stratum, as the list names it.
     pub stratum: String,
-    /// What is done.
+    /// The change.
     pub change: Change,
     /// Who does it: an operator of the active directory.
     pub operator: String,
@@ -68,7 +68,7 @@ pub struct ChangePlan {
     pub reason: String,
 }
 
-/// What can be done to a sampling plan.
+/// A change to a sampling plan.
 #[derive(Clone, Copy, Debug)]
 pub enum Change {
     /// Put it into this state, or leave it in its present one, and keep it there whatever audits find.
@@ -79,10 +79,10 @@ pub enum Change {
     Reset,
 }
 
-/// What was done to a sampling plan.
+/// The result of a change to a sampling plan.
 #[derive(Clone, Debug, Serialize)]
 pub struct ChangedPlan {
-    /// What was done, for people.
+    /// A description of the change.
     pub done: String,
     /// The stratum.
     pub stratum: String,

@@ -1,4 +1,4 @@
-//! The audit stream: reads the ledger's entries as CloudEvents while they are published.
+//! The audit stream: reads the ledger's entries as CloudEvents as they are published.
 
 use std::{
     cmp::Ordering,
@@ -21,21 +21,21 @@ pub struct TailStream {
     pub idle: Option<Duration>,
 }
 
-/// How long one wait for the next batch lasts where there is no `idle`.
+/// How long to wait for the next batch without `idle`.
 const WAIT: Duration = Duration::from_secs(3_600);
 
 /// Names the connection.
 const NAME: &str = "countersign-app:tail";
 
-/// Where a reading ends.
+/// Why reading ended.
 enum End {
-    /// Everything that was asked for has been written, or nobody reads it any more.
+    /// Everything requested has been written, or the output was closed.
     Done,
-    /// This entry comes where an older one should.
+    /// This entry came instead of an older one.
     Gap(u64),
 }
 
-/// What is left to write.
+/// The state of a reader.
 struct Tail {
     next: u64,
     left: u64,
@@ -57,7 +57,7 @@ pub async fn tail(
     let start = StreamReader::seek(url, NAME, from).await?;
     let mut end = tail.read(url, start, out).await?;
     if let (End::Gap(_), true) = (&end, start != Offset::First) {
-        // What was repeated there had hidden it.
+        // Repeated entries had misled the search for its offset.
         end = tail.read(url, Offset::First, out).await?;
     }
     match end {

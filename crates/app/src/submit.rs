@@ -34,32 +34,32 @@ pub struct Submitted {
     pub submitted: usize,
 }
 
-/// What became of what was submitted.
+/// The outcomes of the submitted actions.
 #[derive(Clone, Debug)]
 pub struct Outcomes {
-    /// The outcomes, as they came.
+    /// The outcomes, in order of arrival.
     pub outcomes: Vec<OutcomeData>,
     /// How many actions have no outcome yet.
     pub unanswered: usize,
 }
 
-/// How far a step has got.
+/// The progress of a step.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
     /// The step.
     pub step: Step,
-    /// How many actions are through with it.
+    /// How many actions have completed it.
     pub done: usize,
-    /// Of how many.
+    /// How many actions there are.
     pub total: usize,
 }
 
 /// A step of submitting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// The broker takes the proposals.
+    /// Proposals are confirmed by the broker.
     Submit,
-    /// The outcomes come.
+    /// Outcomes are received.
     Answer,
 }
 
@@ -161,7 +161,7 @@ async fn wait(
     let mut received = Vec::new();
     while !open.is_empty() {
         let Some(event) = outcomes.next::<OutcomeData>(silence).await? else { break };
-        // The queue may hold answers to what was submitted before.
+        // The queue may contain outcomes of earlier submissions.
         if open.remove(&event.data.action.id) {
             at.done += 1;
             progress(at);

@@ -18,7 +18,7 @@ pub fn vhost(amqp_url: &str) -> Result<String, AppError> {
     Ok(uri.vhost)
 }
 
-/// Everyone who needs a broker user: our own processes and the people of the directory.
+/// Everyone who needs a broker user: Countersign's processes and the members of the directory.
 pub fn everyone(configuration: &Configuration) -> Vec<Access> {
     let exchanges = configuration.tools.iter().filter_map(|tool| match tool.connector() {
         Connector::Amqp(amqp) => Some(amqp.exchange.clone()),
@@ -27,8 +27,8 @@ pub fn everyone(configuration: &Configuration) -> Vec<Access> {
     [access::roles(exchanges), access::people(&configuration.directory)].concat()
 }
 
-/// Creates everyone with the password that `password` gives, or gives an existing user that one. Returns an
-/// AMQP URL by user.
+/// Creates broker users for everyone, with passwords from `password`; existing users get the new password. Returns AMQP URLs
+/// by user.
 pub async fn create(
     management: &Management,
     amqp_url: &str,
@@ -49,16 +49,16 @@ pub async fn create(
     Ok(urls)
 }
 
-/// Creates everyone in a folder's directory, and our own processes, with new random passwords, and writes one AMQP URL per
-/// user into a new file that its owner alone can read. Returns the users.
+/// Creates broker users for a folder's directory and Countersign's processes, with new random passwords, and writes one AMQP
+/// URL per user into a new file that only its owner can read. Returns the users.
 ///
 /// # Errors
-/// Where the file is there already: then no user has been touched.
+/// If the file already exists; then no user was changed.
 pub async fn create_into(to: &Connections, config: &Path, out: &Path) -> Result<Vec<String>, AppError> {
     let folder = Folder::read(config)?;
     let amqp_url = to.amqp()?;
     let management = Management::new(to.management()?, &vhost(amqp_url)?)?;
-    // First the file: passwords that nobody could be told would lock everybody out.
+    // Create the file first: passwords that cannot be written down would lock everybody out.
     let mut file = fs::OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -88,7 +88,7 @@ pub async fn permit(management: &Management, configuration: &Configuration) -> R
     Ok(missing)
 }
 
-/// Takes every permission from users who were in the directory before and are not any more.
+/// Revokes all permissions of users who are no longer in the directory.
 pub async fn revoke(
     management: &Management,
     before: &Configuration,
@@ -101,7 +101,7 @@ pub async fn revoke(
     Ok(())
 }
 
-/// `agent-airline` as it is called in an environment file: `AGENT_AIRLINE_AMQP_URL`.
+/// A user's variable in an environment file: `AGENT_AIRLINE_AMQP_URL` for `agent-airline`.
 pub fn variable(user: &str) -> String {
     let name: String =
         user.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect();

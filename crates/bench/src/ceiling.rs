@@ -1,7 +1,7 @@
 //! The limit that the system is measured against: bare lanes over the same hops, which decode the message, insert one row per
 //! action and stage, publish to the next queue with confirms, ack, and do nothing else.
 //!
-//! One action per message where the contract says so; 64 in one between stages that are our own processes in the system.
+//! One action per message where the contract requires it; 64 in one between stages that are Countersign's own processes.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 use super::load::AGENTS;
 
-/// What a lane publishes for what it was given.
+/// What a lane publishes for the actions of a batch.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Then {
     /// One message per action to this queue.
@@ -37,7 +37,7 @@ enum Then {
     Nothing,
 }
 
-/// A stage: its queue, whether actions arrive packed there, and what follows.
+/// A stage: its queue, whether actions arrive packed, and what it publishes.
 struct Stage {
     queue: &'static str,
     packed: bool,
@@ -53,7 +53,7 @@ impl Stage {
     }
 }
 
-/// Actions that are executed at once; those whose tool is called over HTTP; those that somebody approves.
+/// The stages of actions executed without approval, of those whose tool is called over HTTP, and of those approved first.
 const STAGES: [Stage; 8] = [
     Stage::new(DIRECT, false, Then::Packed("bench.execution")),
     Stage::new("bench.execution", true, Then::Answer("bench.settled")),
@@ -61,16 +61,16 @@ const STAGES: [Stage; 8] = [
     Stage::new(CALLED, false, Then::Packed("bench.calls")),
     Stage { calls: true, ..Stage::new("bench.calls", true, Then::Answer("bench.settled")) },
     Stage::new(GATED, false, Then::Each("bench.approvals")),
-    // The reviewer, who has no rows of ours.
+    // The reviewer, who stores nothing.
     Stage { stores: false, ..Stage::new("bench.approvals", false, Then::Each("bench.decisions")) },
     Stage::new("bench.decisions", false, Then::Packed("bench.execution")),
 ];
 
-/// Where agents publish what is executed at once.
+/// The queue for actions executed without approval.
 pub(super) const DIRECT: &str = "bench.direct";
-/// Where they publish what calls a tool over HTTP.
+/// The queue for actions whose tool is called over HTTP.
 pub(super) const CALLED: &str = "bench.called";
-/// Where they publish what is approved first.
+/// The queue for actions approved first.
 pub(super) const GATED: &str = "bench.gated";
 
 /// The queue with an agent's outcomes.
@@ -78,7 +78,7 @@ pub(super) fn outcomes(agent: &str) -> String {
     format!("bench.outcomes.{agent}")
 }
 
-/// Where everything is published.
+/// The exchange of all queues.
 pub(super) const EXCHANGE: &str = "bench";
 
 /// A quorum queue for each stage and for each agent's outcomes.
@@ -93,7 +93,7 @@ fn topology() -> Topology {
     }
 }
 
-/// Lanes, until it is dropped.
+/// The running lanes; dropping ends them.
 pub(super) struct Ceiling {
     /// The broker with its own virtual host.
     pub(super) env: TestEnv,
@@ -130,7 +130,7 @@ impl Ceiling {
         Ok(ceiling)
     }
 
-    /// Lets so many lanes on each stage run instead of those that do.
+    /// Replaces the running lanes by `lanes` on each stage.
     pub(super) async fn run_with(&mut self, lanes: u16) {
         self.end().await;
         self.stop = CancellationToken::new();
@@ -160,14 +160,14 @@ impl Ceiling {
         while self.tasks.join_next().await.is_some() {}
     }
 
-    /// Ends the lanes and removes what they have used.
+    /// Ends the lanes and removes their virtual host and database.
     pub(super) async fn stop(mut self) -> anyhow::Result<()> {
         self.end().await;
         self.env.close().await
     }
 }
 
-/// An action as lanes hand it on: its id, who proposed it, and as much as a row of the system has.
+/// An action as lanes pass it on: its id, its agent, and a body as large as the system's rows.
 #[derive(Clone, Deserialize, Serialize)]
 struct Item {
     id: Uuid,
@@ -177,7 +177,7 @@ struct Item {
     body: Vec<u8>,
 }
 
-/// What is read of a proposal: the rest stays as it is.
+/// The members of a proposal that are read.
 #[derive(Deserialize)]
 struct Event<'a> {
     #[serde(borrow)]
@@ -188,7 +188,7 @@ struct Event<'a> {
     data: &'a RawValue,
 }
 
-/// Calls of a lane at the same time: an executor's limit, shared between its lanes.
+/// Concurrent calls of a lane: an executor's limit, shared between its lanes.
 const CALLS: usize = 256;
 
 struct Bare {

@@ -1,4 +1,4 @@
-//! What was measured, as a table and as JSON.
+//! The results, as a table and as JSON.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,32 +11,32 @@ use super::{ledger::Timed, usage::ByProcess};
 pub(crate) const SYSTEM: &str = "system";
 pub(crate) const CEILING: &str = "ceiling";
 
-/// One figure of several runs.
+/// One figure over several runs.
 #[derive(Serialize)]
 pub(super) struct Figure {
     what: String,
     unit: &'static str,
     system: Vec<f64>,
     ceiling: Vec<f64>,
-    /// Of the system without a past, where this one has one.
+    /// Values of the system without past actions, measured beside one with them.
     no_past: Vec<f64>,
 }
 
-/// What one side's processes have spent on an action in several runs.
+/// The CPU time that one side's processes spent per action, over several runs.
 #[derive(Serialize)]
 struct Spent {
     what: String,
     by_process: BTreeMap<String, Vec<f64>>,
 }
 
-/// The resident memory of a process at full rate, look by look, and its peak.
+/// The samples of a process's resident memory at full rate, and its peak.
 #[derive(Default, Serialize)]
 struct Memory {
     steady: Vec<f64>,
     peak: f64,
 }
 
-/// The median of the ratios of turns that followed each other: what else the machine did then met both.
+/// The median of the ratios of consecutive runs, as other load on the machine affects both alike.
 fn ratio(values: &[f64], others: &[f64]) -> f64 {
     median(&values.iter().zip(others).map(|(value, other)| value / other).collect::<Vec<f64>>())
 }
@@ -47,7 +47,7 @@ fn median(values: &[f64]) -> f64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// Everything that was measured, and on what.
+/// All results, with the machine and settings.
 #[derive(Default, Serialize)]
 pub(super) struct Figures {
     machine: Value,
@@ -57,19 +57,19 @@ pub(super) struct Figures {
     cpu: Vec<Spent>,
     /// By process, in MiB.
     memory: BTreeMap<String, Memory>,
-    /// The oldest evidence that was not recorded when the last outcome had come, in seconds.
+    /// The age of the oldest unrecorded evidence when the last outcome arrived, in seconds.
     pub(super) lag: Vec<f64>,
-    /// With a large ledger.
+    /// Timings with a large ledger.
     pub(super) ledger: Vec<Timed>,
 }
 
 impl Figures {
-    /// Without a figure yet.
+    /// No results yet.
     pub(super) fn new(machine: Value, settings: Value) -> Self {
         Self { machine, settings, ..Self::default() }
     }
 
-    /// Keeps one run's value of one side.
+    /// Adds one run's value of one side.
     pub(super) fn note(&mut self, what: String, unit: &'static str, side: &str, value: f64) {
         let at = self.figures.iter().position(|figure| figure.what == what).unwrap_or_else(|| {
             self.figures.push(Figure { what, unit, system: vec![], ceiling: vec![], no_past: vec![] });
@@ -84,7 +84,7 @@ impl Figures {
         values.push(value);
     }
 
-    /// Keeps what processes have spent between two looks, while so many actions were done.
+    /// Adds the CPU time that processes spent between two snapshots, during which `actions` were completed.
     pub(super) fn spent(&mut self, what: String, [before, after]: [&ByProcess; 2], actions: usize) {
         let at = self.cpu.iter().position(|spent| spent.what == what).unwrap_or_else(|| {
             self.cpu.push(Spent { what, by_process: BTreeMap::new() });
@@ -97,9 +97,9 @@ impl Figures {
         }
     }
 
-    /// Keeps what was seen of processes' memory at full rate.
-    pub(super) fn seen(&mut self, looks: &[ByProcess]) {
-        for (name, usage) in looks.iter().flatten() {
+    /// Adds samples of processes' memory at full rate.
+    pub(super) fn seen(&mut self, samples: &[ByProcess]) {
+        for (name, usage) in samples.iter().flatten() {
             let memory = self.memory.entry(name.clone()).or_default();
             memory.steady.push(usage.resident);
             memory.peak = memory.peak.max(usage.peak);
@@ -151,7 +151,7 @@ impl Figures {
         }
         let ledger = if self.ledger.is_empty() { String::new() } else { format!("{ledger}\n") };
         format!(
-            "{table}\n{}\n{memory}\n{ledger}the ledger's lag when the last outcome had come, at worst: {lag:.2} s",
+            "{table}\n{}\n{memory}\n{ledger}the ledger's lag when the last outcome arrived, at worst: {lag:.2} s",
             self.cpu_table()
         )
     }

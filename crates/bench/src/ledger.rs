@@ -24,7 +24,7 @@ pub(super) async fn lag(system: &System) -> anyhow::Result<f64> {
 /// Rows that one statement adds.
 const STEP: i64 = 25_000;
 
-/// Entries longer than most: 600 bytes of particulars.
+/// Entries with bodies of 600 bytes, longer than most.
 const FILL: &str = "WITH filled AS (
       INSERT INTO evidence (event, kind, body)
       SELECT gen_random_uuid(), 'bench.filled', json_build_object('n', n, 'filler', repeat('x', 600))
@@ -38,7 +38,7 @@ async fn size(system: &System) -> anyhow::Result<i64> {
     Ok(tx.query_one("SELECT size FROM recorder", &[]).await?.get(0))
 }
 
-/// What was done with a large ledger: how many seconds it took, and its peak of resident memory in MiB.
+/// A command on a large ledger, with its seconds and its peak resident memory in MiB.
 #[derive(Serialize)]
 pub(super) struct Timed {
     pub(super) what: String,
@@ -64,7 +64,7 @@ pub(super) async fn measure(system: &System, entries: u64) -> anyhow::Result<Vec
     })
     .await?;
     let seconds = started.elapsed().as_secs_f64();
-    // There may be more of them than were wanted, before it begins.
+    // The ledger may have had more entries than requested before this began.
     let all = size(system).await?;
     let what = format!("record {} of {all} entries, tiles and checkpoints included", all - from);
     let mut all = vec![Timed { what, seconds, peak: memory_of(system, "recorder") }];
@@ -88,7 +88,7 @@ pub(super) async fn measure(system: &System, entries: u64) -> anyhow::Result<Vec
     Ok(all)
 }
 
-/// One that has entries.
+/// The id of an action that has entries.
 async fn an_action(system: &System) -> anyhow::Result<String> {
     let tx = system.store()?.transaction().await?;
     let sql = "SELECT action::text FROM ledger WHERE action IS NOT NULL ORDER BY index LIMIT 1";

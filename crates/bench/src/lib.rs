@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: how fast the whole system is, and how near it comes to bare lanes over the same hops.
+//! `cargo xtask bench`: measures the whole system, and compares it with bare lanes over the same hops.
 
 mod ceiling;
 mod figures;
@@ -40,7 +40,7 @@ use self::{
 };
 use countersign_testkit::build;
 
-/// The measurement.
+/// Arguments of `cargo xtask bench`.
 #[derive(Args)]
 #[command(
     after_help = "Everything runs on this machine, on services of its own with default durability. The ceiling is bare lanes over the\n\
@@ -90,11 +90,17 @@ impl BenchArgs {
 /// Names the measured build of `countersign`, for the measured build of this program.
 const BINARY: &str = "COUNTERSIGN_MEASURED";
 
-/// Measures, in a build of its own, and prints and keeps the figures.
+/// Measures in a separate build, and prints and stores the figures.
 pub async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
-    let Some(binary) = std::env::var_os(BINARY).map(PathBuf::from) else { return again() };
-    ensure!(args.runs > 0 && args.actions >= AGENTS.len(), "measure something");
-    ensure!(args.past.is_sorted(), "past actions are added, never removed: give the numbers in order");
+    let Some(binary) = std::env::var_os(BINARY).map(PathBuf::from) else { return rerun() };
+    ensure!(
+        args.runs > 0 && args.actions >= AGENTS.len(),
+        "--runs must be at least 1, and --actions at least one per agent"
+    );
+    ensure!(
+        args.past.is_sorted(),
+        "past actions are added, never removed: give the numbers in ascending order"
+    );
     let measured = build::with_services(async |services| {
         let mut bench = Bench::start(services, binary, &args).await?;
         let settings = json!({"actions": args.actions, "lanes": args.lanes, "processes": args.processes,
@@ -106,7 +112,7 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
     })
     .await?;
     let Some((figures, measured)) = measured else { return Ok(ExitCode::FAILURE) };
-    // What there is of them, where the measurement has failed.
+    // Print the figures so far even if the measurement failed.
     println!("{}", figures.table());
     if let Some(folder) = args.json.parent() {
         fs::create_dir_all(folder)?;
@@ -117,8 +123,8 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<ExitCode> {
     measured.map(|()| ExitCode::SUCCESS)
 }
 
-/// Builds what is measured and what measures it, and runs this command again in that build.
-fn again() -> anyhow::Result<ExitCode> {
+/// Builds `countersign` and this program for the measurement, and reruns this command in that build.
+fn rerun() -> anyhow::Result<ExitCode> {
     eprintln!("building countersign to be measured ...");
     let packages = ["--package", "countersign-cli", "--package", "countersign-xtask"];
     let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
@@ -145,15 +151,15 @@ fn again() -> anyhow::Result<ExitCode> {
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The system and its ceiling, both at work on the same services.
+/// The system and its ceiling, running on the same services.
 struct Bench {
     system: System,
     ceiling: Ceiling,
-    /// Another system without a past, where one with a past is measured.
+    /// Another system without past actions, while one with them is measured.
     young: Option<(System, TestEnv)>,
     reviewers: CancellationToken,
     agents: BTreeMap<&'static str, Vec<Client>>,
-    /// What one of the tools calls.
+    /// The tool service that one of the tools calls.
     tools: ToolService,
 }
 
@@ -171,7 +177,7 @@ const AUDIT: Path = Path { name: "audit path", tool: "direct", queue: ceiling::D
 const APPROVAL: Path = Path { name: "approval path", tool: "gated", queue: ceiling::GATED };
 const HTTP: Path = Path { name: "audit path over http", tool: "called", queue: ceiling::CALLED };
 
-/// Proposals of a run before those that count.
+/// Proposals that warm a run up and are not measured.
 const WARM: usize = 2_000;
 
 impl Bench {
@@ -193,7 +199,7 @@ impl Bench {
         Ok(bench)
     }
 
-    /// Starts a system without a past beside the other: what the machine does meets both.
+    /// Starts a system without past actions beside the other, so that other load on the machine affects both.
     async fn grow_beside(&mut self, services: &Services, args: &BenchArgs) -> anyhow::Result<()> {
         let env = TestEnv::of(services).await?;
         let place = system::Place {
@@ -217,7 +223,7 @@ impl Bench {
         }
     }
 
-    /// Those who take turns: another begins in every other run.
+    /// The sides in the order of their turns, which alternates from run to run.
     fn sides(&self, run: usize) -> Vec<&'static str> {
         let young = self.young.as_ref().map(|_| YOUNG);
         let mut sides: Vec<_> = [CEILING].into_iter().chain(young).chain([SYSTEM]).collect();
@@ -251,7 +257,7 @@ impl Bench {
         if !args.brief {
             self.scale(figures, args).await?;
         }
-        // Before there is a past: that is in the tables, and in no ledger.
+        // Before past actions are added, as those are in the tables but not in the ledger.
         if let Some(entries) = args.ledger {
             figures.ledger = ledger::measure(&self.system, entries).await?;
         }
@@ -275,7 +281,7 @@ impl Bench {
         Ok(())
     }
 
-    /// The rates of both sides, and what is looked at when the system has stood at full rate.
+    /// Measures the full rate of both sides, and the system's CPU time, memory and ledger lag.
     async fn rates(
         &mut self,
         figures: &mut Figures,
@@ -290,14 +296,14 @@ impl Bench {
             let before = usage::snapshot(&scratch);
             let prefix = format!("{what}-{run}");
             let burst = self.burst(path, side, &prefix, actions);
-            let (rate, looks) = usage::watched(&scratch, burst).await;
+            let (rate, samples) = usage::watched(&scratch, burst).await;
             let rate = rate?;
             eprintln!("run {run}: {what}, {side}: {rate:.0} actions/s");
             figures.note(what.to_owned(), "actions/s", side, rate);
             if let Some(system) = self.system(side) {
-                // Of the system as it comes, without a past.
+                // Only for the system without past actions.
                 if what == path.full_rate() {
-                    figures.seen(&looks);
+                    figures.seen(&samples);
                 }
                 figures.lag.push(ledger::lag(system).await?);
                 settled(system).await?;
@@ -366,11 +372,11 @@ impl Bench {
         load::burst(agents, path.on(side), &id(&format!("{prefix} {}", path.name)), count).await
     }
 
-    /// Lets database and disk come to rest. The kernel writes back what a burst has left some half a minute later, all in one
-    /// moment, and every commit of whoever has its turn by then waits for that; what autovacuum has begun it goes on with.
+    /// Waits until database and disk are idle. About half a minute after a burst, the kernel writes its dirty pages back at once,
+    /// which delays every commit of the next turn; autovacuum may still be running as well.
     async fn rested(&self) -> anyhow::Result<()> {
         let client = self.system.store()?.client().await?;
-        let rests = eventually("autovacuum rests", Duration::from_secs(300), async || {
+        let rests = eventually("autovacuum is idle", Duration::from_secs(300), async || {
             let sql =
                 "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'autovacuum worker')";
             client.query_one(sql, &[]).await.ok()?.get::<_, bool>(0).then_some(())
@@ -421,7 +427,7 @@ async fn set_up(place: system::Place, tools: &ToolService) -> anyhow::Result<Sys
     System::set_up(place, &config, "olga", variables).await
 }
 
-/// Lets so many processes of each role run, with so many lanes each, instead of those that do.
+/// Replaces the running processes by `processes` of each role, with `lanes` lanes each.
 async fn run_with(system: &mut System, lanes: u16, processes: usize) -> anyhow::Result<()> {
     system.stop().await?;
     fs::write(system.config.join("countersign.toml"), format!("[lanes]\nper_process = {lanes}\n"))?;
@@ -443,7 +449,7 @@ async fn agents_of(system: &System) -> anyhow::Result<Vec<Client>> {
     Ok(agents)
 }
 
-/// Waits until everything is sampled and recorded: what one side leaves behind must not slow the other.
+/// Waits until everything is sampled and recorded, so that one side's backlog does not slow the other.
 async fn settled(system: &System) -> anyhow::Result<()> {
     let store = system.store()?;
     eventually("everything is sampled and recorded", Duration::from_secs(600), async || {
@@ -456,12 +462,12 @@ async fn settled(system: &System) -> anyhow::Result<()> {
     .await
 }
 
-/// What can stand at the beginning of an action's id.
+/// Turns a text into a valid prefix of action ids.
 fn id(words: &str) -> String {
     words.replace(|one: char| !one.is_ascii_alphanumeric(), "-")
 }
 
-/// A reviewer's program, until it is cancelled: two lanes that decide, one that reads what became of the decisions.
+/// Starts a reviewer's program, which runs until cancelled: two lanes that decide, and one that reads the answers.
 fn reviewers(system: &System) -> anyhow::Result<CancellationToken> {
     let stop = CancellationToken::new();
     for index in 0..2 {

@@ -1,4 +1,4 @@
-//! The programs of others in a measurement: four agents, and a reviewer who approves at once.
+//! The clients of a measurement: four agents, and a reviewer who approves every request immediately.
 
 use std::{
     collections::HashMap,
@@ -32,13 +32,13 @@ pub(super) const AGENTS: [&str; 4] = ["one", "two", "three", "four"];
 /// The size of a proposal, in bytes.
 const BYTES: usize = 600;
 
-/// The timer may be so late; what is later has had to wait for the machine, and counts.
+/// The timer's tolerance. A longer delay was caused by the machine, and counts.
 const GRAIN: Duration = Duration::from_millis(2);
 
-/// Longer than any answer takes.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Longer than any outcome takes.
+const OUTCOME_LIMIT: Duration = Duration::from_secs(120);
 
-/// Where an agent publishes, and where it is answered.
+/// Where an agent publishes, and where it receives outcomes.
 pub(super) struct Place {
     /// The agent's own URL.
     pub(super) url: String,
@@ -47,22 +47,22 @@ pub(super) struct Place {
     pub(super) outcomes: String,
 }
 
-/// What is proposed, and how it is addressed.
+/// The tool that is proposed, and the routing key of the proposals.
 #[derive(Clone, Copy)]
 pub(super) struct Way {
     pub(super) tool: &'static str,
     pub(super) routing_key: &'static str,
 }
 
-/// An agent at work. Dropped, it reads no more.
+/// A connected agent. Dropping it stops its reader.
 pub(super) struct Client {
     place: Place,
     publisher: Publisher,
-    heard: UnboundedReceiver<(String, Instant)>,
+    received: UnboundedReceiver<(String, Instant)>,
     _reading: DropGuard,
 }
 
-/// What is read of an outcome: whose it is.
+/// The part of an outcome that identifies its action.
 #[derive(Deserialize)]
 struct Outcome {
     data: About,
@@ -78,11 +78,11 @@ struct Id {
     id: String,
 }
 
-/// Hands on whose outcomes have come, and when.
-struct Hears(UnboundedSender<(String, Instant)>);
+/// Forwards the ids of actions whose outcomes arrive, with the time.
+struct OutcomeTimes(UnboundedSender<(String, Instant)>);
 
 #[async_trait]
-impl Handler for Hears {
+impl Handler for OutcomeTimes {
     async fn ready(&mut self) -> Result<(), Failure> {
         Ok(())
     }
@@ -91,7 +91,7 @@ impl Handler for Hears {
         let now = Instant::now();
         for delivery in batch {
             let outcome: Outcome = read(delivery)?;
-            // Nobody listens any more once the agent is gone.
+            // The receiver is gone once the agent is dropped.
             let _ = self.0.send((outcome.data.action.id, now));
         }
         Ok(vec![])
@@ -106,7 +106,7 @@ fn read<T: DeserializeOwned>(delivery: &Delivery) -> Result<T, Failure> {
     serde_json::from_slice(&delivery.body).map_err(|error| Failure::Reset(error.to_string()))
 }
 
-/// A lane of somebody else's program.
+/// The settings of a lane of a client.
 pub(super) fn lane_of(url: &str, queue: String) -> LaneSettings {
     let handle_limit = Duration::from_secs(45);
     LaneSettings { url: url.into(), queue, batch_max: 256, linger: Duration::ZERO, handle_limit }
@@ -115,10 +115,10 @@ pub(super) fn lane_of(url: &str, queue: String) -> LaneSettings {
 impl Client {
     pub(super) async fn connect(place: Place) -> anyhow::Result<Self> {
         let publisher = Publisher::connect(&place.url, "bench").await?;
-        let (hears, heard) = mpsc::unbounded_channel();
+        let (sender, received) = mpsc::unbounded_channel();
         let (stop, settings) = (CancellationToken::new(), lane_of(&place.url, place.outcomes.clone()));
-        tokio::spawn(lane::run("bench".into(), settings, Hears(hears), stop.clone()));
-        Ok(Self { place, publisher, heard, _reading: stop.drop_guard() })
+        tokio::spawn(lane::run("bench".into(), settings, OutcomeTimes(sender), stop.clone()));
+        Ok(Self { place, publisher, received, _reading: stop.drop_guard() })
     }
 
     fn body(&self, tool: &str, id: &str, n: usize) -> Vec<u8> {
@@ -144,14 +144,14 @@ impl Client {
     /// Proposes all at once, in windows of 256, and waits for every outcome.
     async fn burst(&mut self, way: Way, prefix: &str, count: usize) -> anyhow::Result<()> {
         let messages = self.messages(way, prefix, count);
-        let Self { publisher, heard, .. } = self;
+        let Self { publisher, received, .. } = self;
         let publish = async {
             for window in messages.chunks(256) {
                 publisher.publish(window).await?;
             }
             anyhow::Ok(())
         };
-        tokio::try_join!(publish, answers(heard, prefix, count))?;
+        tokio::try_join!(publish, answers(received, prefix, count))?;
         Ok(())
     }
 
@@ -166,7 +166,7 @@ impl Client {
         every: Duration,
     ) -> anyhow::Result<Vec<f64>> {
         let messages = stream::iter(self.messages(way, prefix, count));
-        let Self { publisher, heard, .. } = self;
+        let Self { publisher, received, .. } = self;
         let ticks = stream::unfold(interval_at(first.into(), every), async |mut ticks| {
             let due = ticks.tick().await.into_std();
             let now = Instant::now();
@@ -178,21 +178,21 @@ impl Client {
             anyhow::Ok((message.message_id, at))
         });
         let publish = publish.buffer_unordered(count.max(1)).try_collect::<Vec<_>>();
-        let (sent, came) = tokio::try_join!(publish, answers(heard, prefix, count))?;
+        let (sent, came) = tokio::try_join!(publish, answers(received, prefix, count))?;
         let waited = |(id, at): &(String, Instant)| Some((*came.get(id)? - *at).as_secs_f64());
         Ok(sent.iter().filter_map(waited).collect())
     }
 }
 
-/// Waits until so many different actions with this prefix are answered. When each first was.
+/// Waits until `count` different actions with this prefix have outcomes. Returns the time of each first outcome.
 async fn answers(
-    heard: &mut UnboundedReceiver<(String, Instant)>,
+    received: &mut UnboundedReceiver<(String, Instant)>,
     prefix: &str,
     count: usize,
 ) -> anyhow::Result<HashMap<String, Instant>> {
     let mut came = HashMap::with_capacity(count);
     while came.len() < count {
-        let next = tokio::time::timeout(PATIENCE, heard.recv()).await;
+        let next = tokio::time::timeout(OUTCOME_LIMIT, received.recv()).await;
         let next = next.with_context(|| format!("{} of {count} answered", came.len()))?;
         let (id, at) = next.context("the lane that reads outcomes has ended")?;
         if id.starts_with(prefix) {
@@ -228,7 +228,7 @@ pub(super) async fn steady(
     let each = (rate * seconds / clients.len() as f64).ceil() as usize;
     let between = Duration::from_secs_f64(1.0 / rate);
     let (now, every) = (Instant::now(), between * clients.len() as u32);
-    // One after the other: agents know nothing of each other, and don't propose in one moment.
+    // Staggered, as independent agents do not propose at the same moment.
     let turns = clients.iter_mut().zip(0..);
     let times = turns.map(|(client, turn)| client.steady(way, prefix, each, now + between * turn, every));
     let times = try_join_all(times).await?;
@@ -237,7 +237,7 @@ pub(super) async fn steady(
     Ok(times)
 }
 
-/// A reviewer's program: approves every request at once, each with a signature of its own.
+/// A reviewer's program that approves every request immediately, each with its own signature.
 pub(super) struct Approves(pub(super) Signer);
 
 #[async_trait]
@@ -259,7 +259,7 @@ impl Handler for Approves {
     }
 }
 
-/// What reads the answers to decisions.
+/// The reader of answers to decisions.
 pub(super) struct Answered;
 
 #[async_trait]

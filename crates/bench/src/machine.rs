@@ -1,4 +1,4 @@
-//! What the figures were measured on: the machine, and what of which version ran there.
+//! The machine of a measurement, and the versions of its programs.
 
 use std::{fs, process::Command};
 
@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use countersign_testkit::build;
 
-/// What decides how fast PostgreSQL writes.
+/// The settings that determine how fast PostgreSQL writes.
 const SETTINGS: [&str; 8] = [
     "server_version",
     "fsync",
@@ -30,15 +30,15 @@ pub(super) async fn described(system: &System) -> anyhow::Result<Value> {
     Ok(json!({
         "cores": cores, "cpu": model, "kernel": read("/proc/sys/kernel/osrelease").trim(),
         "memory": read("/proc/meminfo").lines().next(), "at": chrono::Utc::now(),
-        "version": env!("CARGO_PKG_VERSION"), "rustc": said("rustc", &["--version"]),
-        // Of an unpacked archive there is none.
-        "commit": said("git", &["describe", "--always", "--dirty", "--abbrev=40", "--match="]),
+        "version": env!("CARGO_PKG_VERSION"), "rustc": output_of("rustc", &["--version"]),
+        // Absent in an unpacked archive.
+        "commit": output_of("git", &["describe", "--always", "--dirty", "--abbrev=40", "--match="]),
         "postgresql": postgresql(system).await?, "rabbitmq": rabbitmq(system).await?,
     }))
 }
 
-/// What a program prints, where it is there and succeeds.
-fn said(program: &str, arguments: &[&str]) -> Option<String> {
+/// The output of a program; `None` if it is missing or fails.
+fn output_of(program: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program).args(arguments).current_dir(build::workspace()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
@@ -50,13 +50,13 @@ async fn postgresql(system: &System) -> anyhow::Result<Map<String, Value>> {
     Ok(rows.iter().map(|row| (row.get(0), Value::String(row.get(1)))).collect())
 }
 
-/// As its management API tells.
+/// RabbitMQ's versions, from its management API.
 async fn rabbitmq(system: &System) -> anyhow::Result<Value> {
     let mut url = reqwest::Url::parse(&system.place.management_url)?.join("/api/overview")?;
     let (user, password) = (url.username().to_owned(), url.password().map(str::to_owned));
     let _ = url.set_username("").and_then(|()| url.set_password(None));
     let client = reqwest::Client::builder().no_proxy().build()?;
     let answer = client.get(url).basic_auth(user, password).send().await?.error_for_status()?.bytes().await?;
-    let told: Value = serde_json::from_slice(&answer).context("the overview of RabbitMQ")?;
-    Ok(json!({"version": told["rabbitmq_version"], "erlang": told["erlang_version"]}))
+    let overview: Value = serde_json::from_slice(&answer).context("the overview of RabbitMQ")?;
+    Ok(json!({"version": overview["rabbitmq_version"], "erlang": overview["erlang_version"]}))
 }

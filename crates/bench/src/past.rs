@@ -1,11 +1,11 @@
-//! A database with a past: actions that were executed long ago, with what belongs to them.
+//! Fills the database with past actions and their rows.
 
 use countersign_testkit::system::System;
 
 /// Actions that one transaction writes.
 const STEP: u64 = 20_000;
 
-/// Executed yesterday, sampled in an epoch of then, with four rows of evidence each.
+/// Actions executed yesterday, sampled in an epoch of that time, with four rows of evidence each.
 const WRITE: &str = "
 WITH times AS (
   SELECT n, date_trunc('hour', now()) - interval '1 day' + n * interval '5 milliseconds' AS at
@@ -37,7 +37,7 @@ INSERT INTO evidence (event, action, kind, body, occurred_at)
 SELECT gen_random_uuid(), id, kind, json_build_object('state', 'succeeded', 'filler', repeat('x', 300)), at
 FROM ids, UNNEST(ARRAY['action.evaluated', 'action.claimed', 'action.completed', 'action.sampled']) kind";
 
-/// Writes those up to number `count` behind the first `had`, and lets the database take stock of them.
+/// Writes past actions `had + 1` to `count`, then vacuums and analyses the database.
 pub(super) async fn write(system: &System, had: u64, count: u64) -> anyhow::Result<()> {
     let store = system.store()?;
     let mut from = had + 1;
@@ -53,8 +53,8 @@ pub(super) async fn write(system: &System, had: u64, count: u64) -> anyhow::Resu
         from = to + 1;
     }
     let client = store.client().await?;
-    // What a database with such a past has long done: it must not go on beside what is measured.
-    // One at a time: several that are sent together are one transaction, in which nothing can be vacuumed.
+    // A database with such a past would have vacuumed long ago; it must not do so during the measurement.
+    // One at a time, as statements sent together form one transaction, in which VACUUM is not allowed.
     for statement in ["SET statement_timeout = 0", "VACUUM (ANALYZE)", "RESET statement_timeout"] {
         client.batch_execute(statement).await?;
     }

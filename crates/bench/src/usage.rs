@@ -1,4 +1,4 @@
-//! What processes have used, as Linux tells it in /proc.
+//! The resources that processes have used, from /proc.
 
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
@@ -13,30 +13,30 @@ pub(super) struct Usage {
     pub(super) peak: f64,
 }
 
-/// By the names of processes.
+/// Usage by the names of processes.
 pub(super) type ByProcess = BTreeMap<String, Usage>;
 
-/// How often is looked while something runs. A look takes some two milliseconds.
+/// The sampling interval. A snapshot takes about two milliseconds.
 const EVERY: Duration = Duration::from_millis(500);
 
-/// Does `work`, and looks meanwhile. Returns all looks, one at the end included.
+/// Runs `work` and takes snapshots meanwhile. Returns all snapshots, including one at the end.
 pub(super) async fn watched<T>(scratch: &Path, work: impl Future<Output = T>) -> (T, Vec<ByProcess>) {
-    let (mut looks, mut every) = (Vec::new(), interval_at(Instant::now() + EVERY, EVERY));
+    let (mut samples, mut every) = (Vec::new(), interval_at(Instant::now() + EVERY, EVERY));
     let mut work = std::pin::pin!(work);
     let done = loop {
         tokio::select! {
             done = &mut work => break done,
-            _ = every.tick() => looks.push(snapshot(scratch)),
+            _ = every.tick() => samples.push(snapshot(scratch)),
         }
     };
-    looks.push(snapshot(scratch));
-    (done, looks)
+    samples.push(snapshot(scratch));
+    (done, samples)
 }
 
 /// The clock ticks of /proc, a hundred a second on every Linux that this runs on.
 const TICKS: f64 = 100.0;
 
-/// By process: our roles, `rabbitmq`, `postgres` (all its backends; their memory is mostly shared, so it is not added up), and
+/// Usage by process: the roles, `rabbitmq`, `postgres` (all its backends; their memory is mostly shared, so it is not added up), and
 /// `bench`, which is the agents, the reviewer's program and the ceiling's lanes.
 pub(super) fn snapshot(scratch: &Path) -> ByProcess {
     let mut usage = ByProcess::new();
@@ -49,7 +49,7 @@ pub(super) fn snapshot(scratch: &Path) -> ByProcess {
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let pid = entry.file_name().to_string_lossy().into_owned();
         let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
-        // The name in parentheses may hold spaces; what follows does not.
+        // The name in parentheses may contain spaces; the following fields do not.
         let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
         let (parent, ticks) = (fields.get(1).copied().unwrap_or_default(), |at: usize| {
             fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or_default()
@@ -75,7 +75,7 @@ pub(super) fn snapshot(scratch: &Path) -> ByProcess {
         let sum = usage.entry(name).or_default();
         sum.cpu += (ticks(11) + ticks(12)) / TICKS;
         if pid == database {
-            // Of backends that have ended.
+            // The CPU time of backends that have ended.
             sum.cpu += (ticks(13) + ticks(14)) / TICKS;
         }
         sum.resident = sum.resident.max(mebibytes("VmRSS:"));

@@ -1,4 +1,4 @@
-//! `countersign actions`: what was proposed, and everything that happened to one action.
+//! `countersign actions`: lists actions, and shows the timeline of one.
 
 use std::{fmt::Write as _, process::ExitCode};
 
@@ -82,7 +82,7 @@ pub fn text(timeline: &Timeline) -> String {
     out
 }
 
-/// The members of an entry that a person looks for first.
+/// The most useful members of an entry, on one line.
 fn brief(body: &Value) -> String {
     let keys = [
         "state",

@@ -1,4 +1,4 @@
-//! `countersign approvals`: what waits for a human, and a human's decision.
+//! `countersign approvals`: lists and shows approval requests, and decides them.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -83,7 +83,7 @@ pub(crate) enum ApprovalsCommand {
     },
 }
 
-/// Whose decision it is.
+/// The decision's reviewer and key.
 #[derive(Args)]
 #[command(next_help_heading = "Who decides")]
 pub(crate) struct By {
@@ -159,9 +159,9 @@ fn needs(require: &Value) -> String {
 
 /// `sam: approve`.
 fn so_far(decisions: Option<&Value>) -> String {
-    let said = decisions.and_then(Value::as_object).into_iter().flatten();
-    let said = said.map(|(who, what)| format!("{who}: {}", what.as_str().unwrap_or("?")));
-    said.collect::<Vec<_>>().join(", ")
+    let decided = decisions.and_then(Value::as_object).into_iter().flatten();
+    let decided = decided.map(|(who, what)| format!("{who}: {}", what.as_str().unwrap_or("?")));
+    decided.collect::<Vec<_>>().join(", ")
 }
 
 async fn decide(to: &Connections, request: Decide) -> anyhow::Result<ExitCode> {

@@ -1,9 +1,9 @@
-//! Where everything is, and the errors of a call that makes no sense.
+//! Addresses of the servers, and errors in the use of the command line.
 
 use clap::Args;
 use countersign_app::AppError;
 
-/// Where broker and database are. Each command asks only for what it needs.
+/// Addresses of broker and database. Each command needs only some of them.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Connections")]
 pub struct Connections {

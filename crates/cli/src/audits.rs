@@ -1,4 +1,4 @@
-//! `countersign audits`: what was sampled, and an auditor's finding.
+//! `countersign audits`: lists, shows and judges audits, and proves the draws.
 
 mod judge;
 mod prove;

@@ -11,7 +11,7 @@ use crate::{
     output::{show, table},
 };
 
-/// Whom, and who says so.
+/// The person to erase, and the operator.
 #[derive(Args)]
 #[command(
     after_help = "Looks for the subject as a JSON string in proposals, contents, results and corrections, and empties these for\n\

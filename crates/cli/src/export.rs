@@ -1,4 +1,4 @@
-//! `countersign export`: what is stored, as files, for the programs of others.
+//! `countersign export`: stored evidence and feedback as files for other programs.
 
 mod evidence;
 mod feedback;

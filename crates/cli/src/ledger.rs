@@ -56,7 +56,7 @@ pub(crate) enum LedgerCommand {
     },
 }
 
-/// What is verified against what.
+/// The inputs of a verification.
 #[derive(Args)]
 pub(crate) struct VerifyArgs {
     /// The ledger's public key: ledger.pub.jwk, or a file with what `ledger key` prints
@@ -86,7 +86,7 @@ pub(crate) async fn run(to: &Connections, command: LedgerCommand) -> anyhow::Res
     }
 }
 
-/// Proofs are JSON, whether it was asked for or not.
+/// Prints a proof, always as JSON.
 fn print<T: Serialize>(to: &Connections, value: &T) -> anyhow::Result<ExitCode> {
     show(to, value, || serde_json::to_string_pretty(value).unwrap_or_default())
 }

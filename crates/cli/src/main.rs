@@ -5,14 +5,14 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use countersign_cli::{Cli, is_usage_error, run};
 
-/// Gives memory back that a burst has needed: what it keeps is said in `.cargo/config.toml`.
+/// Returns memory to the system after a burst; `.cargo/config.toml` sets how much it keeps.
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    // Already installed is as good as installed.
+    // It fails only if a provider is already installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match run(Cli::parse()).await {
         Ok(code) => code,

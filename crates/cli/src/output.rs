@@ -16,12 +16,12 @@ pub(crate) fn table<const N: usize>(header: [&str; N]) -> Table {
     table
 }
 
-/// Shows on a terminal that something goes on; elsewhere nothing.
+/// A spinner, visible only on a terminal.
 pub(crate) fn spinner() -> ProgressBar {
     ProgressBar::new_spinner()
 }
 
-/// Prints `value` as JSON where that was asked for, else what `text` says.
+/// Prints `value` as JSON if requested, otherwise `text`.
 pub(crate) fn show<T: Serialize>(
     to: &Connections,
     value: &T,

@@ -70,7 +70,7 @@ fn test(to: &Connections, dir: &std::path::Path) -> anyhow::Result<ExitCode> {
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// One case for people: what was expected and what came, where they differ.
+/// One case as text, with expected and actual verdict if they differ.
 fn line(result: &CaseResult) -> String {
     if result.passed {
         return format!("ok      {}", result.name);

@@ -1,4 +1,4 @@
-//! `countersign quarantine`: messages that nobody could process.
+//! `countersign quarantine`: messages that could not be processed.
 
 use std::process::ExitCode;
 
@@ -61,7 +61,7 @@ pub(crate) async fn run(to: &Connections, command: QuarantineCommand) -> anyhow:
         }
         QuarantineCommand::Replay { id } => {
             let replayed = quarantine::replay(&to.app(), id).await?;
-            show(to, &replayed, || format!("message {id} was taken in again"))
+            show(to, &replayed, || format!("message {id} was replayed"))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `countersign remediations`: what no tool can undo, and people put right.
+//! `countersign remediations`: errors that no tool can undo and people must fix.
 
 use std::process::ExitCode;
 

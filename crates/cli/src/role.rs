@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Connections, args::UsageError};
 
-/// How a role is run.
+/// Arguments of a role.
 #[derive(Args)]
 #[command(
     after_help = "Waits for broker and database as long as it takes, and survives the loss of either.\n\
@@ -33,7 +33,7 @@ pub(crate) struct RoleArgs {
     log_format: Format,
 }
 
-/// How a recorder is run.
+/// Arguments of a recorder.
 #[derive(Args)]
 pub(crate) struct RecorderArgs {
     #[command(flatten)]
@@ -49,7 +49,7 @@ enum Format {
     Json,
 }
 
-/// Everything that can be wrong is found here, before anything connects.
+/// Reads and checks all settings before anything connects.
 fn prepare(to: &Connections, args: &RoleArgs, role: &'static str) -> anyhow::Result<Process> {
     telemetry::logs(match args.log_format {
         Format::Text => LogFormat::Text,

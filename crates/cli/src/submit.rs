@@ -41,7 +41,7 @@ pub(crate) async fn run(to: &Connections, args: SubmitArgs) -> anyhow::Result<Ex
     print(to, &outcomes)
 }
 
-/// One progress bar a step.
+/// One progress bar per step.
 #[derive(Default)]
 struct Bars {
     current: Option<(Step, ProgressBar)>,

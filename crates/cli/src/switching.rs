@@ -50,7 +50,7 @@ pub(crate) enum SwitchingCommand {
     },
 }
 
-/// Who does it, and why.
+/// The operator and the reason.
 #[derive(clap::Args)]
 pub(crate) struct By {
     /// Who does this: an operator of the directory

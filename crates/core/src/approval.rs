@@ -197,7 +197,7 @@ fn seat(
     false
 }
 
-/// Where a request stands. Stored in `approvals.state`.
+/// The state of a request. Stored in `approvals.state`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RequestState {
     /// Waits for decisions.
@@ -314,7 +314,7 @@ pub struct Request {
     pub opened_at: DateTime<Utc>,
     /// When it expires.
     pub expires_at: DateTime<Utc>,
-    /// Where it stands.
+    /// Its state.
     pub state: RequestState,
     /// Each reviewer and their decision.
     pub votes: BTreeMap<String, Decision>,

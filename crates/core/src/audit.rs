@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn one_who_is_sure_is_enough() {
+    fn one_sure_opinion_is_enough() {
         assert_eq!(found(&[], false), None);
         assert_eq!(found(&[UNSURE], false), None);
         assert_eq!(found(&[UNSURE, CORRECT], false), Some((Finding::Correct, None)));
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn audited_twice_two_must_agree_and_a_third_settles_it() {
+    fn two_auditors_must_agree_or_a_third_settles_the_audit() {
         let major = wrong(Severity::Major);
         assert_eq!(found(&[CORRECT], true), None);
         assert_eq!(found(&[CORRECT, UNSURE], true), None);
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_critical_error_is_one_only_where_two_have_found_so() {
+    fn an_error_is_critical_only_if_two_auditors_found_it_so() {
         let (major, critical) = (wrong(Severity::Major), wrong(Severity::Critical));
         assert_eq!(found(&[critical], false), None);
         assert_eq!(found(&[critical, critical], false), Some((Finding::Wrong, Some(Severity::Critical))));

@@ -37,7 +37,7 @@ pub use self::{
 
 macro_rules! events {
     ($($(#[doc = $doc:literal])+ $name:ident($body:ty) $kind:literal;)+) => {
-        /// What kind of event a row of evidence is about.
+        /// The kind of event that a row of evidence describes.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Kind {
             $($(#[doc = $doc])+ $name,)+
@@ -85,9 +85,9 @@ macro_rules! events {
 events! {
     /// The policy evaluated an action: at intake, on a new generation, at a decision, or before a retry.
     ActionEvaluated(Box<ActionEvaluated>) "action.evaluated";
-    /// The action takes the place of an earlier one of its agent.
+    /// The action supersedes an earlier one of its agent.
     ActionSupersedes(ActionLink) "action.supersedes";
-    /// A later action took this one's place.
+    /// A later action supersedes this one.
     ActionSuperseded(ActionLinkedBy) "action.superseded";
     /// The action undoes another.
     ActionCompensates(ActionLink) "action.compensates";

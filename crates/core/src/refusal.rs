@@ -239,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_status_of_http_has_a_code_that_is_nothing_elses() {
+    fn an_http_status_has_a_unique_code() {
         assert_eq!(http_status(503), "http_503");
         assert!(Code::ALL.iter().all(|code| !code.as_str().starts_with("http_")));
     }

@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn siblings_differ_in_version_and_band_alone() {
+    fn siblings_differ_only_in_version_and_band() {
         let one = stratum("pay", "send", "bot", &json!({"version": "1@2"}), Some("small"));
         let other = stratum("pay", "send", "bot", &json!({}), None);
         assert_eq!((one.as_str(), other.as_str()), ("pay/send/bot@1@2/small", "pay/send/bot@"));

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use crate::{action::State, verdict::Verdict};
 
-/// What a transition depends on beside the event.
+/// What a transition depends on besides the event.
 #[derive(Clone, Copy, Debug)]
 pub struct Standing {
     /// The action's state.
@@ -42,8 +42,8 @@ pub enum Event {
     Claimed,
     /// The tool answered, or the attempts ended without an answer.
     Completed(Completion),
-    /// The claim's lease ran out without a result. To be repeated, the call needs a permit of its own: the
-    /// policy may no longer permit it.
+    /// The claim's lease expired without a result. To be repeated, the call needs a new permit, as the policy may no
+    /// longer allow it.
     Interrupted {
         /// Whether the tool honours idempotency keys.
         idempotent: bool,
@@ -87,7 +87,7 @@ pub enum Effect {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Illegal {
     /// The state machine has no such transition.
-    #[error("{event:?} has no place in state {state}")]
+    #[error("{event:?} is not allowed in state {state}")]
     NoArrow {
         /// The action's state.
         state: State,

@@ -79,7 +79,7 @@ fn the_payments_example_checks_and_its_cases_pass() {
 }
 
 #[test]
-fn the_examples_actions_fit_their_tools_and_every_costly_wrong_one_waits() {
+fn the_examples_actions_match_their_tools_and_every_costly_error_needs_approval() {
     let configuration = parse(&airline());
     let (mut cheap_and_wrong, mut denied) = (0, 0);
     for line in ACTIONS.lines() {

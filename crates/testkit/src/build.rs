@@ -1,4 +1,4 @@
-//! Building the binary, and running under services that are always stopped.
+//! Builds the binary, and runs code on services that are always stopped.
 
 use std::{path::PathBuf, process::Command};
 
@@ -12,17 +12,17 @@ pub fn workspace() -> PathBuf {
     manifest.ancestors().nth(2).map(PathBuf::from).unwrap_or(manifest)
 }
 
-/// Builds `countersign` with a feature that is for tests only, under a name of its own.
+/// Builds `countersign` with a test-only feature, and returns a copy under its own name.
 pub fn featured(feature: &str) -> anyhow::Result<PathBuf> {
     let built = build(false, Some(feature))?;
     let kept = built.with_file_name(format!("countersign-{feature}"));
     std::fs::copy(&built, &kept).with_context(|| format!("copying {}", built.display()))?;
-    // Nobody must find that build where they expect the real one.
+    // The usual path must not contain the test build.
     binary(false)?;
     Ok(kept)
 }
 
-/// Builds `countersign` and says where it is.
+/// Builds `countersign` and returns its path.
 pub fn binary(release: bool) -> anyhow::Result<PathBuf> {
     build(release, None)
 }

@@ -1,4 +1,4 @@
-//! Stand-ins for the programs of others: agents, reviewer apps, auditors. They know only the contract.
+//! Test clients: agents, reviewer apps and auditors. They know only the contract.
 
 use std::time::Duration;
 
@@ -52,13 +52,13 @@ impl Agent {
         self.send(&[proposal(&self.id, id, tool, arguments)]).await
     }
 
-    /// Sends events as they are.
+    /// Sends events unchanged.
     pub async fn send(&self, events: &[Value]) -> anyhow::Result<()> {
         let bodies: Vec<Vec<u8>> = events.iter().map(|event| event.to_string().into_bytes()).collect();
         self.send_raw(&bodies).await
     }
 
-    /// Sends bytes as they are, confirmed.
+    /// Sends bytes unchanged and waits for the confirms.
     pub async fn send_raw(&self, bodies: &[Vec<u8>]) -> anyhow::Result<()> {
         let messages: Vec<Outgoing> = bodies
             .iter()
@@ -81,7 +81,7 @@ impl Agent {
     }
 }
 
-/// A reviewer, who signs what they decide.
+/// A reviewer who signs decisions.
 pub struct Reviewer {
     signer: Signer,
     publisher: Publisher,
@@ -93,22 +93,22 @@ impl Reviewer {
         Ok(Self { signer, publisher: Publisher::connect(url, "reviewer").await? })
     }
 
-    /// Decides one request on the digest that it shows; a rejection chooses the first reason code.
+    /// Decides one request, on its digest; a rejection gives the first reason code.
     pub async fn decides(
         &self,
         request: &ApprovalRequest,
         decided: Decision,
         reason: Option<&str>,
     ) -> anyhow::Result<()> {
-        self.says(&[decision(request, decided, reason)]).await
+        self.submit(&[decision(request, decided, reason)]).await
     }
 
     /// Signs decisions and sends them in one message.
-    pub async fn says(&self, decisions: &[DecisionData]) -> anyhow::Result<()> {
+    pub async fn submit(&self, decisions: &[DecisionData]) -> anyhow::Result<()> {
         self.sends(&[signed(&self.signer, decisions)]).await
     }
 
-    /// Sends messages as they are.
+    /// Sends messages unchanged.
     pub async fn sends(&self, messages: &[Outgoing]) -> anyhow::Result<()> {
         Ok(self.publisher.publish(messages).await?)
     }
@@ -135,7 +135,7 @@ impl ReviewerApp {
                     return Ok(());
                 };
                 if let Some(decision) = judge(&event.data) {
-                    reviewer.says(&[decision]).await?;
+                    reviewer.submit(&[decision]).await?;
                 }
             }
         });
@@ -162,7 +162,7 @@ pub fn withdrawal(agent: &str, id: &str) -> Value {
     })
 }
 
-/// A decision on a request, bound to the digest that it shows.
+/// A decision on a request, bound to its digest.
 pub fn decision(request: &ApprovalRequest, decision: Decision, reason: Option<&str>) -> DecisionData {
     DecisionData {
         approval: request.approval,
@@ -228,7 +228,7 @@ impl Drop for AuditorApp {
     }
 }
 
-/// A finding on what a request shows: wrong is major, with the first reason code, or with `reason`.
+/// A finding on a request's digest. `Wrong` gets severity major, and the first reason code or `reason`.
 pub fn finding(request: &AuditRequest, finding: Finding, reason: Option<&str>) -> FindingData {
     let wrong = finding == Finding::Wrong;
     FindingData {

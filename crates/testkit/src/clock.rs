@@ -1,4 +1,4 @@
-//! A clock that jumps: one process's wall clock, by a library that is loaded before all others.
+//! A clock that jumps: shifts one process's wall clock with libfaketime.
 
 use std::{
     fs,
@@ -9,13 +9,13 @@ use anyhow::Context as _;
 
 use crate::services::packages;
 
-/// The wall clock of one process. Its monotonic clock stays as it is, like after an operator has set the time.
+/// The wall clock of one process. Its monotonic clock is unaffected, as when an operator sets the time.
 pub struct Clock {
     offset: PathBuf,
 }
 
 impl Clock {
-    /// The clock whose offset is kept in a file of `folder`: right, to begin with.
+    /// A clock whose offset is stored in a file of `folder`, initially zero.
     pub fn new(folder: &Path, process: &str) -> anyhow::Result<Self> {
         let clock = Self { offset: folder.join(format!("{process}.clock")) };
         clock.set(0)?;
@@ -30,13 +30,13 @@ impl Clock {
         Ok(vec![
             variable("LD_PRELOAD", &library),
             variable("FAKETIME_TIMESTAMP_FILE", &file),
-            // How long an offset is believed before the file is read again.
+            // How long an offset is cached, in seconds.
             variable("FAKETIME_CACHE_DURATION", "1"),
             variable("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
         ])
     }
 
-    /// Lets it be so many seconds ahead, or behind, within a second.
+    /// Sets the clock ahead by `seconds`, or behind if negative. Takes effect within a second.
     pub fn set(&self, seconds: i64) -> anyhow::Result<()> {
         let unfinished = self.offset.with_extension("unfinished");
         fs::write(&unfinished, format!("{seconds:+}\n")).context("writing a clock's offset")?;
@@ -57,5 +57,5 @@ fn library() -> anyhow::Result<PathBuf> {
         eprintln!("installing libfaketime from the system's packages ...");
         packages(&["libfaketime"])?;
     }
-    find().context("libfaketime is not where Debian has it")
+    find().context("libfaketime is not at Debian's path")
 }

@@ -1,5 +1,5 @@
-//! A TCP proxy that delays, stalls, cuts and tears, to stand between a worker and its servers. What it passes on, it
-//! passes on in order and without a gap, as TCP does.
+//! A TCP proxy between a worker and a server that delays, stalls, cuts and tears. Bytes that it passes on stay in order and
+//! without a gap, as in TCP.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use tokio::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     Pass,
-    /// Passes on what it has read only after a while.
+    /// Passes bytes on after a delay.
     Delay(Duration),
     /// Passes nothing on; the bytes wait.
     Stall,
@@ -37,7 +37,7 @@ impl Proxy {
         Self::among(vec![target]).await
     }
 
-    /// The same in front of several servers: each connection goes to one that takes it, in turns.
+    /// The same in front of several servers: connections go round robin to servers that accept them.
     pub async fn among(targets: Vec<String>) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
@@ -51,17 +51,17 @@ impl Proxy {
         self.port
     }
 
-    /// Passes bytes again, those first that were stalled.
+    /// Passes bytes again, starting with those that were stalled.
     pub fn pass(&self) {
         self.mode.send_replace(Mode::Pass);
     }
 
-    /// Passes bytes on after `delay`, each time some have come.
+    /// Passes each read on after `delay`.
     pub fn delay(&self, delay: Duration) {
         self.mode.send_replace(Mode::Delay(delay));
     }
 
-    /// Passes nothing on, and closes nothing: connections look alive.
+    /// Passes nothing on and closes nothing, so connections look alive.
     pub fn stall(&self) {
         self.mode.send_replace(Mode::Stall);
     }
@@ -71,7 +71,7 @@ impl Proxy {
         self.mode.send_replace(Mode::Cut);
     }
 
-    /// Passes half of the next bytes of each connection and closes it: cut off in mid-frame.
+    /// Passes half of each connection's next read and closes it, in the middle of a frame.
     pub fn tear(&self) {
         self.mode.send_replace(Mode::Tear);
     }
@@ -86,7 +86,7 @@ impl Drop for Proxy {
 /// How long a server may take to accept a connection before the next one is tried.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 
-/// A connection to the first of `targets` from number `first` on that takes it.
+/// Connects to the first of `targets` that accepts, starting at index `first`.
 async fn connect(targets: &[String], first: usize) -> Option<TcpStream> {
     for index in 0..targets.len() {
         let target = &targets[(first + index) % targets.len()];

@@ -1,5 +1,5 @@
-//! RabbitMQ and PostgreSQL: from the environment where it names them, else private instances on free
-//! loopback ports in a scratch folder, stopped at the end.
+//! RabbitMQ and PostgreSQL: those that the environment names, otherwise private instances on free loopback ports in a
+//! scratch folder, stopped at the end.
 
 mod cluster;
 mod disk;
@@ -42,7 +42,7 @@ pub struct Services {
     pub cluster: Option<Cluster>,
     /// The private database, if it is one.
     pub postgres: Option<Postgres>,
-    /// The disk that only the database is on, if it has one.
+    /// The database's own disk, if it has one.
     pub disk: Option<SmallDisk>,
     scratch: TempDir,
 }
@@ -70,7 +70,7 @@ impl Services {
                 }
             }
         };
-        // One after the other where something must be installed: the package manager has one lock.
+        // Sequential if something must be installed, as the package manager has one lock.
         install::everything(named(AMQP_URL).is_none(), named(DATABASE_URL).is_none())?;
         let ((amqp_url, rabbitmq), (database_url, postgres)) = tokio::try_join!(broker, database)?;
         let management_url = match (&rabbitmq, named(MANAGEMENT_URL)) {
@@ -91,12 +91,12 @@ impl Services {
         })
     }
 
-    /// Private instances whatever the environment says: for tests that hurt them.
+    /// Private instances, regardless of the environment, for tests that inject faults into them.
     pub async fn private() -> anyhow::Result<Self> {
         Self::private_in(scratch()?, None).await
     }
 
-    /// The same, with the database on a disk of its own that can be filled, where this machine lets us make one.
+    /// The same, with the database on its own disk that can be filled, if this machine can mount one.
     pub async fn private_on_small_disk() -> anyhow::Result<Self> {
         let scratch = scratch()?;
         let disk = SmallDisk::mount(&Postgres::folder(scratch.path()))?;
@@ -159,7 +159,7 @@ impl Services {
         self.scratch.path()
     }
 
-    /// Stops what was started. Dropping does the same, less patiently.
+    /// Shuts down what was started. Dropping kills it instead.
     pub async fn stop(self) -> anyhow::Result<()> {
         if let Some(rabbitmq) = self.rabbitmq {
             rabbitmq.stop().await?;
@@ -175,7 +175,7 @@ impl Services {
     }
 }
 
-/// Makes the processes' database roles, with the owner's password. Systems side by side share them.
+/// Makes the processes' database roles, with the owner's password. Systems on the same server share them.
 async fn roles(database_url: &str) -> anyhow::Result<()> {
     let url = Url::parse(database_url).context("the database URL")?;
     let password = url.password().unwrap_or_default().replace('\'', "''");
@@ -189,7 +189,7 @@ async fn roles(database_url: &str) -> anyhow::Result<()> {
     Ok(connection.await??)
 }
 
-/// Others must be able to pass through it: PostgreSQL runs as another user where we are root.
+/// A scratch folder that other users may traverse: as root, PostgreSQL runs as another user.
 fn scratch() -> anyhow::Result<TempDir> {
     let dir = tempfile::Builder::new().prefix("countersign-").tempdir().context("making a scratch folder")?;
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o711))?;

@@ -1,4 +1,4 @@
-//! A whole system on given services: database, keys, broker users, configuration, and a process per role.
+//! A complete system on given services: database, keys, broker users, configuration, and processes.
 
 use std::{
     collections::BTreeMap,
@@ -40,12 +40,12 @@ pub struct Place {
     pub binary: PathBuf,
 }
 
-/// What stands between a process and its servers.
+/// How a process reaches its servers.
 #[derive(Clone, Debug, Default)]
 pub struct Link {
-    /// The loopback port to reach the broker by, if not its own.
+    /// The loopback port of a proxy to the broker, if any.
     pub amqp: Option<u16>,
-    /// The loopback port to reach the database by, if not its own.
+    /// The loopback port of a proxy to the database, if any.
     pub database: Option<u16>,
     /// Further environment variables.
     pub variables: Vec<(String, String)>,
@@ -78,7 +78,7 @@ pub fn binary() -> anyhow::Result<PathBuf> {
     Ok(path.into())
 }
 
-/// The same password for the same user of the same broker, so that systems side by side can share users.
+/// A password derived from broker and user, so that systems on the same broker can share users.
 fn password(amqp_url: &str, user: &str) -> String {
     use std::hash::{DefaultHasher, Hash as _, Hasher as _};
     let secret = Url::parse(amqp_url).ok().and_then(|url| url.password().map(str::to_owned));
@@ -90,10 +90,10 @@ fn password(amqp_url: &str, user: &str) -> String {
     format!("{:016x}{:016x}", half(0), half(1))
 }
 
-/// The folder, in the scratch folder, with a private key for everybody who signs.
+/// The folder, in the scratch folder, with the private keys of everybody who signs.
 const SIGNERS: &str = "signers";
 
-/// Makes a key for everybody who signs, and registers it where the directory has none.
+/// Generates a key for everybody who signs, and registers it if the directory has none for them.
 fn enrol(dir: &Path, folder: Folder) -> anyhow::Result<Folder> {
     std::fs::create_dir_all(dir)?;
     let mut registered = Keys::new();
@@ -152,7 +152,7 @@ impl System {
         self.place.scratch.join("ledger")
     }
 
-    /// The coin that its samplers throw.
+    /// The keyed sampler that its samplers use.
     pub fn keyed_sampler(&self) -> anyhow::Result<KeyedSampler> {
         Ok(KeyedSampler::new(keys::secret(&self.place.scratch.join("keys").join(keys::file::SAMPLING))?))
     }
@@ -180,7 +180,7 @@ impl System {
         self.start_behind(role, name, &Link::default())
     }
 
-    /// The same, with what stands between it and its servers.
+    /// The same through `link`.
     pub fn start_behind(&mut self, role: &str, name: &str, link: &Link) -> anyhow::Result<()> {
         let amqp_url = behind(self.url(&format!("countersign-{role}"))?, link.amqp)?;
         let database_url = behind(&self.database_url(role)?, link.database)?;
@@ -217,7 +217,7 @@ impl System {
         process.kill().map(drop)
     }
 
-    /// What a process has logged.
+    /// The log of a process.
     pub fn log(&self, name: &str) -> String {
         std::fs::read_to_string(self.place.scratch.join(format!("{name}.log"))).unwrap_or_default()
     }

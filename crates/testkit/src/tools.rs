@@ -1,4 +1,4 @@
-//! A small real tool service over HTTP: one effect per idempotency key, all of them written down.
+//! A small real tool service over HTTP: one effect per idempotency key, all of them recorded.
 
 use std::{
     collections::HashMap,
@@ -16,20 +16,20 @@ use axum::{
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-/// What a service does for a tool: an answer, or a status and why not.
+/// A tool service's behaviour.
 pub trait Behaviour: Send + 'static {
-    /// Applies one call. Called once per key, unless it refuses.
+    /// Applies one call: an answer, or a status and the reason of a refusal. Called once per key, and again after a refusal.
     fn act(&mut self, tool: &str, arguments: &Value) -> Result<Value, (u16, String)>;
 
-    /// How long after its effect a call is answered.
+    /// The delay between a call's effect and its answer.
     fn answers_after(&self) -> Duration {
         Duration::ZERO
     }
 
-    /// Hears of every call before it is applied; `known` if its key has had its effect.
+    /// Notified of every call before it is applied; `known` if its key has already had an effect.
     fn called(&mut self, _call: &Effect, _known: bool) {}
 
-    /// Hears of every effect.
+    /// Notified of every effect.
     fn acted(&mut self, _effect: &Effect) {}
 }
 
@@ -51,7 +51,7 @@ impl Behaviour for Box<dyn Behaviour> {
     }
 }
 
-/// Another behaviour, with answers that take a while: what is cut off in between has had its effect.
+/// A behaviour with delayed answers: a call that is cut off in between has had its effect.
 pub struct Slow<B>(pub B, pub Duration);
 
 impl<B: Behaviour> Behaviour for Slow<B> {
@@ -114,13 +114,13 @@ impl ToolService {
         let url = format!("http://{}", listener.local_addr()?);
         let app = Router::new().route("/tools/{tool}", post(call)).with_state(table.clone());
         let task = tokio::spawn(async move {
-            // Ends with the task; there is nobody to tell.
+            // Ends with the task; nobody can handle the error.
             let _ = axum::serve(listener, app).await;
         });
         Ok(Self { url, table, task })
     }
 
-    /// Without a slash at its end.
+    /// The base URL, without a slash at its end.
     pub fn url(&self) -> &str {
         &self.url
     }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// Asks `probe` again and again until it gives something. The error names `what`.
+/// Polls `probe` until it returns something, at most `limit`. The error names `what`.
 pub async fn eventually<T>(
     what: &str,
     limit: Duration,
@@ -14,7 +14,7 @@ pub async fn eventually<T>(
         if let Some(value) = probe().await {
             return Ok(value);
         }
-        anyhow::ensure!(started.elapsed() < limit, "still not so after {limit:?}: {what}");
+        anyhow::ensure!(started.elapsed() < limit, "not within {limit:?}: {what}");
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(200));
     }

@@ -1,4 +1,4 @@
-//! The promises, checked: a pure function over the history and what is stored.
+//! Checks the promises: a pure function of the history and the stored state.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,21 +20,21 @@ use super::{
     stored::{Quarantined, Stored, StoredAction},
 };
 
-/// An idempotent action is in doubt after so many claims.
+/// The number of claims after which an idempotent action goes into doubt.
 const RECOVERIES: i32 = 10;
 
-/// The share of executed actions that policy wants audited, at least.
+/// The least inclusion probability that the policy allows for executed actions.
 const AUDITED: f64 = 0.3;
 
-/// The promise that is broken where something is lost.
+/// The promise that a lost message breaks.
 pub(crate) const KEPT: &str = "accepted is kept";
 
 /// A promise that was not kept.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Violation {
-    /// Which, in a word.
+    /// The promise.
     pub(crate) promise: &'static str,
-    /// What contradicts it.
+    /// The contradicting observation.
     pub(crate) what: String,
 }
 
@@ -44,7 +44,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// What the history says of one action.
+/// The history of one action.
 #[derive(Default)]
 struct Observed<'a> {
     kind: Option<Kind>,
@@ -53,8 +53,8 @@ struct Observed<'a> {
     confirmed: bool,
     /// The stricter policy that was in force before it was first proposed.
     tightening: Option<usize>,
-    /// Whether a stricter policy came while it was under way: an interrupted call is judged again under it, and not repeated
-    /// where that asks for an approval.
+    /// Whether a stricter policy was applied while it was under way: an interrupted call is evaluated again under it, and not
+    /// repeated if that requires an approval.
     reevaluated: bool,
     outcomes: Vec<State>,
     calls: Vec<(&'a str, &'a Value)>,
@@ -62,12 +62,12 @@ struct Observed<'a> {
     votes: Vec<Vote<'a>>,
 }
 
-/// What a tool has done.
+/// An effect of a tool call.
 struct Effect<'a> {
     key: &'a str,
     tool: &'a str,
     arguments: &'a Value,
-    /// Those that stood when it acted.
+    /// The votes cast before it acted.
     votes: Vec<Vote<'a>>,
     /// The stricter policy that was in force then.
     tightening: Option<usize>,
@@ -82,7 +82,7 @@ struct Vote<'a> {
     arguments: &'a Value,
 }
 
-/// Everything that is promised and was not kept.
+/// Returns all violations of the promises.
 pub(crate) fn check(history: &[Event], stored: &Stored) -> Vec<Violation> {
     let mut found = Found(Vec::new());
     let arrows = arrows();
@@ -108,7 +108,7 @@ pub(crate) fn check(history: &[Event], stored: &Stored) -> Vec<Violation> {
 
 fn by_action(history: &[Event]) -> BTreeMap<&str, Observed<'_>> {
     let mut actions: BTreeMap<&str, Observed<'_>> = BTreeMap::new();
-    // Observed apart by when they came into force.
+    // Periods of the stricter policy are told apart by when they begin.
     let (mut tightening, tighten) = (None, Fault::Tighten.to_string());
     let mut tightens = false;
     for (at, event) in history.iter().enumerate() {
@@ -134,7 +134,7 @@ fn by_action(history: &[Event]) -> BTreeMap<&str, Observed<'_>> {
                 let state = State::ALL.into_iter().find(|state| state.outcome() == Some(*outcome));
                 actions.entry(id).or_default().outcomes.extend(state);
             }
-            // From its invocation on it may have counted.
+            // It may count from its invocation on.
             Event::Decided { id, reviewer, decision, digest, arguments, phase: Phase::Invoke, .. } => {
                 let vote = Vote { reviewer, decision: *decision, digest, arguments };
                 actions.entry(id).or_default().votes.push(vote);
@@ -180,7 +180,7 @@ fn arrows() -> BTreeSet<(&'static str, &'static str)> {
     arrows
 }
 
-/// Whether all of those needed have approved exactly these arguments, under this digest if there is one.
+/// Whether the required quorum has approved exactly these arguments, and this digest if one is given.
 fn approved(kind: Kind, tight: bool, arguments: &Value, digest: Option<&str>, votes: &[Vote<'_>]) -> bool {
     let counts = |vote: &&Vote<'_>| {
         let decided =
@@ -190,7 +190,7 @@ fn approved(kind: Kind, tight: bool, arguments: &Value, digest: Option<&str>, vo
         decided && bound && vote.arguments == arguments
     };
     let people: BTreeSet<&str> = votes.iter().filter(counts).map(|vote| vote.reviewer).collect();
-    // Hall's condition: each can stand in one group only if any of the groups together have as many people as they need.
+    // Hall's condition: everyone can count in one group only, so any set of groups must have as many people as it needs.
     let needs = kind.needs(tight);
     let enough = |some: u32| {
         let some =
@@ -208,7 +208,7 @@ impl Found {
         self.0.push(Violation { promise, what });
     }
 
-    /// Confirmed is kept, ends, and is answered; and the answers are what is stored.
+    /// A confirmed action is stored, ends and is answered, and the answers match the stored outcomes.
     fn accepted(&mut self, id: &str, observed: &Observed<'_>, action: Option<&StoredAction>) {
         let Some(action) = action else {
             if observed.confirmed {
@@ -220,9 +220,9 @@ impl Found {
             return;
         };
         let state = action.state;
-        // A doubt ends when somebody has looked, and then its agent receive_outcomes again.
+        // An action in doubt ends when an auditor resolves it; then its agent receives a second outcome.
         if state.outcome().is_none() || state == State::InDoubt {
-            self.add("accepted ends", format!("{id} is {state} still"));
+            self.add("accepted ends", format!("{id} is still {state}"));
         } else if observed.confirmed && !observed.outcomes.contains(&state) {
             self.add(
                 "accepted is answered",
@@ -231,10 +231,10 @@ impl Found {
         }
         for state in observed.outcomes.iter().filter(|state| !action.outcomes.contains(*state)) {
             let stored = &action.outcomes;
-            self.add("answers are stored", format!("{id}: received {state}, stored are {stored:?}"));
+            self.add("answers are stored", format!("{id}: {state} was received, {stored:?} are stored"));
         }
         let idempotent = observed.kind.is_some_and(Kind::idempotent);
-        // The tool's no to a repetition says nothing of the attempt before, and would be the same the next time.
+        // A refused repetition tells nothing about the first attempt, and would be refused again.
         let repeated = observed.calls.len() > 1 || action.fence > 1;
         let refused = repeated && !observed.calls.is_empty() && observed.effects.is_empty();
         let given_up = observed.reevaluated && observed.kind == Some(Kind::Record);
@@ -247,7 +247,7 @@ impl Found {
         }
     }
 
-    /// At most one effect, of what was approved, and none where the outcome says so.
+    /// At most one effect, of the approved content, and none if the outcome denies it.
     fn effects(&mut self, id: &str, observed: &Observed<'_>, action: Option<&StoredAction>) {
         let Some(kind) = observed.kind else {
             if !observed.calls.is_empty() {
@@ -270,12 +270,12 @@ impl Found {
             if *tool != kind.tool() {
                 self.add("no effect but the proposed", format!("{id} acted at {tool}"));
             }
-            // What needs nobody's approval is called as it was proposed.
+            // Without an approval the call must equal the proposal.
             if kind.needs(false).is_empty() && observed.arguments != Some(*arguments) {
                 self.add("no effect but the proposed", format!("{id} acted with {arguments}"));
             }
             let digest = action.map(|action| action.digest.as_str());
-            // Proposed and executed under the same one: it was in force all the while.
+            // Proposed and executed under the same stricter policy, which was in force in between.
             let tight = tightening.is_some() && *tightening == observed.tightening;
             if !approved(kind, tight, arguments, digest, votes) {
                 self.add("no effect without approval", format!("{id} acted with {arguments}"));
@@ -296,7 +296,7 @@ impl Found {
         }
     }
 
-    /// No more is spent for a customer than the limit.
+    /// The spending for each customer stays within the limit.
     fn spending(&mut self, actions: &BTreeMap<&str, Observed<'_>>) {
         let mut sums: BTreeMap<String, u64> = BTreeMap::new();
         for (id, observed) in actions.iter().filter(|(_, observed)| observed.kind == Some(Kind::Spend)) {
@@ -307,7 +307,7 @@ impl Found {
         }
     }
 
-    /// Evidence tells of legal steps only, and ends where the action stands.
+    /// Evidence contains only legal transitions, and ends in the action's state.
     fn walk(&mut self, action: &StoredAction, arrows: &BTreeSet<(&str, &str)>) {
         let mut state = State::Proposed;
         for next in &action.walk {
@@ -318,7 +318,10 @@ impl Found {
         }
         if state != action.state {
             let stored = action.state;
-            self.add("transitions are evidence", format!("{} is {stored}, evidence says {state}", action.id));
+            self.add(
+                "transitions are evidence",
+                format!("{} is {stored}, but {state} in evidence", action.id),
+            );
         }
     }
 
@@ -353,7 +356,7 @@ impl Found {
         }
     }
 
-    /// What clients and workers send is good; what was for a queue that was deleted had nowhere to go.
+    /// Clients and workers send only valid messages; only messages to a deleted queue may be quarantined.
     fn quarantine(&mut self, history: &[Event], stored: &Stored) {
         let deleted = |queue: &str| {
             let fault = Fault::deletion(queue);
@@ -366,7 +369,7 @@ impl Found {
         }
     }
 
-    /// The ledger holds, nothing is missing in it, the stream has all of it in order, and the keyed_sampler fell as it had to.
+    /// The ledger verifies and is complete, the stream has all of it in order, and all draws can be reproduced.
     fn evidence(&mut self, stored: &Stored) {
         if let Some(why) = &stored.ledger {
             self.add("the ledger verifies", why.clone());
@@ -374,11 +377,11 @@ impl Found {
         if stored.pending > 0 {
             self.add("evidence is recorded", format!("{} rows are not in the ledger", stored.pending));
         }
-        for why in &stored.keyed_sampler {
+        for why in &stored.wrong_draws {
             self.add("draws are reproducible", why.clone());
         }
         for index in &stored.altered {
-            self.add("the stream is the ledger", format!("entry {index} is another there"));
+            self.add("the stream is the ledger", format!("entry {index} differs"));
         }
         let mut next = 0;
         for index in &stored.stream {

@@ -1,5 +1,5 @@
-//! The load: agents, reviewers and auditors, who log what they do. They know only the contract, and connect again
-//! whatever happens.
+//! The load: agents, reviewers and auditors, which log what they do. They know only the contract, and reconnect after every
+//! failure.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -33,14 +33,14 @@ use super::history::{Event, History, Kind, Phase, SPENT, customer};
 
 /// How long a client waits before it connects again.
 const RECONNECT_AFTER: Duration = Duration::from_millis(500);
-/// How long a reader waits for a message before it looks whether its connection still stands.
+/// How long a reader waits for a message before it checks its connection.
 const QUIET: Duration = Duration::from_secs(20);
 
-/// How long somebody waits for what they said to be heard before they say it again: requests come again every few
-/// seconds, and answering each of them would only make the others wait.
+/// How long a client waits before it answers the same request again. Requests are republished every few seconds, and
+/// answering each copy would only delay the others.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
 
-/// Which requests somebody has answered, and when.
+/// The requests that a client has answered, and when.
 #[derive(Default)]
 struct RecentStatements {
     at: BTreeMap<String, Instant>,
@@ -58,7 +58,7 @@ impl RecentStatements {
         }
     }
 
-    /// One request of four is left unanswered by whoever first sees it, so that it has to be asked again.
+    /// Whether to ignore a request: a quarter of them on first sight, so that they must be republished.
     fn leaves(&mut self, seed: u64, request: &str) -> bool {
         dice(!seed, request).is_multiple_of(4) && self.left.insert(request.to_owned())
     }
@@ -148,12 +148,12 @@ impl Clients {
         Ok(tasks)
     }
 
-    /// No more new actions; everybody else goes on.
+    /// Stops the agents' proposals; everybody else goes on.
     pub(crate) fn stop_proposing(&self) {
         self.stop.send_replace(true);
     }
 
-    /// Proposes actions again as they were: whoever lost an answer gets it so.
+    /// Repeats proposals unchanged, which makes the gate repeat lost outcomes.
     pub(crate) async fn ask_again(&self, system: &System, ids: &[String]) -> anyhow::Result<()> {
         for agent in ["one", "two"] {
             let prefix = format!("{agent}-");
@@ -221,16 +221,16 @@ impl Clients {
 
     fn proposal(&self, agent: &str, action: &Action) -> Value {
         let mut event = proposal(agent, &action.id, action.kind.tool(), action.arguments.clone());
-        // The limit is theirs, whoever spends for them.
+        // The limit is per customer, whichever agent spends.
         event["data"]["agent"]["on_behalf_of"] = json!(customer(&action.id));
         self.sent.lock().unwrap_or_else(PoisonError::into_inner).insert(action.id.clone(), event.clone());
         event
     }
 
-    /// Hears outcomes for an agent.
+    /// Receives outcomes for an agent.
     async fn receive_outcomes(self, url: String, agent: &'static str) {
         loop {
-            // A broken connection is what the run is about.
+            // Connections are broken on purpose.
             let _ = self.outcomes(&url, agent).await;
             tokio::time::sleep(RECONNECT_AFTER).await;
         }
@@ -289,7 +289,7 @@ impl Clients {
         Ok(())
     }
 
-    /// All reviewers of an action think the same of it, mostly. Returns the arguments that they approve, too.
+    /// A reviewer's decision, mostly the same for all reviewers of an action, and the arguments that it approves.
     fn decides(&self, request: &ApprovalRequest, person: &str) -> (DecisionData, Value) {
         let (id, own) = (&request.action.id, format!("{person} on {}", request.action.id));
         let shown: Value = serde_json::from_str(request.action.arguments.get()).unwrap_or_default();
@@ -350,7 +350,7 @@ impl Clients {
         Ok(())
     }
 
-    /// What is in doubt is looked up where the effect would be.
+    /// An auditor's finding. An action in doubt is resolved by the tool service's log.
     fn finds(&self, request: &AuditRequest) -> FindingData {
         let id = &request.action.id;
         if request.reason == AuditReason::InDoubt {
@@ -359,7 +359,7 @@ impl Clients {
             return FindingData { resolution: Some(resolution), ..finding(request, Finding::Correct, None) };
         }
         let wrong = dice(self.seed, id).is_multiple_of(5);
-        finding(request, if wrong { Finding::Wrong } else { Finding::Correct }, Some("it says"))
+        finding(request, if wrong { Finding::Wrong } else { Finding::Correct }, Some("a test"))
     }
 }
 

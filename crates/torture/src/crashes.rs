@@ -11,13 +11,14 @@ use super::{history::Event, history::History, report::Report, schedule::process,
 /// The steps of a lane.
 const LANE: [&str; 8] =
     ["taken", "handling", "handling", "handling", "committed", "sent", "confirmed", "acked"];
-/// Each time that a lane waits while it handles a batch: statements are prepared first, so the early ones are in no transaction.
+/// Reached whenever a lane waits while it handles a batch. Statements are prepared first, so early passes are outside a
+/// transaction.
 const HANDLING: &str = " handling";
-/// Publishes nothing: what follows from a claim is published with its result.
+/// Never reached: what follows from a claim is published with its result.
 const SILENT: &str = "countersign.execution sent";
-/// What every role with lanes has beside them.
+/// Further points of every role with lanes.
 const COMMON: [&str; 3] = ["sweep found", "sweep sent", "sweep confirmed"];
-/// How long a point may take to be reached: some come only when something went wrong before.
+/// How long it may take to reach a point; some are reached only after an earlier failure.
 const LIMIT: Duration = Duration::from_secs(12);
 
 /// A role, its lanes, and its further points.

@@ -1,4 +1,4 @@
-//! What happened, as data: every entry is logged before or after the fact that it tells of, by one clock.
+//! The history as data: every entry is logged right before or after its fact, by one clock.
 
 use std::{
     fs::File,
@@ -16,11 +16,11 @@ use countersign_core::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// How far an operation of a client has come.
+/// The phase of a client's operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Phase {
-    /// About to be sent: from here on it may have happened.
+    /// About to be sent; it may take effect from here on.
     Invoke,
     /// Confirmed by the broker.
     Ok,
@@ -54,7 +54,7 @@ pub(crate) const SPENDING_MAX: u64 = 5_000;
 /// Spent by each action that spends.
 pub(crate) const SPENT: u64 = 200;
 
-/// For whom an agent's action with this id spends: so many in a row for the same one that the limit is passed, over and over.
+/// The customer for whom the action with this id spends: the same one for so many actions that the limit is exceeded.
 pub(crate) fn customer(action: &str) -> String {
     let number = action.rsplit('-').next().and_then(|number| number.parse::<u32>().ok());
     format!("customer:{}", number.unwrap_or_default() / 300)
@@ -78,8 +78,7 @@ impl Kind {
         self != Kind::Letter
     }
 
-    /// The people without whom nothing may happen: how many of whom. Who is in two groups counts once. `tight`: under the
-    /// stricter policy.
+    /// The approvals required, as (count, people). Who is in two groups counts once. `tight`: under the stricter policy.
     pub(crate) fn needs(self, tight: bool) -> &'static [(usize, &'static [&'static str])] {
         match self {
             Kind::Record if tight => &[(1, &["sam", "mara"])],
@@ -89,7 +88,7 @@ impl Kind {
         }
     }
 
-    /// Whether who edits a request has approved what they wrote.
+    /// Whether an edit also approves the new arguments.
     pub(crate) fn edit_counts(self) -> bool {
         self == Kind::Quorum
     }
@@ -101,7 +100,7 @@ impl Kind {
 pub(crate) enum Event {
     /// An agent proposes to call its kind's tool with these arguments.
     Proposed { id: String, kind: Kind, arguments: Value, phase: Phase },
-    /// An agent is told an outcome.
+    /// An agent receives an outcome.
     OutcomeReceived { id: String, outcome: Outcome },
     /// A reviewer decides on the arguments shown, or by an edit on those written. `event` is the message's id.
     Decided {
@@ -113,9 +112,9 @@ pub(crate) enum Event {
         arguments: Value,
         phase: Phase,
     },
-    /// An auditor finds.
+    /// An auditor sends a finding.
     Found { id: String, event: String, auditor: String, finding: Finding, phase: Phase },
-    /// The tool service is called. `id` is what the arguments say.
+    /// The tool service is called. `id` is taken from the arguments.
     Called { id: String, key: String, tool: String, arguments: Value },
     /// The tool service has acted.
     Acted { id: String, key: String, tool: String, arguments: Value },
@@ -127,7 +126,7 @@ pub(crate) enum Event {
     Heals { fault: String },
 }
 
-/// A fact with its time.
+/// A fact with its time, as written to the file.
 #[derive(Debug, Serialize)]
 struct Entry<'a> {
     seconds: f64,
@@ -140,7 +139,7 @@ struct Log {
     events: Vec<Event>,
 }
 
-/// The history of one run, shared by everybody who has something to tell.
+/// The history of one run, shared by all who log to it.
 #[derive(Clone)]
 pub(crate) struct History {
     log: Arc<Mutex<Log>>,
@@ -148,7 +147,7 @@ pub(crate) struct History {
 }
 
 impl History {
-    /// A new one, also written to a file as JSON lines.
+    /// Creates a history that is also written to a file as JSON lines.
     pub(crate) fn create(path: &Path) -> anyhow::Result<Self> {
         let file = File::create(path).with_context(|| format!("creating {}", path.display()))?;
         let log = Log { file: BufWriter::new(file), events: Vec::new() };

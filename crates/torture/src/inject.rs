@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl Fault {
-    /// Whether this machine lets us: a seed has the same faults everywhere, without those that cannot be.
+    /// Fails if this machine cannot inject the fault. A seed plans the same faults everywhere; impossible ones are skipped.
     pub(crate) fn possible(&self, world: &World) -> anyhow::Result<()> {
         match self {
             Fault::FullDisk => world.disk().map(drop),
@@ -20,7 +20,7 @@ impl Fault {
         }
     }
 
-    /// Makes it so. Returns whether it certainly is: an operator can fail.
+    /// Injects the fault. Returns whether it is certainly in force, as an operator's command may fail.
     pub(crate) async fn inject(&self, world: &mut World) -> anyhow::Result<bool> {
         if *self == Fault::Tighten {
             return Ok(world.apply(true).await);
@@ -78,7 +78,7 @@ impl Fault {
         }
     }
 
-    /// Ends it; a policy that cannot be applied just now stays until [`World::loosen`].
+    /// Heals the fault. A policy that cannot be applied right now stays until [`World::loosen`].
     pub(crate) async fn heal(&self, world: &mut World) -> anyhow::Result<()> {
         match self {
             Fault::Tighten => {
@@ -102,7 +102,7 @@ impl Fault {
             Fault::Part(node) => world.cluster()?.part(*node, false),
             Fault::FullDisk => {
                 world.disk()?.free()?;
-                // Where it could not write its log, it has ended itself.
+                // PostgreSQL ends itself if it cannot write its log.
                 world.database()?.revive().await
             }
             Fault::Clock { process, .. } => world.clock(process)?.set(0),

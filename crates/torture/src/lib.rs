@@ -24,7 +24,7 @@ use countersign_testkit::build;
 use check::KEPT;
 use run::Torture;
 
-/// The torture.
+/// Arguments of `cargo xtask torture`.
 #[derive(Args)]
 #[command(long_about = "\
 Lets agents, reviewers and auditors work while processes and servers are killed and stopped and wires are delayed, \
@@ -58,7 +58,7 @@ pub struct TortureArgs {
     cluster: bool,
 }
 
-/// The feature of the build that breaks the rule.
+/// The feature of the build that acks before it commits.
 const BROKEN: &str = "broken-ack-first";
 
 /// The feature of the build that has the points.
@@ -83,7 +83,7 @@ pub async fn run(args: TortureArgs) -> anyhow::Result<ExitCode> {
     };
     let failures = interruptible(&torture).await?;
     if args.broken {
-        // Not by what is late: what was confirmed and acked before it was stored is lost.
+        // Only a lost message counts, not a late one: it was acked before it was stored.
         let caught = failures.is_some_and(|failures| failures.contains(&KEPT));
         println!("the broken build was {}", if caught { "caught" } else { "NOT caught" });
         return Ok(if caught { ExitCode::SUCCESS } else { ExitCode::FAILURE });
@@ -95,7 +95,7 @@ pub async fn run(args: TortureArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// A minute of it, as a part of all tests. Whether nothing was violated.
+/// Runs it for a minute, as a part of all tests. Returns whether nothing was violated.
 pub async fn briefly(binary: PathBuf) -> anyhow::Result<bool> {
     let (length, settle) = (Duration::from_secs(60), Duration::from_secs(90));
     let (crash_points, broken, cluster) = (false, false, false);
@@ -103,7 +103,7 @@ pub async fn briefly(binary: PathBuf) -> anyhow::Result<bool> {
     Ok(interruptible(&torture).await?.is_some_and(|failures| failures.is_empty()))
 }
 
-/// Runs it. Interrupted, it gives nothing, and dropping it has stopped what it had started.
+/// Runs it. `None` if interrupted; then everything that it had started is stopped.
 async fn interruptible(torture: &Torture) -> anyhow::Result<Option<Vec<&'static str>>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

@@ -1,4 +1,4 @@
-//! What a run has to say.
+//! The report of a run.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +17,7 @@ use countersign_testkit::build;
 /// Most violations that are printed.
 const SHOWN: usize = 40;
 
-/// How often something came.
+/// Counts by name.
 pub(crate) type Counts = BTreeMap<String, usize>;
 
 /// Counts of one run.
@@ -30,9 +30,9 @@ pub(crate) struct Report {
     pub(crate) missed: Vec<String>,
     /// Queues that the broker lost.
     pub(crate) reopened: Vec<&'static str>,
-    /// Actions whose agents had to ask for an answer.
+    /// Actions whose agents had to repeat their proposal for an answer.
     pub(crate) asked_again: usize,
-    /// How long everything took to end when it was healed.
+    /// How long everything took to end after all faults were healed.
     pub(crate) settled_in: Duration,
 }
 

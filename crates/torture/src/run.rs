@@ -23,22 +23,22 @@ use super::{
 };
 use countersign_testkit::build;
 
-/// How long answers may take before those who lack one ask again.
+/// How long agents wait for outcomes before they repeat their proposals.
 const ASK_AFTER: Duration = Duration::from_secs(20);
 
 /// What to do.
 pub(crate) struct Torture {
     /// What is tortured.
     pub(crate) binary: PathBuf,
-    /// The dice.
+    /// The seed of schedule and clients.
     pub(crate) seed: u64,
     /// How long.
     pub(crate) length: Duration,
     /// Actions per second and agent.
     pub(crate) rate: f64,
-    /// How long everything may take to end when everything is healed.
+    /// How long everything may take to end after all faults are healed.
     pub(crate) settle: Duration,
-    /// Die at every point in turn instead of following the schedule; the binary must have them.
+    /// Crash at every point in turn instead of following the schedule; the binary must have the points.
     pub(crate) crash_points: bool,
     /// The binary acks before it commits.
     pub(crate) broken: bool,
@@ -64,8 +64,8 @@ fn steps(planned: &[Planned]) -> Vec<(Duration, Step)> {
 }
 
 impl Torture {
-    /// Runs it on services of its own and prints what came of it. Returns the promise of each violation, and a word for each
-    /// crash point that was not reached.
+    /// Runs on private services and prints the report. Returns the promise of each violation, and a text for each crash point
+    /// that was not reached.
     pub(crate) async fn run(&self) -> anyhow::Result<Vec<&'static str>> {
         eprintln!("torture with seed {} for {:?}: starting services ...", self.seed, self.length);
         let services = match self.cluster {
@@ -119,7 +119,7 @@ impl Torture {
         clients.stop_proposing();
         eprintln!("everything is healed; waiting until everything has ended ...");
         self.settle(world, history, &clients, report).await?;
-        // What they still say would be half recorded when it is looked at.
+        // Stop the clients, as their further messages would be stored only in part when the state is read.
         drop(tasks);
         Ok(())
     }
@@ -151,7 +151,7 @@ impl Torture {
                         planned[index].lasts
                     );
                     history.log(Event::Injected { fault: fault.to_string() });
-                    // What has ended by itself just now cannot be hurt.
+                    // A process that has just ended by itself cannot be hurt.
                     report.ended.extend(world.supervise()?);
                     if fault.inject(world).await? {
                         history.log(Event::Stands { fault: fault.to_string() });
@@ -163,7 +163,7 @@ impl Torture {
                 }
                 Step::Heal(index) => {
                     let Planned { fault, lasts, .. } = &planned[index];
-                    // A server that took long to start has held up the schedule: a fault that is counted has lasted.
+                    // A slow start of a server delays the schedule, so wait until the fault has lasted its time.
                     if let Some(begun) = begun.get(&index) {
                         sleep_until(*begun + *lasts).await;
                     }
@@ -177,7 +177,7 @@ impl Torture {
         world.loosen().await
     }
 
-    /// Waits until what was confirmed has ended and is answered, as long as it may take; the checker judges.
+    /// Waits until all confirmed actions have ended and are answered, at most `settle`; the checker reports the rest.
     async fn settle(
         &self,
         world: &mut World,
@@ -194,9 +194,9 @@ impl Torture {
             let open = confirmed.iter().filter(|id| !progress.ended.contains_key(*id)).count();
             let open = open + usize::try_from(progress.open)?;
             let unrecorded = statements.difference(&progress.recorded).count();
-            let untold =
+            let unanswered =
                 |(id, state): &(&String, &State)| !received.get(*id).is_some_and(|all| all.contains(state));
-            let silent = progress.ended.iter().filter(|(id, _)| confirmed.contains(*id)).filter(untold);
+            let silent = progress.ended.iter().filter(|(id, _)| confirmed.contains(*id)).filter(unanswered);
             let silent: Vec<String> = silent.map(|(id, _)| id.clone()).collect();
             report.settled_in = started.elapsed();
             if open + unrecorded == 0 && silent.is_empty() && progress.pending == 0 {
@@ -209,7 +209,7 @@ impl Torture {
                 asked = Some(Instant::now());
                 report.asked_again = report.asked_again.max(silent.len());
                 if let Err(error) = clients.ask_again(&world.system, &silent).await {
-                    eprintln!("asking again: {error}");
+                    eprintln!("repeating proposals: {error}");
                 }
             }
         }
@@ -218,7 +218,7 @@ impl Torture {
     }
 }
 
-/// What clients know.
+/// The clients' view.
 #[derive(Default)]
 struct Known {
     /// Actions that were confirmed.

@@ -16,7 +16,7 @@ pub(crate) const PER_ROLE: u32 = 2;
 pub(crate) struct Planned {
     /// Since the load began.
     pub(crate) at: Duration,
-    /// Until it is healed.
+    /// How long it lasts until it is healed.
     pub(crate) lasts: Duration,
     /// What it is.
     pub(crate) fault: Fault,
@@ -95,9 +95,9 @@ pub(crate) fn plan(seed: u64, run: Duration, cluster: bool) -> Vec<Planned> {
             let Some(fault) = cards.iter().position(free).and_then(|index| cards.remove(index)) else {
                 break;
             };
-            // Mostly short, seldom long.
+            // Mostly short, rarely long.
             let share = rng.random::<f64>().powi(3);
-            // A process notices within a second that its clock is another.
+            // A process notices a changed clock within a second.
             let least = if matches!(fault, Fault::Clock { .. }) { 2_000 } else { 500 };
             let lasts = Duration::from_millis(least) + longest(run).mul_f64(share);
             let apart = Duration::from_millis(rng.random_range(0..1_000));

@@ -1,4 +1,4 @@
-//! What the database and the stream say at the end.
+//! The state of the database and the stream at the end of a run.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,9 +25,9 @@ pub(crate) struct StoredAction {
     pub(crate) id: String,
     pub(crate) state: State,
     pub(crate) fence: i32,
-    /// Of what was last approved or judged, with its prefix.
+    /// The digest of the content last approved or evaluated, with its prefix.
     pub(crate) digest: String,
-    /// The outcomes observed, the first and after it the resolution of a doubt.
+    /// The stored outcomes: the first, then the resolution of a doubt.
     pub(crate) outcomes: Vec<State>,
     /// Whether it was claimed.
     pub(crate) executed: bool,
@@ -35,10 +35,10 @@ pub(crate) struct StoredAction {
     pub(crate) draws: usize,
     pub(crate) sampled: usize,
     pub(crate) selected: bool,
-    /// With which probability.
+    /// The inclusion probability.
     pub(crate) pi: f64,
     pub(crate) audits: usize,
-    /// The states that evidence tells of, in order.
+    /// The states in its evidence, in order.
     pub(crate) walk: Vec<State>,
 }
 
@@ -47,11 +47,11 @@ pub(crate) struct StoredAction {
 pub(crate) struct Quarantined {
     pub(crate) code: String,
     pub(crate) message: String,
-    /// The queue of ours that it was for, where it was for one.
+    /// The gate's own queue that it was for, if any.
     pub(crate) queue: String,
 }
 
-/// All that is checked beside the history.
+/// Everything that is checked against the history.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Stored {
     pub(crate) actions: BTreeMap<String, StoredAction>,
@@ -64,11 +64,11 @@ pub(crate) struct Stored {
     pub(crate) size: u64,
     /// Why the ledger does not verify.
     pub(crate) ledger: Option<String>,
-    /// Draws that have another result when they are repeated.
-    pub(crate) keyed_sampler: Vec<String>,
+    /// Draws that cannot be reproduced.
+    pub(crate) wrong_draws: Vec<String>,
     /// The indexes in the audit stream, in their order there.
     pub(crate) stream: Vec<u64>,
-    /// Those of them under which the ledger has another entry.
+    /// Indexes of stream entries that differ from the ledger's.
     pub(crate) altered: BTreeSet<u64>,
 }
 
@@ -94,11 +94,11 @@ const QUIET: Duration = Duration::from_secs(20);
 /// How far everything has come.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
-    /// Actions by their agent's id that have ended, those in doubt when they are resolved, and how.
+    /// Ended actions by their agent's id, with their state. An action in doubt ends when it is resolved.
     pub(crate) ended: BTreeMap<String, State>,
     /// Events whose decisions or findings are kept.
     pub(crate) recorded: BTreeSet<String>,
-    /// Actions that have not, also those that no agent knows of.
+    /// How many actions have not ended, including those that no agent knows of.
     pub(crate) open: i64,
     /// Executed actions without a draw, and evidence that is not recorded yet.
     pub(crate) pending: i64,
@@ -126,7 +126,7 @@ impl Stored {
     /// Reads all of it.
     pub(crate) async fn read(system: &System) -> anyhow::Result<Self> {
         let mut stored = Self::default();
-        // The workers go on: epochs of the keyed_sampler end, and that is evidence which takes a moment to be recorded.
+        // The workers still run: epochs end, and their evidence takes a moment to be recorded.
         let quiet = eventually("everything is recorded", QUIET, async || {
             let tx = system.store().ok()?.snapshot().await.ok()?;
             let sql = "SELECT NOT EXISTS (SELECT FROM evidence_pending)";
@@ -134,7 +134,7 @@ impl Stored {
         });
         let tx = match quiet.await {
             Ok(tx) => tx,
-            // The checker says so.
+            // The checker reports it.
             Err(_) => system.store()?.snapshot().await?,
         };
         for row in tx.query(ACTIONS, &[]).await? {
@@ -153,23 +153,23 @@ impl Stored {
         stored.pending = tx.query_one("SELECT count(*) FROM evidence_pending", &[]).await?.get(0);
         let size: i64 = tx.query_one("SELECT size FROM recorder", &[]).await?.get(0);
         stored.size = u64::try_from(size)?;
-        stored.keyed_sampler = thrown_again(system, &tx).await?;
+        stored.wrong_draws = irreproducible(system, &tx).await?;
         let entries = leaves(&tx, stored.size).await?;
         tx.commit().await?;
         let key = system.ledger_key().display().to_string();
         stored.ledger = objection(system, &["ledger", "verify", "--key", &key]).await?;
-        stored.keyed_sampler.extend(objection(system, &["audits", "prove"]).await?);
+        stored.wrong_draws.extend(objection(system, &["audits", "prove"]).await?);
         match streamed(system, &entries).await {
             Ok((indexes, altered)) => (stored.stream, stored.altered) = (indexes, altered),
-            // As good as empty: the checker says so.
+            // The stream counts as empty; the checker reports it.
             Err(error) => eprintln!("the stream cannot be read: {error:#}"),
         }
         Ok(stored)
     }
 }
 
-/// Repeats every stored draw, also those of open epochs.
-async fn thrown_again(system: &System, tx: &Transaction) -> anyhow::Result<Vec<String>> {
+/// Repeats every stored draw, including those of open epochs. Returns what differs.
+async fn irreproducible(system: &System, tx: &Transaction) -> anyhow::Result<Vec<String>> {
     let (keyed_sampler, mut wrong) = (system.keyed_sampler()?, Vec::new());
     for epoch in epochs::list(tx, None).await? {
         let (number, key) = (epoch.epoch, keyed_sampler.epoch_key(epoch.epoch));
@@ -177,12 +177,12 @@ async fn thrown_again(system: &System, tx: &Transaction) -> anyhow::Result<Vec<S
             wrong.push(format!("epoch {number} is committed to another key"));
         }
         if epoch.key.is_some_and(|revealed| revealed != key) {
-            wrong.push(format!("another key than that of epoch {number} is revealed"));
+            wrong.push(format!("the revealed key of epoch {number} is another"));
         }
         for stored in sampling::of_epoch(tx, number, None, i64::MAX).await? {
             let (action, draw) = (&stored.reference, stored.draw);
             if keyed_sampler.draw(number, &action.source, &action.id, draw.pi) != draw {
-                wrong.push(format!("the keyed_sampler falls another way for {}", action.id));
+                wrong.push(format!("the draw for {} has another result", action.id));
             }
         }
     }
@@ -203,7 +203,7 @@ async fn leaves(tx: &Transaction, size: u64) -> anyhow::Result<Vec<Hash>> {
     Ok(leaves)
 }
 
-/// What a command of `countersign` that checks says, if something does not hold.
+/// Runs a checking command of `countersign`. Returns its output if the check fails.
 async fn objection(system: &System, arguments: &[&str]) -> anyhow::Result<Option<String>> {
     let mut command = tokio::process::Command::from(system.command());
     command.args(arguments).kill_on_drop(true);
@@ -212,8 +212,8 @@ async fn objection(system: &System, arguments: &[&str]) -> anyhow::Result<Option
     Ok((!output.status.success()).then(|| String::from_utf8_lossy(&printed).into_owned()))
 }
 
-/// Reads the stream up to the ledger's last entry, or until nothing more comes. Returns its indexes, and those under which it
-/// has another entry than the ledger.
+/// Reads the stream up to the ledger's last entry, or until nothing more comes. Returns its indexes, and those whose entry
+/// differs from the ledger's.
 async fn streamed(system: &System, entries: &[Hash]) -> anyhow::Result<(Vec<u64>, BTreeSet<u64>)> {
     let url = system.url("compliance-cora")?;
     let mut reader = StreamReader::open(url, "torture", Offset::First).await?;
@@ -222,7 +222,7 @@ async fn streamed(system: &System, entries: &[Hash]) -> anyhow::Result<(Vec<u64>
         let Some(batch) = reader.next(Duration::from_secs(15)).await? else { break };
         for event in batch.events()? {
             let index = event.index()?;
-            // Recorded after the ledger was read.
+            // It was recorded after the ledger was read.
             if index >= entries.len() as u64 {
                 continue;
             }

@@ -1,4 +1,4 @@
-//! The independent tool service: it logs every call and every effect, is sometimes slow and sometimes unwilling.
+//! The independent tool service: it logs every call and every effect, and is sometimes slow or refuses.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::{
     history::{Event, History},
 };
 
-/// What tools do, decided by the action and the seed.
+/// The tools' behaviour, determined by action and seed.
 pub(crate) struct Tools {
     history: History,
     seed: u64,
@@ -33,7 +33,7 @@ impl Behaviour for Tools {
         if dice < 20 {
             return Err((422, "not this one".into()));
         }
-        // Some answer later than anybody waits, with their effect behind them.
+        // Some calls take effect and are answered after the executor's timeout.
         self.pause = Duration::from_millis(if dice < 40 { 3_500 } else { dice % 250 });
         Ok(json!("done"))
     }

@@ -29,18 +29,18 @@ use tokio::time::timeout;
 use super::{fault::Server, schedule};
 use countersign_testkit::build;
 
-/// Everything that can be hurt.
+/// The system, its services and the means to inject faults.
 pub(crate) struct World {
     pub(crate) services: Services,
     pub(crate) system: System,
     /// The folder with the stricter policy.
     tight: Folder,
-    /// Whether the ordinary one is certainly in force.
+    /// Whether the ordinary policy is certainly in force.
     loose: bool,
     /// Whether it should be.
     loosens: bool,
     links: BTreeMap<String, (Proxy, Proxy)>,
-    /// By process; none where the library is missing and cannot be installed.
+    /// Clocks by process; empty if libfaketime is missing and cannot be installed.
     clocks: BTreeMap<String, Clock>,
     /// Queues that were deleted and declared again.
     pub(crate) deleted: BTreeSet<&'static str>,
@@ -48,14 +48,14 @@ pub(crate) struct World {
     pub(crate) reopened: Vec<&'static str>,
 }
 
-/// Who applies what.
+/// The operator who applies policies.
 const OPERATOR: &str = "olga";
 
 /// How long a broker that has just started may take to open a queue.
 const OPENS: Duration = Duration::from_secs(10);
 
-/// What the suites' folder says, and what it says here: more audits, more than one owner's reviewers, leases that run out
-/// within a short run, and sampling epochs that end in it.
+/// Replacements in the suites' folder: more audits, more eligible reviewers, and leases and sampling epochs that end within
+/// a short run.
 const CHANGES: [(&str, &str); 6] = [
     ("audit: {rate: 0.1,", "audit: {rate: 0.3,"),
     (", owner: mara}", "}"),
@@ -65,7 +65,7 @@ const CHANGES: [(&str, &str); 6] = [
     ("timeout: 20s\n", "timeout: 2s\n    retry: {attempts: 3, backoff: 100ms}\n"),
 ];
 
-/// What a stricter policy says first.
+/// The replacement that makes the policy stricter.
 const TIGHT: (&str, &str) = (
     "rules:\n",
     "rules:
@@ -80,7 +80,7 @@ const TIGHT: (&str, &str) = (
 ",
 );
 
-/// Writes the suites' folder, changed so, to `to`.
+/// Writes the suites' folder with `changes` to `to`.
 fn configuration(to: &Path, changes: &[(&str, &str)]) -> anyhow::Result<()> {
     let from = build::workspace().join("tests/fixtures/gate");
     fs::create_dir_all(to)?;
@@ -89,7 +89,7 @@ fn configuration(to: &Path, changes: &[(&str, &str)]) -> anyhow::Result<()> {
         texts.insert(name, fs::read_to_string(from.join(name))?);
     }
     for (before, after) in changes {
-        anyhow::ensure!(texts.values().any(|text| text.contains(before)), "{before:?} is in no file");
+        anyhow::ensure!(texts.values().any(|text| text.contains(before)), "no file contains {before:?}");
         texts.values_mut().for_each(|text| *text = text.replace(before, after));
     }
     for (name, text) in texts {
@@ -147,8 +147,8 @@ impl World {
         Ok(declare(&session.channel, &Topology::of(directory, &Limits::default())).await?)
     }
 
-    /// Has an operator apply the stricter policy, or the ordinary one again, a few times if need be: a server may be away just
-    /// now. Returns whether it is certainly in force.
+    /// Applies the stricter or the ordinary policy as an operator, with a few attempts, as a server may be down. Returns
+    /// whether it is certainly in force.
     pub(crate) async fn apply(&mut self, tight: bool) -> bool {
         self.loosens = !tight;
         for _ in 0..TRIES {
@@ -174,23 +174,23 @@ impl World {
         applied.is_ok()
     }
 
-    /// Tries once more to bring the ordinary policy back, where that should have been done.
+    /// Tries again to restore the ordinary policy if that failed before.
     pub(crate) async fn catch_up(&mut self) {
         if self.loosens && !self.loose {
             self.apply_once(false).await;
         }
     }
 
-    /// Brings the ordinary policy back, where that could not be done yet: everything is healed.
+    /// Restores the ordinary policy if that failed before; called after all faults are healed.
     pub(crate) async fn loosen(&mut self) -> anyhow::Result<()> {
         let loose = self.loose || self.apply(false).await;
         anyhow::ensure!(loose, "no policy can be applied, though everything is healed");
         Ok(())
     }
 
-    /// Does what an operator has to do after a crash of a RabbitMQ of 3.10: of a queue that was deleted and declared again it
-    /// may find the folder of before, which is gone. Such a queue is in its lists and cannot be opened ("could not be
-    /// restarted {error,enoent}") until it is deleted and declared once more.
+    /// Repairs queues after a crash of RabbitMQ 3.10, as an operator would. For a queue that was deleted and declared again, it
+    /// may look for the old folder, which is gone. Such a queue is listed but cannot be opened ("could not be restarted
+    /// {error,enoent}") until it is deleted and declared again.
     pub(crate) async fn reopen(&mut self) -> anyhow::Result<()> {
         let url = self.system.place.amqp_url.clone();
         for queue in self.deleted.clone() {
@@ -226,7 +226,7 @@ impl World {
         self.system.start_behind(role, name, &Link { amqp, database, variables })
     }
 
-    /// Starts again what has ended by itself, as a supervisor would. Returns its names.
+    /// Restarts processes that have ended by themselves, as a supervisor would. Returns their names.
     pub(crate) fn supervise(&mut self) -> anyhow::Result<Vec<String>> {
         let ended = self.system.ended();
         for name in &ended {

@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: an example's day, from proposal to report.
+//! `cargo xtask demo`: runs an example, from proposals to the report.
 
 mod bundle;
 
@@ -56,7 +56,7 @@ pub(crate) struct DemoArgs {
 pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let (example, config) = (args.example, args.example.folder());
     let file = args.actions.clone().unwrap_or_else(|| config.join("actions.jsonl"));
-    // Read before anything is started: a wrong path should not cost a minute.
+    // Read before the services start, so that a wrong path fails at once.
     let (proposals, labels) = read(&file)?;
     let labels = Arc::new(labels);
     let binary = build::binary(false)?;
@@ -64,7 +64,7 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
         let tools = example.tools().await?;
         let variables = |name: &str| (name == example.variable()).then(|| tools.url().to_owned());
         let operator = operator(&config, variables)?;
-        // A virtual host and a database of its own: also where the services are somebody's.
+        // A separate virtual host and database, in case the services are shared.
         let env = TestEnv::of(services).await?;
         let place = Place {
             amqp_url: env.amqp_url.clone(),
@@ -98,13 +98,13 @@ fn logs(system: &System) -> String {
     countersign_testkit::system::ROLES.map(last).join("\n")
 }
 
-/// What the agent and the reviewers received.
+/// The outcomes and answers that the clients received.
 struct Played {
     outcomes: HashMap<String, OutcomeData>,
     answers: BTreeMap<String, usize>,
 }
 
-/// Plays every part but Countersign's: the agent proposes, reviewers decide, an auditor judges.
+/// Runs the clients: the agent proposes, reviewers decide, an auditor judges.
 async fn play(system: &System, proposals: &[Value], labels: &Arc<Labels>) -> anyhow::Result<Played> {
     let directory = &system.folder.configuration.directory;
     let agent = directory.agents().first().context("the directory names no agent")?;
@@ -124,7 +124,7 @@ async fn play(system: &System, proposals: &[Value], labels: &Arc<Labels>) -> any
         outcomes.insert(outcome.action.id.clone(), outcome);
         bar.set_position(outcomes.len() as u64);
         if outcomes.len() == proposals.len() + undone {
-            // What an auditor found wrong by now is being undone, and the agent is told of that, too.
+            // Compensations of actions already found wrong have outcomes as well.
             undone = settled(system).await?;
         }
     }
@@ -133,8 +133,8 @@ async fn play(system: &System, proposals: &[Value], labels: &Arc<Labels>) -> any
     Ok(Played { outcomes, answers })
 }
 
-/// Audits come after the outcomes: waits until every draw is made, every audit is judged, and what an auditor wants
-/// undone is. Returns how many actions that were.
+/// Waits until every draw is made, every audit is settled, and every requested compensation has ended, which happens after the
+/// outcomes. Returns how many compensations there were.
 async fn settled(system: &System) -> anyhow::Result<usize> {
     let store = system.store()?;
     eventually("every audit is judged", Duration::from_secs(60), async || {
@@ -167,7 +167,7 @@ async fn show(
     let report = measure(&tx, MeasureReport { from: to - TimeDelta::days(1), to }).await?;
     bundle::recorded(system).await?;
     println!("{}", summary(&list));
-    for (title, condition) in LIVES {
+    for (title, condition) in SHOWN {
         let sql = format!("SELECT a.id FROM actions a WHERE {condition} ORDER BY a.id LIMIT 1");
         let Some(row) = tx.query_opt(&sql, &[]).await? else {
             ensure!(!promised.contains(&title), "no action was {title}");
@@ -180,7 +180,7 @@ async fn show(
         }
     }
     println!("{}", table::render(&report));
-    println!("\nwhat the reviewers' apps were answered: {}", counts(&played.answers));
+    println!("\nanswers to the reviewers' apps: {}", counts(&played.answers));
     let proposed = list.iter().filter(|action| action.source.starts_with("/agents/"));
     let gated: Vec<_> = proposed.filter(|action| action.verdict == "require_approval").collect();
     let wrong: Vec<_> = gated.iter().filter(|action| labels.wrong(&action.event_id)).collect();
@@ -203,8 +203,8 @@ async fn show(
 /// States after a call of the tool.
 const EXECUTED: [&str; 3] = ["succeeded", "failed", "in_doubt"];
 
-/// Whose timelines are worth a look, as conditions on `actions a`.
-const LIVES: [(&str, &str); 9] = [
+/// Actions whose timelines are shown, as conditions on `actions a`.
+const SHOWN: [(&str, &str); 9] = [
     ("approved", "a.state = 'succeeded' AND cardinality(a.approvers) = 1"),
     ("approved by a quorum", "a.state = 'succeeded' AND cardinality(a.approvers) > 1"),
     (

@@ -1,4 +1,4 @@
-//! The examples: a configuration folder, the tool service that it names, recorded actions with their labels.
+//! The examples: a configuration folder, its tool service, and recorded actions with labels.
 
 mod actions;
 mod airline;
@@ -32,7 +32,7 @@ impl Example {
         build::workspace().join("examples").join(name)
     }
 
-    /// What its own actions must show.
+    /// The cases that its recorded actions must contain.
     pub(crate) fn promises(self) -> &'static [&'static str] {
         match self {
             Example::Airline => &[

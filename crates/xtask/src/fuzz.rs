@@ -32,7 +32,7 @@ fn targets(fuzz: &Path) -> anyhow::Result<Vec<String>> {
     Ok(targets)
 }
 
-/// Runs every target, also after one has found something. Whether none has.
+/// Runs every target, even after one has found something. Returns whether none has.
 pub(crate) async fn every_target() -> anyhow::Result<bool> {
     if !has("cargo", &["fuzz", "--version"]) {
         eprintln!("installing cargo-fuzz ...");
@@ -47,7 +47,7 @@ pub(crate) async fn every_target() -> anyhow::Result<bool> {
     let mut found = Vec::new();
     for target in &targets {
         eprintln!("\n== fuzzing {target} for {SECONDS} s");
-        // What is found to be interesting is kept beside the seeds, which only change by hand.
+        // New corpus entries are kept apart from the seeds, which are changed only by hand.
         let (corpus, seeds) = (fuzz.join("corpus").join(target), fuzz.join("seeds").join(target));
         fs::create_dir_all(&corpus).with_context(|| format!("making {}", corpus.display()))?;
         let mut command = cargo(&["fuzz", "run"]);

@@ -1,4 +1,4 @@
-//! Stand-ins for the humans of a demo: teams of reviewers around an app, and an auditor.
+//! Simulated humans of a demo: teams of reviewers around an app, and an auditor.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -34,22 +34,22 @@ use crate::example::{Labels, Opinion};
 /// Longer than a demo.
 const IDLE_LIMIT: Duration = Duration::from_secs(3_600);
 
-/// Refusals of a person, after which a colleague is asked.
+/// Codes that refuse the person, after which a colleague is asked.
 const PERSONAL: [Code; 4] = [Code::BeyondAuthority, Code::Excluded, Code::Requester, Code::PolicyAuthor];
 
-/// What was answered to the teams: how often, by result or code.
+/// Counts of the answers to the teams, by result or code.
 pub(crate) type Counts = Arc<Mutex<BTreeMap<String, usize>>>;
 
-/// Everybody at work, until it is dropped.
+/// The running teams and auditor; dropping ends them.
 pub(crate) struct Humans {
     _tasks: JoinSet<anyhow::Result<()>>,
     _auditor: AuditorApp,
-    /// What the teams were answered.
+    /// The answers to the teams.
     pub(crate) answers: Counts,
 }
 
 impl Humans {
-    /// A team around each app of the directory, and the first auditor. Reviewers whom no app speaks for are away.
+    /// Starts a team around each app of the directory, and the first auditor. Reviewers without an app stay inactive.
     pub(crate) async fn start(system: &System, labels: &Arc<Labels>) -> anyhow::Result<Self> {
         let directory = &system.folder.configuration.directory;
         let (mut tasks, answers) = (JoinSet::new(), Counts::default());
@@ -69,7 +69,7 @@ impl Humans {
             let refused = matches!(request.outcome, Outcome::Rejected | Outcome::Denied);
             let correct = right != refused;
             let found = if correct { Finding::Correct } else { Finding::Wrong };
-            // What is wrong and can be undone is undone.
+            // Request the compensation of every error that can be undone.
             let compensate = !correct && request.compensation.is_some();
             Some(FindingData { compensate, ..finding(request, found, Some(NOT_WANTED)) })
         })
@@ -80,30 +80,30 @@ impl Humans {
 
 const NOT_WANTED: &str = "this is not what the customer asked for";
 
-/// What comes to a team.
+/// An incoming message of a team.
 enum Note {
-    /// One of its groups is asked.
+    /// A request to one of its groups.
     Asked(String, Box<ApprovalRequest>),
-    /// A decision was answered.
+    /// The answer to a decision.
     Answered(ApprovalAnswer),
 }
 
-/// Somebody of a team, and the groups that they serve.
+/// A member of a team, and their groups.
 struct Colleague {
     id: String,
     groups: BTreeSet<String>,
     signer: Signer,
 }
 
-/// Reviewers around one app: each request is decided by as many of them as it needs of their group.
+/// Reviewers around one app. As many of them decide a request as it requires of their group.
 struct Team {
     publisher: Publisher,
     colleagues: Vec<Colleague>,
     labels: Arc<Labels>,
     answers: Counts,
-    /// Who has been asked about a request, for which group.
+    /// The people asked about a request, with the group they decide for.
     asked: HashMap<ApprovalId, Vec<(String, String)>>,
-    /// What was sent, by the id of its event: for which group, and what.
+    /// Decisions sent, by the id of their event, with the group they were for.
     sent: HashMap<String, (String, DecisionData)>,
 }
 
@@ -153,7 +153,7 @@ impl Team {
             return Ok(());
         }
         let required = request.require.iter().find(|required| required.group == group);
-        // One of several groups is enough to turn an action down.
+        // A rejection by one of several groups is enough.
         let speaks = required.is_none() || request.require.first() == required;
         let opinion = self.labels.opinion(&request.action);
         let (data, people) = match opinion {

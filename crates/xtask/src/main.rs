@@ -49,7 +49,7 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    // Already installed is as good as installed.
+    // It fails only if a provider is already installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let done = match Cli::parse().command {
         Command::Demo(args) => demo::run(args).await,

@@ -1,4 +1,4 @@
-//! `cargo xtask simulate`: what the statistics promise, played at size.
+//! `cargo xtask simulate`: verifies the promises of the statistics by large simulations.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: every test, on services of its own.
+//! `cargo xtask test`: runs every test on private services.
 
 use std::{
     path::{Path, PathBuf},
@@ -52,7 +52,7 @@ pub(crate) async fn run(args: TestArgs) -> anyhow::Result<ExitCode> {
     if passed != Some(true) {
         return Ok(ExitCode::FAILURE);
     }
-    // With services of its own, when nothing else needs the machine.
+    // On private services, after everything else has released the machine.
     let mut passed = !args.arguments.is_empty() || torture::briefly(binary).await?;
     if args.extended {
         passed &= fuzz::every_target().await?;
@@ -72,7 +72,7 @@ fn runners(arguments: &[String]) -> Vec<Command> {
     if nextest {
         runner.args(["nextest", "run", "--workspace", "--locked", "--no-fail-fast"]);
     } else {
-        // Fault tests take services of their own: too many at a time are only slow.
+        // Fault tests start private services; more at a time would only be slower.
         runner.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
     }
     runner.args(arguments);
@@ -133,7 +133,7 @@ struct Python {
 
 /// The client library of the foreign clients, from the Python package index.
 const PIKA: &str = "pika==1.3.2";
-/// What the reviewer app of `examples/` signs with.
+/// The library with which the reviewer app of `examples/` signs.
 const CRYPTOGRAPHY: &str = "cryptography==50.0.2";
 
 fn python() -> anyhow::Result<Python> {

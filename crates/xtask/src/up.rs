@@ -60,7 +60,7 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
     .map(|_: Option<()>| ExitCode::SUCCESS)
 }
 
-/// The first operator of a folder's directory: whoever starts a system is trusted with it.
+/// The first operator of a folder's directory. Whoever starts a system may act as its operator.
 pub(crate) fn operator(config: &Path, variables: impl Fn(&str) -> Option<String>) -> anyhow::Result<String> {
     let folder = countersign_app::folder::Folder::read_with(config, variables)?;
     let operator =
@@ -73,7 +73,7 @@ fn url(system: &System, member: &Member) -> anyhow::Result<String> {
     Ok(system.url(user)?.into())
 }
 
-/// The environment of clients: what the contract tells them, and no more rights than they need.
+/// Writes the environment of clients, with only the rights that they need.
 fn write(
     path: &Path,
     system: &System,
@@ -112,7 +112,7 @@ fn write(
     if let Some(reader) = directory.compliance().first() {
         lines.push(("COMPLIANCE_AMQP_URL", system.url(&reader.amqp_user)?.into()));
     }
-    // Written beside and renamed, so that nobody reads half of it; the URLs hold passwords.
+    // Written to a temporary file and renamed, so that nobody reads a partial file. Only the owner may read the passwords.
     let unfinished = path.with_extension("unfinished");
     let _ = fs::remove_file(&unfinished);
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;

@@ -1,4 +1,4 @@
-//! What waits for a human, and which decisions count.
+//! Approval requests, and which decisions count.
 
 use std::collections::BTreeMap;
 
@@ -89,13 +89,13 @@ async fn a_decision_that_waits_while_the_router_is_down_outlives_neither_its_dea
         asked.push(decision(&requests.next().await?, Decision::Approve, None));
     }
     gate.system.kill("router")?;
-    gate.reviewer("sam").await?.says(&asked).await?;
+    gate.reviewer("sam").await?.submit(&asked).await?;
     gate.apply(LARGE_ASKS, LARGE_IS_DENIED).await?;
     gate.reaches("SELECT count(*) FROM approvals WHERE expires_at < now()", 1).await?;
     gate.system.start("router", "router")?;
     let ended = BTreeMap::from([ended(&mut agent).await?, ended(&mut agent).await?]);
     ensure!(ended["big"] == Outcome::Denied && ended["soon"] == Outcome::Expired, "{ended:?}");
-    // Whoever came first, the decision or the sweep: the deadline and the policy win.
+    // Whether the decision or the sweep came first, the deadline and the policy win.
     let refused = "SELECT count(*) FROM evidence WHERE kind = 'decision.refused' AND action IS NOT NULL
                    AND body->>'code' IN ('expired', 'denied_by_policy', 'not_open')";
     gate.reaches(refused, 2).await?;
@@ -120,7 +120,7 @@ const LARGE_IS_DENIED: &str = "    verdict: deny
   - id: soon";
 
 #[tokio::test]
-async fn a_policy_that_now_denies_ends_what_waits_without_anybodys_decision() -> anyhow::Result<()> {
+async fn a_stricter_policy_denies_pending_actions_without_a_decision() -> anyhow::Result<()> {
     let gate = Gate::start().await?;
     let mut agent = gate.agent("one").await?;
     let mut requests = gate.requests("sam", "approvers").await?;
@@ -136,7 +136,7 @@ async fn a_policy_that_now_denies_ends_what_waits_without_anybodys_decision() ->
 }
 
 #[tokio::test]
-async fn after_a_response_the_agent_proposes_again_and_both_actions_say_so() -> anyhow::Result<()> {
+async fn a_proposal_after_a_response_is_linked_with_the_first_in_both_directions() -> anyhow::Result<()> {
     let gate = Gate::start().await?;
     let mut agent = gate.agent("one").await?;
     let mut requests = gate.requests("sam", "approvers").await?;
@@ -156,7 +156,7 @@ async fn after_a_response_the_agent_proposes_again_and_both_actions_say_so() -> 
         );
         ensure!(gate.count(&noted).await? == 1, "{kind}");
     }
-    // Nobody speaks of another's action.
+    // A proposal cannot supersede another agent's action.
     let mut forged = proposal("one", "other", "move_money", json!({"amount": "450"}));
     forged["data"]["supersedes"] = json!({"source": "/agents/two", "id": "much"});
     agent.send(&[forged]).await?;

@@ -1,4 +1,4 @@
-//! Attacks on a running gate. `docs/src/explanation/attacks.md` says which test stands against which.
+//! Attacks on a running gate. `docs/src/explanation/attacks.md` lists them with their tests.
 
 mod access;
 mod decisions;
@@ -11,12 +11,12 @@ use countersign_testkit::wait::eventually;
 use countersign_tests::LIMIT;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, options::BasicPublishOptions};
 
-/// A connection of somebody who keeps to no contract.
+/// A connection of a client that ignores the contract.
 async fn connect(url: &str) -> anyhow::Result<Connection> {
     Ok(Connection::connect(url, ConnectionProperties::default()).await?)
 }
 
-/// Publishes and waits for the confirm. Refused, the channel is closed.
+/// Publishes and waits for the confirm. On a refusal the broker closes the channel.
 async fn publish(
     channel: &Channel,
     (exchange, key): (&str, &str),
@@ -30,7 +30,7 @@ async fn publish(
     Ok(())
 }
 
-/// Waits until what is looked for is there.
+/// Waits until `look` returns something; `what` names it in the error.
 async fn until<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> anyhow::Result<T> {
     eventually(what, LIMIT, look).await.context("waiting")
 }

@@ -1,4 +1,4 @@
-//! What is audited, what is known from it, and how anybody can check that the draw was fair.
+//! What is audited, what the audits show, and how anybody can check that the draw was fair.
 
 use anyhow::{Context as _, ensure};
 use countersign_broker::reader::Reader;
@@ -7,7 +7,7 @@ use countersign_testkit::clients::{decision, finding, proposal};
 use countersign_tests::{Gate, answer, folder};
 use serde_json::{Value, json};
 
-/// A quarter of all records is wrong, and every other one is audited.
+/// A quarter of all records is wrong, and half of them are audited.
 const ACTIONS: usize = 200;
 
 async fn executed(gate: &Gate) -> anyhow::Result<()> {
@@ -21,7 +21,7 @@ async fn executed(gate: &Gate) -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn every_throw_of_the_coin_can_be_made_again_once_its_epoch_has_closed() -> anyhow::Result<()> {
+async fn every_draw_can_be_reproduced_once_its_epoch_has_closed() -> anyhow::Result<()> {
     let config = folder(
         "republish_after = \"3s\"",
         "republish_after = \"3s\"\n[limits]\ntransaction = \"5s\"\n[sampling]\nepoch = \"1s\"",
@@ -29,34 +29,33 @@ async fn every_throw_of_the_coin_can_be_made_again_once_its_epoch_has_closed() -
     let gate = Gate::configured(config.path()).await?;
     executed(&gate).await?;
     ensure!(gate.count("SELECT count(*) FROM evidence WHERE kind = 'epoch.opened'").await? >= 1);
-    let (said, done) = gate.cli(&["audits", "prove"]).await?;
-    ensure!(done && said.contains("open"), "{said}");
+    let (output, ok) = gate.cli(&["audits", "prove"]).await?;
+    ensure!(ok && output.contains("open"), "{output}");
     let open = "SELECT count(*) FROM epochs WHERE epoch NOT IN (SELECT epoch FROM epoch_keys)";
     countersign_testkit::wait::eventually("every epoch closes", countersign_tests::LIMIT, async || {
         (gate.count(open).await.ok()? == 0).then_some(())
     })
     .await?;
     ensure!(gate.count("SELECT count(*) FROM evidence WHERE kind = 'epoch.closed'").await? >= 1);
-    let (said, done) = gate.cli(&["audits", "prove", "--json"]).await?;
-    let proofs: Vec<Value> = serde_json::from_str(&said)?;
-    ensure!(done && proofs.iter().all(|proof| proof["found"] == "proved"), "{said}");
+    let (output, ok) = gate.cli(&["audits", "prove", "--json"]).await?;
+    let proofs: Vec<Value> = serde_json::from_str(&output)?;
+    ensure!(ok && proofs.iter().all(|proof| proof["found"] == "proved"), "{output}");
     let draws: u64 = proofs.iter().filter_map(|proof| proof["draws"].as_u64()).sum();
-    ensure!(draws == ACTIONS as u64, "{said}");
+    ensure!(draws == ACTIONS as u64, "{output}");
 
-    // Somebody with the database's password spares an action its audit.
+    // Somebody with database access exempts an action from its audit.
     let spared = "WITH spared AS (SELECT action FROM sampling ORDER BY action LIMIT 1),
                   changed AS (UPDATE sampling s SET selected = NOT selected FROM spared WHERE s.action = spared.action
                               RETURNING 1)
                   SELECT count(*) FROM changed";
     ensure!(gate.count(spared).await? == 1);
-    let (said, done) = gate.cli(&["audits", "prove"]).await?;
-    ensure!(!done && said.contains("wrong"), "{said}");
+    let (output, ok) = gate.cli(&["audits", "prove"]).await?;
+    ensure!(!ok && output.contains("wrong"), "{output}");
     gate.close().await
 }
 
 #[tokio::test]
-async fn rejections_edits_and_corrections_are_told_to_the_agent_who_can_learn_from_them() -> anyhow::Result<()>
-{
+async fn an_agent_receives_feedback_on_rejections_edits_and_corrections() -> anyhow::Result<()> {
     let config = folder(
         "\"pay\"]\n    verdict: allow\n    audit: {rate: 0.1,",
         "\"pay\"]\n    verdict: allow\n    audit: {rate: 1.0,",
@@ -73,22 +72,25 @@ async fn rejections_edits_and_corrections_are_told_to_the_agent_who_can_learn_fr
 
     agent.propose("bad", "move_money", json!({"amount": "500"})).await?;
     sam.decides(&requests.next().await?, Decision::Reject, Some("not ordered")).await?;
-    let told = next().await?;
+    let received = next().await?;
     ensure!(
-        told.kind == FeedbackKind::Rejection && told.rationale.as_deref() == Some("not ordered"),
-        "{told:?}"
+        received.kind == FeedbackKind::Rejection && received.rationale.as_deref() == Some("not ordered"),
+        "{received:?}"
     );
-    ensure!(told.call.arguments == json!({"amount": "500"}) && told.corrected.is_none());
+    ensure!(received.call.arguments == json!({"amount": "500"}) && received.corrected.is_none());
 
     agent.propose("much", "move_money", json!({"amount": "900"})).await?;
     let asked = requests.next().await?;
     let edit =
         DecisionData { arguments: Some(json!({"amount": "300"})), ..decision(&asked, Decision::Edit, None) };
-    sam.says(&[edit]).await?;
-    let told = next().await?;
-    ensure!(told.kind == FeedbackKind::Edit && told.call.arguments == json!({"amount": "900"}), "{told:?}");
+    sam.submit(&[edit]).await?;
+    let received = next().await?;
+    ensure!(
+        received.kind == FeedbackKind::Edit && received.call.arguments == json!({"amount": "900"}),
+        "{received:?}"
+    );
     let patch = json!([{"op": "replace", "path": "/arguments/amount", "value": "300"}]);
-    ensure!(told.patch == Some(patch), "{told:?}");
+    ensure!(received.patch == Some(patch), "{received:?}");
 
     let _auditor = gate
         .auditor("ada", |request| {
@@ -98,25 +100,25 @@ async fn rejections_edits_and_corrections_are_told_to_the_agent_who_can_learn_fr
         })
         .await?;
     agent.propose("record", "write_record", json!({"n": 1})).await?;
-    let told = next().await?;
-    ensure!(told.kind == FeedbackKind::Correction && told.pi == Some(1.0), "{told:?}");
-    ensure!(told.corrected.is_some_and(|call| call.arguments == json!({"n": 2})));
+    let received = next().await?;
+    ensure!(received.kind == FeedbackKind::Correction && received.pi == Some(1.0), "{received:?}");
+    ensure!(received.corrected.is_some_and(|call| call.arguments == json!({"n": 2})));
     gate.close().await
 }
 
 #[tokio::test]
-async fn the_report_says_how_often_executed_actions_are_wrong_and_how_surely() -> anyhow::Result<()> {
+async fn the_report_estimates_the_error_rate_with_an_interval() -> anyhow::Result<()> {
     let config = folder(
         "\"pay\"]\n    verdict: allow\n    audit: {rate: 0.1,",
         "\"pay\"]\n    verdict: allow\n    audit: {rate: 0.5,",
     )?;
     let gate = Gate::configured(config.path()).await?;
     executed(&gate).await?;
-    let (said, _) = gate.cli(&["report", "--json"]).await?;
-    let before: Value = serde_json::from_str(&said)?;
+    let (output, _) = gate.cli(&["report", "--json"]).await?;
+    let before: Value = serde_json::from_str(&output)?;
     let all = &before["rates"][0];
-    ensure!(all["rate"].is_null() && all["missing"].as_u64() > Some(50), "{said}");
-    ensure!(all["lower"] == 0.0 && all["upper"] == 1.0, "{said}");
+    ensure!(all["rate"].is_null() && all["missing"].as_u64() > Some(50), "{output}");
+    ensure!(all["lower"] == 0.0 && all["upper"] == 1.0, "{output}");
 
     let _auditor = gate
         .auditor("ada", |request| {
@@ -131,14 +133,14 @@ async fn the_report_says_how_often_executed_actions_are_wrong_and_how_surely() -
         (gate.count(open).await.ok()? == 0).then_some(())
     })
     .await?;
-    let (said, _) = gate.cli(&["report", "--json"]).await?;
-    let report: Value = serde_json::from_str(&said)?;
+    let (output, _) = gate.cli(&["report", "--json"]).await?;
+    let report: Value = serde_json::from_str(&output)?;
     let all = &report["rates"][0];
     let number = |member: &str| all[member].as_f64().context("a number");
-    ensure!(all["executed"] == ACTIONS as u64 && all["missing"] == 0, "{said}");
-    ensure!(number("lower")? < 0.25 && number("upper")? > 0.25, "{said}");
-    ensure!(report["rates"][1]["stratum"] == "allowed/write_record/one@1.4.2", "{said}");
-    let (said, done) = gate.cli(&["report"]).await?;
-    ensure!(done && said.contains("ALL THAT WAS EXECUTED") && said.contains("95 % interval"), "{said}");
+    ensure!(all["executed"] == ACTIONS as u64 && all["missing"] == 0, "{output}");
+    ensure!(number("lower")? < 0.25 && number("upper")? > 0.25, "{output}");
+    ensure!(report["rates"][1]["stratum"] == "allowed/write_record/one@1.4.2", "{output}");
+    let (output, ok) = gate.cli(&["report"]).await?;
+    ensure!(ok && output.contains("ALL THAT WAS EXECUTED") && output.contains("95 % interval"), "{output}");
     gate.close().await
 }

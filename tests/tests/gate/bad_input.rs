@@ -1,4 +1,4 @@
-//! Bad input gets a clear reason, harms nothing else and stays visible.
+//! Bad input is refused with a clear reason, affects nothing else and stays visible.
 
 use anyhow::ensure;
 use countersign_core::action::Outcome;
@@ -18,7 +18,7 @@ fn edited(id: &str, edit: impl Fn(&mut Value)) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn what_has_an_author_is_answered_denied_and_the_rest_is_quarantined() -> anyhow::Result<()> {
+async fn bad_input_with_an_author_is_denied_and_the_rest_is_quarantined() -> anyhow::Result<()> {
     let gate = Gate::start().await?;
     let mut agent = gate.agent("one").await?;
     let deep = format!("{}1{}", "[".repeat(1_000), "]".repeat(1_000));
@@ -66,7 +66,7 @@ async fn what_has_an_author_is_answered_denied_and_the_rest_is_quarantined() -> 
         agent.send_raw(std::slice::from_ref(body)).await?;
         gate.reaches(&format!("SELECT count(*) FROM quarantine WHERE code = '{code}'"), 1).await?;
     }
-    // Nothing of it harmed the next good one.
+    // None of it affects the next good action.
     agent.propose("good", "write_record", json!({"n": 1})).await?;
     expect(&mut agent, "good", Outcome::Succeeded).await?;
     ensure!(gate.tools.calls() == 1);
@@ -100,10 +100,10 @@ async fn a_message_without_author_or_with_copies_is_quarantined() -> anyhow::Res
 }
 
 #[tokio::test]
-async fn an_id_that_comes_again_in_the_same_batch_is_a_repetition_or_a_conflict() -> anyhow::Result<()> {
+async fn an_id_repeated_in_one_batch_is_a_duplicate_or_a_conflict() -> anyhow::Result<()> {
     let mut gate = Gate::start().await?;
     let mut agent = gate.agent("one").await?;
-    // What waits for a router is one batch.
+    // Messages queued for a stopped router form one batch.
     gate.system.kill("router")?;
     let again = edited("same", |_| {});
     let other = edited("same", |e| e["data"]["arguments"] = json!({"n": 2}));
@@ -114,19 +114,19 @@ async fn an_id_that_comes_again_in_the_same_batch_is_a_repetition_or_a_conflict(
     let refused =
         "SELECT count(*) FROM evidence WHERE kind = 'proposal.refused' AND id > (SELECT min(id) FROM evidence
                      WHERE kind = 'action.evaluated')";
-    ensure!(gate.count(refused).await? == 1, "noted on the action, after it was judged");
+    ensure!(gate.count(refused).await? == 1, "recorded on the action, after its evaluation");
     ensure!(gate.count("SELECT count(*) FROM actions").await? == 1 && gate.tools.calls() == 1);
     gate.close().await
 }
 
 #[tokio::test]
-async fn a_poisonous_value_does_not_hold_back_its_batch() -> anyhow::Result<()> {
+async fn a_poisonous_value_does_not_block_its_batch() -> anyhow::Result<()> {
     let gate = Gate::start().await?;
     let mut agent = gate.agent("one").await?;
     let mut bodies: Vec<Vec<u8>> = (0..20)
         .map(|n| proposal("one", &format!("n-{n}"), "write_record", json!({"n": n})).to_string().into_bytes())
         .collect();
-    // NUL in free text is legal JSON, and nothing that PostgreSQL's text could hold.
+    // NUL in free text is legal in JSON and illegal in PostgreSQL's text.
     bodies.insert(10, edited("nul", |e| e["data"]["reason"] = "a\u{0}b".into()));
     agent.send_raw(&bodies).await?;
     for _ in 0..21 {
@@ -136,15 +136,15 @@ async fn a_poisonous_value_does_not_hold_back_its_batch() -> anyhow::Result<()> 
 }
 
 #[tokio::test]
-async fn a_replayed_message_is_taken_in_as_its_authors() -> anyhow::Result<()> {
+async fn a_replayed_message_keeps_its_author() -> anyhow::Result<()> {
     let gate = Gate::start().await?;
     let agent = gate.agent("two").await?;
     // Agent one is spoofed by agent two: replaying does not make it agent one's.
     agent.send_raw(&[edited("spoof", |_| {})]).await?;
     gate.reaches("SELECT count(*) FROM quarantine", 1).await?;
     let id = gate.count("SELECT id FROM quarantine").await?.to_string();
-    let (said, done) = gate.cli(&["quarantine", "replay", &id]).await?;
-    ensure!(done, "{said}");
+    let (output, ok) = gate.cli(&["quarantine", "replay", &id]).await?;
+    ensure!(ok, "{output}");
     ensure!(gate.count("SELECT count(*) FROM quarantine WHERE code = 'source_forged'").await? == 2);
     ensure!(gate.tools.calls() == 0);
     gate.close().await

@@ -1,4 +1,4 @@
-//! Bundles: what one action's evidence proves to somebody who has nothing but the ledger's public key.
+//! Bundles: what one action's evidence proves to somebody who has only the ledger's public key.
 
 use std::{path::Path, process::Command};
 
@@ -11,24 +11,24 @@ use countersign_testkit::{
 use countersign_tests::{
     Gate, airline, answer,
     evidence::{recorded, verify},
-    folder, said, willing,
+    folder, run, willing,
 };
 use serde_json::{Value, json};
 
-/// Audits everything that is executed at once.
+/// A configuration that audits every action executed without approval.
 fn all_audited() -> anyhow::Result<tempfile::TempDir> {
     let policy = |rate: &str| format!("\"pay\"]\n    verdict: allow\n    audit: {{rate: {rate},");
     folder(&policy("0.1"), &policy("1.0"))
 }
 
-/// Writes an action's bundle, and checks it where there is neither database nor broker.
+/// Writes an action's bundle, and checks it without database and broker.
 async fn proved(gate: &Gate, dir: &Path, action: &str) -> anyhow::Result<(Value, Value)> {
-    let (bundle, done) = gate.cli(&["ledger", "prove", action]).await?;
-    ensure!(done, "{bundle}");
+    let (bundle, ok) = gate.cli(&["ledger", "prove", action]).await?;
+    ensure!(ok, "{bundle}");
     let file = dir.join(format!("{}.json", action.replace(['/', '#'], "-")));
     std::fs::write(&file, &bundle)?;
-    let (checked, done) = check(gate, &file).await?;
-    ensure!(done, "{checked}\n{bundle}");
+    let (checked, ok) = check(gate, &file).await?;
+    ensure!(ok, "{checked}\n{bundle}");
     Ok((serde_json::from_str(&bundle)?, serde_json::from_str(&checked)?))
 }
 
@@ -40,7 +40,7 @@ async fn check(gate: &Gate, file: &Path) -> anyhow::Result<(String, bool)> {
         .arg(file)
         .arg("--key")
         .arg(gate.system.ledger_key());
-    said(command).await
+    run(command).await
 }
 
 /// An action that is approved, one that is rejected, one that is edited and one that is audited, all of them recorded.
@@ -60,12 +60,12 @@ async fn four_actions(gate: &Gate) -> anyhow::Result<()> {
     agent.propose("rejected", "move_money", json!({"amount": "900"})).await?;
     sam.decides(&requests.next().await?, Decision::Reject, Some("she never asked for it")).await?;
     answer(&mut agent).await?;
-    // Mara owns the first agent, and so decides about the second's.
+    // Mara owns the first agent, so she may decide only about the second.
     let mut second = gate.agent("two").await?;
     second.propose("edited", "move_money", json!({"amount": "700"})).await?;
     let arguments = Some(json!({"amount": "300"}));
     let edit = DecisionData { arguments, ..decision(&requests.next().await?, Decision::Edit, None) };
-    sam.says(&[edit]).await?;
+    sam.submit(&[edit]).await?;
     gate.reviewer("mara").await?.decides(&requests.next().await?, Decision::Approve, None).await?;
     answer(&mut second).await?;
     agent.propose("audited", "write_record", json!({"n": 1})).await?;
@@ -76,7 +76,7 @@ async fn four_actions(gate: &Gate) -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn bundles_of_an_approved_a_rejected_and_an_audited_action_check_offline() -> anyhow::Result<()> {
+async fn bundles_of_approved_rejected_and_audited_actions_verify_offline() -> anyhow::Result<()> {
     let config = all_audited()?;
     let gate = Gate::configured(config.path()).await?;
     four_actions(&gate).await?;
@@ -97,8 +97,8 @@ async fn bundles_of_an_approved_a_rejected_and_an_audited_action_check_offline()
     ensure!(checked["state"] == "succeeded" && checked["signatures"] == 2, "{checked}");
     ensure!(bundle["contents"][0]["content"]["arguments"] == json!({"amount": "300"}), "{bundle}");
     ensure!(bundle["results"][0]["text"].as_str().is_some_and(|text| text.contains("300")), "{bundle}");
-    let (told, done) = verify(&gate, &[]).await?;
-    ensure!(done, "{told}");
+    let (output, ok) = verify(&gate, &[]).await?;
+    ensure!(ok, "{output}");
     let (_, checked) = proved(&gate, dir.path(), "audited").await?;
     let kinds: Vec<&str> =
         checked["entries"].as_array().into_iter().flatten().filter_map(|one| one[1].as_str()).collect();
@@ -111,30 +111,30 @@ async fn bundles_of_an_approved_a_rejected_and_an_audited_action_check_offline()
     );
     ensure!(checked["signatures"] == 1, "{checked}");
 
-    // One of them changed, and one with another ledger's key.
+    // An altered bundle, and one checked with another ledger's key.
     let file = dir.path().join("approved.json");
     let text = std::fs::read_to_string(&file)?;
     std::fs::write(&file, text.replacen("\"500\"", "\"5000\"", 1))?;
-    let (told, done) = check(&gate, &file).await?;
-    ensure!(!done && told.contains("contents: the content with digest"), "{told}");
+    let (output, ok) = check(&gate, &file).await?;
+    ensure!(!ok && output.contains("contents: the content with digest"), "{output}");
 
-    // A checkpoint that was kept is continued by the newest.
+    // The newest checkpoint extends one that was kept.
     let kept = dir.path().join("kept");
     std::fs::copy(gate.system.ledger().join("checkpoint"), &kept)?;
     let mut agent = gate.agent("one").await?;
     agent.propose("more", "write_record", json!({"n": 2})).await?;
     answer(&mut agent).await?;
     recorded(&gate).await?;
-    let (proof, done) = gate.cli(&["ledger", "continuity", &kept.display().to_string()]).await?;
-    ensure!(done, "{proof}");
+    let (proof, ok) = gate.cli(&["ledger", "continuity", &kept.display().to_string()]).await?;
+    ensure!(ok, "{proof}");
     std::fs::write(&file, &proof)?;
-    let (told, done) = check(&gate, &file).await?;
-    ensure!(done && told.contains("\"old\""), "{told}");
+    let (output, ok) = check(&gate, &file).await?;
+    ensure!(ok && output.contains("\"old\""), "{output}");
     gate.close().await
 }
 
 #[tokio::test]
-async fn what_is_erased_is_gone_the_proofs_hold_and_a_legal_hold_prevents_it() -> anyhow::Result<()> {
+async fn erased_content_is_gone_proofs_stay_valid_and_a_legal_hold_prevents_erasure() -> anyhow::Result<()> {
     let gate = Gate::start().await?;
     let mut agent = gate.agent("one").await?;
     let (mut requests, sam) = (gate.requests("sam", "approvers").await?, gate.reviewer("sam").await?);
@@ -143,8 +143,8 @@ async fn what_is_erased_is_gone_the_proofs_hold_and_a_legal_hold_prevents_it() -
     let request = requests.next().await?;
     let url = gate.system.database_url("eraser")?;
     let erase = ["erase", "--subject", "mia_li_3668", "--operator", "olga", "--database-url", &url];
-    let (told, done) = gate.cli(&erase).await?;
-    ensure!(!done && told.contains("has not ended yet"), "{told}");
+    let (output, ok) = gate.cli(&erase).await?;
+    ensure!(!ok && output.contains("has not ended yet"), "{output}");
     sam.decides(&request, Decision::Reject, Some("Mia asked for nothing")).await?;
     answer(&mut agent).await?;
     agent.propose("other", "move_money", json!({"amount": "5", "to": "mia_li_36680"})).await?;
@@ -153,41 +153,41 @@ async fn what_is_erased_is_gone_the_proofs_hold_and_a_legal_hold_prevents_it() -
 
     let hold =
         ["legal-hold", "place", "--subject", "mia_li_3668", "--reason", "case 7", "--operator", "omar"];
-    let (told, done) = gate.cli(&hold).await?;
-    ensure!(done, "{told}");
-    let (told, done) = gate.cli(&erase).await?;
-    ensure!(!done && told.contains("legal holds forbid it: [1]"), "{told}");
-    // Nor by way of anything else that is in her action; nor, for that matter, in spite of a hold on the action.
+    let (output, ok) = gate.cli(&hold).await?;
+    ensure!(ok, "{output}");
+    let (output, ok) = gate.cli(&erase).await?;
+    ensure!(!ok && output.contains("legal holds forbid it: [1]"), "{output}");
+    // Nor by another value in her action; nor in spite of a hold on the action.
     let by_amount = ["erase", "--subject", "500", "--operator", "olga", "--database-url", &url];
-    let (told, done) = gate.cli(&by_amount).await?;
-    ensure!(!done && told.contains("legal holds forbid it: [1]"), "{told}");
+    let (output, ok) = gate.cli(&by_amount).await?;
+    ensure!(!ok && output.contains("legal holds forbid it: [1]"), "{output}");
     let client = gate.system.store()?.client().await?;
     let id: String =
         client.query_one("SELECT id::text FROM actions WHERE event_id = 'hers'", &[]).await?.get(0);
     let hold = ["legal-hold", "place", "--action", &id, "--reason", "case 8", "--operator", "omar"];
-    let (told, done) = gate.cli(&hold).await?;
-    ensure!(done, "{told}");
-    let (told, done) = gate.cli(&erase).await?;
-    ensure!(!done && told.contains("legal holds forbid it: [1, 2]"), "{told}");
-    let (told, done) = gate.cli(&["legal-hold", "release", "2", "--operator", "olga"]).await?;
-    ensure!(done, "{told}");
-    let (told, done) = gate.cli(&["legal-hold", "release", "1", "--operator", "olga"]).await?;
-    ensure!(done, "{told}");
-    let (told, done) = gate.cli(&erase).await?;
-    ensure!(done && told.contains("erased of 1 actions"), "{told}");
-    // At once: the entry that says so may not be there yet, and is waited for.
+    let (output, ok) = gate.cli(&hold).await?;
+    ensure!(ok, "{output}");
+    let (output, ok) = gate.cli(&erase).await?;
+    ensure!(!ok && output.contains("legal holds forbid it: [1, 2]"), "{output}");
+    let (output, ok) = gate.cli(&["legal-hold", "release", "2", "--operator", "olga"]).await?;
+    ensure!(ok, "{output}");
+    let (output, ok) = gate.cli(&["legal-hold", "release", "1", "--operator", "olga"]).await?;
+    ensure!(ok, "{output}");
+    let (output, ok) = gate.cli(&erase).await?;
+    ensure!(ok && output.contains("erased of 1 actions"), "{output}");
+    // Immediately: `prove` waits for the entry about the erasure.
     let dir = tempfile::tempdir()?;
     let (bundle, checked) = proved(&gate, dir.path(), "hers").await?;
 
     recorded(&gate).await?;
-    let (told, done) = verify(&gate, &[]).await?;
-    ensure!(done, "{told}");
+    let (output, ok) = verify(&gate, &[]).await?;
+    ensure!(ok, "{output}");
     for table in ["payloads", "outcomes", "decisions", "statements", "evidence", "legal_holds", "erasures"] {
         let sql = format!(
             "SELECT count(*) FROM {table} t WHERE t::text LIKE '%mia_li_3668\"%' OR t::text LIKE '%Mia asked%'
                OR t::text LIKE '%' || substr(encode('mia_li_3668\"', 'hex'), 1) || '%'"
         );
-        ensure!(gate.count(&sql).await? == 0, "{table} has it still");
+        ensure!(gate.count(&sql).await? == 0, "{table} still has it");
     }
     ensure!(
         bundle["contents"] == json!([]) && bundle["statements"][0]["disclosures"] == json!([]),
@@ -200,9 +200,9 @@ async fn what_is_erased_is_gone_the_proofs_hold_and_a_legal_hold_prevents_it() -
     gate.close().await
 }
 
-/// Both actions lose what a statement about them disclosed.
+/// Erasure removes what a statement disclosed about either action.
 #[tokio::test]
-async fn a_hold_on_a_person_covers_the_others_in_a_statement_about_her() -> anyhow::Result<()> {
+async fn a_legal_hold_on_a_person_covers_everyone_in_the_same_statement() -> anyhow::Result<()> {
     let gate = Gate::start().await?;
     let mut agent = gate.agent("one").await?;
     let (mut requests, sam) = (gate.requests("sam", "approvers").await?, gate.reviewer("sam").await?);
@@ -211,30 +211,30 @@ async fn a_hold_on_a_person_covers_the_others_in_a_statement_about_her() -> anyh
     }
     let asked = [requests.next().await?, requests.next().await?];
     let both = asked.each_ref().map(|one| decision(one, Decision::Reject, Some("they know each other")));
-    sam.says(&both).await?;
+    sam.submit(&both).await?;
     for _ in &asked {
         answer(&mut agent).await?;
     }
     let hold =
         ["legal-hold", "place", "--subject", "omar_rossi_1241", "--reason", "case 7", "--operator", "omar"];
-    let (told, done) = gate.cli(&hold).await?;
-    ensure!(done, "{told}");
+    let (output, ok) = gate.cli(&hold).await?;
+    ensure!(ok, "{output}");
     let url = gate.system.database_url("eraser")?;
     let erase = ["erase", "--subject", "mia_li_3668", "--operator", "olga", "--database-url", &url];
-    let (told, done) = gate.cli(&erase).await?;
-    ensure!(!done && told.contains("legal holds forbid it: [1]"), "{told}");
-    let (told, done) = gate.cli(&["legal-hold", "release", "1", "--operator", "olga"]).await?;
-    ensure!(done, "{told}");
-    let (told, done) = gate.cli(&erase).await?;
-    ensure!(done && told.contains("erased of 2 actions"), "{told}");
-    // What is his alone has stayed.
-    ensure!(gate.count("SELECT count(*) FROM payloads WHERE content IS NOT NULL").await? == 1, "{told}");
+    let (output, ok) = gate.cli(&erase).await?;
+    ensure!(!ok && output.contains("legal holds forbid it: [1]"), "{output}");
+    let (output, ok) = gate.cli(&["legal-hold", "release", "1", "--operator", "olga"]).await?;
+    ensure!(ok, "{output}");
+    let (output, ok) = gate.cli(&erase).await?;
+    ensure!(ok && output.contains("erased of 2 actions"), "{output}");
+    // His own content remains.
+    ensure!(gate.count("SELECT count(*) FROM payloads WHERE content IS NOT NULL").await? == 1, "{output}");
     gate.close().await
 }
 
-/// A reservation is cancelled, another is not, and bags that nobody asked for are taken back.
+/// One cancellation is approved, another rejected, and bags that nobody ordered are compensated.
 #[tokio::test]
-async fn bundles_of_the_airlines_actions_check_offline_up_to_what_was_undone() -> anyhow::Result<()> {
+async fn bundles_of_airline_actions_verify_offline_including_compensations() -> anyhow::Result<()> {
     let gate = Gate::configured_acting(airline()?, willing).await?;
     let (agent_id, desk) = ("airline-assistant", "supervisors");
     let mut agent = Agent::connect(gate.system.url("agent-airline")?, agent_id).await?;

@@ -11,7 +11,7 @@ use countersign_tests::{Gate, LIMIT, expect, willing};
 use serde_json::json;
 
 #[tokio::test]
-async fn what_is_withdrawn_before_it_arrives_or_while_it_waits_never_runs() -> anyhow::Result<()> {
+async fn an_action_withdrawn_before_it_arrives_or_while_it_waits_never_runs() -> anyhow::Result<()> {
     let gate = Gate::start().await?;
     let mut agent = gate.agent("one").await?;
     agent.send(&[withdrawal("one", "early")]).await?;
@@ -24,11 +24,12 @@ async fn what_is_withdrawn_before_it_arrives_or_while_it_waits_never_runs() -> a
     agent.send(&[withdrawal("one", "waits")]).await?;
     let outcome = expect(&mut agent, "waits", Outcome::Cancelled).await?;
     ensure!(outcome.error.is_some_and(|error| error.code == "cancelled"));
-    // An approval that comes now is too late.
-    let _app = gate.approving("sam", "approvers").await?;
+    // An approval now is too late.
+    let app = gate.approving("sam", "approvers").await?;
     gate.reaches("SELECT count(*) FROM evidence WHERE kind = 'decision.refused'", 1).await?;
     ensure!(gate.count("SELECT count(*) FROM approvals WHERE state = 'open'").await? == 0);
-    // Both at once, in either order.
+    drop(app);
+    // Both at once, in either order. Nobody approves meanwhile.
     let both = [withdrawal("one", "b"), proposal("one", "b", "move_money", json!({"amount": "500"}))];
     agent.send(&both).await?;
     expect(&mut agent, "b", Outcome::Cancelled).await?;
@@ -37,7 +38,7 @@ async fn what_is_withdrawn_before_it_arrives_or_while_it_waits_never_runs() -> a
 }
 
 #[tokio::test]
-async fn what_has_been_claimed_cannot_be_withdrawn_and_nobody_withdraws_anothers() -> anyhow::Result<()> {
+async fn an_agent_can_withdraw_neither_a_claimed_action_nor_anothers() -> anyhow::Result<()> {
     let gate = Gate::acting(Slow(willing, std::time::Duration::from_millis(500))).await?;
     let mut agent = gate.agent("one").await?;
     agent.propose("a-1", "write_record", json!({"n": 1})).await?;

@@ -1,5 +1,5 @@
-//! Claims and results are statements of their own, under no lock that was taken before: what others do in the same moment
-//! decides whether they find anything.
+//! Claims and results are single statements that take no lock in advance: concurrent transactions decide whether they
+//! match a row.
 
 use std::time::Duration;
 
@@ -53,11 +53,11 @@ impl Stored {
         Ok(Self { env, store })
     }
 
-    /// Does something in a transaction, begins `other` meanwhile, which has to wait for it, and commits.
+    /// Commits `tx` once `other` waits for its locks, and returns the result of `other`.
     async fn meanwhile<T>(&self, tx: Transaction, other: JoinHandle<T>) -> anyhow::Result<T> {
         let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
         eventually("it waits", Duration::from_secs(20), async || {
-            // A transaction sees others as they were when it first looked.
+            // A transaction reads `pg_stat_activity` once, so each probe needs a new one.
             let look = self.store.transaction().await.ok()?;
             look.query_one(sql, &[]).await.ok().filter(|row| row.get::<_, i64>(0) == 1)
         })
@@ -66,7 +66,7 @@ impl Stored {
         Ok(other.await?)
     }
 
-    /// The action's state and fence, and what is noted of it.
+    /// Checks the action's final state and fence, and the kinds of its evidence.
     async fn ends(self, state: &str, fence: i32, noted: &[&str]) -> anyhow::Result<()> {
         let tx = self.store.transaction().await?;
         let row = tx.query_one("SELECT state, fence FROM actions", &[]).await?;
@@ -78,7 +78,7 @@ impl Stored {
         let waiting = "SELECT coalesce(sum(rows), 0) FROM evidence_pending
                        WHERE EXISTS (SELECT FROM evidence WHERE id = ANY(evidence) AND action IS NOT NULL)";
         let waiting: i64 = tx.query_one(waiting, &[]).await?.get(0);
-        ensure!(waiting == noted.len() as i64, "{waiting} wait for the ledger");
+        ensure!(waiting == noted.len() as i64, "{waiting} rows wait for the ledger");
         drop(tx);
         self.env.close().await
     }
@@ -106,7 +106,7 @@ fn ended(fence: i32, state: State) -> Ended {
 }
 
 #[tokio::test]
-async fn of_two_claims_at_the_same_time_one_finds_nothing() -> anyhow::Result<()> {
+async fn only_one_of_two_concurrent_claims_succeeds() -> anyhow::Result<()> {
     let stored = Stored::start().await?;
     let tx = stored.store.transaction().await?;
     let first = claims::claim(&tx, 1, &[wanted()]).await?;
@@ -128,7 +128,7 @@ async fn a_claim_while_a_hold_is_placed_finds_nothing() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_claim_while_the_permit_is_taken_back_finds_nothing() -> anyhow::Result<()> {
+async fn a_claim_while_the_permit_is_revoked_finds_nothing() -> anyhow::Result<()> {
     for change in [
         "UPDATE actions SET state = 'cancelled', ended_at = now()",
         "UPDATE actions SET permit = gen_random_uuid()",
@@ -141,7 +141,7 @@ async fn a_claim_while_the_permit_is_taken_back_finds_nothing() -> anyhow::Resul
         let claimed = stored.meanwhile(tx, stored.claim(wanted())).await??;
         ensure!(claimed.is_empty(), "{change}: {claimed:?}");
         let state = if change.contains("cancelled") { "cancelled" } else { "authorised" };
-        // Looked at again, or left out: and it must also find nothing when it looks for the first time.
+        // The statement found nothing after it had waited; it must also find nothing on its first look.
         let claimed = stored.claim(wanted()).await??;
         ensure!(claimed.is_empty(), "after {change}: {claimed:?}");
         stored.ends(state, 0, &[]).await.context(change)?;
@@ -150,7 +150,7 @@ async fn a_claim_while_the_permit_is_taken_back_finds_nothing() -> anyhow::Resul
 }
 
 #[tokio::test]
-async fn a_claim_waits_for_what_only_locks_the_action() -> anyhow::Result<()> {
+async fn a_claim_waits_for_a_lock_on_the_action() -> anyhow::Result<()> {
     let stored = Stored::start().await?;
     let tx = stored.store.transaction().await?;
     tx.query("SELECT FROM actions FOR UPDATE", &[]).await?;
@@ -160,7 +160,7 @@ async fn a_claim_waits_for_what_only_locks_the_action() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_permit_out_of_time_or_of_another_action_claims_nothing() -> anyhow::Result<()> {
+async fn an_expired_or_foreign_permit_claims_nothing() -> anyhow::Result<()> {
     let stored = Stored::start().await?;
     let late = ClaimRequest { expires_at: Utc::now() - Duration::from_secs(1), ..wanted() };
     let other = ClaimRequest { permit: PermitId(Uuid::from_u128(3)), ..wanted() };
@@ -172,7 +172,7 @@ async fn a_permit_out_of_time_or_of_another_action_claims_nothing() -> anyhow::R
 }
 
 #[tokio::test]
-async fn an_interrupted_attempt_is_repeated_under_a_permit_of_its_own_and_once() -> anyhow::Result<()> {
+async fn an_interrupted_attempt_is_repeated_once_under_a_new_permit() -> anyhow::Result<()> {
     let stored = Stored::start().await?;
     ensure!(stored.claim(ClaimRequest { lease: 0.0, ..wanted() }).await??.len() == 1);
     ensure!(stored.claim(wanted()).await??.is_empty(), "under the permit of the first attempt");
@@ -188,7 +188,7 @@ async fn an_interrupted_attempt_is_repeated_under_a_permit_of_its_own_and_once()
 }
 
 #[tokio::test]
-async fn of_two_results_at_the_same_time_one_is_stored() -> anyhow::Result<()> {
+async fn only_one_of_two_concurrent_results_is_stored() -> anyhow::Result<()> {
     let stored = Stored::start().await?;
     stored.claim(wanted()).await??;
     ensure!(stored.end(2, State::Failed).await?? == 0, "under a claim that is not there");

@@ -1,4 +1,4 @@
-//! The command line by hand.
+//! The command line as people use it.
 
 use anyhow::{Context as _, ensure};
 use countersign_tests::{Gate, config};
@@ -24,40 +24,40 @@ async fn a_day_at_the_command_line() -> anyhow::Result<()> {
         (gate.system.url("agent-one")?.to_owned(), gate.system.url("reviewer-sam")?.to_owned());
     let key = gate.system.key_file("sam").display().to_string();
     let ada = gate.system.url("auditor-ada")?.to_owned();
-    let (said, done) = gate.cli_as(&agent, &["submit", &file, "--wait"]).await?;
-    ensure!(done && said.contains("succeeded") && said.contains("denied"), "{said}");
+    let (output, ok) = gate.cli_as(&agent, &["submit", &file, "--wait"]).await?;
+    ensure!(ok && output.contains("succeeded") && output.contains("denied"), "{output}");
     std::fs::write(&file, &lines[2])?;
-    let (said, done) = gate.cli_as(&agent, &["submit", &file]).await?;
-    ensure!(done && said.contains("1 submitted"), "{said}");
+    let (output, ok) = gate.cli_as(&agent, &["submit", &file]).await?;
+    ensure!(ok && output.contains("1 submitted"), "{output}");
     gate.reaches("SELECT count(*) FROM approvals", 1).await?;
 
-    let (said, _) = gate.cli(&["approvals", "list", "--json"]).await?;
-    let open: Vec<Value> = serde_json::from_str(&said)?;
+    let (output, _) = gate.cli(&["approvals", "list", "--json"]).await?;
+    let open: Vec<Value> = serde_json::from_str(&output)?;
     let id = open[0]["id"].as_str().context("an id")?.to_owned();
-    let (said, done) = gate.cli(&["approvals", "show", &id]).await?;
-    ensure!(done && said.contains("500") && said.contains("sha256:"), "{said}");
-    let (said, done) = gate.cli_as(&sam, &["approvals", "approve", &id, "--key", &key]).await?;
-    ensure!(done && said.contains("approve"), "{said}");
+    let (output, ok) = gate.cli(&["approvals", "show", &id]).await?;
+    ensure!(ok && output.contains("500") && output.contains("sha256:"), "{output}");
+    let (output, ok) = gate.cli_as(&sam, &["approvals", "approve", &id, "--key", &key]).await?;
+    ensure!(ok && output.contains("approve"), "{output}");
     let reject = ["approvals", "reject", &id, "--reason", "too late", "--key", &key];
-    let (said, done) = gate.cli_as(&sam, &reject).await?;
-    ensure!(!done && said.contains("not_open"), "{said}");
+    let (output, ok) = gate.cli_as(&sam, &reject).await?;
+    ensure!(!ok && output.contains("not_open"), "{output}");
 
     gate.reaches("SELECT count(*) FROM sampling", 2).await?;
-    let (said, done) = gate.cli(&["actions", "show", "task-1-0-2"]).await?;
+    let (output, ok) = gate.cli(&["actions", "show", "task-1-0-2"]).await?;
     for step in
         ["action.evaluated", "decision.recorded", "action.claimed", "action.completed", "action.sampled"]
     {
-        ensure!(done && said.contains(step), "{step} in {said}");
+        ensure!(ok && output.contains(step), "{step} in {output}");
     }
-    let (said, done) = gate.cli(&["actions", "list", "--state", "denied", "--json"]).await?;
-    ensure!(done && serde_json::from_str::<Vec<Value>>(&said)?.len() == 1, "{said}");
-    let (said, done) = gate.cli(&["report", "--json"]).await?;
-    let report: Value = serde_json::from_str(&said)?;
-    ensure!(done && report["lines"].as_array().context("lines")?.len() >= 4, "{said}");
-    let (said, done) = gate.cli(&["report"]).await?;
-    ensure!(done && said.contains("PRE-EXECUTION APPROVAL"), "{said}");
-    let (said, done) = gate.cli_as(&ada, &["audits", "list", "--state", "all"]).await?;
-    ensure!(done, "{said}");
+    let (output, ok) = gate.cli(&["actions", "list", "--state", "denied", "--json"]).await?;
+    ensure!(ok && serde_json::from_str::<Vec<Value>>(&output)?.len() == 1, "{output}");
+    let (output, ok) = gate.cli(&["report", "--json"]).await?;
+    let report: Value = serde_json::from_str(&output)?;
+    ensure!(ok && report["lines"].as_array().context("lines")?.len() >= 4, "{output}");
+    let (output, ok) = gate.cli(&["report"]).await?;
+    ensure!(ok && output.contains("PRE-EXECUTION APPROVAL"), "{output}");
+    let (output, ok) = gate.cli_as(&ada, &["audits", "list", "--state", "all"]).await?;
+    ensure!(ok, "{output}");
     gate.close().await
 }
 
@@ -73,8 +73,8 @@ async fn a_bad_folder_is_refused_with_file_line_and_help_before_anything_connect
         .arg(dir.path())
         .env("TEST_TOOLS_URL", "http://127.0.0.1:1")
         .output()?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.code() == Some(64), "{said}");
-    ensure!(said.contains("policy.yaml:") && said.contains("aprovers"), "{said}");
+    let problems = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(64), "{problems}");
+    ensure!(problems.contains("policy.yaml:") && problems.contains("aprovers"), "{problems}");
     Ok(())
 }

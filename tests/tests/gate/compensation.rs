@@ -1,4 +1,4 @@
-//! Undoing what was wrong: asked for by an auditor, judged by policy, done once.
+//! Compensation of wrong actions: requested by an auditor, evaluated by policy, executed once.
 
 use anyhow::{Context as _, ensure};
 use countersign_broker::reader::Reader;
@@ -10,7 +10,7 @@ use countersign_testkit::clients::finding;
 use countersign_tests::{Gate, LIMIT, answer, expect, folder, willing};
 use serde_json::{Value, json};
 
-/// Records can be taken back within `within`, and that needs an approver.
+/// A gate where a record can be undone within `within`, after an approval.
 async fn gate(within: &str) -> anyhow::Result<Gate> {
     let config = folder(
         "\"pay\"]\n    verdict: allow\n    audit: {rate: 0.1,",
@@ -55,29 +55,29 @@ async fn a_wrong_action_is_undone_once_after_an_approval_and_linked_both_ways() 
         .await?;
     agent.propose("record", "write_record", json!({"n": 7})).await?;
     expect(&mut agent, "record", Outcome::Succeeded).await?;
-    // It is an action like any other: policy holds it, and a human sees what it undoes.
+    // It is an ordinary action: it needs approval, and the request shows what it undoes.
     let asked = requests.next().await?;
     ensure!(asked.action.tool == "erase_record" && asked.action.compensates.is_some(), "{asked:?}");
     let arguments: Value = serde_json::from_str(asked.action.arguments.get())?;
     ensure!(arguments == json!({"n": 7, "seen": 7}), "{arguments}");
     ensure!(asked.action.agent.get().contains("\"on_behalf_of\":\"ada\""), "{}", asked.action.agent);
-    ensure!(gate.tools.calls() == 1, "nothing is undone before that");
+    ensure!(gate.tools.calls() == 1, "it was undone without an approval");
     sam.decides(&asked, Decision::Approve, None).await?;
     let undone = answer(&mut agent).await?;
     ensure!(undone.outcome == Outcome::Succeeded && undone.action.source == "/countersign/compensations");
     ensure!(gate.tools.effects().iter().filter(|effect| effect.tool == "erase_record").count() == 1);
 
-    // Linked both ways, and never twice, however often it is asked.
+    // Linked in both directions, and never repeated, however often it is requested.
     let linked = "SELECT count(*) FROM actions c JOIN actions a ON a.id = c.compensates
                   WHERE c.tool = 'erase_record' AND a.event_id = 'record' AND c.event_id = a.id::text";
     ensure!(gate.count(linked).await? == 1);
     gate.reaches("SELECT count(*) FROM evidence WHERE kind = 'action.compensated'", 1).await?;
     let undoing = format!("{}#{}", undone.action.source, undone.action.id);
     for id in ["record", undoing.as_str()] {
-        let (said, done) = gate.cli(&["actions", "show", id, "--json"]).await?;
-        let shown: Value = serde_json::from_str(&said)?;
+        let (output, ok) = gate.cli(&["actions", "show", id, "--json"]).await?;
+        let shown: Value = serde_json::from_str(&output)?;
         let other = if id == "record" { "compensated_by" } else { "compensates" };
-        ensure!(done && shown[other].is_string(), "{said}");
+        ensure!(ok && shown[other].is_string(), "{output}");
     }
     let again =
         "WITH again AS (UPDATE audits SET state = 'open', round = round + 1, finding = NULL, severity = NULL, judged_at = NULL
@@ -93,7 +93,7 @@ async fn a_wrong_action_is_undone_once_after_an_approval_and_linked_both_ways() 
 }
 
 #[tokio::test]
-async fn a_compensation_that_is_rejected_leaves_a_task_for_people() -> anyhow::Result<()> {
+async fn a_rejected_compensation_opens_a_remediation_task() -> anyhow::Result<()> {
     let gate = gate("1h").await?;
     let mut agent = gate.agent("one").await?;
     let mut requests = gate.requests("sam", "approvers").await?;
@@ -116,14 +116,14 @@ async fn a_compensation_that_is_rejected_leaves_a_task_for_people() -> anyhow::R
 }
 
 #[tokio::test]
-async fn what_can_no_longer_be_undone_is_a_task_for_people() -> anyhow::Result<()> {
+async fn an_action_that_can_no_longer_be_undone_opens_a_remediation_task() -> anyhow::Result<()> {
     let gate = gate("1s").await?;
     let mut agent = gate.agent("one").await?;
     let mut audits =
         Reader::open(gate.system.url("auditor-ada")?, "test", "countersign.audits.auditors").await?;
     agent.propose("record", "write_record", json!({"n": 7})).await?;
     expect(&mut agent, "record", Outcome::Succeeded).await?;
-    let asked = audits.next::<AuditRequest>(LIMIT).await?.context("no audit is asked for")?.data;
+    let asked = audits.next::<AuditRequest>(LIMIT).await?.context("no audit request came")?.data;
     gate.reaches("SELECT count(*) FROM actions WHERE ended_at < now() - interval '1.1 seconds'", 1).await?;
     let publisher =
         countersign_broker::publisher::Publisher::connect(gate.system.url("auditor-ada")?, "test").await?;

@@ -1,4 +1,4 @@
-//! What runs, how often, and what agents are told.
+//! What is executed, how often, and which outcomes agents receive.
 
 use std::time::Duration;
 
@@ -28,8 +28,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 #[tokio::test]
-async fn an_allowed_action_is_executed_once_and_the_same_again_is_answered_from_memory() -> anyhow::Result<()>
-{
+async fn an_allowed_action_is_executed_once_and_a_repetition_gets_the_stored_outcome() -> anyhow::Result<()> {
     let gate = Gate::start().await?;
     let mut agent = gate.agent("one").await?;
     let event = proposal("one", "a-1", "move_money", json!({"amount": "10"}));
@@ -47,12 +46,12 @@ async fn an_allowed_action_is_executed_once_and_the_same_again_is_answered_from_
     let forgotten = "SELECT count(*) FROM evidence e
                      WHERE NOT EXISTS (SELECT FROM evidence_pending p WHERE e.id = ANY (p.evidence))
                        AND NOT EXISTS (SELECT FROM ledger l WHERE l.evidence = e.id)";
-    ensure!(gate.count(forgotten).await? == 0, "every row is in the ledger, or on its way");
+    ensure!(gate.count(forgotten).await? == 0, "every row is in the ledger or pending");
     gate.close().await
 }
 
 #[tokio::test]
-async fn every_executed_action_has_one_throw_and_every_selected_one_an_audit() -> anyhow::Result<()> {
+async fn every_executed_action_has_one_draw_and_every_selected_one_an_audit() -> anyhow::Result<()> {
     let gate = Gate::start().await?;
     let mut agent = gate.agent("one").await?;
     let events: Vec<Value> =
@@ -67,7 +66,7 @@ async fn every_executed_action_has_one_throw_and_every_selected_one_an_audit() -
                   OR pi <> 0.1 OR selected <> EXISTS (SELECT FROM audits WHERE action = s.action)";
     ensure!(gate.count(unfair).await? == 0);
     let selected = gate.count("SELECT count(*) FROM sampling WHERE selected").await?;
-    // 30 expected; outside of this less than once in a million runs.
+    // 30 expected; outside this range in less than one of a million runs.
     ensure!((8..=60).contains(&selected), "{selected} selected");
     gate.close().await
 }
@@ -85,14 +84,14 @@ async fn a_sampler_that_is_away_neither_repeats_an_outcome_nor_loses_a_draw() ->
     gate.reaches("SELECT count(*) FROM actions WHERE ended_at < now() - interval '4 seconds'", 2).await?;
     agent.propose("a-3", "write_record", json!({"n": 1})).await?;
     expect(&mut agent, "a-3", Outcome::Succeeded).await?;
-    // What an executor leaves behind that is killed before the broker has confirmed an outcome is published again.
+    // An executor that is killed before the broker confirms an outcome leaves this row; the outcome is published again.
     let client = gate.system.store()?.client().await?;
     let killed = "INSERT INTO pending_notifications (actions, stored_at)
                   SELECT array_agg(id), now() - interval '1 minute' FROM actions WHERE event_id = 'a-2'";
     client.batch_execute(killed).await?;
     expect(&mut agent, "a-2", Outcome::Succeeded).await?;
     gate.reaches("SELECT 1 - count(*) FROM pending_notifications", 1).await?;
-    // Nor does the sampler depend on the packs that wait for it.
+    // Nor does the sampler depend on its queued packs.
     let session = Session::open(&gate.system.place.amqp_url, "test").await?;
     session.channel.queue_purge("countersign.settled".into(), QueuePurgeOptions::default()).await?;
     gate.system.start("sampler", "sampler")?;
@@ -101,13 +100,13 @@ async fn a_sampler_that_is_away_neither_repeats_an_outcome_nor_loses_a_draw() ->
 }
 
 #[tokio::test]
-async fn an_executor_whose_claims_are_refused_for_a_while_takes_them_up_again() -> anyhow::Result<()> {
+async fn an_executor_resumes_claiming_after_its_claims_were_refused() -> anyhow::Result<()> {
     let mut gate = Gate::start().await?;
     gate.system.kill("executor")?;
     let client = gate.system.store()?.client().await?;
     client.batch_execute("REVOKE INSERT ON evidence FROM countersign_executor").await?;
     let mut agent = gate.agent("one").await?;
-    // More at once than the executor makes calls at the same time: it waits for all of its places, again and again.
+    // More actions than the executor has call slots: it waits for all of them to become free, repeatedly.
     let count = 700;
     let events: Vec<Value> =
         (0..count).map(|n| proposal("one", &format!("n-{n}"), "write_record", json!({"n": n}))).collect();
@@ -137,12 +136,12 @@ async fn an_unanswered_call_of_a_tool_without_idempotency_is_in_doubt_until_a_hu
     agent.propose("letter", "send_letter", json!({})).await?;
     let doubt = expect(&mut agent, "letter", Outcome::InDoubt).await?;
     ensure!(doubt.error.is_some_and(|error| error.code == "http_500"));
-    let request = audits.next::<AuditRequest>(LIMIT).await?.expect("an audit is asked for").data;
+    let request = audits.next::<AuditRequest>(LIMIT).await?.expect("no audit request came").data;
     ensure!(request.reason == AuditReason::InDoubt);
     let ada = gate.system.signer("ada", "ada")?;
     let finding = |resolution| FindingData { resolution, ..finding(&request, Finding::Correct, None) };
     let publisher = Publisher::connect(auditor, "auditor").await?;
-    // Without saying what happened, the finding does not count.
+    // A finding without a resolution does not count.
     publisher.publish(&[found(&ada, &[finding(None)])]).await?;
     publisher.publish(&[found(&ada, &[finding(Some(Resolution::Succeeded))])]).await?;
     expect(&mut agent, "letter", Outcome::Succeeded).await?;
@@ -151,14 +150,14 @@ async fn an_unanswered_call_of_a_tool_without_idempotency_is_in_doubt_until_a_hu
     gate.close().await
 }
 
-/// A tool service behind a queue, which answers when the test says so.
+/// A tool service behind a queue, which answers when the test tells it to.
 struct QueuedTool {
     consumer: lapin::Consumer,
     session: Session,
 }
 
 impl QueuedTool {
-    /// Its queue alone: the service is away.
+    /// Declares only the queue, as if the service were down.
     async fn declared(gate: &Gate) -> anyhow::Result<Session> {
         let session = Session::open(&gate.system.place.amqp_url, "tool").await?;
         let queue = QueueDeclareOptions { durable: true, ..Default::default() };
@@ -182,8 +181,8 @@ impl QueuedTool {
     }
 
     async fn reply(&self, request: &lapin::message::Delivery, reply: &Value) -> anyhow::Result<()> {
-        let reply_to = request.properties.reply_to().clone().context("no place to reply to")?;
-        let correlation = request.properties.correlation_id().clone().context("no correlation")?;
+        let reply_to = request.properties.reply_to().clone().context("no reply_to")?;
+        let correlation = request.properties.correlation_id().clone().context("no correlation_id")?;
         let properties = BasicProperties::default().with_correlation_id(correlation);
         let body = reply.to_string();
         let options = BasicPublishOptions::default();
@@ -208,13 +207,13 @@ async fn a_tool_service_behind_a_queue_is_called_with_the_idempotency_key() -> a
 }
 
 #[tokio::test]
-async fn what_a_service_that_was_away_did_not_take_in_time_it_is_not_asked_any_more() -> anyhow::Result<()> {
+async fn a_service_that_was_away_does_not_receive_expired_requests() -> anyhow::Result<()> {
     let gate = Gate::start().await?;
     let mut agent = gate.agent("one").await?;
     QueuedTool::declared(&gate).await?;
     agent.propose("q-1", "ask_queue", json!({"question": 1})).await?;
     expect(&mut agent, "q-1", Outcome::InDoubt).await?;
-    // It is back, and whoever was told of the doubt may have found that nothing was done.
+    // The service returns. Somebody may already have resolved the doubt because nothing was done.
     let mut tool = QueuedTool::start(&gate).await?;
     agent.propose("q-2", "ask_queue", json!({"question": 2})).await?;
     let request = tool.request().await?;
@@ -229,7 +228,7 @@ async fn a_reply_that_comes_too_late_changes_nothing_and_is_kept() -> anyhow::Re
     let mut tool = QueuedTool::start(&gate).await?;
     agent.propose("q-1", "ask_queue", json!({"question": 1})).await?;
     let request = tool.request().await?;
-    // Nobody answers any of the attempts in time.
+    // No attempt is answered in time.
     expect(&mut agent, "q-1", Outcome::InDoubt).await?;
     tool.reply(&request, &json!({"status": "succeeded", "result": {"answer": 42}})).await?;
     gate.reaches(
@@ -243,7 +242,7 @@ async fn a_reply_that_comes_too_late_changes_nothing_and_is_kept() -> anyhow::Re
 }
 
 #[tokio::test]
-async fn a_slow_tool_does_not_hold_back_the_rest_of_its_pack() -> anyhow::Result<()> {
+async fn a_slow_tool_does_not_delay_the_rest_of_its_pack() -> anyhow::Result<()> {
     let gate = Gate::acting(|tool: &str, _: &Value| match tool {
         "move_money" => Err((503, "later".into())),
         _ => Ok(Value::Null),
@@ -254,7 +253,7 @@ async fn a_slow_tool_does_not_hold_back_the_rest_of_its_pack() -> anyhow::Result
     let quick = proposal("one", "quick", "write_record", json!({"n": 1}));
     agent.send(&[slow, quick]).await?;
     expect(&mut agent, "quick", Outcome::Succeeded).await?;
-    // Three attempts without a definite answer: nobody knows.
+    // Three attempts without a definite answer leave it in doubt.
     expect(&mut agent, "slow", Outcome::InDoubt).await?;
     gate.close().await
 }
@@ -267,7 +266,7 @@ async fn an_action_past_its_own_deadline_is_not_executed() -> anyhow::Result<()>
     late["data"]["expires_at"] = json!("2020-01-01T00:00:00Z");
     agent.send(&[late]).await?;
     expect(&mut agent, "late", Outcome::Expired).await?;
-    // One that runs out while a human is asked.
+    // One whose deadline passes while its approval is pending.
     let mut asked = proposal("one", "asked", "move_money", json!({"amount": "500"}));
     asked["data"]["expires_at"] = json!(chrono::Utc::now() + Duration::from_secs(2));
     agent.send(&[asked]).await?;
@@ -276,9 +275,9 @@ async fn an_action_past_its_own_deadline_is_not_executed() -> anyhow::Result<()>
     gate.close().await
 }
 
-/// More than one sweep finds wait for an executor that is away, all of them longer.
+/// More actions than one sweep reads have waited longer for a stopped executor.
 #[tokio::test]
-async fn what_waits_for_an_executor_does_not_hide_a_deadline_from_the_sweep() -> anyhow::Result<()> {
+async fn a_backlog_for_the_executor_does_not_hide_a_deadline_from_the_sweep() -> anyhow::Result<()> {
     let gate = Gate::start().await?;
     let store = gate.system.store()?;
     // Never committed: only this transaction sees them.

@@ -1,4 +1,4 @@
-//! What auditors find: signed, checked, and settled by one, two or three of them.
+//! Findings: signed, checked, and settled by one, two or three auditors.
 
 use anyhow::{Context as _, ensure};
 use chrono::{TimeDelta, Utc};
@@ -15,7 +15,7 @@ use countersign_testkit::clients::{finding, finding_event, found, statement};
 use countersign_tests::{Gate, LIMIT, folder, willing};
 use serde_json::{Value, json};
 
-/// Every record that is written is audited, and `audits` holds for all.
+/// A gate that audits every record, with `audits` as the policy's settings for audits.
 async fn gate(audits: &str) -> anyhow::Result<Gate> {
     let config = folder(
         "\"pay\"]\n    verdict: allow\n    audit: {rate: 0.1,",
@@ -27,7 +27,7 @@ async fn gate(audits: &str) -> anyhow::Result<Gate> {
     Gate::configured_acting(config, willing).await
 }
 
-/// The group's desk: one record has been written, and its audit is open.
+/// A gate with one written record whose audit is open.
 struct Desk {
     gate: Gate,
     queue: Reader,
@@ -54,18 +54,18 @@ impl Desk {
         Ok(publisher.publish(std::slice::from_ref(message)).await?)
     }
 
-    /// An auditor finds something of what is asked.
+    /// Sends a finding and waits until it is processed.
     async fn finds(&self, auditor: &str, data: FindingData) -> anyhow::Result<()> {
-        let before = self.heard().await?;
+        let before = self.processed().await?;
         self.sends(auditor, &found(&self.signer(auditor)?, &[data])).await?;
-        self.gate.reaches(HEARD, before + 1).await
+        self.gate.reaches(PROCESSED, before + 1).await
     }
 
-    async fn heard(&self) -> anyhow::Result<i64> {
-        self.gate.count(HEARD).await
+    async fn processed(&self) -> anyhow::Result<i64> {
+        self.gate.count(PROCESSED).await
     }
 
-    /// A message is refused with a code in the action's timeline, and the audit stays open.
+    /// Sends a message and expects that it is refused with `code` in the action's timeline and leaves the audit open.
     async fn refused(&self, code: &str, auditor: &str, message: &Outgoing) -> anyhow::Result<()> {
         let noted = format!(
             "SELECT count(*) FROM evidence e JOIN actions a ON a.id = e.action
@@ -89,9 +89,9 @@ impl Desk {
     }
 
     async fn settled(&self) -> anyhow::Result<Vec<(String, Option<String>)>> {
-        let (said, done) = self.gate.cli(&["audits", "list", "--state", "judged", "--json"]).await?;
-        ensure!(done, "{said}");
-        let judged: Vec<Value> = serde_json::from_str(&said)?;
+        let (output, ok) = self.gate.cli(&["audits", "list", "--state", "judged", "--json"]).await?;
+        ensure!(ok, "{output}");
+        let judged: Vec<Value> = serde_json::from_str(&output)?;
         let text = |value: &Value| value.as_str().map(str::to_owned);
         Ok(judged
             .iter()
@@ -100,14 +100,14 @@ impl Desk {
     }
 }
 
-const HEARD: &str = "SELECT count(*) FROM evidence WHERE kind LIKE 'finding.%'";
+const PROCESSED: &str = "SELECT count(*) FROM evidence WHERE kind LIKE 'finding.%'";
 
 async fn request(queue: &mut Reader) -> anyhow::Result<CloudEvent<AuditRequest>> {
-    queue.next::<AuditRequest>(LIMIT).await?.context("no audit is asked for")
+    queue.next::<AuditRequest>(LIMIT).await?.context("no audit request came")
 }
 
 #[tokio::test]
-async fn nobody_finds_with_anothers_word() -> anyhow::Result<()> {
+async fn nobody_submits_a_finding_in_anothers_name() -> anyhow::Result<()> {
     let desk = Desk::start("").await?;
     let (correct, ada) = (desk.correct(), desk.signer("ada")?);
     let by = |signer: &Signer, data: &FindingData| found(signer, std::slice::from_ref(data));
@@ -138,7 +138,7 @@ async fn nobody_finds_with_anothers_word() -> anyhow::Result<()> {
     desk.refused("stale", "ada", &at(-11)).await?;
     desk.refused("signed_in_future", "ada", &at(5)).await?;
 
-    // What was signed as a decision is no finding.
+    // A signed decision is not a finding.
     let quarantined = "SELECT count(*) FROM quarantine WHERE code = 'invalid_finding'";
     let decision = countersign_core::message::DecisionData {
         approval: countersign_core::ids::ApprovalId(desk.asked.audit.0),
@@ -151,7 +151,7 @@ async fn nobody_finds_with_anothers_word() -> anyhow::Result<()> {
     desk.sends("ada", &finding_event(statement(&ada, &[decision], now))).await?;
     desk.gate.reaches(quarantined, 1).await?;
 
-    // None of it has counted. What counts, counts once.
+    // None of these counted. A valid finding counts once.
     let message = by(&ada, &correct);
     desk.sends("ada", &message).await?;
     desk.gate.reaches("SELECT count(*) FROM audits WHERE state = 'judged'", 1).await?;
@@ -164,7 +164,7 @@ async fn nobody_finds_with_anothers_word() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn a_finding_says_all_that_it_must() -> anyhow::Result<()> {
+async fn an_incomplete_or_inconsistent_finding_is_refused() -> anyhow::Result<()> {
     let desk = Desk::start("reason_codes: [not_asked_for, other]").await?;
     ensure!(desk.asked.reason_codes == ["not_asked_for", "other"]);
     let ada = desk.signer("ada")?;
@@ -190,10 +190,10 @@ async fn a_finding_says_all_that_it_must() -> anyhow::Result<()> {
     let none =
         "SELECT count(*) FROM findings WHERE convert_from(patch, 'UTF8')::jsonb @> '[{\"value\": null}]'";
     ensure!(desk.gate.count(none).await? == 1);
-    // The tool cannot undo it: somebody must.
-    let (said, done) = desk.gate.cli(&["remediations", "list", "--json"]).await?;
-    let tasks: Vec<Value> = serde_json::from_str(&said)?;
-    ensure!(done && tasks.len() == 1 && tasks[0]["owner"] == "auditors", "{said}");
+    // The tool cannot undo it, so a remediation is open.
+    let (output, ok) = desk.gate.cli(&["remediations", "list", "--json"]).await?;
+    let tasks: Vec<Value> = serde_json::from_str(&output)?;
+    ensure!(ok && tasks.len() == 1 && tasks[0]["owner"] == "auditors", "{output}");
     let close = |id: &str| -> Vec<String> {
         ["remediations", "close", id, "--evidence", "letter 17", "--operator", "olga"]
             .map(str::to_owned)
@@ -201,27 +201,30 @@ async fn a_finding_says_all_that_it_must() -> anyhow::Result<()> {
     };
     let arguments = close(tasks[0]["id"].as_str().unwrap_or_default());
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let (said, done) = desk.gate.cli(&arguments).await?;
-    ensure!(done && said.contains("is closed"), "{said}");
-    let (said, done) = desk.gate.cli(&arguments).await?;
-    ensure!(!done && said.contains("no open task"), "{said}");
+    let (output, ok) = desk.gate.cli(&arguments).await?;
+    ensure!(ok && output.contains("is closed"), "{output}");
+    let (output, ok) = desk.gate.cli(&arguments).await?;
+    ensure!(!ok && output.contains("no open task"), "{output}");
     desk.gate.close().await
 }
 
 #[tokio::test]
-async fn two_auditors_judge_blind_and_a_third_settles_what_they_disagree_on() -> anyhow::Result<()> {
+async fn two_auditors_judge_blind_and_a_third_settles_their_disagreement() -> anyhow::Result<()> {
     let mut desk = Desk::start("twice: 1.0").await?;
     desk.finds("ada", desk.wrong(Severity::Major)).await?;
     ensure!(desk.settled().await?.is_empty());
     let second = request(&mut desk.queue).await?;
     ensure!(second.data.audit == desk.asked.audit);
-    let told = serde_json::to_value(&second.data)?;
-    ensure!(told == serde_json::to_value(&desk.asked)?, "nothing tells of the first: {told}");
-    // Who has judged it does not judge it again, whatever they say now.
+    let shown = serde_json::to_value(&second.data)?;
+    ensure!(
+        shown == serde_json::to_value(&desk.asked)?,
+        "the second request reveals the first finding: {shown}"
+    );
+    // An auditor who has judged it cannot judge it again.
     desk.finds("ada", desk.correct()).await?;
     ensure!(desk.gate.refusals("finding.refused", "already_judged").await? == 1);
     desk.finds("ben", desk.correct()).await?;
-    ensure!(desk.settled().await?.is_empty(), "they disagree");
+    ensure!(desk.settled().await?.is_empty(), "settled although they disagree");
     let third = request(&mut desk.queue).await?;
     ensure!(third.id != second.id && third.data.audit == desk.asked.audit);
     desk.finds("cleo", desk.wrong(Severity::Minor)).await?;
@@ -230,12 +233,12 @@ async fn two_auditors_judge_blind_and_a_third_settles_what_they_disagree_on() ->
 }
 
 #[tokio::test]
-async fn who_is_unsure_leaves_it_to_another_and_a_critical_error_needs_two() -> anyhow::Result<()> {
+async fn an_unsure_auditor_defers_to_another_and_a_critical_error_needs_two() -> anyhow::Result<()> {
     let mut desk = Desk::start("").await?;
     desk.finds("ada", finding(&desk.asked, Finding::Unsure, None)).await?;
     request(&mut desk.queue).await?;
     desk.finds("ben", desk.wrong(Severity::Critical)).await?;
-    ensure!(desk.settled().await?.is_empty(), "one alone has found it critical");
+    ensure!(desk.settled().await?.is_empty(), "settled as critical by one auditor");
     request(&mut desk.queue).await?;
     desk.finds("cleo", desk.wrong(Severity::Critical)).await?;
     ensure!(desk.settled().await? == [("wrong".into(), Some("critical".into()))]);

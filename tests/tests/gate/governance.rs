@@ -1,4 +1,4 @@
-//! Holds and new generations: what operators change holds for all workers at once.
+//! Holds and new generations: operators' changes apply to all workers at once.
 
 use anyhow::ensure;
 use countersign_core::action::Outcome;
@@ -7,7 +7,7 @@ use countersign_tests::{Gate, LIMIT, all_succeed, config, expect, folder, willin
 use serde_json::{Value, json};
 
 #[tokio::test]
-async fn no_claim_starts_after_a_hold_has_returned_and_everything_goes_on_after_its_release()
+async fn no_claim_starts_after_a_hold_has_returned_and_everything_resumes_after_its_release()
 -> anyhow::Result<()> {
     const ACTIONS: usize = 2_000;
     let gate = Gate::start().await?;
@@ -16,48 +16,48 @@ async fn no_claim_starts_after_a_hold_has_returned_and_everything_goes_on_after_
         (0..ACTIONS).map(|n| proposal("one", &format!("n-{n}"), "write_record", json!({"n": n}))).collect();
     agent.send(&events).await?;
     gate.reaches("SELECT count(*) FROM actions WHERE started_at IS NOT NULL", 50).await?;
-    let (said, done) = gate.cli(&["hold", "--operator", "olga", "--reason", "stop everything"]).await?;
-    ensure!(done, "{said}");
+    let (output, ok) = gate.cli(&["hold", "--operator", "olga", "--reason", "stop everything"]).await?;
+    ensure!(ok, "{output}");
     let started = "SELECT count(*) FROM actions WHERE started_at IS NOT NULL";
     let at_return = gate.count(started).await?;
-    // Everything that is under way has arrived where it is held.
+    // Everything under way is held or has succeeded.
     gate.reaches("SELECT count(*) FROM actions WHERE state IN ('held', 'succeeded')", ACTIONS as i64).await?;
     ensure!(gate.count(started).await? == at_return, "a claim started after the hold had returned");
     ensure!(at_return < ACTIONS as i64, "the hold came too late to show anything");
-    // By the database's own order: no claim's evidence comes after the hold's.
+    // In the database's order, no claim's evidence comes after the hold's.
     let later = "SELECT count(*) FROM evidence WHERE kind = 'action.claimed'
                  AND (body->>'generation')::bigint >= (SELECT generation FROM holds)";
     ensure!(gate.count(later).await? == 0);
 
-    let (said, done) = gate.cli(&["hold", "release", "1", "--operator", "olga"]).await?;
-    ensure!(!done && said.contains("another operator"), "{said}");
-    let (said, done) = gate.cli(&["hold", "release", "1", "--operator", "omar"]).await?;
-    ensure!(done, "{said}");
+    let (output, ok) = gate.cli(&["hold", "release", "1", "--operator", "olga"]).await?;
+    ensure!(!ok && output.contains("another operator"), "{output}");
+    let (output, ok) = gate.cli(&["hold", "release", "1", "--operator", "omar"]).await?;
+    ensure!(ok, "{output}");
     all_succeed(&mut agent, ACTIONS).await?;
     ensure!(gate.tools.effects().len() == ACTIONS);
     gate.close().await
 }
 
 #[tokio::test]
-async fn a_new_policy_holds_for_all_workers_once_it_is_applied_and_a_broken_one_changes_nothing()
--> anyhow::Result<()> {
+async fn a_new_policy_applies_to_all_workers_at_once_and_a_broken_one_changes_nothing() -> anyhow::Result<()>
+{
     let gate = Gate::start().await?;
     let mut agent = gate.agent("one").await?;
     agent.propose("before", "send_letter", json!({})).await?;
     expect(&mut agent, "before", Outcome::Succeeded).await?;
 
     let broken = folder("verdict: allow", "verdict: perhaps")?;
-    let (said, done) =
+    let (output, ok) =
         gate.cli(&["apply", &broken.path().display().to_string(), "--operator", "olga"]).await?;
-    ensure!(!done && said.contains("policy.yaml:"), "{said}");
-    let (said, done) = gate.cli(&["apply", &config().display().to_string(), "--operator", "mallory"]).await?;
-    ensure!(!done && said.contains("is not an operator"), "{said}");
+    ensure!(!ok && output.contains("policy.yaml:"), "{output}");
+    let (output, ok) = gate.cli(&["apply", &config().display().to_string(), "--operator", "mallory"]).await?;
+    ensure!(!ok && output.contains("is not an operator"), "{output}");
     ensure!(gate.count("SELECT generation FROM active").await? == 1);
 
     let stricter = folder("\"send_letter\", ", "")?;
-    let (said, done) =
+    let (output, ok) =
         gate.cli(&["apply", &stricter.path().display().to_string(), "--operator", "olga"]).await?;
-    ensure!(done && said.contains("generation 2"), "{said}");
+    ensure!(ok && output.contains("generation 2"), "{output}");
     agent.propose("after", "send_letter", json!({})).await?;
     let outcome = expect(&mut agent, "after", Outcome::Denied).await?;
     ensure!(outcome.rule == "default");
@@ -65,7 +65,7 @@ async fn a_new_policy_holds_for_all_workers_once_it_is_applied_and_a_broken_one_
 }
 
 #[tokio::test]
-async fn a_policy_change_while_actions_flow_loses_none_and_judges_none_twice() -> anyhow::Result<()> {
+async fn a_policy_change_while_actions_flow_loses_none_and_executes_none_twice() -> anyhow::Result<()> {
     const ACTIONS: usize = 1_000;
     let gate = Gate::start().await?;
     let mut agent = gate.agent("one").await?;
@@ -73,11 +73,11 @@ async fn a_policy_change_while_actions_flow_loses_none_and_judges_none_twice() -
         (0..ACTIONS).map(|n| proposal("one", &format!("n-{n}"), "write_record", json!({"n": n}))).collect();
     agent.send(&events).await?;
     let next = folder("version: \"test-1\"", "version: \"test-2\"")?;
-    let (said, done) = gate.cli(&["apply", &next.path().display().to_string(), "--operator", "olga"]).await?;
-    ensure!(done, "{said}");
+    let (output, ok) = gate.cli(&["apply", &next.path().display().to_string(), "--operator", "olga"]).await?;
+    ensure!(ok, "{output}");
     all_succeed(&mut agent, ACTIONS).await?;
     ensure!(gate.tools.effects().len() == ACTIONS);
-    // Whatever was claimed was claimed under the generation that it was judged under.
+    // Every claim was made under the generation of the action's evaluation.
     let stale =
         "SELECT count(*) FROM actions a JOIN permits p ON p.id = a.permit WHERE p.generation <> a.generation";
     ensure!(gate.count(stale).await? == 0);
@@ -93,9 +93,9 @@ async fn an_interrupted_call_is_not_repeated_under_a_policy_that_denies_it() -> 
     eventually("the tool is called", LIMIT, async || (gate.tools.calls() == 1).then_some(())).await?;
     gate.system.kill("executor")?;
     let stricter = folder("\"write_record\", ", "")?;
-    let (said, done) =
+    let (output, ok) =
         gate.cli(&["apply", &stricter.path().display().to_string(), "--operator", "olga"]).await?;
-    ensure!(done, "{said}");
+    ensure!(ok, "{output}");
     gate.system.start("executor", "executor")?;
     let outcome = expect(&mut agent, "a-1", Outcome::InDoubt).await?;
     ensure!(outcome.error.is_some_and(|error| error.code == "interrupted"));
@@ -104,18 +104,18 @@ async fn an_interrupted_call_is_not_repeated_under_a_policy_that_denies_it() -> 
 }
 
 #[tokio::test]
-async fn a_hold_on_a_name_that_nobody_has_is_refused() -> anyhow::Result<()> {
+async fn a_hold_on_an_unknown_name_is_refused() -> anyhow::Result<()> {
     let gate = Gate::start().await?;
     let hold = async |scope: &str, name: &str| {
         gate.cli(&["hold", scope, name, "--operator", "olga", "--reason", "test"]).await
     };
     for (scope, name) in [("--tool", "write_recrod"), ("--agent", "three"), ("--rule", "larger")] {
-        let (said, done) = hold(scope, name).await?;
-        ensure!(!done && said.contains(name), "{said}");
+        let (output, ok) = hold(scope, name).await?;
+        ensure!(!ok && output.contains(name), "{output}");
     }
     for (scope, name) in [("--tool", "write_record"), ("--agent", "two"), ("--rule", "large")] {
-        let (said, done) = hold(scope, name).await?;
-        ensure!(done, "{said}");
+        let (output, ok) = hold(scope, name).await?;
+        ensure!(ok, "{output}");
     }
     gate.close().await
 }

@@ -1,4 +1,4 @@
-//! A silent reader stops nobody else and loses nothing.
+//! A consumer that is away blocks nobody else and loses nothing.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ async fn an_agent_that_never_reads_and_a_reviewer_app_that_is_down_stop_nobody_a
 -> anyhow::Result<()> {
     const ACTIONS: usize = 200;
     let gate = Gate::start().await?;
-    // Agent two sends and never reads; its large transfers wait for a reviewer app that is not there.
+    // Agent two sends and never reads; its large transfers wait for a reviewer app that is down.
     let silent = Agent::connect(gate.system.url("agent-two")?, "two").await?;
     let of = |agent: &str, amount: &str| -> Vec<Value> {
         (0..ACTIONS)
@@ -32,7 +32,7 @@ async fn an_agent_that_never_reads_and_a_reviewer_app_that_is_down_stop_nobody_a
     gate.reaches("SELECT count(*) FROM actions WHERE state = 'pending_approval'", ACTIONS as i64).await?;
     ensure!(gate.tools.effects().len() == 2 * ACTIONS);
 
-    // The queue of requests is lost as well; PostgreSQL remembers, and a sweep asks again.
+    // The request queue is lost as well; a sweep publishes the requests again from the database.
     let session = countersign_broker::session::Session::open(&gate.system.place.amqp_url, "purge").await?;
     let queue = "countersign.approvals.approvers";
     session.channel.queue_purge(queue.into(), lapin::options::QueuePurgeOptions::default()).await?;
@@ -40,12 +40,12 @@ async fn an_agent_that_never_reads_and_a_reviewer_app_that_is_down_stop_nobody_a
     gate.reaches("SELECT count(*) FROM actions WHERE state = 'succeeded'", 3 * ACTIONS as i64).await?;
     ensure!(app.is_working() && gate.tools.effects().len() == 3 * ACTIONS);
 
-    // The agent comes back, asks about an old action, and is told.
+    // The agent returns, proposes an old action again, and receives its outcome.
     let mut back = Agent::connect(gate.system.url("agent-two")?, "two").await?;
-    let mut heard = 0;
+    let mut received = 0;
     while back.outcome(Duration::from_secs(5)).await?.is_some() {
-        heard += 1;
+        received += 1;
     }
-    ensure!(heard >= 2 * ACTIONS, "{heard} outcomes were kept for the silent agent");
+    ensure!(received >= 2 * ACTIONS, "{received} outcomes were kept for the silent agent");
     gate.close().await
 }

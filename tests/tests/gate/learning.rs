@@ -1,4 +1,4 @@
-//! What can be learnt from humans: training data, and what the report says of it.
+//! What can be learnt from human feedback: training data, and the report's section about it.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -12,11 +12,12 @@ use countersign_testkit::clients::{decision, finding, found, proposal};
 use countersign_tests::Gate;
 use serde_json::{Value, json};
 
-/// Records that are written; about half are audited, and those with an even number are wrong.
+/// Records written; about half are audited, and those with an even number are wrong.
 const RECORDS: usize = 40;
 const CUSTOMERS: usize = 5;
 
-/// The suites' folder, where half of what is allowed is audited and all that is rejected, each by two of three.
+/// The suites' folder, changed so that half of the allowed and all rejected actions are audited, each by two of three
+/// auditors.
 fn folder() -> anyhow::Result<tempfile::TempDir> {
     let dir = countersign_tests::folder("rate: 0.1", "rate: 0.0")?;
     let change = |name: &str, from: &str, to: &str| -> anyhow::Result<()> {
@@ -42,7 +43,7 @@ fn customer(n: usize) -> String {
     format!("customer-{}", n % CUSTOMERS)
 }
 
-/// A proposal that says what it is for, and for whom.
+/// A proposal with a reason, a task and a customer.
 fn stated(id: &str, tool: &str, arguments: Value, n: usize) -> Value {
     let mut event = proposal("one", id, tool, arguments);
     event["data"]["task"] = json!({"ticket": n});
@@ -59,13 +60,13 @@ async fn decide(gate: &Gate) -> anyhow::Result<()> {
 
     agent.send(&[stated("bad", "move_money", json!({"amount": "500"}), 0)]).await?;
     sam.decides(&requests.next().await?, Decision::Reject, Some("not ordered")).await?;
-    // What comes after that comes after the first feedback.
+    // Everything below comes after the first feedback.
     gate.reaches("SELECT count(*) FROM actions WHERE state = 'rejected'", 1).await?;
 
     agent.send(&[stated("much", "move_money", json!({"amount": "900"}), 1)]).await?;
     let asked = requests.next().await?;
     let arguments = Some(json!({"amount": "300"}));
-    sam.says(&[DecisionData { arguments, ..decision(&asked, Decision::Edit, Some("too much")) }]).await?;
+    sam.submit(&[DecisionData { arguments, ..decision(&asked, Decision::Edit, Some("too much")) }]).await?;
     sam.decides(&requests.next().await?, Decision::Approve, None).await?;
 
     agent.send(&[stated("fine", "move_money", json!({"amount": "200"}), 2)]).await?;
@@ -73,11 +74,11 @@ async fn decide(gate: &Gate) -> anyhow::Result<()> {
 
     let record = |n: usize| stated(&format!("r-{n}"), "write_record", json!({"n": n}), n);
     agent.send(&(0..RECORDS).map(record).collect::<Vec<_>>()).await?;
-    // What is rejected has a throw as well.
+    // Rejected actions have a draw as well.
     gate.reaches("SELECT count(*) FROM sampling", RECORDS as i64 + 3).await
 }
 
-/// What auditors who know no better find: even numbers are wrong, and the rejection was right.
+/// The auditors' default finding: even numbers are wrong, and the rejection was right.
 fn judge(request: &AuditRequest) -> anyhow::Result<FindingData> {
     let arguments: Value = serde_json::from_str(request.action.arguments.get())?;
     let Some(n) = arguments["n"].as_u64().filter(|n| n % 2 == 0) else {
@@ -87,11 +88,11 @@ fn judge(request: &AuditRequest) -> anyhow::Result<FindingData> {
     Ok(FindingData { correction, ..finding(request, Finding::Wrong, Some("the odd one was meant")) })
 }
 
-/// Every audit is judged by ada and abe. Abe alone finds that the rejection was wrong, so that ava is asked.
+/// Ada and abe judge every audit. Only abe finds that the rejection was wrong, so ava is asked as well.
 async fn audit(gate: &Gate) -> anyhow::Result<()> {
     let url = gate.system.url("auditor-ada")?;
     let mut requests = Reader::open(url, "test", "countersign.audits.auditors").await?;
-    let says = async |who: &str, data: FindingData| -> anyhow::Result<()> {
+    let submit = async |who: &str, data: FindingData| -> anyhow::Result<()> {
         let publisher = Publisher::connect(gate.system.url(&format!("auditor-{who}"))?, who).await?;
         Ok(publisher.publish(&[found(&gate.system.signer(who, who)?, &[data])]).await?)
     };
@@ -103,16 +104,16 @@ async fn audit(gate: &Gate) -> anyhow::Result<()> {
             continue;
         }
         seen.push(request.audit);
-        says("ada", judge(&request)?).await?;
+        submit("ada", judge(&request)?).await?;
         if request.action.id != "bad" {
-            says("abe", judge(&request)?).await?;
+            submit("abe", judge(&request)?).await?;
             continue;
         }
         let of = format!("SELECT count(*) FROM findings WHERE audit = '{}'", request.audit);
         gate.reaches(&of, 1).await?;
-        says("abe", finding(&request, Finding::Wrong, Some("it was ordered"))).await?;
+        submit("abe", finding(&request, Finding::Wrong, Some("it was ordered"))).await?;
         gate.reaches(&of, 2).await?;
-        says("ava", judge(&request)?).await?;
+        submit("ava", judge(&request)?).await?;
     }
     Ok(())
 }
@@ -124,17 +125,17 @@ async fn finding_event(gate: &Gate, finding: &str) -> anyhow::Result<usize> {
     Ok(usize::try_from(gate.count(&sql).await?)?)
 }
 
-/// The lines of an export; what is said besides is no JSON.
+/// The JSON lines of an export, and the rest of its output.
 async fn export(gate: &Gate, format: &str, more: &[&str]) -> anyhow::Result<(Vec<Value>, String)> {
     let arguments = [&["export", "feedback", "--test", "0.5", "--format", format], more].concat();
-    let (said, done) = gate.cli(&arguments).await?;
-    ensure!(done, "{said}");
-    let (lines, told): (Vec<&str>, Vec<&str>) = said.lines().partition(|line| line.starts_with('{'));
+    let (output, ok) = gate.cli(&arguments).await?;
+    ensure!(ok, "{output}");
+    let (lines, summary): (Vec<&str>, Vec<&str>) = output.lines().partition(|line| line.starts_with('{'));
     let lines: Result<Vec<Value>, _> = lines.into_iter().map(serde_json::from_str).collect();
-    Ok((lines?, told.join("\n")))
+    Ok((lines?, summary.join("\n")))
 }
 
-/// The call that an assistant's message holds.
+/// The tool call in an assistant's message.
 fn call(messages: &Value) -> anyhow::Result<Value> {
     ensure!(messages[0]["role"] == "assistant" && messages[1].is_null(), "{messages}");
     Ok(serde_json::from_str(messages[0]["content"].as_str().context("text")?)?)
@@ -144,7 +145,7 @@ fn of<'a>(lines: &'a [Value], source: &str) -> Vec<&'a Value> {
     lines.iter().filter(|line| line["source"] == source).collect()
 }
 
-/// What every line of training data says of itself.
+/// Checks the metadata of every line of training data.
 fn check(lines: &[Value], sides: &mut BTreeMap<String, String>) -> anyhow::Result<()> {
     for line in lines {
         let id = line["action"]["id"].as_str().context("an id")?;
@@ -173,7 +174,7 @@ fn check(lines: &[Value], sides: &mut BTreeMap<String, String>) -> anyhow::Resul
 }
 
 #[tokio::test]
-async fn what_humans_say_becomes_training_data_and_is_measured() -> anyhow::Result<()> {
+async fn human_feedback_becomes_training_data_and_is_measured() -> anyhow::Result<()> {
     let config = folder()?;
     let gate = Gate::configured(config.path()).await?;
     decide(&gate).await?;
@@ -183,21 +184,21 @@ async fn what_humans_say_becomes_training_data_and_is_measured() -> anyhow::Resu
     training_data(&gate, wrong, correct).await?;
     report(&gate, wrong, correct).await?;
 
-    // What is erased is left out, and said to be.
+    // Erased content is left out, and the summary counts it.
     let erased = "WITH erased AS (UPDATE payloads p SET content = NULL FROM actions a
                                   WHERE a.id = p.action AND a.event_id = 'much' RETURNING 1)
                   SELECT count(*) FROM erased";
     ensure!(gate.count(erased).await? == 1);
-    let (lines, told) = export(&gate, "dpo", &[]).await?;
-    ensure!(lines.len() == wrong && told.contains("1 actions left out"), "{told}");
+    let (lines, summary) = export(&gate, "dpo", &[]).await?;
+    ensure!(lines.len() == wrong && summary.contains("1 actions left out"), "{summary}");
     gate.close().await
 }
 
 async fn training_data(gate: &Gate, wrong: usize, correct: usize) -> anyhow::Result<()> {
     let mut sides = BTreeMap::new();
-    let (dpo, told) = export(gate, "dpo", &[]).await?;
+    let (dpo, summary) = export(gate, "dpo", &[]).await?;
     check(&dpo, &mut sides)?;
-    ensure!(dpo.len() == wrong + 1 && of(&dpo, "correction").len() == wrong, "{told}");
+    ensure!(dpo.len() == wrong + 1 && of(&dpo, "correction").len() == wrong, "{summary}");
     for line in of(&dpo, "correction") {
         let (chosen, rejected) = (call(&line["chosen"])?, call(&line["rejected"])?);
         let n = |call: &Value| call["arguments"]["n"].as_u64().unwrap_or_default();
@@ -209,25 +210,28 @@ async fn training_data(gate: &Gate, wrong: usize, correct: usize) -> anyhow::Res
     ensure!(call(&edit["rejected"])?["arguments"]["amount"] == "900", "{edit}");
     ensure!(edit["rationale"] == "too much" && edit["rule"] == "large", "{edit}");
 
-    let (kto, told) = export(gate, "kto", &[]).await?;
+    let (kto, summary) = export(gate, "kto", &[]).await?;
     check(&kto, &mut sides)?;
     let labelled = |label: bool| kto.iter().filter(|line| line["label"] == label).count();
-    // Corrections and the edit are pairs; there is the approval as well, and the rejection.
-    ensure!(labelled(true) == wrong + correct + 2 && labelled(false) == wrong + 2, "{told}");
+    // Corrections and the edit give pairs; the approval and the rejection give one line each.
+    ensure!(labelled(true) == wrong + correct + 2 && labelled(false) == wrong + 2, "{summary}");
     let rejection = *of(&kto, "rejection").first().context("the rejection")?;
     ensure!(rejection["label"] == false && rejection["rationale"] == "not ordered", "{rejection}");
     ensure!(call(&rejection["completion"])? == json!({"tool": "move_money", "arguments": {"amount": "500"}}));
-    ensure!(of(&kto, "judged_correct").len() == correct && of(&kto, "approval").len() == 1, "{told}");
+    ensure!(of(&kto, "judged_correct").len() == correct && of(&kto, "approval").len() == 1, "{summary}");
 
-    let (sft, told) = export(gate, "sft", &[]).await?;
+    let (sft, summary) = export(gate, "sft", &[]).await?;
     check(&sft, &mut sides)?;
-    ensure!(sft.len() == wrong + correct + 2 && sft.iter().all(|line| line.get("label").is_none()), "{told}");
+    ensure!(
+        sft.len() == wrong + correct + 2 && sft.iter().all(|line| line.get("label").is_none()),
+        "{summary}"
+    );
     let approval = *of(&sft, "approval").first().context("the approval")?;
     ensure!(call(&approval["completion"])?["arguments"]["amount"] == "200", "{approval}");
 
-    let (plain, told) = export(gate, "jsonl", &[]).await?;
+    let (plain, summary) = export(gate, "jsonl", &[]).await?;
     check(&plain, &mut sides)?;
-    ensure!(plain.len() == wrong + 2, "{told}");
+    ensure!(plain.len() == wrong + 2, "{summary}");
     for line in &plain {
         let data: FeedbackData = serde_json::from_value(line.clone())?;
         ensure!((data.kind == FeedbackKind::Correction) == (data.pi == Some(0.5)), "{line}");
@@ -236,80 +240,83 @@ async fn training_data(gate: &Gate, wrong: usize, correct: usize) -> anyhow::Res
     files(gate, &kto).await
 }
 
-/// The same lines in two files, each customer's in one of them.
+/// `--out` writes the same lines into two files, each customer's into one of them.
 async fn files(gate: &Gate, all: &[Value]) -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("data").display().to_string();
-    let (lines, told) = export(gate, "kto", &["--out", &path]).await?;
-    ensure!(lines.is_empty() && told.contains(&format!("{} lines", all.len())), "{told}");
+    let (lines, summary) = export(gate, "kto", &["--out", &path]).await?;
+    ensure!(lines.is_empty() && summary.contains(&format!("{} lines", all.len())), "{summary}");
     for side in ["train", "test"] {
         let text = std::fs::read_to_string(dir.path().join(format!("data/{side}.jsonl")))?;
         let lines: Result<Vec<Value>, _> = text.lines().map(serde_json::from_str).collect();
         let here: Vec<Value> = all.iter().filter(|line| line["split"] == side).cloned().collect();
         ensure!(lines? == here, "{side}");
     }
-    // Without a customer the agent stands for it, and there is one agent.
+    // Without a customer the split is by agent, and there is one agent.
     let (lines, _) = export(gate, "kto", &["--customer", "/data/nobody"]).await?;
     ensure!(lines.iter().all(|line| line["split"] == lines[0]["split"]));
-    let (said, done) = gate.cli(&["export", "feedback", "--format", "kto", "--customer", "nobody"]).await?;
-    ensure!(!done && said.contains("JSON pointer"), "{said}");
-    let (lines, told) = export(gate, "kto", &["--to", "1h"]).await?;
-    ensure!(lines.is_empty() && told.contains("0 lines of 0 actions"), "{told}");
+    let (output, ok) = gate.cli(&["export", "feedback", "--format", "kto", "--customer", "nobody"]).await?;
+    ensure!(!ok && output.contains("JSON pointer"), "{output}");
+    let (lines, summary) = export(gate, "kto", &["--to", "1h"]).await?;
+    ensure!(lines.is_empty() && summary.contains("0 lines of 0 actions"), "{summary}");
     Ok(())
 }
 
 async fn report(gate: &Gate, wrong: usize, correct: usize) -> anyhow::Result<()> {
-    // What was found wrong cannot be undone by a tool; one of it is put right.
-    let (said, _) = gate.cli(&["remediations", "list", "--json"]).await?;
-    let tasks: Vec<Value> = serde_json::from_str(&said)?;
-    ensure!(tasks.len() == wrong, "{said}");
+    // No tool can undo the errors found; one remediation is closed by hand.
+    let (output, _) = gate.cli(&["remediations", "list", "--json"]).await?;
+    let tasks: Vec<Value> = serde_json::from_str(&output)?;
+    ensure!(tasks.len() == wrong, "{output}");
     let task = tasks[0]["id"].as_str().context("an id")?;
-    let (said, done) =
+    let (output, ok) =
         gate.cli(&["remediations", "close", task, "--evidence", "letter 7", "--operator", "olga"]).await?;
-    ensure!(done, "{said}");
-    // A class that moved, and a group that was asked too much.
-    let inserted = "WITH class AS (INSERT INTO sampling_plans (stratum, rule, plan_state, switching_state, since)
+    ensure!(ok, "{output}");
+    // A sampling plan that changed, and a group beyond its capacity.
+    let inserted = "WITH changed_plan AS (INSERT INTO sampling_plans (stratum, rule, plan_state, switching_state, since)
                                    VALUES ('a/b/c@1', 'a', 'discontinued', '{}', 1) RETURNING stratum),
                     moved AS (INSERT INTO plan_changes (stratum, was, plan_state, reason, generation, executed, audited, wrong)
-                              SELECT stratum, 'normal', 'discontinued', 'too many errors', 1, 70, 30, 4 FROM class),
+                              SELECT stratum, 'normal', 'discontinued', 'too many errors', 1, 70, 30, 4 FROM changed_plan),
                     less AS (INSERT INTO epoch_groups (epoch, group_name, demand, capacity, remaining)
                              SELECT epoch, 'treasury', 10, 5, 0.5 FROM epochs LIMIT 1 RETURNING 1)
                     SELECT count(*) FROM less";
     ensure!(gate.count(inserted).await? == 1);
 
-    let (said, done) = gate.cli(&["report", "--json"]).await?;
-    ensure!(done, "{said}");
-    let report: Value = serde_json::from_str(&said)?;
+    let (output, ok) = gate.cli(&["report", "--json"]).await?;
+    ensure!(ok, "{output}");
+    let report: Value = serde_json::from_str(&output)?;
     let learning = &report["learning"];
-    let number = |value: &Value| value.as_f64().with_context(|| format!("a number, not {value}: {said}"));
+    let number = |value: &Value| value.as_f64().with_context(|| format!("a number, not {value}: {output}"));
     let correction = &learning["correction"];
-    ensure!(correction["corrected"] == 1 && correction["reference"] == json!([0.7, 0.9]), "{said}");
-    ensure!(number(&correction["errors"])? == 2.0 * wrong as f64, "{said}");
+    ensure!(correction["corrected"] == 1 && correction["reference"] == json!([0.7, 0.9]), "{output}");
+    ensure!(number(&correction["errors"])? == 2.0 * wrong as f64, "{output}");
     let share = number(&correction["share"])?;
-    ensure!((share - 0.5 / wrong as f64).abs() < 1e-12, "{said}");
-    ensure!(number(&correction["lower"])? <= share && share <= number(&correction["upper"])?, "{said}");
+    ensure!((share - 0.5 / wrong as f64).abs() < 1e-12, "{output}");
+    ensure!(number(&correction["lower"])? <= share && share <= number(&correction["upper"])?, "{output}");
 
     let prevented = json!({"rejections": 1, "edits": 1, "rejections_audited": 1, "rejections_upheld": 1});
-    ensure!(learning["prevented"] == prevented, "{said}");
+    ensure!(learning["prevented"] == prevented, "{output}");
     let agreement = &learning["agreement"];
-    ensure!(agreement["pairs"] == wrong + correct + 1 && agreement["one_wrong"] == 1, "{said}");
-    ensure!(agreement["both_wrong"] == wrong && agreement["both_correct"] == correct, "{said}");
+    ensure!(agreement["pairs"] == wrong + correct + 1 && agreement["one_wrong"] == 1, "{output}");
+    ensure!(agreement["both_wrong"] == wrong && agreement["both_correct"] == correct, "{output}");
     let positive = 2.0 * wrong as f64 / (2.0 * wrong as f64 + 1.0);
-    ensure!((number(&agreement["positive"])? - positive).abs() < 1e-12, "{said}");
+    ensure!((number(&agreement["positive"])? - positive).abs() < 1e-12, "{output}");
 
     let [version] = learning["versions"].as_array().context("versions")?.as_slice() else {
-        anyhow::bail!("{said}")
+        anyhow::bail!("{output}")
     };
-    ensure!(version["agent"] == "one" && version["version"] == "1.4.2", "{said}");
+    ensure!(version["agent"] == "one" && version["version"] == "1.4.2", "{output}");
     // The first feedback was the rejection, before anything was executed.
-    ensure!(version["before"].is_null() && version["first_feedback"].is_string(), "{said}");
-    ensure!(version["after"]["executed"] == RECORDS + 2 && version["after"]["wrong"] == wrong, "{said}");
-    ensure!(learning["remediations"] == json!({"open": wrong - 1, "overdue": 0}), "{said}");
-    ensure!(learning["plan_changes"][0]["reason"] == "too many errors", "{said}");
-    ensure!(learning["lowered"][0]["group"] == "treasury" && learning["lowered"][0]["epochs"] == 1, "{said}");
+    ensure!(version["before"].is_null() && version["first_feedback"].is_string(), "{output}");
+    ensure!(version["after"]["executed"] == RECORDS + 2 && version["after"]["wrong"] == wrong, "{output}");
+    ensure!(learning["remediations"] == json!({"open": wrong - 1, "overdue": 0}), "{output}");
+    ensure!(learning["plan_changes"][0]["reason"] == "too many errors", "{output}");
+    ensure!(
+        learning["lowered"][0]["group"] == "treasury" && learning["lowered"][0]["epochs"] == 1,
+        "{output}"
+    );
 
-    let (said, done) = gate.cli(&["report"]).await?;
-    ensure!(done, "{said}");
+    let (output, ok) = gate.cli(&["report"]).await?;
+    ensure!(ok, "{output}");
     for part in [
         "correction efficacy: ",
         "reference 70-90 %",
@@ -321,24 +328,24 @@ async fn report(gate: &Gate, wrong: usize, correct: usize) -> anyhow::Result<()>
         "remediation tasks: ",
         "groups that could not judge",
     ] {
-        ensure!(wrong == 1 || said.contains(part), "{part:?} is not in:\n{said}");
+        ensure!(wrong == 1 || output.contains(part), "{part:?} is not in:\n{output}");
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn where_nothing_was_said_nothing_is_exported_and_no_section_is_printed() -> anyhow::Result<()> {
+async fn without_feedback_nothing_is_exported_and_no_section_is_printed() -> anyhow::Result<()> {
     let gate = Gate::start().await?;
     for format in ["dpo", "kto", "sft", "jsonl"] {
-        let (lines, told) = export(&gate, format, &[]).await?;
-        ensure!(lines.is_empty() && told.contains("0 lines of 0 actions"), "{told}");
+        let (lines, summary) = export(&gate, format, &[]).await?;
+        ensure!(lines.is_empty() && summary.contains("0 lines of 0 actions"), "{summary}");
     }
-    let (said, done) = gate.cli(&["report"]).await?;
-    ensure!(done, "{said}");
+    let (output, ok) = gate.cli(&["report"]).await?;
+    ensure!(ok, "{output}");
     for part in
         ["correction efficacy", "prevented by reviewers", "agreement", "before", "remediation", "groups"]
     {
-        ensure!(!said.contains(part), "{part:?} is in:\n{said}");
+        ensure!(!output.contains(part), "{part:?} is in:\n{output}");
     }
     gate.close().await
 }

@@ -1,4 +1,4 @@
-//! The ledger: one log whoever records it, and nothing in it can be changed unnoticed.
+//! The ledger: one log whichever recorder writes it, in which every change is detected.
 
 use std::{path::Path, time::Duration};
 
@@ -19,14 +19,14 @@ async fn change(gate: &Gate, statement: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Each entry of an action names the one before it, and the first one none.
+/// Fails unless each entry of an action names the previous one, and the first names none.
 async fn chained(gate: &Gate) -> anyhow::Result<()> {
     let torn = "SELECT count(*) FROM (
-                  SELECT convert_from(entry, 'UTF8')::jsonb ->> 'previous' AS said,
+                  SELECT convert_from(entry, 'UTF8')::jsonb ->> 'previous' AS output,
                          lag(event) OVER (PARTITION BY action ORDER BY index)::text AS before
                   FROM ledger WHERE action IS NOT NULL) named
-                WHERE said IS DISTINCT FROM before";
-    ensure!(gate.count(torn).await? == 0, "an entry does not name the one before it");
+                WHERE output IS DISTINCT FROM before";
+    ensure!(gate.count(torn).await? == 0, "an entry does not name the previous one");
     Ok(())
 }
 
@@ -39,7 +39,7 @@ async fn two_recorders_either_killed_at_any_moment_keep_one_log_and_one_stream()
     let mut gate = Gate::configured(config.path()).await?;
     gate.system.start("recorder", "recorder-b")?;
     let mut agent = gate.agent("one").await?;
-    // As of a recorder that died while it wrote.
+    // Left by a recorder that died while it wrote.
     let half = gate.system.ledger().join(".unfinished/half");
     std::fs::create_dir_all(half.parent().context("it has a folder")?)?;
     std::fs::write(&half, "half a tile")?;
@@ -47,7 +47,7 @@ async fn two_recorders_either_killed_at_any_moment_keep_one_log_and_one_stream()
         let event = |n: usize| proposal("one", &format!("r-{round}-{n}"), "write_record", json!({"n": n}));
         agent.send(&(0..ACTIONS).map(event).collect::<Vec<_>>()).await?;
         let before = gate.count("SELECT size FROM recorder").await?;
-        // Another moment each time: while a batch is under way, a tile is written, or a message is not confirmed yet.
+        // Another moment each time: during a batch, while a tile is written, or before a message is confirmed.
         let more = before + [1, 40, 150, 300, 5, 90][round % 6];
         gate.reaches("SELECT size FROM recorder", more).await?;
         let fence = gate.count("SELECT fence FROM recorder").await?;
@@ -60,7 +60,7 @@ async fn two_recorders_either_killed_at_any_moment_keep_one_log_and_one_stream()
             gate.system.start("recorder", other)?;
             let started = std::time::Instant::now();
             gate.reaches("SELECT fence FROM recorder", fence + 1).await?;
-            ensure!(started.elapsed() < Duration::from_secs(10), "taken over after {:?}", started.elapsed());
+            ensure!(started.elapsed() < Duration::from_secs(10), "the takeover took {:?}", started.elapsed());
         }
         gate.system.start("recorder", name)?;
         for _ in 0..ACTIONS {
@@ -68,15 +68,15 @@ async fn two_recorders_either_killed_at_any_moment_keep_one_log_and_one_stream()
         }
     }
     gate.reaches("SELECT count(*) FROM sampling", (ROUNDS * ACTIONS) as i64).await?;
-    ensure!(!half.exists(), "whoever took over has left what was unfinished");
+    ensure!(!half.exists(), "the new recorder kept an unfinished file");
     recorded(&gate).await?;
     let size = gate.count("SELECT count(*) FROM ledger").await?;
     ensure!(size == gate.count("SELECT count(DISTINCT evidence) FROM ledger").await?);
     ensure!(size == gate.count("SELECT count(*) FROM evidence").await?);
     ensure!(size == gate.count("SELECT max(index) + 1 FROM ledger").await?);
     chained(&gate).await?;
-    let (said, done) = verify(&gate, &[]).await?;
-    ensure!(done && said.contains("as it was recorded"), "{said}");
+    let (output, ok) = verify(&gate, &[]).await?;
+    ensure!(ok && output.contains("as it was recorded"), "{output}");
 
     without_a_gap(&gate).await?;
     gate.close().await
@@ -126,43 +126,43 @@ async fn an_entry_changed_by_hand_is_named_by_verify_whatever_else_is_changed_wi
     let checkpoint = gate.system.ledger().join("checkpoint");
     let (old, kept) = (two_checkpoints(&gate, &checkpoint).await?, tempfile::NamedTempFile::new()?);
     let name = kept.path().display().to_string();
-    let (said, done) = verify(&gate, &[]).await?;
-    ensure!(done, "{said}");
-    // Turned back while a recorder is at work, it is put right: by one that lost its lease, or by hand.
+    let (output, ok) = verify(&gate, &[]).await?;
+    ensure!(ok, "{output}");
+    // A running recorder restores a checkpoint that a former leader or a person has rolled back.
     let size = |note: &str| note.lines().nth(1).and_then(|size| size.parse::<u64>().ok());
     let newest = size(&std::fs::read_to_string(&checkpoint)?);
     std::fs::write(&checkpoint, &old)?;
-    eventually("the checkpoint is put right", LIMIT, async || {
+    eventually("the checkpoint is restored", LIMIT, async || {
         let note = std::fs::read_to_string(&checkpoint).ok()?;
         (size(&note) >= newest).then_some(())
     })
     .await?;
-    // From here on nothing is recorded that would notice by itself.
+    // From here on no recorder runs that would notice the changes.
     gate.system.kill("recorder")?;
 
     let named = async |entry: i64, what: &str, more: &[&str]| {
-        let (said, done) = verify(&gate, &[more, &["--json"]].concat()).await?;
-        let found: Value = serde_json::from_str(&said).with_context(|| said.clone())?;
+        let (output, ok) = verify(&gate, &[more, &["--json"]].concat()).await?;
+        let found: Value = serde_json::from_str(&output).with_context(|| output.clone())?;
         let wrong = &found["wrong"];
-        let told = wrong["what"].as_str().is_some_and(|told| told.contains(what));
-        ensure!(!done && wrong["entry"] == entry && told, "{what} at {entry}: {said}");
+        let matches = wrong["what"].as_str().is_some_and(|text| text.contains(what));
+        ensure!(!ok && wrong["entry"] == entry && matches, "{what} at {entry}: {output}");
         Ok(())
     };
     changed_files_are_named(&gate, &named).await?;
     // More executions than entries about them.
     change(&gate, "UPDATE actions SET fence = fence + 1 WHERE event_id = 'r-3'").await?;
-    let (said, done) = verify(&gate, &[]).await?;
-    ensure!(!done && said.contains("differ in the executions of action"), "{said}");
+    let (output, ok) = verify(&gate, &[]).await?;
+    ensure!(!ok && output.contains("differ in the executions of action"), "{output}");
     change(&gate, "UPDATE actions SET fence = fence - 1 WHERE event_id = 'r-3'").await?;
     ensure!(verify(&gate, &[]).await?.1);
 
-    // Its bytes.
+    // The entry's bytes.
     change(&gate, "UPDATE ledger SET entry = replace(convert_from(entry, 'UTF8'), '/agents/one', '/agents/two')::bytea WHERE index = 77").await?;
     named(77, "it was changed", &[]).await?;
-    // And its hash.
+    // And the entry's hash.
     change(&gate, "UPDATE ledger SET leaf = sha256('\\x00'::bytea || entry) WHERE index = 77").await?;
     named(77, "another hash", &[]).await?;
-    // Without the folder, the signature still tells that it is one of a batch.
+    // Without the folder, the signature narrows it down to one batch.
     let store = gate.system.store()?;
     let signed: i64 = {
         let tx = store.transaction().await?;
@@ -171,37 +171,37 @@ async fn an_entry_changed_by_hand_is_named_by_verify_whatever_else_is_changed_wi
     let key = gate.system.ledger_key().display().to_string();
     let mut command = gate.system.command();
     command.args(["ledger", "verify", "--json", "--key", &key]).env_remove("COUNTERSIGN_LEDGER");
-    let (told, done) = countersign_tests::said(command).await?;
-    let found: Value = serde_json::from_str(&told).with_context(|| told.clone())?;
+    let (output, ok) = countersign_tests::run(command).await?;
+    let found: Value = serde_json::from_str(&output).with_context(|| output.clone())?;
     let first = found["wrong"]["entry"].as_i64().context("an entry is named")?;
-    ensure!(!done && (signed..=77).contains(&first), "{told}");
+    ensure!(!ok && (signed..=77).contains(&first), "{output}");
     change(&gate, "UPDATE ledger SET entry = replace(convert_from(entry, 'UTF8'), '/agents/two', '/agents/one')::bytea WHERE index = 77").await?;
     change(&gate, "UPDATE ledger SET leaf = sha256('\\x00'::bytea || entry) WHERE index = 77").await?;
     ensure!(verify(&gate, &[]).await?.1);
 
-    // The evidence it was made of, and something that has no entry.
+    // The evidence of an entry, and evidence without an entry.
     change(&gate, "UPDATE evidence SET body = '{}' WHERE id = (SELECT evidence FROM ledger WHERE index = 9)")
         .await?;
     named(9, "evidence was changed", &[]).await?;
 
-    // An entry taken out: it comes first now.
+    // A deleted entry, which now comes first.
     change(&gate, "DELETE FROM ledger WHERE index = 5").await?;
     named(5, "missing", &[]).await?;
 
-    // An old checkpoint put back beside one that was kept.
+    // An old checkpoint restored, compared with a newer one that was kept.
     std::fs::copy(&checkpoint, kept.path())?;
     std::fs::write(&checkpoint, &old)?;
     let size: i64 = old.lines().nth(1).context("a size")?.parse()?;
     named(size, "put back", &["--known", &name]).await?;
-    // And one that nobody signed.
+    // And an unsigned one.
     std::fs::write(&checkpoint, old.replacen(&format!("\n{size}\n"), &format!("\n{}\n", size - 1), 1))?;
-    let (said, done) = verify(&gate, &[]).await?;
-    ensure!(!done && said.contains("was changed after it was signed"), "{said}");
+    let (output, ok) = verify(&gate, &[]).await?;
+    ensure!(!ok && output.contains("was changed after it was signed"), "{output}");
     gate.close().await
 }
 
 #[tokio::test]
-async fn a_recorder_that_finds_another_history_published_ends_and_says_why() -> anyhow::Result<()> {
+async fn a_recorder_that_finds_another_history_published_exits_with_the_reason() -> anyhow::Result<()> {
     let mut gate = Gate::start().await?;
     let mut agent = gate.agent("one").await?;
     agent.propose("a-1", "write_record", json!({"n": 1})).await?;
@@ -209,7 +209,7 @@ async fn a_recorder_that_finds_another_history_published_ends_and_says_why() -> 
     gate.reaches("SELECT count(*) FROM sampling", 1).await?;
     recorded(&gate).await?;
     gate.system.kill("recorder")?;
-    // As after a restore of a database that is older than what it has published.
+    // As after restoring a backup that is older than the published checkpoint.
     let size = gate.count("SELECT size FROM recorder").await?;
     change(&gate, &format!("DELETE FROM checkpoints WHERE size = {size}")).await?;
     gate.system.start("recorder", "recorder")?;
@@ -221,7 +221,7 @@ async fn a_recorder_that_finds_another_history_published_ends_and_says_why() -> 
 }
 
 #[tokio::test]
-async fn nobody_but_the_recorder_appends_and_nobody_changes_what_is_recorded() -> anyhow::Result<()> {
+async fn only_the_recorder_appends_and_nobody_changes_recorded_entries() -> anyhow::Result<()> {
     let gate = Gate::start().await?;
     let refused = async |role: &str, sql: &str| -> anyhow::Result<()> {
         let url = gate.system.database_url(role)?;
@@ -261,10 +261,10 @@ async fn nobody_but_the_recorder_appends_and_nobody_changes_what_is_recorded() -
     gate.close().await
 }
 
-/// What one statement has written comes together, even where it is more than a batch may have; of the rest as much as that,
-/// and at once as long as more waits.
+/// Rows of one statement stay in one batch, even beyond the batch's limit. The rest comes in full batches, without a pause
+/// while more is pending.
 #[tokio::test]
-async fn a_batch_has_whole_notes_and_its_limit_of_rows() -> anyhow::Result<()> {
+async fn a_batch_keeps_statements_whole_and_respects_its_limit() -> anyhow::Result<()> {
     let config = folder("lease = \"2s\"", "lease = \"2s\"\nbatch_max = 100")?;
     let gate = Gate::configured(config.path()).await?;
     recorded(&gate).await?;
@@ -292,16 +292,16 @@ async fn a_batch_has_whole_notes_and_its_limit_of_rows() -> anyhow::Result<()> {
     gate.close().await
 }
 
-/// A recorder that waits for its draft keeps its lease: two that take it from each other would record nothing.
+/// A recorder keeps its lease while it drafts; two recorders taking it from each other would make no progress.
 #[tokio::test]
-async fn a_draft_that_takes_long_does_not_cost_the_lease() -> anyhow::Result<()> {
+async fn a_slow_draft_does_not_cost_the_lease() -> anyhow::Result<()> {
     let mut gate = Gate::start().await?;
     recorded(&gate).await?;
     let fence = gate.count("SELECT fence FROM recorder").await?;
     gate.system.start("recorder", "recorder-b")?;
     let slow = gate.system.store()?.transaction().await?;
     slow.batch_execute("LOCK TABLE evidence_pending IN ACCESS EXCLUSIVE MODE").await?;
-    // Three times the lease of the tests.
+    // Three times the tests' lease.
     let until = "SELECT extract(epoch FROM until)::bigint FROM recorder";
     gate.reaches(until, gate.count(until).await? + 6).await?;
     drop(slow);
@@ -313,16 +313,16 @@ async fn a_draft_that_takes_long_does_not_cost_the_lease() -> anyhow::Result<()>
     gate.close().await
 }
 
-/// An export ends where nothing more can come, so that what is being appended is in the next one.
+/// An export ends before entries that are still being appended, so the next export contains them.
 #[tokio::test]
-async fn exports_one_after_the_other_leave_nothing_out() -> anyhow::Result<()> {
+async fn consecutive_exports_leave_no_gap() -> anyhow::Result<()> {
     let gate = Gate::start().await?;
     let mut agent = gate.agent("one").await?;
     let dir = tempfile::tempdir()?;
     let export = async |from: &str, name: &str| {
         let file = dir.path().join(name).display().to_string();
-        let (told, done) = gate.cli(&["export", "evidence", "--from", from, "--out", &file]).await?;
-        ensure!(done, "{told}");
+        let (output, ok) = gate.cli(&["export", "evidence", "--from", from, "--out", &file]).await?;
+        ensure!(ok, "{output}");
         let manifest = std::fs::read_to_string(file + ".manifest.json")?;
         Ok(serde_json::from_str::<Value>(&manifest)?)
     };
@@ -345,7 +345,7 @@ async fn exports_one_after_the_other_leave_nothing_out() -> anyhow::Result<()> {
     ensure!(last.is_some() && next == last.map(|last| last + 1), "{first}, then {second}");
     gate.reaches("SELECT count(*) FROM sampling", 2).await?;
     recorded(&gate).await?;
-    // Where there is nothing yet, the next one begins where this one did.
+    // After an empty export, the next one begins at the same point.
     let nothing = export("0s", "nothing").await?;
     ensure!(nothing["count"] == 0 && nothing["to"] == nothing["from"], "{nothing}");
     gate.close().await

@@ -1,4 +1,4 @@
-//! Cumulative limits: splitting one large action into many small ones gains nothing.
+//! Cumulative limits: splitting a large action into small ones gains nothing.
 
 use std::collections::BTreeMap;
 
@@ -18,12 +18,12 @@ fn spend(agent: &str, id: &str, amount: &str, whom: &str) -> Value {
 }
 
 #[tokio::test]
-async fn of_two_hundred_at_once_exactly_as_many_run_as_fit_the_limit() -> anyhow::Result<()> {
+async fn of_two_hundred_concurrent_actions_exactly_as_many_run_as_fit_the_limit() -> anyhow::Result<()> {
     let mut gate = Gate::start().await?;
     gate.system.start("router", "router-2")?;
     let mut agents = [gate.agent("one").await?, gate.agent("two").await?];
     for agent in &agents {
-        // Each is sent twice: what comes again adds nothing.
+        // Each is sent twice; a repetition adds nothing.
         let events = (0..100).map(|n| spend(&agent.id, &format!("s-{n}"), "100", "customer:mia"));
         let events: Vec<Value> = events.flat_map(|event| [event.clone(), event]).collect();
         agent.send(&events).await?;
@@ -43,7 +43,7 @@ async fn of_two_hundred_at_once_exactly_as_many_run_as_fit_the_limit() -> anyhow
 }
 
 #[tokio::test]
-async fn sums_are_exact_and_everybody_has_one_of_their_own() -> anyhow::Result<()> {
+async fn sums_are_exact_and_kept_per_customer() -> anyhow::Result<()> {
     let gate = Gate::start().await?;
     let mut agent = gate.agent("one").await?;
     for (id, amount, whom, outcome) in [
@@ -54,14 +54,14 @@ async fn sums_are_exact_and_everybody_has_one_of_their_own() -> anyhow::Result<(
     ] {
         agent.send(&[spend("one", id, amount, whom)]).await?;
         let answer = expect(&mut agent, id, outcome).await?;
-        let told = answer.error.is_some_and(|error| error.message.contains("at most 5000"));
-        ensure!(told == (outcome == Outcome::Denied), "{id}");
+        let explained = answer.error.is_some_and(|error| error.message.contains("at most 5000"));
+        ensure!(explained == (outcome == Outcome::Denied), "{id}");
     }
     gate.close().await
 }
 
 #[tokio::test]
-async fn what_waits_counts_and_what_is_rejected_gives_its_place_back() -> anyhow::Result<()> {
+async fn a_pending_action_counts_towards_the_limit_and_a_rejected_one_does_not() -> anyhow::Result<()> {
     let gate = Gate::start().await?;
     let mut agent = gate.agent("one").await?;
     let mut requests = gate.requests("sam", "approvers").await?;
@@ -75,14 +75,14 @@ async fn what_waits_counts_and_what_is_rejected_gives_its_place_back() -> anyhow
     ensure!(asked.why.text.contains("exceeds the limit"), "{}", asked.why.text);
     let counted = "SELECT sum(amount)::bigint FROM limit_uses u JOIN actions a ON a.id = u.action
                    WHERE a.state NOT IN ('denied', 'rejected', 'failed', 'expired', 'cancelled')";
-    ensure!(gate.count(counted).await? == 3, "what waits counts");
-    // The rule knows approve and reject alone.
+    ensure!(gate.count(counted).await? == 3, "a pending action does not count");
+    // The rule permits only approve and reject.
     let arguments = Some(json!({"other": true}));
-    sam.says(&[DecisionData { arguments, ..decision(&asked, Decision::Edit, None) }]).await?;
+    sam.submit(&[DecisionData { arguments, ..decision(&asked, Decision::Edit, None) }]).await?;
     gate.reaches("SELECT count(*) FROM evidence WHERE body->>'code' = 'not_allowed'", 1).await?;
     ensure!(gate.tools.calls() == 2);
     sam.decides(&asked, Decision::Reject, Some("enough")).await?;
     expect(&mut agent, "f-3", Outcome::Rejected).await?;
-    ensure!(gate.count(counted).await? == 2, "what is rejected does not");
+    ensure!(gate.count(counted).await? == 2, "a rejected action counts");
     gate.close().await
 }

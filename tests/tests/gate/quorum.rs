@@ -23,7 +23,7 @@ fn plain(asked: &ApprovalRequest, decided: Decision) -> DecisionData {
     DecisionData { reason_code: None, ..decision(asked, decided, None) }
 }
 
-/// A gate with somebody of risk who reads the requests, and an agent that pays.
+/// A gate with a reader of risk's requests, and an agent that pays.
 struct Payments {
     gate: Gate,
     agent: Agent,
@@ -43,12 +43,12 @@ impl Payments {
         self.requests.next().await
     }
 
-    async fn says(&self, who: &str, data: DecisionData) -> anyhow::Result<()> {
-        self.gate.reviewer(who).await?.says(&[data]).await
+    async fn submit(&self, who: &str, data: DecisionData) -> anyhow::Result<()> {
+        self.gate.reviewer(who).await?.submit(&[data]).await
     }
 
     async fn approves(&self, who: &str, asked: &ApprovalRequest) -> anyhow::Result<()> {
-        self.says(who, decision(asked, Decision::Approve, None)).await
+        self.submit(who, decision(asked, Decision::Approve, None)).await
     }
 
     async fn recorded(&self, count: i64) -> anyhow::Result<()> {
@@ -72,12 +72,12 @@ async fn two_of_treasury_and_one_of_risk_are_three_people() -> anyhow::Result<()
     let mut payments = Payments::start().await?;
     let asked = payments.pay("p-1", "500").await?;
     ensure!(asked.quorum == 3 && asked.require.len() == 2 && asked.groups == ["risk", "treasury"]);
-    // Bea is in both groups, and one person.
+    // Bea is in both groups, but counts once.
     for who in ["bea", "tara"] {
         payments.approves(who, &asked).await?;
     }
     payments.recorded(2).await?;
-    // The same again changes nothing, and is no second person.
+    // A repeated approval changes nothing and does not count as a second person.
     payments.approves("bea", &asked).await?;
     payments.gate.reaches("SELECT count(*) FROM evidence WHERE kind = 'decision.repeated'", 1).await?;
     ensure!(payments.gate.tools.calls() == 0);
@@ -88,7 +88,7 @@ async fn two_of_treasury_and_one_of_risk_are_three_people() -> anyhow::Result<()
 }
 
 #[tokio::test]
-async fn each_decision_that_may_not_count_is_refused_with_its_code() -> anyhow::Result<()> {
+async fn an_invalid_decision_is_refused_with_its_code() -> anyhow::Result<()> {
     let mut payments = Payments::start().await?;
     let large = payments.pay("large", "60000").await?;
     payments.approves("tara", &large).await?;
@@ -102,37 +102,37 @@ async fn each_decision_that_may_not_count_is_refused_with_its_code() -> anyhow::
         reason_code: code.map(str::to_owned),
         ..plain(&large, Decision::Reject)
     };
-    payments.says("tom", reject(None)).await?;
+    payments.submit("tom", reject(None)).await?;
     payments.refused("reason_missing").await?;
-    payments.says("tom", reject(Some("bad_mood"))).await?;
+    payments.submit("tom", reject(Some("bad_mood"))).await?;
     payments.refused("reason_unknown").await?;
-    payments.says("tom", DecisionData { reason: Some("x".repeat(4_001)), ..reject(Some("fraud")) }).await?;
+    payments.submit("tom", DecisionData { reason: Some("x".repeat(4_001)), ..reject(Some("fraud")) }).await?;
     payments.refused("reason_too_long").await?;
     payments
-        .says("tom", DecisionData { digest: "sha256:0".into(), ..plain(&large, Decision::Approve) })
+        .submit("tom", DecisionData { digest: "sha256:0".into(), ..plain(&large, Decision::Approve) })
         .await?;
     payments.refused("digest_mismatch").await?;
-    payments.says("tom", plain(&large, Decision::Edit)).await?;
+    payments.submit("tom", plain(&large, Decision::Edit)).await?;
     payments.refused("arguments_missing").await?;
     let edit =
         |arguments: Value| DecisionData { arguments: Some(arguments), ..plain(&large, Decision::Edit) };
-    payments.says("tom", edit(json!({"amount": 5}))).await?;
+    payments.submit("tom", edit(json!({"amount": 5}))).await?;
     payments.refused("edit_denied").await?;
-    payments.says("tom", edit(json!({"amount": "60000"}))).await?;
+    payments.submit("tom", edit(json!({"amount": "60000"}))).await?;
     payments.refused("edit_same").await?;
-    payments.says("tom", plain(&large, Decision::Respond)).await?;
+    payments.submit("tom", plain(&large, Decision::Respond)).await?;
     payments.approves("tom", &large).await?;
     payments.recorded(1).await?;
-    payments.says("tom", reject(Some("fraud"))).await?;
+    payments.submit("tom", reject(Some("fraud"))).await?;
     payments.refused("already_decided").await?;
-    // None of it has ended the request.
+    // None of these ended the request.
     ensure!(payments.gate.count("SELECT count(*) FROM approvals WHERE state = 'open'").await? == 1);
     ensure!(payments.gate.count("SELECT count(*) FROM decisions").await? == 1);
     payments.gate.close().await
 }
 
 #[tokio::test]
-async fn who_asks_is_served_or_made_the_rules_does_not_decide() -> anyhow::Result<()> {
+async fn neither_requester_nor_policy_author_may_decide() -> anyhow::Result<()> {
     let mut payments = Payments::start().await?;
     let mut served = proposal("one", "served", "pay", json!({"amount": "500"}));
     served["data"]["agent"]["on_behalf_of"] = "employee:tom".into();
@@ -147,35 +147,35 @@ async fn who_asks_is_served_or_made_the_rules_does_not_decide() -> anyhow::Resul
 }
 
 #[tokio::test]
-async fn an_edit_is_asked_about_anew_and_only_the_editor_has_approved_it() -> anyhow::Result<()> {
+async fn an_edit_opens_a_new_request_that_only_the_editor_has_approved() -> anyhow::Result<()> {
     let mut payments = Payments::start().await?;
     let first = payments.pay("p-1", "500").await?;
     payments.approves("tara", &first).await?;
     payments.recorded(1).await?;
     let arguments = Some(json!({"amount": "300", "to": "x"}));
-    payments.says("tom", DecisionData { arguments, ..plain(&first, Decision::Edit) }).await?;
+    payments.submit("tom", DecisionData { arguments, ..plain(&first, Decision::Edit) }).await?;
     let second = payments.requests.next().await?;
     ensure!(second.approval != first.approval && second.digest != first.digest);
     ensure!(second.action.arguments.get() == r#"{"amount":"300","to":"x"}"# && second.approvers == ["tom"]);
-    // What was approved before has another digest; an approval of the old request does not count for the new.
+    // The new request has another digest, so an approval of the old one does not count.
     payments.approves("bea", &first).await?;
     payments.refused("superseded").await?;
     payments.approves("rob", &second).await?;
     payments.recorded(4).await?;
-    ensure!(payments.gate.tools.calls() == 0, "tara approved something else");
+    ensure!(payments.gate.tools.calls() == 0, "an approval of the old request counted");
     payments.approves("tara", &second).await?;
     let outcome = expect(&mut payments.agent, "p-1", Outcome::Succeeded).await?;
     ensure!(outcome.result.is_some_and(|result| result.get().contains("\"300\"")));
     ensure!(payments.gate.tools.effects()[0].arguments == json!({"amount": "300", "to": "x"}));
-    // The edit is one decision in the ledger, though it stands on both contents.
+    // The edit is one decision in the ledger, although it refers to both contents.
     recorded(&payments.gate).await?;
-    let (said, holds) = verify(&payments.gate, &[]).await?;
-    ensure!(holds, "{said}");
+    let (output, holds) = verify(&payments.gate, &[]).await?;
+    ensure!(holds, "{output}");
     payments.gate.close().await
 }
 
 #[tokio::test]
-async fn what_is_edited_back_is_not_what_was_approved_before() -> anyhow::Result<()> {
+async fn an_edit_back_to_the_original_is_a_new_proposal() -> anyhow::Result<()> {
     let mut payments = Payments::start().await?;
     let first = payments.pay("p-1", "500").await?;
     payments.approves("tara", &first).await?;
@@ -184,14 +184,14 @@ async fn what_is_edited_back_is_not_what_was_approved_before() -> anyhow::Result
         let arguments = Some(json!({"amount": amount}));
         DecisionData { arguments, ..plain(asked, Decision::Edit) }
     };
-    payments.says("tom", edit(&first, "300")).await?;
+    payments.submit("tom", edit(&first, "300")).await?;
     let second = payments.requests.next().await?;
-    payments.says("rob", edit(&second, "500")).await?;
+    payments.submit("rob", edit(&second, "500")).await?;
     let third = payments.requests.next().await?;
     ensure!(third.action.arguments.get() == first.action.arguments.get() && third.digest != first.digest);
     ensure!(third.approvers == ["rob"], "{:?}", third.approvers);
-    // An edit beyond the editor's own authority leaves everything as it was.
-    payments.says("tara", edit(&third, "60000")).await?;
+    // An edit beyond the editor's authority changes nothing.
+    payments.submit("tara", edit(&third, "60000")).await?;
     payments.refused("beyond_authority").await?;
     ensure!(payments.gate.count("SELECT count(*) FROM approvals WHERE state = 'open'").await? == 1);
     for who in ["tara", "tom"] {
@@ -203,20 +203,20 @@ async fn what_is_edited_back_is_not_what_was_approved_before() -> anyhow::Result
 }
 
 #[tokio::test]
-async fn two_rejections_or_one_response_end_it() -> anyhow::Result<()> {
+async fn two_rejections_or_one_response_end_a_request() -> anyhow::Result<()> {
     let mut payments = Payments::start().await?;
     let asked = payments.pay("p-1", "500").await?;
     let reject = || DecisionData { reason_code: Some("fraud".into()), ..plain(&asked, Decision::Reject) };
-    payments.says("tara", reject()).await?;
+    payments.submit("tara", reject()).await?;
     payments.recorded(1).await?;
     ensure!(payments.gate.count("SELECT count(*) FROM approvals WHERE state = 'open'").await? == 1);
-    payments.says("rob", reject()).await?;
+    payments.submit("rob", reject()).await?;
     let outcome = expect(&mut payments.agent, "p-1", Outcome::Rejected).await?;
     ensure!(outcome.error.is_some_and(|error| error.code == "fraud"));
 
     let asked = payments.pay("p-2", "500").await?;
     let message = Some("ask for half of it".to_owned());
-    payments.says("rob", DecisionData { reason: message, ..plain(&asked, Decision::Respond) }).await?;
+    payments.submit("rob", DecisionData { reason: message, ..plain(&asked, Decision::Respond) }).await?;
     let outcome = expect(&mut payments.agent, "p-2", Outcome::Rejected).await?;
     let error = outcome.error.context("a message")?;
     ensure!(error.code == "responded" && error.message == "ask for half of it");
@@ -236,7 +236,7 @@ async fn when_nobody_answers_the_next_group_is_asked_and_may_decide() -> anyhow:
     gate.reviewer("lea").await?.decides(&asked, Decision::Approve, None).await?;
     let outcome = expect(&mut agent, "u-1", Outcome::Succeeded).await?;
     ensure!(outcome.approvers == ["lea"]);
-    // Nobody at all: it ends by itself.
+    // If nobody answers at all, the request expires.
     agent.propose("u-2", "urgent", json!({})).await?;
     expect(&mut agent, "u-2", Outcome::Expired).await?;
     ensure!(gate.tools.calls() == 1);
@@ -244,14 +244,14 @@ async fn when_nobody_answers_the_next_group_is_asked_and_may_decide() -> anyhow:
 }
 
 #[tokio::test]
-async fn a_new_policy_asks_those_of_both_and_keeps_what_was_approved() -> anyhow::Result<()> {
+async fn a_new_policy_requires_both_quorums_and_keeps_approvals() -> anyhow::Result<()> {
     let mut payments = Payments::start().await?;
     let asked = payments.pay("p-1", "500").await?;
     for who in ["tara", "tom"] {
         payments.approves(who, &asked).await?;
     }
     payments.recorded(2).await?;
-    // The new policy asks the leads, and nobody else.
+    // The new policy requires only the leads.
     payments
         .gate
         .apply("require: [{group: treasury, count: 2}, {group: risk}]", "require: [{group: leads}]")
@@ -302,23 +302,23 @@ async fn fifty_reviewers_and_two_routers_decide_a_thousand_requests_at_once() ->
             asked.push(next);
         }
     }
-    // Request n is decided by treasury n..n+3 and risk n..n+2, more than it needs; every tenth is rejected twice.
-    let mut said: Vec<Vec<_>> = (0..50).map(|_| Vec::new()).collect();
+    // Each request gets votes of three from treasury and two from risk, more than it needs; every tenth is rejected.
+    let mut decisions: Vec<Vec<_>> = (0..50).map(|_| Vec::new()).collect();
     for (n, request) in asked.iter().enumerate() {
         let people = (0..3).map(|k| (n + 7 * k) % 30).chain((0..2).map(|k| 30 + (n + 3 * k) % 20));
         for who in people {
             let decided = if n % 10 == 0 { Decision::Reject } else { Decision::Approve };
-            said[who].push(decision(request, decided, Some("a test")));
+            decisions[who].push(decision(request, decided, Some("a test")));
         }
     }
     let mut people = tokio::task::JoinSet::new();
-    for (n, decisions) in said.into_iter().enumerate() {
+    for (n, decisions) in decisions.into_iter().enumerate() {
         let reviewer = gate.reviewer(&format!("c{n}")).await?;
-        // Every other one signs ten decisions at a time.
+        // Every other reviewer signs ten decisions at a time.
         let together = if n % 2 == 0 { 10 } else { 1 };
         people.spawn(async move {
             for decisions in decisions.chunks(together) {
-                reviewer.says(decisions).await?;
+                reviewer.submit(decisions).await?;
             }
             anyhow::Ok(())
         });
@@ -337,10 +337,10 @@ async fn fifty_reviewers_and_two_routers_decide_a_thousand_requests_at_once() ->
     let rejected = outcomes.values().filter(|outcome| **outcome == Outcome::Rejected).count();
     ensure!((succeeded, rejected) == (900, 100), "{succeeded} succeeded, {rejected} rejected");
     ensure!(gate.tools.effects().len() == 900);
-    // Each ended once, by exactly three approvals or two rejections.
-    eventually("all decisions are heard", LIMIT, async || {
-        let heard = "SELECT count(*) FROM evidence WHERE kind LIKE 'decision.%'";
-        (gate.count(heard).await.ok()? >= 5 * ACTIONS as i64).then_some(())
+    // Each request ended once, by exactly three approvals or two rejections.
+    eventually("all decisions are processed", LIMIT, async || {
+        let processed = "SELECT count(*) FROM evidence WHERE kind LIKE 'decision.%'";
+        (gate.count(processed).await.ok()? >= 5 * ACTIONS as i64).then_some(())
     })
     .await?;
     let wrong = "SELECT count(*) FROM (SELECT a.id, a.state, count(d.*) FILTER (WHERE d.decision = 'approve') AS yes,

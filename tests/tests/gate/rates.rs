@@ -1,4 +1,4 @@
-//! How likely an action is audited: known before anybody has looked at it, and stored.
+//! Inclusion probabilities: fixed before an action is audited, and stored.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ fn records(range: std::ops::Range<u64>) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn the_first_of_what_is_new_are_all_audited_and_no_more() -> anyhow::Result<()> {
+async fn the_first_actions_of_a_new_version_or_tool_are_all_audited_up_to_a_cap() -> anyhow::Result<()> {
     let gate = gate("first: 5", "rate: 0.0", "").await?;
     let agent = gate.agent("one").await?;
     agent.send(&records(0..40)).await?;
@@ -45,7 +45,7 @@ async fn the_first_of_what_is_new_are_all_audited_and_no_more() -> anyhow::Resul
         "SELECT count(*) FROM sampling WHERE selected AND pi = 1 AND forced = 'new_agent' AND cap = 5";
     ensure!(gate.count(forced).await? == 5);
     ensure!(gate.count("SELECT count(*) FROM sampling WHERE selected").await? == 5);
-    // Another version is another agent to look at; the model, the policy and the tool are known by now.
+    // A new version counts as a new agent; model, policy and tool are known by now.
     let newer = (0..10_u64).map(|n| {
         let mut event = proposal("one", &format!("v-{n}"), "write_record", json!({"n": n}));
         event["data"]["agent"]["version"] = "2.0".into();
@@ -54,7 +54,7 @@ async fn the_first_of_what_is_new_are_all_audited_and_no_more() -> anyhow::Resul
     agent.send(&newer.collect::<Vec<_>>()).await?;
     gate.reaches("SELECT count(*) FROM sampling", 50).await?;
     ensure!(gate.count(forced).await? == 10);
-    // And another tool.
+    // And a new tool.
     let moved = (0..10).map(|n| proposal("one", &format!("m-{n}"), "move_money", json!({"amount": "1"})));
     agent.send(&moved.collect::<Vec<_>>()).await?;
     gate.reaches("SELECT count(*) FROM sampling", 60).await?;
@@ -79,7 +79,7 @@ async fn failures_are_audited_up_to_a_cap_that_is_recorded() -> anyhow::Result<(
 }
 
 #[tokio::test]
-async fn refusals_are_audited_at_a_rate_of_their_own_and_counted_apart() -> anyhow::Result<()> {
+async fn refusals_are_audited_at_their_own_rate_and_counted_separately() -> anyhow::Result<()> {
     let gate = gate("not_executed: 1.0", "rate: 0.0", "").await?;
     let mut agent = gate.agent("one").await?;
     let mut requests = gate.requests("sam", "approvers").await?;
@@ -96,13 +96,13 @@ async fn refusals_are_audited_at_a_rate_of_their_own_and_counted_apart() -> anyh
         2,
     )
     .await?;
-    let (said, _) = gate.cli(&["report", "--json"]).await?;
-    let report: Value = serde_json::from_str(&said)?;
-    ensure!(report["rates"][0]["executed"] == 1, "{said}");
+    let (output, _) = gate.cli(&["report", "--json"]).await?;
+    let report: Value = serde_json::from_str(&output)?;
+    ensure!(report["rates"][0]["executed"] == 1, "{output}");
     gate.close().await
 }
 
-/// The formula again, in SQL, from what was fixed when the epoch's first throw fell.
+/// The formula in SQL, from the numbers fixed at the epoch's first draw.
 const OTHERWISE: &str = "
     SELECT count(*) FROM sampling s
     JOIN epoch_strata e ON e.epoch = s.epoch AND e.stratum = s.stratum
@@ -114,12 +114,12 @@ const OTHERWISE: &str = "
        OR e.expected <> (SELECT count(*) FROM sampling b WHERE b.epoch = s.epoch - 1 AND b.stratum = s.stratum)";
 
 #[tokio::test]
-async fn rates_follow_the_epoch_before_and_what_auditors_can_do() -> anyhow::Result<()> {
-    // Of each epoch ten audits are wanted, and four can be made.
+async fn rates_follow_the_previous_epoch_and_the_auditors_capacity() -> anyhow::Result<()> {
+    // Ten audits per epoch are wanted, and auditors have capacity for four.
     let gate = gate(
         "capacity: {auditors: 4800}",
         "rate: 0.2, floor: 0.05, at_least: 10",
-        // One lane, so that an epoch's numbers are those of the whole epoch before.
+        // One lane, so that an epoch's numbers cover the whole previous epoch.
         "[lanes]\nper_process = 1\n[sampling]\nepoch = \"3s\"",
     )
     .await?;
@@ -136,7 +136,7 @@ async fn rates_follow_the_epoch_before_and_what_auditors_can_do() -> anyhow::Res
     gate.reaches("SELECT count(*) FROM sampling", sent as i64).await?;
     ensure!(
         gate.count("SELECT count(*) FROM sampling WHERE pi = 1").await? > 0,
-        "the first epoch knows nothing"
+        "the first epoch has no numbers and must audit everything"
     );
     ensure!(gate.count("SELECT count(*) FROM sampling WHERE pi < 0.05").await? == 0);
     ensure!(gate.count("SELECT count(*) FROM evidence WHERE kind = 'rates.lowered'").await? >= 1);

@@ -1,5 +1,5 @@
-//! The statistics on recorded actions of a real agent, with labels. They lie outside the repository: where they are
-//! missing, these tests say so and are skipped.
+//! The statistics on labelled recordings of a real agent's actions. The recordings are not in the repository; without them
+//! these tests are skipped.
 
 use std::{
     collections::HashMap,
@@ -16,20 +16,20 @@ use countersign_testkit::clients::{Agent, AuditorApp, finding, proposal, withdra
 use countersign_tests::{Gate, folder, willing};
 use serde_json::{Value, json};
 
-/// The share that is audited.
+/// The audit rate.
 const PI: f64 = 0.2;
 
 fn recorded() -> anyhow::Result<Option<Vec<Value>>> {
     let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/airline-actions.jsonl");
     if !path.exists() {
-        eprintln!("SKIPPED: {} is not there", path.display());
+        eprintln!("SKIPPED: {} is missing", path.display());
         return Ok(None);
     }
     let text = std::fs::read_to_string(path)?;
     Ok(Some(text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?))
 }
 
-/// How many of twenty keys give an interval that covers the labelled truth.
+/// How many of twenty keys yield an interval that covers the labelled error rate.
 fn covered(writes: &[Value], stratum: impl Fn(&Value) -> String) -> anyhow::Result<u32> {
     let wrong = |action: &Value| action["correct"] == false;
     let truth = writes.iter().filter(|action| wrong(action)).count();
@@ -58,7 +58,7 @@ fn covered(writes: &[Value], stratum: impl Fn(&Value) -> String) -> anyhow::Resu
     Ok(covered)
 }
 
-/// State-changing actions are strata of their own.
+/// Only state-changing actions, one stratum per tool.
 #[test]
 fn the_estimate_covers_the_labelled_truth_for_nearly_every_key() -> anyhow::Result<()> {
     let Some(actions) = recorded()? else { return Ok(()) };
@@ -71,7 +71,7 @@ fn the_estimate_covers_the_labelled_truth_for_nearly_every_key() -> anyhow::Resu
     Ok(())
 }
 
-/// All tools of the recording, everything allowed, and state-changing ones under a rule that may go to approval.
+/// A configuration with all tools of the recording, all allowed; the rule for state-changing ones may switch to approval.
 fn config(switching: &str) -> anyhow::Result<tempfile::TempDir> {
     let Some(actions) = recorded()? else { anyhow::bail!("there is no recording") };
     let dir = folder("version: \"test-1\"", "version: \"recorded\"")?;
@@ -112,7 +112,7 @@ fn proposed(action: &Value) -> Option<Value> {
     Some(proposal("one", &id(action), action["tool"].as_str()?, action["arguments"].clone()))
 }
 
-/// The recording's state-changing actions before a gate whose classes begin in NORMAL.
+/// A gate and the recording's state-changing actions; its sampling plans start in the state `normal`.
 struct Run {
     gate: Gate,
     agent: Agent,
@@ -140,8 +140,8 @@ impl Run {
         Ok(Self { gate, agent, writes, _auditor: auditor })
     }
 
-    /// One proposal of each class makes it known; it is withdrawn, and the class let go by an operator.
-    async fn let_go(&self, stay: bool) -> anyhow::Result<()> {
+    /// Makes each stratum known by a proposal, which is withdrawn, and pins its plan to `normal`; unpins it unless `stay`.
+    async fn make_known(&self, stay: bool) -> anyhow::Result<()> {
         let mut tools: Vec<&str> = self.writes.iter().filter_map(|action| action["tool"].as_str()).collect();
         tools.sort_unstable();
         tools.dedup();
@@ -153,10 +153,10 @@ impl Run {
                     1,
                 )
                 .await?;
-            let class = format!("writes/{tool}/one@1.4.2");
-            self.operates(&["pin", &class, "--state", "normal"]).await?;
+            let stratum = format!("writes/{tool}/one@1.4.2");
+            self.operates(&["pin", &stratum, "--state", "normal"]).await?;
             if !stay {
-                self.operates(&["unpin", &class]).await?;
+                self.operates(&["unpin", &stratum]).await?;
             }
         }
         let known = self.writes.iter().filter_map(|action| action["tool"].as_str());
@@ -168,12 +168,12 @@ impl Run {
 
     async fn operates(&self, command: &[&str]) -> anyhow::Result<()> {
         let by = ["--operator", "olga", "--reason", "the recording"];
-        let (said, done) = self.gate.cli(&[&["switching"], command, &by].concat()).await?;
-        ensure!(done, "{said}");
+        let (output, ok) = self.gate.cli(&[&["switching"], command, &by].concat()).await?;
+        ensure!(ok, "{output}");
         Ok(())
     }
 
-    /// Sends the actions a few at a time, each time waiting until what is audited is judged.
+    /// Sends the actions `at_once` at a time, and waits until their audits are settled.
     async fn plays(&self, at_once: usize) -> anyhow::Result<()> {
         let mut sent = 0;
         for some in self.writes.chunks(at_once) {
@@ -190,21 +190,21 @@ impl Run {
     }
 }
 
-/// Run A: everything is executed, and the report's estimate is that of the same actions under twenty other keys.
+/// Run A: everything is executed, and the report's interval is compared with those of twenty other keys.
 #[tokio::test]
 async fn pinned_to_normal_the_estimate_covers_the_truth_through_the_whole_system() -> anyhow::Result<()> {
     let Some(actions) = recorded()? else { return Ok(()) };
     let run = Run::start(actions).await?;
-    run.let_go(true).await?;
+    run.make_known(true).await?;
     run.plays(250).await?;
     let (gate, truth) = (&run.gate, run.writes.iter().filter(|action| action["correct"] == false).count());
     ensure!(gate.count("SELECT count(*) FROM sampling WHERE executed AND pi = 0.2").await? == 250);
-    let (said, _) = gate.cli(&["report", "--json"]).await?;
-    let report: Value = serde_json::from_str(&said)?;
+    let (output, _) = gate.cli(&["report", "--json"]).await?;
+    let report: Value = serde_json::from_str(&output)?;
     let all = &report["rates"][0];
     let drawn = gate.count("SELECT count(*) FROM sampling WHERE selected").await?;
     ensure!(all["executed"] == 250 && all["judged"] == drawn && all["missing"] == 0, "{all}");
-    // The same strata as they are stored, thrown again with twenty keys.
+    // The stored strata, drawn again with twenty keys.
     let strata = stored(gate).await?;
     ensure!(strata.len() == 250);
     let covered = covered(&run.writes, |action| strata.get(&id(action)).cloned().unwrap_or_default())?;
@@ -216,15 +216,15 @@ async fn pinned_to_normal_the_estimate_covers_the_truth_through_the_whole_system
     run.gate.close().await
 }
 
-/// Run B: the classes move, and the report says after how many actions and errors.
+/// Run B: the plans switch, and the report shows after how many actions and errors.
 #[tokio::test]
 async fn with_switching_what_is_often_wrong_goes_to_approval() -> anyhow::Result<()> {
     let Some(actions) = recorded()? else { return Ok(()) };
     let run = Run::start(actions).await?;
-    run.let_go(false).await?;
+    run.make_known(false).await?;
     run.plays(10).await?;
-    let (said, _) = run.gate.cli(&["report", "--json"]).await?;
-    let report: Value = serde_json::from_str(&said)?;
+    let (output, _) = run.gate.cli(&["report", "--json"]).await?;
+    let report: Value = serde_json::from_str(&output)?;
     let back: Vec<&Value> = report["learning"]["plan_changes"]
         .as_array()
         .into_iter()
@@ -234,12 +234,12 @@ async fn with_switching_what_is_often_wrong_goes_to_approval() -> anyhow::Result
     for moved in &back {
         eprintln!("run B: {} after {} ({})", moved["stratum"], moved["seen"], moved["reason"]);
     }
-    // 72 of 104 changes of flights and 52 of 53 bookings are wrong. The coin may spare one of the two until nearly the
-    // end, three times in a thousand; both, less than once in 100,000.
+    // 72 of 104 changes of flights and 52 of 53 bookings are wrong. The draws may miss one of the two until nearly the
+    // end in three of a thousand runs; both in less than one of 100,000.
     let mut stopped = 0;
     for (tool, all) in [("update_reservation_flights", 104), ("book_reservation", 53)] {
-        let class = format!("writes/{tool}/one@1.4.2");
-        let Some(moved) = back.iter().find(|moved| moved["stratum"] == class) else { continue };
+        let stratum = format!("writes/{tool}/one@1.4.2");
+        let Some(moved) = back.iter().find(|moved| moved["stratum"] == stratum) else { continue };
         let executed = moved["seen"]["executed"].as_i64().unwrap_or_default();
         ensure!(executed > 0 && executed <= all && moved["seen"]["wrong"].as_u64() >= Some(2), "{moved}");
         let waits = format!(

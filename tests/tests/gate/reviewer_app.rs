@@ -1,4 +1,4 @@
-//! The reviewer app of `examples/`: another language, and nothing but the contract.
+//! The reviewer app of `examples/`, in another language and built on the contract alone.
 
 use std::{
     collections::BTreeSet,
@@ -12,10 +12,10 @@ use countersign_core::action::Outcome;
 use countersign_tests::{Gate, LIMIT, expect};
 use serde_json::json;
 
-/// The running app: a human's words go in, lines come out.
+/// The running app, with its standard input and the lines that it prints.
 struct App {
     child: Child,
-    says: ChildStdin,
+    input: ChildStdin,
     lines: Receiver<String>,
 }
 
@@ -31,21 +31,21 @@ impl App {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
-        let says = child.stdin.take().context("stdin")?;
+        let input = child.stdin.take().context("stdin")?;
         let out = BufReader::new(child.stdout.take().context("stdout")?);
         let (sender, lines) = mpsc::channel();
         std::thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        Ok(Self { child, says, lines })
+        Ok(Self { child, input, lines })
     }
 
-    /// Decides whatever is, or will be, asked next, and waits for the answer.
+    /// Enters a decision on the current or next request, and waits for the answer.
     fn decides(&mut self, words: &str) -> anyhow::Result<String> {
-        self.says(words)?;
+        self.enter(words)?;
         self.answer()
     }
 
-    fn says(&mut self, words: &str) -> anyhow::Result<()> {
-        Ok(writeln!(self.says, "{words}")?)
+    fn enter(&mut self, words: &str) -> anyhow::Result<()> {
+        Ok(writeln!(self.input, "{words}")?)
     }
 
     fn answer(&mut self) -> anyhow::Result<String> {
@@ -85,12 +85,12 @@ async fn the_reviewer_app_of_the_examples_approves_rejects_and_edits() -> anyhow
     ensure!(outcome.error.is_some_and(|error| error.message == "not ordered"));
 
     agent.propose("much", "move_money", json!({"amount": "900"})).await?;
-    // A refusal comes back with its code; the request stays, and is published again.
+    // The refusal shows its code; the request stays open and is published again.
     let refused = app.decides(r#"edit {"amount": 1.5}"#)?;
     ensure!(refused.starts_with("edit refused edit_denied"), "{refused}");
     // The next request may be shown before the answer to the edit.
-    app.says(r#"edit {"amount": "300"}"#)?;
-    app.says("approve")?;
+    app.enter(r#"edit {"amount": "300"}"#)?;
+    app.enter("approve")?;
     let answers = BTreeSet::from([app.answer()?, app.answer()?]);
     ensure!(
         answers == BTreeSet::from(["approve recorded".to_owned(), "edit recorded".to_owned()]),

@@ -1,4 +1,4 @@
-//! Who signed a decision: each attempt to decide with another's word is refused, noted and answered.
+//! Signatures of decisions: each attempt to decide in another's name is refused, recorded and answered.
 
 use anyhow::{Context as _, ensure};
 use chrono::{TimeDelta, Utc};
@@ -21,7 +21,7 @@ struct Desk {
 }
 
 impl Desk {
-    /// The desk speaks for sam, not for otto.
+    /// The app `desk` may speak for sam, not for otto.
     async fn start() -> anyhow::Result<Self> {
         let gate = Gate::start().await?;
         let agent = gate.agent("one").await?;
@@ -32,7 +32,7 @@ impl Desk {
         Ok(Self { gate, agent, asked, answers })
     }
 
-    /// What the desk sends for `reviewer`, signed with the key of `owner`.
+    /// Signs for `reviewer` with the key of `owner`.
     fn signer(&self, reviewer: &str, owner: &str) -> anyhow::Result<Signer> {
         self.gate.system.signer(reviewer, owner)
     }
@@ -51,7 +51,7 @@ impl Desk {
         Ok(self.answers.next::<ApprovalAnswer>(LIMIT).await?.context("no answer came")?.data)
     }
 
-    /// Sends it and expects that it is refused with `code`, noted on the action, and executes nothing.
+    /// Sends a message and expects that it is refused with `code`, recorded on the action, and executes nothing.
     async fn refused(&mut self, code: &str, message: Outgoing) -> anyhow::Result<()> {
         let before = self.gate.refusals("decision.refused", code).await?;
         self.sends(&message).await?;
@@ -77,7 +77,7 @@ impl Desk {
 }
 
 #[tokio::test]
-async fn nobody_decides_with_anothers_word() -> anyhow::Result<()> {
+async fn nobody_decides_in_anothers_name() -> anyhow::Result<()> {
     let mut desk = Desk::start().await?;
     let (approval, now) = (desk.approval(), Utc::now());
     let sign = |signer: &Signer| statement(signer, std::slice::from_ref(&approval), now);
@@ -98,7 +98,7 @@ async fn nobody_decides_with_anothers_word() -> anyhow::Result<()> {
     };
     let jws = format!("{}.{}.{}", part(&honest, 0), part(&honest, 1), part(&rejection, 2));
     desk.refused_statement("signature_invalid", SignedStatement { jws, disclosures: vec![] }).await?;
-    // A reason that was not signed, in place of the one that was.
+    // The signed reason is not disclosed.
     let hidden = SignedStatement { disclosures: vec![], ..rejection };
     desk.refused_statement("undisclosed", hidden).await?;
 
@@ -106,7 +106,7 @@ async fn nobody_decides_with_anothers_word() -> anyhow::Result<()> {
         |minutes: i64| statement(&sam, std::slice::from_ref(&approval), now + TimeDelta::minutes(minutes));
     desk.refused_statement("stale", at(-11)).await?;
     desk.refused_statement("signed_in_future", at(5)).await?;
-    // None of it has ended the request: the app's own key may speak for sam.
+    // None of these ended the request. The app's own key may speak for sam.
     let signer = desk.signer("sam", "desk")?;
     desk.sends(&decided(sign(&signer))).await?;
     let answer = desk.answer().await?;
@@ -117,19 +117,19 @@ async fn nobody_decides_with_anothers_word() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn what_was_signed_once_counts_once_and_is_answered_the_same() -> anyhow::Result<()> {
+async fn a_signed_statement_counts_once_and_a_repetition_gets_the_same_answer() -> anyhow::Result<()> {
     let mut desk = Desk::start().await?;
     let sam = desk.signer("sam", "sam")?;
-    // Refused for now: it must not count later either.
+    // It is refused now, and must not count later either.
     let mut other = desk.approval();
     other.digest = format!("sha256:{}", "0".repeat(64));
     let first = decided(statement(&sam, &[other], Utc::now()));
     desk.refused("digest_mismatch", first.clone()).await?;
-    // The broker or the app brings the same message again: the same answer, and no other trace.
+    // The same message is delivered again: it gets the same answer and leaves no other trace.
     desk.sends(&first).await?;
     ensure!(desk.answer().await?.code.as_deref() == Some("digest_mismatch"));
     ensure!(desk.gate.refusals("decision.refused", "digest_mismatch").await? == 1);
-    // The same statement in another message, by the app and by the reviewer.
+    // The same statement in another message, from the app and from the reviewer.
     let body: Value = serde_json::from_slice(&first.body)?;
     let replay: SignedStatement = serde_json::from_value(body["data"].clone())?;
     desk.refused_statement("replayed", replay.clone()).await?;
@@ -141,15 +141,14 @@ async fn what_was_signed_once_counts_once_and_is_answered_the_same() -> anyhow::
     desk.gate.close().await
 }
 
-/// The public half of a key that was made for the test.
+/// The public part of a key that was generated for the test.
 fn public(gate: &Gate, owner: &str) -> anyhow::Result<String> {
     let text = std::fs::read_to_string(gate.system.key_file(owner))?;
     Ok(serde_json::from_str::<Value>(&text)?["x"].as_str().context("a JWK has x")?.to_owned())
 }
 
 #[tokio::test]
-async fn a_revoked_or_lapsed_key_no_longer_decides_and_neither_silence_nor_an_old_folder_brings_it_back()
--> anyhow::Result<()> {
+async fn a_revoked_or_expired_key_never_decides_again_whatever_folder_is_applied() -> anyhow::Result<()> {
     let mut desk = Desk::start().await?;
     let sam = desk.signer("sam", "sam")?;
     let sign = |desk: &Desk| statement(&sam, &[desk.approval()], Utc::now());
@@ -160,10 +159,10 @@ async fn a_revoked_or_lapsed_key_no_longer_decides_and_neither_silence_nor_an_ol
     desk.refused_statement("key_not_valid", sign(&desk)).await?;
     desk.gate.apply(entry, &with(", revoked_at: '2026-01-01T00:00:00Z'")).await?;
     desk.refused_statement("key_revoked", sign(&desk)).await?;
-    // The folder says nothing of sam's key: what is registered stays, the revocation with it.
+    // The folder does not name sam's key: its registration stays, and so does the revocation.
     desk.gate.apply("agents:", "agents:").await?;
     desk.refused_statement("key_revoked", sign(&desk)).await?;
-    // An older folder has the key as it was.
+    // An older folder has the key without the revocation.
     let older = desk.gate.apply(entry, &with("")).await.unwrap_err().to_string();
     ensure!(older.contains("was revoked before"), "{older}");
     let older =
@@ -174,7 +173,7 @@ async fn a_revoked_or_lapsed_key_no_longer_decides_and_neither_silence_nor_an_ol
 }
 
 #[tokio::test]
-async fn what_a_key_signed_before_it_was_revoked_counts_no_longer() -> anyhow::Result<()> {
+async fn approvals_signed_before_a_key_was_revoked_no_longer_count() -> anyhow::Result<()> {
     let gate = Gate::start().await?;
     let mut agent = gate.agent("one").await?;
     let mut requests = gate.requests("rob", "risk").await?;
@@ -184,10 +183,10 @@ async fn what_a_key_signed_before_it_was_revoked_counts_no_longer() -> anyhow::R
         gate.reviewer(who).await?.decides(&asked, Decision::Approve, None).await?;
     }
     gate.reaches("SELECT count(*) FROM decisions", 2).await?;
-    // Tara's key turns out to be stolen; she gets another one.
+    // Tara's key was stolen; she gets another one.
     let other = gate.system.key_file("tara-2");
-    let (said, done) = gate.cli(&["keys", "signer", &other.display().to_string()]).await?;
-    ensure!(done && said.contains("public_keys: ["), "{said}");
+    let (output, ok) = gate.cli(&["keys", "signer", &other.display().to_string()]).await?;
+    ensure!(ok && output.contains("public_keys: ["), "{output}");
     let keys = format!(
         "amqp_user: reviewer-tara\n    public_keys: [{{x: {}, revoked_at: '2026-01-01T00:00:00Z'}}, {}]",
         public(&gate, "tara")?,
@@ -206,7 +205,7 @@ async fn what_a_key_signed_before_it_was_revoked_counts_no_longer() -> anyhow::R
 }
 
 #[tokio::test]
-async fn many_decisions_in_one_message_are_each_judged_on_their_own() -> anyhow::Result<()> {
+async fn decisions_in_one_message_are_checked_independently() -> anyhow::Result<()> {
     let mut desk = Desk::start().await?;
     let mut requests = desk.gate.requests("mara", "approvers").await?;
     let mut all = vec![desk.approval()];
@@ -231,7 +230,7 @@ async fn many_decisions_in_one_message_are_each_judged_on_their_own() -> anyhow:
         let outcome = countersign_tests::answer(&mut desk.agent).await?;
         ensure!(outcome.outcome == Outcome::Succeeded && outcome.action.id != "wrong");
     }
-    // Too many, or none, is one refusal for each that was read.
+    // Too many decisions, or none.
     desk.sends(&decided(statement(&sam, &vec![all[1].clone(); 101], Utc::now()))).await?;
     for _ in 0..100 {
         ensure!(desk.answer().await?.code.as_deref() == Some("decision_count"));
@@ -244,7 +243,7 @@ async fn many_decisions_in_one_message_are_each_judged_on_their_own() -> anyhow:
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_kept_and_answered() -> anyhow::Result<()> {
+async fn an_unreadable_decision_is_quarantined_and_answered() -> anyhow::Result<()> {
     let mut desk = Desk::start().await?;
     for (code, body) in [
         ("not_json", b"approve it".to_vec()),

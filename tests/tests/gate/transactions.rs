@@ -10,7 +10,7 @@ async fn kept(store: &Store) -> anyhow::Result<Vec<i32>> {
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// A database with a table of its own, and one connection: whoever comes next has the one of whoever came before.
+/// A database with a test table, and a pool of one connection, which each transaction reuses.
 async fn start() -> anyhow::Result<(TestEnv, Store)> {
     let env = TestEnv::new().await?;
     let store = Store::new(&env.database_url, "transactions", 1)?;
@@ -22,7 +22,7 @@ async fn start() -> anyhow::Result<(TestEnv, Store)> {
 
 const KEEP: &str = "INSERT INTO kept VALUES ($1)";
 
-/// Keeps 1, what is asked, and 3, and commits.
+/// Inserts 1, runs `sql` with `value`, inserts 3, and commits.
 async fn commit(store: &Store, sql: &str, value: Parameter<'_>) -> Result<(), StoreError> {
     let tx = store.transaction().await?;
     let mut writes = Pipeline::default();
@@ -44,7 +44,7 @@ async fn the_last_statements_are_committed_together() -> anyhow::Result<()> {
 async fn where_one_of_the_last_statements_fails_nothing_is_committed() -> anyhow::Result<()> {
     let (env, store) = start().await?;
     let Err(refused) = commit(&store, KEEP, Box::new(1)).await else { anyhow::bail!("committed") };
-    // The one that failed is heard, not those that were refused because of it.
+    // The error is that of the failed statement, not of those aborted because of it.
     ensure!(refused.is_data(), "{refused}");
     ensure!(kept(&store).await?.is_empty());
     commit(&store, KEEP, Box::new(2)).await?;
@@ -55,7 +55,7 @@ async fn where_one_of_the_last_statements_fails_nothing_is_committed() -> anyhow
 #[tokio::test]
 async fn where_one_of_the_last_statements_cannot_be_sent_nothing_is_committed() -> anyhow::Result<()> {
     let (env, store) = start().await?;
-    // The server never hears of it: it would commit the others.
+    // The server never receives it, and would commit the others.
     ensure!(commit(&store, KEEP, Box::new("two")).await.is_err());
     ensure!(kept(&store).await?.is_empty());
     commit(&store, KEEP, Box::new(2)).await?;
@@ -70,7 +70,7 @@ async fn a_transaction_that_is_dropped_is_rolled_back() -> anyhow::Result<()> {
     tx.execute("INSERT INTO kept VALUES (1)", &[]).await?;
     drop(tx);
     ensure!(kept(&store).await?.is_empty());
-    // Also where nobody waits for the answer any more.
+    // Also if nobody awaits the answer any more.
     let tx = store.transaction().await?;
     let mut writes = Pipeline::default();
     writes.add(&tx, KEEP, vec![Box::new(1)]).await?;

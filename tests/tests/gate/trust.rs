@@ -1,4 +1,4 @@
-//! Who can do what: on the broker, in the database, with a permit.
+//! What each user can do on the broker, in the database, and with a permit.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use anyhow::{Context as _, ensure};
 use countersign_broker::{reader::Reader, session::Session};
 use countersign_core::action::Outcome;
 use countersign_testkit::clients::proposal;
-use countersign_tests::{Gate, LIMIT, expect, said};
+use countersign_tests::{Gate, LIMIT, expect, run};
 use futures_util::StreamExt as _;
 use lapin::{
     BasicProperties,
@@ -15,7 +15,7 @@ use lapin::{
 };
 use serde_json::{Value, json};
 
-/// Puts bytes into the execution exchange as administrator.
+/// Publishes bytes to the execution exchange as administrator.
 async fn inject(gate: &Gate, body: &[u8]) -> anyhow::Result<()> {
     let session = Session::open_confirming(&gate.system.place.amqp_url, "injector").await?;
     let options = BasicPublishOptions::default();
@@ -32,7 +32,7 @@ async fn inject(gate: &Gate, body: &[u8]) -> anyhow::Result<()> {
 async fn a_forged_or_replayed_permit_executes_nothing_and_is_recorded() -> anyhow::Result<()> {
     let gate = Gate::start().await?;
     let mut agent = gate.agent("one").await?;
-    // A copy of every permit that passes, for replaying.
+    // Receives a copy of every permit, for replaying.
     let session = Session::open(&gate.system.place.amqp_url, "spy").await?;
     let queue = QueueDeclareOptions { exclusive: true, ..Default::default() };
     session.channel.queue_declare("spy".into(), queue, FieldTable::default()).await?;
@@ -47,7 +47,7 @@ async fn a_forged_or_replayed_permit_executes_nothing_and_is_recorded() -> anyho
 
     agent.propose("a-1", "write_record", json!({"n": 1})).await?;
     expect(&mut agent, "a-1", Outcome::Succeeded).await?;
-    let pack = tokio::time::timeout(LIMIT, spied.next()).await?.context("a permit passes")??.data;
+    let pack = tokio::time::timeout(LIMIT, spied.next()).await?.context("no permit came")??.data;
 
     inject(&gate, &pack).await?;
     gate.reaches("SELECT count(*) FROM evidence WHERE kind = 'permit.refused'", 1).await?;
@@ -70,17 +70,17 @@ async fn content_that_was_changed_in_the_database_is_not_executed() -> anyhow::R
     let mut agent = gate.agent("one").await?;
     let mut requests =
         Reader::open(gate.system.url("reviewer-sam")?, "test", "countersign.approvals.approvers").await?;
-    let (said, done) =
+    let (output, ok) =
         gate.cli(&["hold", "--tool", "write_record", "--operator", "olga", "--reason", "test"]).await?;
-    ensure!(done, "{said}");
+    ensure!(ok, "{output}");
     agent.propose("a-1", "write_record", json!({"n": 1})).await?;
     gate.reaches("SELECT count(*) FROM actions WHERE state = 'held'", 1).await?;
-    // The database's owner rewrites what would be sent, and the salt's keeper does not notice.
+    // The database's owner rewrites the stored proposal, and no digest is updated.
     gate.count("WITH changed AS (UPDATE payloads SET body = convert_to(replace(convert_from(body, 'UTF8'), '\"n\":1', '\"n\":2'), 'UTF8')
                 RETURNING 1) SELECT count(*) FROM changed").await?;
-    let (said, done) = gate.cli(&["hold", "release", "1", "--operator", "omar"]).await?;
-    ensure!(done, "{said}");
-    // Judged again, it is another content under the same digest's name: only what is judged now can run.
+    let (output, ok) = gate.cli(&["hold", "release", "1", "--operator", "omar"]).await?;
+    ensure!(ok, "{output}");
+    // It is evaluated again with the other content, and only the content evaluated now can run.
     let outcome = expect(&mut agent, "a-1", Outcome::Succeeded).await?;
     let ran = outcome.result.context("it ran")?.get().to_owned();
     let stored = "SELECT (convert_from(content, 'UTF8')::json -> 'arguments' ->> 'n')::bigint FROM payloads";
@@ -134,9 +134,9 @@ async fn a_foreign_client_that_knows_only_the_contract_can_do_its_own_work_and_n
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/foreign_client.py"))
         .env("AGENT_AMQP_URL", gate.system.url("agent-one")?)
         .env("AGENT_ID", "one");
-    let (said, done) = said(client).await?;
-    ensure!(done, "{said}");
-    ensure!(said.contains("outcome succeeded"), "{said}");
-    ensure!(said.contains("refused 26 of 26"), "{said}");
+    let (output, ok) = run(client).await?;
+    ensure!(ok, "{output}");
+    ensure!(output.contains("outcome succeeded"), "{output}");
+    ensure!(output.contains("refused 26 of 26"), "{output}");
     gate.close().await
 }

@@ -1,4 +1,4 @@
-//! Proves the sampling draws: makes each of them again with the keys of the epochs that have closed.
+//! Proves the sampling draws: repeats them with the keys of closed epochs.
 
 use countersign_core::{ids::ActionId, keyed};
 use countersign_store::{
@@ -16,21 +16,21 @@ const PAGE: i64 = 5_000;
 /// Most wrong draws that are named.
 const NAMED: usize = 10;
 
-/// Whether an epoch's draws are those of its key.
+/// The result of proving an epoch's draws.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
-    /// Its key is still secret.
+    /// The epoch is open and its key still secret.
     #[default]
     Open,
-    /// The key is the one that was committed to, and gives every draw.
+    /// The key matches the commitment and reproduces every draw.
     Proved,
-    /// Another key than the one that was committed to, or draws that it does not give.
+    /// The key does not match the commitment, or does not reproduce every draw.
     Wrong,
 }
 
 impl Standing {
-    /// As JSON has it.
+    /// The value in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Open => "open",
@@ -40,7 +40,7 @@ impl Standing {
     }
 }
 
-/// What was found of an epoch.
+/// The proof of one epoch.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct EpochProof {
     /// The epoch.
@@ -51,9 +51,9 @@ pub struct EpochProof {
     pub draws: u64,
     /// How many selected their action.
     pub selected: u64,
-    /// The first few actions whose draw is not the key's.
+    /// The first few actions whose draw cannot be reproduced.
     pub wrong: Vec<ActionId>,
-    /// How many there are.
+    /// How many such actions there are.
     pub wrong_in_all: u64,
 }
 

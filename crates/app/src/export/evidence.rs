@@ -19,7 +19,7 @@ use crate::{AppError, Connections};
 /// Most entries that are read at once.
 const PAGE: i64 = 1_000;
 
-/// A range, a form and a file.
+/// The range, format and file of an export.
 #[derive(Clone, Debug)]
 pub struct ExportEvidence {
     /// Entries recorded since then ...
@@ -42,7 +42,7 @@ pub enum EvidenceFormat {
     Csv,
 }
 
-/// What an export holds.
+/// The description of an export.
 #[derive(Clone, Debug, Serialize)]
 pub struct Manifest {
     /// The form of the file.
@@ -66,11 +66,11 @@ pub struct Manifest {
 /// Exports the entries that were recorded in a time range, with a manifest in `<out>.manifest.json`.
 ///
 /// # Errors
-/// Where a file is there already or cannot be written, an entry is missing, or the database cannot be read.
+/// If a file already exists or cannot be written, an entry is missing, or the database cannot be read.
 pub async fn export(connections: &Connections, request: &ExportEvidence) -> Result<Manifest, AppError> {
     let store = connections.store()?;
     let tx = store.snapshot().await?;
-    // Not further than is certain: what is appended later must not have been passed over.
+    // End where the ledger is complete: an entry appended later must not fall into a range already exported.
     let until = read::complete_until(&tx).await?.unwrap_or(request.from).max(request.from).min(request.to);
     let (mut next, end) =
         (read::recorded_before(&tx, request.from).await?, read::recorded_before(&tx, until).await?);
@@ -148,7 +148,7 @@ impl Hashed {
     }
 }
 
-/// The columns of a CSV row after the index, and where they stand in the entry.
+/// The columns of a CSV row after the index, with their JSON pointers into the entry.
 const COLUMNS: [(&str, &str); 20] = [
     ("index", ""),
     ("id", "/id"),
@@ -172,7 +172,7 @@ const COLUMNS: [(&str, &str); 20] = [
     ("entry", "-"),
 ];
 
-/// RFC 4180.
+/// An entry as a CSV row (RFC 4180).
 fn row(index: u64, entry: &[u8]) -> Result<String, AppError> {
     let value: Value =
         serde_json::from_slice(entry).map_err(AppError::invalid(format!("entry {index} is not JSON")))?;
@@ -189,7 +189,7 @@ fn row(index: u64, entry: &[u8]) -> Result<String, AppError> {
 }
 
 fn quoted(text: &str) -> String {
-    // What a spreadsheet would take for a formula is text.
+    // Keep spreadsheets from reading text as a formula.
     let text =
         if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text.to_owned() };
     if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }

@@ -1,4 +1,4 @@
-//! Exports training data in the shapes of TRL, from what humans have decided and found.
+//! Exports training data in TRL's formats, from decisions and findings.
 
 mod format;
 mod item;
@@ -21,10 +21,10 @@ use self::{
 };
 use crate::{AppError, Connections};
 
-/// Most actions that are read at once: each comes with its whole message.
+/// Most actions that are read at once; each comes with its full message.
 const PAGE: i64 = 100;
 
-/// What is exported, and how.
+/// The range and format of an export.
 #[derive(Clone, Debug)]
 pub struct ExportFeedback {
     /// The form of the lines.
@@ -35,11 +35,11 @@ pub struct ExportFeedback {
     pub to: DateTime<Utc>,
     /// The share of customers that is kept for testing, 0 to 1.
     pub test: f64,
-    /// Where a proposal names the customer, as a JSON pointer; where there is nothing, the agent's id stands for it.
+    /// The JSON pointer to the customer in a proposal. Without a customer the agent's id is used instead.
     pub customer: String,
 }
 
-/// Lines on either side.
+/// Lines on each side of the split.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Sides {
     /// For training.
@@ -48,14 +48,14 @@ pub struct Sides {
     pub test: u64,
 }
 
-/// What was exported, and what was not.
+/// Counts of what was exported and what was left out.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
     /// The form of the lines.
     pub format: FeedbackFormat,
     /// Actions that a human has decided or judged.
     pub actions: u64,
-    /// Lines, by where they come from.
+    /// Lines by source.
     pub lines: BTreeMap<Source, Sides>,
     /// Left out: the payload is erased.
     pub erased: u64,
@@ -101,7 +101,7 @@ pub async fn export(
     let from = request.from.unwrap_or(DateTime::UNIX_EPOCH);
     let mut after = None;
     loop {
-        // No transaction stays open while a slow reader takes the lines.
+        // No transaction stays open while a slow reader consumes the lines.
         let tx = store.transaction().await?;
         let page = feedback::page(&tx, from, request.to, after, PAGE).await?;
         tx.commit().await?;

@@ -12,13 +12,13 @@ use serde::{Deserialize, Serialize};
 use super::key;
 use crate::AppError;
 
-/// What tells the two kinds of files apart.
+/// The member that distinguishes the two kinds of files.
 #[derive(Deserialize)]
 struct Format {
     format: String,
 }
 
-/// What a file that holds has shown.
+/// What a valid file proves.
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
 pub enum Checked {

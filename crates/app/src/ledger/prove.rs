@@ -1,4 +1,4 @@
-//! Proves: puts together what the ledger proves of an action, and that one checkpoint continues another.
+//! Creates bundles, which prove one action's entries, and proofs that one checkpoint continues another.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -37,19 +37,17 @@ use crate::{AppError, Connections, actions::find};
 /// How long the recorder may take to record what has just happened.
 const RECORDING_LIMIT: Duration = Duration::from_secs(10);
 
-/// Everything that the ledger proves of the action that `name` means, to be checked by others: its agent's id for it,
-/// `source#id`, or Countersign's own id.
+/// The bundle of the action that `name` identifies: its agent's id for it, `source#id`, or Countersign's own id.
 ///
 /// # Errors
-/// Where no action has that name or several have, where not all evidence of it is recorded within ten seconds, or the
-/// database cannot be read.
+/// If no or more than one action matches, its evidence is not recorded within ten seconds, or the database cannot be read.
 pub async fn action(connections: &Connections, name: &str) -> Result<Bundle, AppError> {
     let store = connections.store()?;
     let started = Instant::now();
     loop {
         let tx = store.snapshot().await?;
         let action = find(&tx, name).await?.id;
-        // What was erased or edited a moment ago lacks the entry that says so, and would be taken for tampered with.
+        // A recent erasure or edit whose entry is not recorded yet would look like tampering.
         if parts::is_recorded(&tx, action).await? {
             return bundle(&tx, action).await;
         }
@@ -116,7 +114,7 @@ async fn bundle(tx: &Transaction, action: ActionId) -> Result<Bundle, AppError> 
     })
 }
 
-/// What the entries name at `pointer`.
+/// The entries' values at `pointer`.
 fn named(entries: &[Proven], pointer: &str) -> BTreeSet<String> {
     let counts = |entry: &&Proven| {
         !matches!(entry.entry["type"].as_str(), Some("decision.refused" | "decision.repeated"))
@@ -138,8 +136,7 @@ async fn proven(tx: &Transaction, size: u64, entries: &[Entry]) -> Result<Vec<Pr
 /// Stored bytes and the salt of their digest.
 type Salted = Option<(Vec<u8>, Vec<u8>)>;
 
-/// What is stored behind a salt, and the salt, if an entry names its digest. What none is about yet is left for the next
-/// checkpoint.
+/// Stored bytes and their salt, if an entry names their digest. Content without an entry yet is left to the next checkpoint.
 fn known(stored: Salted, named: &BTreeSet<String>) -> Option<(Vec<u8>, String)> {
     let (bytes, salt) = stored?;
     let digest = tagged(&salted(&salt.as_slice().try_into().ok()?, &bytes));

@@ -1,4 +1,4 @@
-//! The folder's tiles, beside which a verification lays what the database has.
+//! The folder's tiles, which a verification compares with the database.
 
 use std::{
     fs,
@@ -23,7 +23,7 @@ pub(super) struct Folder {
     pub(super) size: u64,
     /// Tiles that were compared.
     pub(super) compared: u64,
-    /// The tile of each level that is being compared.
+    /// The tile currently compared, by level.
     tiles: Vec<Option<(TileId, Vec<Hash>)>>,
     entries: Vec<Vec<u8>>,
 }
@@ -41,7 +41,7 @@ impl Folder {
         Ok(Some(Self { path: path.into(), note, size: 0, compared: 0, tiles, entries }))
     }
 
-    /// A tile's file. A partial one is gone as soon as the full one is there.
+    /// Reads a tile's file. A partial tile is removed as soon as the full one exists.
     fn read(&self, id: &TileId, path: fn(&TileId) -> String) -> Result<(TileId, Vec<u8>), String> {
         let full = TileId { width: TILE_WIDTH as u16, ..*id };
         let read = |id: TileId| fs::read(self.path.join(path(&id))).map(|bytes| (id, bytes));
@@ -50,10 +50,10 @@ impl Folder {
             .map_err(|error| format!("the file {} cannot be read: {error}", path(id)))
     }
 
-    /// Compares a hash of a level with its tile. What the folder does not reach yet is not compared.
+    /// Compares a hash of a level with its tile. Hashes beyond the folder's checkpoint are skipped.
     ///
     /// # Errors
-    /// What is wrong, in words.
+    /// A description of the difference.
     pub(super) fn hash(&mut self, level: u8, index: u64, hash: &Hash) -> Result<(), String> {
         let id = TileId::of(level, index / TILE_WIDTH as u64, self.size);
         let offset = (index % TILE_WIDTH as u64) as usize;

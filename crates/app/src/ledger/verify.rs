@@ -25,7 +25,7 @@ use crate::{AppError, Connections};
 /// Most rows that are read at once.
 const PAGE: i64 = 2_000;
 
-/// What is verified against what.
+/// The inputs of a verification.
 #[derive(Clone, Debug)]
 pub struct VerifyLedger {
     /// File with the ledger's public key: a JWK, or in the form of signed notes.
@@ -39,9 +39,9 @@ pub struct VerifyLedger {
 /// What a verification found.
 #[derive(Clone, Debug, Serialize)]
 pub struct Verification {
-    /// Entries that are as they were recorded.
+    /// How many entries are unchanged.
     pub entries: u64,
-    /// Checkpoints whose signatures hold and whose roots are those of the entries.
+    /// How many checkpoints have a valid signature and the root of the entries.
     pub checkpoints: u64,
     /// Tiles that were compared; absent without a folder.
     pub tiles: Option<u64>,
@@ -69,14 +69,14 @@ impl Mismatch {
 /// Verifies the ledger up to its newest entry. `progress` learns how many entries have been verified so far.
 ///
 /// # Errors
-/// Where something cannot be read. What is wrong with the ledger is no error but the answer.
+/// If something cannot be read. A mismatch in the ledger is a result, not an error.
 pub async fn verify(
     connections: &Connections,
     request: &VerifyLedger,
     progress: &mut (dyn FnMut(u64) + Send),
 ) -> Result<Verification, AppError> {
     let store = connections.store()?;
-    // The folder first: the ledger that is read afterwards must have everything that it has.
+    // Read the folder first: the ledger, read afterwards, must contain everything in it.
     let folder = match &request.ledger {
         Some(path) => {
             let folder = Folder::open(path)?;
@@ -118,14 +118,14 @@ struct Walk {
     /// From the folder and from elsewhere, in order of size.
     anchors: VecDeque<Anchor>,
     found: Verification,
-    /// The size of the last checkpoint that held: what is wrong is not before.
+    /// The size of the last valid checkpoint; everything before it is verified.
     last_signed: u64,
 }
 
 type Verdict = Result<(), Mismatch>;
 
 impl Walk {
-    /// Opens the checkpoints that are not the database's.
+    /// Opens the checkpoints from the folder and from elsewhere.
     fn anchors(&mut self, known: &[PathBuf]) -> Result<Verdict, AppError> {
         let mut notes = Vec::new();
         if let Some(folder) = &self.folder {
@@ -204,7 +204,7 @@ impl Walk {
         }))
     }
 
-    /// One row: its place, its bytes, its evidence, its tile.
+    /// Verifies one row: its index, its bytes, its evidence, and its tile.
     async fn row(&mut self, tx: &Transaction, row: &Recorded) -> Result<Verdict, AppError> {
         let index = self.frontier.size();
         if row.index != index {
@@ -229,7 +229,7 @@ impl Walk {
         for node in self.frontier.push(leaf) {
             if let Err(what) = self.node(tx, &node).await? {
                 let first = self.frontier.size() - (1 << (8 * u32::from(node.level)));
-                // What was signed before holds: it is not there.
+                // Entries under the last valid checkpoint are unchanged; the mismatch is not there.
                 return Ok(Err(Mismatch::at(first.max(self.last_signed), what)));
             }
         }
@@ -251,7 +251,7 @@ impl Walk {
         })
     }
 
-    /// A checkpoint of the database, whose size the tree has just reached.
+    /// Verifies a checkpoint of the database whose size the tree has just reached.
     fn signed(&mut self, signed: &Signed) -> Verdict {
         let (from, size) = (self.last_signed, signed.size);
         let opened = Checkpoint::open(&signed.note, &self.key)
@@ -268,7 +268,7 @@ impl Walk {
         Ok(())
     }
 
-    /// Checkpoints from outside that the tree has reached.
+    /// Verifies the checkpoints from folder and elsewhere whose size the tree has reached.
     fn anchored(&mut self) -> Verdict {
         while let Some(anchor) = self.anchors.front().filter(|anchor| anchor.size <= self.frontier.size()) {
             let root = if anchor.size == 0 { empty_root() } else { self.frontier.root() };
@@ -281,7 +281,7 @@ impl Walk {
         Ok(())
     }
 
-    /// Nothing is missing at the end.
+    /// Verifies that nothing is missing at the end.
     fn ended(&self, size: u64, unreached: Option<&Signed>) -> Verdict {
         let have = self.frontier.size();
         if let Some(anchor) = self.anchors.front() {
@@ -307,20 +307,20 @@ impl Walk {
     }
 }
 
-/// Whether the row's other columns and its evidence still say what the entry says.
+/// Verifies that the row's other columns and its evidence match the entry.
 fn unchanged(row: &Recorded) -> Result<(), String> {
     let entry: Value =
         serde_json::from_slice(&row.entry).map_err(|error| format!("it is not JSON: {error}"))?;
-    let says = |member: &str| entry.pointer(member).and_then(Value::as_str).unwrap_or_default();
+    let text = |member: &str| entry.pointer(member).and_then(Value::as_str).unwrap_or_default();
     let action = row.action.map(|action| action.to_string()).unwrap_or_default();
-    if says("/id") != row.event.to_string() || says("/type") != row.kind || says("/action/id") != action {
-        return Err("its row does not say what the entry says".into());
+    if text("/id") != row.event.to_string() || text("/type") != row.kind || text("/action/id") != action {
+        return Err("its row differs from the entry".into());
     }
     let Some((event, about, kind, body)) = &row.evidence else { return Err("its evidence is gone".into()) };
     if *event != row.event
         || *about != row.action
         || *kind != row.kind
-        || body_digest(body) != says("/evidence")
+        || body_digest(body) != text("/evidence")
     {
         return Err("its evidence was changed after it was recorded".into());
     }

@@ -1,4 +1,4 @@
-//! What humans have prevented and put right, how far they agree, and what came of it.
+//! Errors that humans have prevented and corrected, their agreement, and the effect of their feedback.
 
 use chrono::{DateTime, Utc};
 use countersign_statistics::{
@@ -19,20 +19,20 @@ use super::{
 };
 use crate::AppError;
 
-/// What the report tells besides the trade-off itself.
+/// The part of the report about human feedback.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Learning {
-    /// Which part of the executed errors was put right; absent where no audit tells how many there are.
+    /// The share of executed errors that was corrected; absent without audits to estimate their number.
     pub correction: Option<Correction>,
-    /// What did not happen because a human said so.
+    /// Errors that reviewers prevented.
     pub prevented: Prevented,
     /// Each version of an agent, before and after the first feedback on it.
     pub versions: Vec<Version>,
     /// How far auditors agree.
     pub agreement: Agreement,
-    /// Moves of classes between approval and audit in the time range.
+    /// Changes of sampling plans in the time range.
     pub plan_changes: Vec<PlanChange>,
-    /// What people have to put right.
+    /// Remediation tasks.
     pub remediations: Remediations,
     /// Groups that could not judge as many audits as the rates ask for.
     pub lowered: Vec<Lowered>,
@@ -41,21 +41,21 @@ pub struct Learning {
 /// Correction efficacy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Correction {
-    /// Found wrong, and undone by a tool or remedied by people.
+    /// Errors found, and compensated by a tool or fixed by people.
     pub corrected: u64,
     /// Horvitz and Thompson's estimate of the errors among what was executed.
     pub errors: f64,
-    /// The one divided by the other, 0 to 1; absent where no error is estimated.
+    /// The ratio of the two, 0 to 1; absent if no error is estimated.
     pub share: Option<f64>,
     /// The lower end of its 95 % interval.
     pub lower: f64,
     /// The upper end of its 95 % interval.
     pub upper: f64,
-    /// The reference figure: its lower and its upper end.
+    /// The reference range: lower and upper end.
     pub reference: [f64; 2],
 }
 
-/// What did not happen because a human said so.
+/// Errors that reviewers prevented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prevented {
     /// Actions that reviewers rejected, or answered with a message.
@@ -64,18 +64,18 @@ pub struct Prevented {
     pub edits: u64,
     /// Rejections that an auditor has judged.
     pub rejections_audited: u64,
-    /// Of these, found right to have been rejected.
+    /// Of these, upheld.
     pub rejections_upheld: u64,
 }
 
-/// The first two opinions on each action that two have judged.
+/// Agreement of the first two findings on each action judged by two.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Agreement {
-    /// Actions that two have judged.
+    /// Actions judged by two auditors.
     pub pairs: u64,
     /// Both found it wrong.
     pub both_wrong: u64,
-    /// One of the two did.
+    /// One of the two found it wrong.
     pub one_wrong: u64,
     /// Both found it correct.
     pub both_correct: u64,
@@ -85,12 +85,12 @@ pub struct Agreement {
     pub positive: Option<f64>,
 }
 
-/// Remediation tasks as they stand now.
+/// Remediation tasks at present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Remediations {
     /// Not closed.
     pub open: u64,
-    /// Of these, past their time.
+    /// Of these, overdue.
     pub overdue: u64,
 }
 
@@ -114,7 +114,7 @@ fn agreement(counts: &LearningCounts) -> Agreement {
     }
 }
 
-/// What humans made of the actions accepted in `from..to`; `all` is the error rate of all that were executed.
+/// Human feedback on the actions accepted in `from..to`; `all` is the error rate of all that were executed.
 pub(super) async fn learning(
     tx: &Transaction,
     from: DateTime<Utc>,

@@ -7,7 +7,7 @@ use countersign_statistics::{
 use countersign_store::rates::DrawCounts;
 use serde::{Deserialize, Serialize};
 
-/// What is known of a stratum, or of all together.
+/// The error rate of a stratum, or of all strata together.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Rate {
     /// The stratum; absent for all together.
@@ -18,11 +18,11 @@ pub struct Rate {
     pub judged: u64,
     /// Judged wrong.
     pub wrong: u64,
-    /// Audits that were drawn and not judged yet: they widen the interval.
+    /// Audits drawn and not judged yet, which widen the interval.
     pub missing: u64,
     /// Horvitz and Thompson's estimate of the number of errors.
     pub errors: f64,
-    /// Errors among what nobody has audited, estimated.
+    /// The estimated number of errors among unaudited actions.
     pub undetected: f64,
     /// Hájek's estimate of the error rate; absent where nothing was judged.
     pub rate: Option<f64>,

@@ -23,13 +23,13 @@ pub struct Version {
     pub version: String,
     /// When a human first found an error: an audit settled as wrong, a rejection, an edit.
     pub first_feedback: Option<DateTime<Utc>>,
-    /// What it proposed before that, or ever where there was no feedback; absent where nothing was executed.
+    /// The error rate of what it proposed before that, or ever without feedback; absent if nothing was executed.
     pub before: Option<Rate>,
-    /// What it proposed after that; absent where nothing was executed.
+    /// The error rate of what it proposed after that; absent if nothing was executed.
     pub after: Option<Rate>,
 }
 
-/// The version that an action's content states. Where that is erased, what the stratum's name says after the agent.
+/// The version stated in an action's content, or in the stratum's name if the content is erased.
 fn stated(content: Option<&[u8]>, stratum: &str) -> String {
     let content: Option<Value> = content.and_then(|content| serde_json::from_slice(content).ok());
     match content {
@@ -38,24 +38,24 @@ fn stated(content: Option<&[u8]>, stratum: &str) -> String {
     }
 }
 
-/// The versions in order of agents, and for each stratum the place of its version among them.
+/// The versions in order of agents, and for each stratum the index of its version.
 fn named(strata: &[AgentStratum]) -> (Vec<Version>, Vec<usize>) {
     let mut versions: Vec<Version> = Vec::new();
-    let mut places: BTreeMap<(&str, String), usize> = BTreeMap::new();
-    let mut place_of = Vec::with_capacity(strata.len());
+    let mut indexes: BTreeMap<(&str, String), usize> = BTreeMap::new();
+    let mut index_of = Vec::with_capacity(strata.len());
     for AgentStratum { stratum, agent, first_feedback, content } in strata {
         let version = stated(content.as_deref(), stratum);
-        let place = *places.entry((agent, version.clone())).or_insert_with(|| {
+        let index = *indexes.entry((agent, version.clone())).or_insert_with(|| {
             let agent = agent.clone();
             versions.push(Version { agent, version, first_feedback: None, before: None, after: None });
             versions.len() - 1
         });
-        if let Some(version) = versions.get_mut(place) {
+        if let Some(version) = versions.get_mut(index) {
             version.first_feedback = version.first_feedback.into_iter().chain(*first_feedback).min();
         }
-        place_of.push(place);
+        index_of.push(index);
     }
-    (versions, place_of)
+    (versions, index_of)
 }
 
 /// The versions of agents that had something executed in `from..to`.
@@ -65,10 +65,10 @@ pub(super) async fn versions(
     to: DateTime<Utc>,
 ) -> Result<Vec<Version>, AppError> {
     let strata = agent_strata(tx, from, to).await?;
-    let (mut versions, places) = named(&strata);
+    let (mut versions, indexes) = named(&strata);
     let asked: Vec<VersionStratum<'_>> = strata
         .iter()
-        .zip(places)
+        .zip(indexes)
         .map(|(stratum, version)| VersionStratum {
             stratum: &stratum.stratum,
             agent: &stratum.agent,

@@ -8,7 +8,7 @@ use countersign_app::export::evidence::{EvidenceFormat, ExportEvidence, export};
 
 use crate::{Connections, output::show, report::moment};
 
-/// A range, a form and a file.
+/// The range, format and file of an export.
 #[derive(Args)]
 #[command(
     after_help = "Times are RFC 3339, or how long ago: 30m, 24h, 7days. What counts is when an entry was recorded, so a time range\n\

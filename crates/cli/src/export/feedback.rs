@@ -1,4 +1,4 @@
-//! `countersign export feedback`: training data from what humans have decided and found.
+//! `countersign export feedback`: training data from decisions and findings.
 
 use std::{fmt::Write as _, io, path::PathBuf, process::ExitCode};
 
@@ -23,7 +23,7 @@ enum Format {
     Jsonl,
 }
 
-/// What is exported, and how.
+/// The range and format of an export.
 #[derive(Args)]
 #[command(after_help = "Times are RFC 3339, or how long ago: 30m, 24h, 7days.\n\
     Every line has a weight: 1/π if it comes from an audit that was drawn with probability π, otherwise 1.\n\

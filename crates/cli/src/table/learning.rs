@@ -1,4 +1,4 @@
-//! What humans have prevented and put right, as text. A section without data is left out.
+//! The report's part about human feedback, as text. A section without data is left out.
 
 use countersign_app::report::{
     Agreement, Correction, Learning, Lowered, PlanChange, Prevented, Rate, Remediations, Version,
@@ -7,7 +7,7 @@ use countersign_app::report::{
 use super::percent;
 use crate::output::table;
 
-/// All sections that have something to say, each after an empty line.
+/// All sections with data, each after an empty line.
 pub(super) fn render(learning: &Learning) -> String {
     let sections = [
         learning.correction.as_ref().map(correction),
@@ -91,7 +91,7 @@ fn plan_changes(moves: &[PlanChange]) -> Option<String> {
         return None;
     }
     let mut table =
-        table(["class", "when", "from", "to", "why", "executed\nsince let go", "audited", "wrong"]);
+        table(["stratum", "when", "from", "to", "why", "executed\nsince pre-approval", "audited", "wrong"]);
     for moved in moves {
         table.add_row([
             moved.stratum.clone(),
@@ -104,7 +104,9 @@ fn plan_changes(moves: &[PlanChange]) -> Option<String> {
             moved.seen.wrong.to_string(),
         ]);
     }
-    Some(format!("{table}\nclasses that moved between approval (hold, pre) and audit (normal, tight)"))
+    Some(format!(
+        "{table}\nsampling plans that switched between approval (pre_approval, discontinued) and audit (normal, tightened)"
+    ))
 }
 
 fn remediations(tasks: &Remediations) -> Option<String> {
@@ -116,13 +118,8 @@ fn lowered(groups: &[Lowered]) -> Option<String> {
     if groups.is_empty() {
         return None;
     }
-    let mut table = table([
-        "group",
-        "epochs with\nlowered rates",
-        "left of them\nat worst",
-        "demand\nat most",
-        "capacity",
-    ]);
+    let mut table =
+        table(["group", "epochs with\nlowered rates", "lowest share\nleft", "highest\ndemand", "capacity"]);
     for group in groups {
         table.add_row([
             group.group.clone(),

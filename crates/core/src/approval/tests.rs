@@ -57,7 +57,7 @@ fn a_person_in_two_groups_counts_once() {
     assert!(!satisfied(&spec, &["b1", "b2"], NOW), "two people cannot be three");
     assert!(satisfied(&spec, &["b1", "b2", "b3"], NOW));
     assert!(satisfied(&spec, &["t1", "b1", "r1"], NOW));
-    assert!(satisfied(&spec, &["b1", "t1", "b2"], NOW), "whoever sits in the wrong place is moved");
+    assert!(satisfied(&spec, &["b1", "t1", "b2"], NOW), "a person in the wrong place is moved");
     assert!(!satisfied(&spec, &["t1", "t2", "t3"], NOW), "nobody of risk");
     assert!(!satisfied(&spec, &["t1", "r1", "r2"], NOW), "one of treasury is missing");
 }
@@ -71,14 +71,14 @@ fn another_group_may_decide_once_it_has_escalated() {
     assert!(satisfied(&spec, &["l1", "t1"], after(10)));
     assert_eq!(spec.groups(NOW, after(9)).len(), 1);
     assert_eq!(spec.groups(NOW, after(10)).len(), 2);
-    // It counts for the group in whose place it stands, and for no other.
+    // The escalation counts for the group that it stands for, and no other.
     spec.require.push(Requirement { group: "risk".into(), count: 1 });
     assert!(!satisfied(&spec, &["l1", "l2", "l3"], after(10)), "nobody of risk");
     assert!(satisfied(&spec, &["l1", "l2", "r1"], after(10)));
 }
 
 #[test]
-fn a_policy_that_asks_fewer_rejections_heeds_those_that_are_there() {
+fn a_policy_that_requires_fewer_rejections_counts_earlier_ones() {
     let mut patient = spec(&[("treasury", 2)]);
     patient.reject_after = 3;
     let mut request = Request::open(patient, SEEN, NOW);
@@ -107,7 +107,7 @@ fn the_union_is_at_least_as_strict_as_either() {
     }
 }
 
-/// (state, event) → state, for everything that has a place, on a request that one person of treasury decides.
+/// (state, event) → state, for every legal pair, on a request that one person of treasury decides.
 #[test]
 fn every_pair_of_state_and_event_is_an_arrow_or_refused() {
     use RequestState::*;
@@ -134,7 +134,7 @@ fn every_pair_of_state_and_event_is_an_arrow_or_refused() {
                 };
                 assert_eq!(got.ok(), expected, "{state:?} on {event:?}, late: {late}");
                 if state != Open {
-                    assert_eq!(request.state, state, "what has ended stays as it is");
+                    assert_eq!(request.state, state, "an ended request is unchanged");
                 } else if late {
                     assert_eq!(request.state, Expired);
                 }
@@ -144,7 +144,7 @@ fn every_pair_of_state_and_event_is_an_arrow_or_refused() {
 }
 
 #[test]
-fn rejections_end_it_at_their_threshold_and_nobody_decides_twice() {
+fn rejections_end_a_request_at_the_threshold_and_nobody_decides_twice() {
     let mut spec = spec(&[("treasury", 2)]);
     spec.reject_after = 2;
     let mut request = Request::open(spec, SEEN, NOW);
@@ -155,7 +155,7 @@ fn rejections_end_it_at_their_threshold_and_nobody_decides_twice() {
     assert_eq!(request.apply(decided("t2", Decision::Reject), NOW, &groups), Ok(RequestState::Rejected));
 }
 
-/// One step of a random life.
+/// One step of a random history.
 #[derive(Clone, Debug)]
 enum Step {
     Decide { reviewer: usize, decision: usize, old_digest: bool },
@@ -191,25 +191,25 @@ fn policies() -> [ApprovalSpec; 3] {
     [escalating, patient, spec(&[("risk", 2)])]
 }
 
-/// An action as the router keeps it: one request at a time on one content.
-struct Life {
+/// An action as the router stores it: one request at a time on one content.
+struct History {
     standing: Standing,
     request: Request,
     version: u8,
     gone: BTreeSet<&'static str>,
-    /// Every policy that has asked since the content was last bound.
+    /// Every policy that has required approval since the content was last bound.
     asked: Vec<ApprovalSpec>,
-    /// Who approved which content, as an independent bookkeeper writes it down.
+    /// An independent record of who approved which content.
     book: BTreeMap<u8, BTreeSet<String>>,
 }
 
-impl Life {
+impl History {
     fn counting(&self) -> impl Fn(&str) -> Option<BTreeSet<String>> + use<> {
         let gone = self.gone.clone();
         move |id: &str| if gone.contains(id) { None } else { groups(id) }
     }
 
-    /// Tries every assignment of people to places: slow, obvious, and another algorithm than the one on trial.
+    /// Tries every assignment of people to places: slow and obvious, and independent of the algorithm under test.
     fn really_satisfied(&self, now: DateTime<Utc>) -> bool {
         fn seat(places: &[&str], people: &[BTreeSet<String>], leads: bool) -> bool {
             let Some((place, rest)) = places.split_first() else { return true };
@@ -258,7 +258,7 @@ impl Life {
         }
     }
 
-    /// Another content, another request with a time of its own; the editor's approval counts only if every policy says so.
+    /// New content opens a new request with its own deadline. The editor's approval counts only if every policy allows that.
     fn edit(&mut self, editor: &str, now: DateTime<Utc>) -> bool {
         self.version += 1;
         let counts = self.request.spec.edit_counts;
@@ -266,8 +266,8 @@ impl Life {
         counts && self.decide(editor, Decision::Approve, self.version, now)
     }
 
-    /// A policy that comes when a permit is out: what both ask holds, and what was approved stands if it is enough.
-    fn judged_again(&mut self, policy: ApprovalSpec, now: DateTime<Utc>) -> bool {
+    /// A new policy after a permit was issued: the stricter of both applies, and approvals remain valid if they suffice.
+    fn reevaluate(&mut self, policy: ApprovalSpec, now: DateTime<Utc>) -> bool {
         let spec = self.request.spec.union(&policy);
         self.asked.push(policy);
         let counts = self.counting();
@@ -306,7 +306,7 @@ proptest! {
         steps in prop::collection::vec((step(), 0_i64..4), 1..60),
     ) {
         let first = policies()[0].clone();
-        let mut life = Life {
+        let mut history = History {
             standing: Standing {
                 state: State::PendingApproval, approved: false, expires_at: None, approval_expires_at: None,
             },
@@ -319,72 +319,72 @@ proptest! {
         let (mut now, mut sent) = (NOW, Vec::new());
         for (step, seconds) in steps {
             now += TimeDelta::seconds(seconds);
-            life.standing.approval_expires_at = Some(life.request.expires_at);
+            history.standing.approval_expires_at = Some(history.request.expires_at);
             let step = match step {
                 Step::Again(index) if sent.is_empty() => Step::Again(index),
                 Step::Again(index) => {
                     let (reviewer, decision, version): (&str, Decision, u8) = sent[index % sent.len()];
-                    let authorised = life.decide(reviewer, decision, version, now);
-                    prop_assert!(!authorised || life.really_satisfied(now));
+                    let authorised = history.decide(reviewer, decision, version, now);
+                    prop_assert!(!authorised || history.really_satisfied(now));
                     continue;
                 }
                 step => step,
             };
             let authorised = match step {
                 Step::Decide { reviewer, decision, old_digest } => {
-                    let version = if old_digest { life.version.wrapping_sub(1) } else { life.version };
+                    let version = if old_digest { history.version.wrapping_sub(1) } else { history.version };
                     let decision = Decision::ALL[decision];
                     sent.push((PEOPLE[reviewer], decision, version));
-                    life.decide(PEOPLE[reviewer], decision, version, now)
+                    history.decide(PEOPLE[reviewer], decision, version, now)
                 }
                 Step::Lapse => {
-                    let lapsed = life.request.apply(RequestEvent::Lapsed, now, &groups).is_ok();
+                    let lapsed = history.request.apply(RequestEvent::Lapsed, now, &groups).is_ok();
                     if lapsed {
-                        life.standing.state = transition(&life.standing, Event::Lapsed, now).unwrap().0;
-                        prop_assert_eq!(life.standing.state, State::Expired);
+                        history.standing.state = transition(&history.standing, Event::Lapsed, now).unwrap().0;
+                        prop_assert_eq!(history.standing.state, State::Expired);
                     }
                     false
                 }
                 Step::Cancel => {
-                    let counts = life.counting();
-                    let _ = life.request.apply(RequestEvent::Closed, now, &counts);
-                    if let Ok((state, _)) = transition(&life.standing, Event::Cancelled, now) {
-                        life.standing.state = state;
+                    let counts = history.counting();
+                    let _ = history.request.apply(RequestEvent::Closed, now, &counts);
+                    if let Ok((state, _)) = transition(&history.standing, Event::Cancelled, now) {
+                        history.standing.state = state;
                     }
-                    prop_assert!(life.standing.state != State::PendingApproval);
+                    prop_assert!(history.standing.state != State::PendingApproval);
                     false
                 }
-                Step::Policy(index) if life.standing.state == State::Authorised => {
-                    // Which deadline a request had no longer matters: it has been approved.
-                    life.standing.approval_expires_at = None;
-                    life.judged_again(policies()[index].clone(), now)
+                Step::Policy(index) if history.standing.state == State::Authorised => {
+                    // The request's deadline no longer matters once it has been approved.
+                    history.standing.approval_expires_at = None;
+                    history.reevaluate(policies()[index].clone(), now)
                 }
                 Step::Policy(index) => {
                     let policy = policies()[index].clone();
-                    let counts = life.counting();
-                    if life.request.apply(RequestEvent::Asked(policy.clone()), now, &counts).is_ok() {
-                        life.asked.push(policy);
+                    let counts = history.counting();
+                    if history.request.apply(RequestEvent::Asked(policy.clone()), now, &counts).is_ok() {
+                        history.asked.push(policy);
                         let event = Event::Evaluated { verdict: Verdict::RequireApproval, held: false };
-                        prop_assert_eq!(transition(&life.standing, event, now).unwrap().0, State::PendingApproval);
+                        prop_assert_eq!(transition(&history.standing, event, now).unwrap().0, State::PendingApproval);
                     }
                     false
                 }
                 Step::Leave(index) => {
-                    life.gone.insert(PEOPLE[index]);
+                    history.gone.insert(PEOPLE[index]);
                     false
                 }
                 Step::Claim => {
-                    if let Ok((State::Executing, _)) = transition(&life.standing, Event::Claimed, now) {
-                        prop_assert!(life.standing.approved);
-                        life.standing.state = State::Executing;
+                    if let Ok((State::Executing, _)) = transition(&history.standing, Event::Claimed, now) {
+                        prop_assert!(history.standing.approved);
+                        history.standing.state = State::Executing;
                     }
                     false
                 }
                 Step::Again(_) => false,
             };
-            prop_assert!(!authorised || life.really_satisfied(now));
-            let ended = matches!(life.standing.state, State::Rejected | State::Expired);
-            prop_assert!(!ended || life.request.state != RequestState::Approved);
+            prop_assert!(!authorised || history.really_satisfied(now));
+            let ended = matches!(history.standing.state, State::Rejected | State::Expired);
+            prop_assert!(!ended || history.request.state != RequestState::Approved);
         }
     }
 }

@@ -9,7 +9,7 @@ fn target() -> Target {
     Target { tool: "t".into(), version: "v".into(), endpoint: "POST http://t".into() }
 }
 
-/// What is bound by a digest, of arguments as an agent wrote them; `None` where the door refuses them.
+/// The content bound by a digest, for arguments as an agent wrote them; `None` if strict parsing refuses them.
 fn bound(arguments: &str) -> Option<Vec<u8>> {
     let arguments = parse_strict(arguments.as_bytes()).ok()?;
     Some(content(&json!({"id": "a"}), &arguments, &target()).unwrap())
@@ -91,7 +91,7 @@ fn no_trick_with_numbers_or_keys_gives_two_payloads_one_digest() {
 }
 
 #[test]
-fn what_would_share_a_digest_is_refused_or_is_the_same_to_everybody() {
+fn payloads_that_would_share_a_digest_are_refused_or_equal() {
     for refused in [
         r#"{"a":1,"a":2}"#,
         r#"{"a":1,"\u0061":2}"#,
@@ -109,7 +109,7 @@ fn what_would_share_a_digest_is_refused_or_is_the_same_to_everybody() {
     ] {
         assert_eq!(bound(refused), None, "{refused}");
     }
-    // Spellings of one value: policy, people and tools are all given the canonical one.
+    // Spellings of one value. Policy, people and tools all receive the canonical one.
     for spellings in [
         &[r#"{"a":1,"b":2}"#, r#"{ "b" : 2 , "\u0061" : 1.0 }"#, r#"{"b":20e-1,"a":0.1e1}"#][..],
         &[r#"{"a":0}"#, r#"{"a":-0}"#, r#"{"a":-0.0}"#, r#"{"a":0e9}"#, r#"{"a":1e-400}"#],
@@ -118,7 +118,7 @@ fn what_would_share_a_digest_is_refused_or_is_the_same_to_everybody() {
     ] {
         let read: Vec<Value> = spellings.iter().map(|text| parse_strict(text.as_bytes()).unwrap()).collect();
         for (value, text) in read.iter().zip(spellings) {
-            assert_eq!(value, &read[0], "{text}: policy would tell it apart");
+            assert_eq!(value, &read[0], "{text}: the policy would see another value");
             assert_eq!(bound(text), bound(spellings[0]), "{text}");
         }
     }

@@ -14,7 +14,7 @@ use crate::{
     verdict::Verdict,
 };
 
-/// What the policy made of an action.
+/// The evaluation of an action.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ActionEvaluated {
     /// Where the action stands after it.

@@ -38,7 +38,7 @@ pub struct SignedWith {
     pub kid: String,
     /// The statement's id, unique for the key.
     pub jti: String,
-    /// When it was signed, as the statement says.
+    /// When it was signed, as stated.
     pub at: DateTime<Utc>,
     /// `sha256:…` of the statement.
     pub digest: String,

@@ -22,7 +22,7 @@ pub struct ActionSampled {
     pub selected: bool,
     /// π before capacity.
     pub wanted: f64,
-    /// Why π is 1 whatever the rule says.
+    /// Why π is 1 regardless of the rule.
     pub forced: Option<ForcedReason>,
     /// Up to how many actions are forced for that reason.
     pub cap: Option<u32>,

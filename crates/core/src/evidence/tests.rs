@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Event, Kind};
 
-/// A kind and a body a line.
+/// One kind and body per line.
 const GOLDEN: &str = include_str!("golden.txt");
 
 fn golden() -> impl Iterator<Item = (Kind, &'static str)> {
@@ -24,7 +24,7 @@ fn every_kind_is_written_as_its_golden_body() {
 }
 
 #[test]
-fn every_kind_has_a_golden_body_and_a_word_of_its_own() {
+fn every_kind_has_a_golden_body_and_a_unique_word() {
     let known: BTreeSet<&str> = golden().map(|(kind, _)| kind.as_str()).collect();
     let all: BTreeSet<&str> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
     assert_eq!((&known, all.len()), (&all, Kind::ALL.len()));
@@ -44,6 +44,6 @@ fn a_kind_reads_as_what_happened_to_what() {
 }
 
 #[test]
-fn a_body_without_what_its_kind_has_is_not_decoded() {
+fn a_body_that_lacks_a_member_is_not_decoded() {
     assert!(Event::decode(Kind::ActionClaimed, r#"{"state":"executing"}"#).is_err());
 }

@@ -30,13 +30,13 @@ fn a_number_that_json_does_not_carry_exactly_is_refused() {
 }
 
 #[test]
-fn a_key_that_serde_json_keeps_for_itself_is_refused() {
+fn a_key_that_serde_json_reserves_is_refused() {
     for key in
         ["$serde_json::private::RawValue", "$serde_json::private::Number", "$serde_json\\u003a:private::x"]
     {
         assert_eq!(code(&format!(r#"{{"a":[{{"{key}":"1"}}]}}"#)), "reserved_key", "{key}");
     }
-    // Why: whoever reads it again reads something else.
+    // Because a second parse would yield another value.
     let again: Value = serde_json::from_str(r#"{"$serde_json::private::RawValue":"[1,2]"}"#).unwrap();
     assert_eq!(again, json!([1, 2]));
     assert!(parse_strict(br#"{"$serde_json":1,"a$serde_json::private::":2}"#).is_ok());
@@ -117,10 +117,10 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// What stands on the edge of what serde_json writes as ECMAScript does.
+/// Numbers near the limits within which serde_json writes them as ECMAScript does.
 fn any_number() -> impl Strategy<Value = f64> {
     let scaled = |(digits, exponent): (i64, i32)| digits as f64 * 10_f64.powi(exponent);
-    // Halfway between two shortest forms: all 53 bits, and a few of them behind the point.
+    // Halfway between two shortest forms: all 53 bits, a few of them fractional.
     let halfway = |(bits, places): (u64, i32)| bits as f64 * 0.5_f64.powi(places);
     prop_oneof![
         any::<f64>(),
@@ -132,7 +132,7 @@ fn any_number() -> impl Strategy<Value = f64> {
 
 proptest! {
     #[test]
-    fn the_short_way_to_the_canonical_form_ends_where_the_long_one_does(
+    fn the_fast_path_to_the_canonical_form_gives_the_same_bytes(
         value in any_json(), number in any_number(), key in "\\PC{0,3}", text in any::<String>(),
     ) {
         let value = json!({"x": value, key: [number, text]});
@@ -140,7 +140,7 @@ proptest! {
     }
 
     #[test]
-    fn accepted_values_read_as_their_canonical_form_does(value in any_json()) {
+    fn accepted_values_equal_their_canonical_form(value in any_json()) {
         let strict = parse_strict(value.to_string().as_bytes()).unwrap();
         prop_assert_eq!(&strict, &serde_json::from_slice::<Value>(&canonical(&value).unwrap()).unwrap());
         prop_assert_eq!(canonical(&strict).unwrap(), canonical(&value).unwrap());

@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_correction_says_only_what_should_have_been_otherwise() {
+    fn a_correction_states_only_what_should_have_differed() {
         let call = Call { tool: "pay".into(), arguments: json!({"amount": "5", "to": "x"}) };
         let amount = call.corrected(&json!({"arguments": {"amount": "4", "to": "x"}})).unwrap();
         assert_eq!((amount.tool.as_str(), &amount.arguments["amount"]), ("pay", &json!("4")));

@@ -37,7 +37,7 @@ fn a_pack_survives_the_wire_byte_for_byte() {
 }
 
 #[test]
-fn a_permit_taken_out_swapped_added_or_changed_opens_nothing() {
+fn a_pack_with_a_permit_removed_swapped_added_or_changed_does_not_open() {
     let keys = [key().verifying_key()];
     let refused = |pack: PermitPack| assert_eq!(pack.open(&keys).unwrap_err(), PermitRefusal::BadSignature);
 
@@ -57,7 +57,7 @@ fn a_permit_taken_out_swapped_added_or_changed_opens_nothing() {
 }
 
 #[test]
-fn a_pack_cut_short_or_changed_anywhere_opens_nothing() {
+fn a_truncated_or_altered_pack_does_not_open() {
     let keys = [key().verifying_key()];
     let whole = serde_json::to_vec(&pack(2)).unwrap();
     let opens =
@@ -69,7 +69,7 @@ fn a_pack_cut_short_or_changed_anywhere_opens_nothing() {
         changed[at] = if changed[at] == b'0' { b'1' } else { b'0' };
         assert!(!opens(&changed), "changed at {at}");
     }
-    // Between one permit and the next, where both are still JSON.
+    // The permits of one pack with the signature of another.
     let (one, two) = (pack(1), pack(2));
     for (signature, permits) in [(&two, &one), (&one, &two)] {
         let mixed = PermitPack { permits: permits.permits.clone(), ..signature.clone() };
@@ -78,7 +78,7 @@ fn a_pack_cut_short_or_changed_anywhere_opens_nothing() {
 }
 
 #[test]
-fn a_signature_over_anything_else_signs_no_permit() {
+fn a_signature_over_other_bytes_signs_no_permit() {
     let keys = [key().verifying_key()];
     let permits = vec![raw(1)];
     let context = signed_bytes(permits.iter().map(|permit| permit.get()));
@@ -92,7 +92,7 @@ fn a_signature_over_anything_else_signs_no_permit() {
 }
 
 #[test]
-fn another_key_or_an_impossible_size_opens_nothing() {
+fn a_pack_with_another_key_or_an_invalid_size_does_not_open() {
     let other = SigningKey::from_bytes(&[6; 32]).verifying_key();
     assert!(matches!(pack(1).open(&[other]).unwrap_err(), PermitRefusal::UnknownKey(_)));
     assert!(matches!(pack(0).open(&[key().verifying_key()]).unwrap_err(), PermitRefusal::Size(0)));

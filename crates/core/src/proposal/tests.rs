@@ -18,7 +18,7 @@ fn refusal(body: &[u8]) -> (&'static str, bool) {
 }
 
 #[test]
-fn a_proposal_is_taken_with_everything_policy_may_ask_for() {
+fn a_decoded_proposal_has_everything_that_policy_may_read() {
     let proposal = decode(event(data()).to_string().as_bytes(), LIMIT).unwrap();
     assert_eq!(proposal.reference.to_string(), "/agents/a#a-1");
     assert_eq!(proposal.action["source"], "/agents/a");
@@ -27,7 +27,7 @@ fn a_proposal_is_taken_with_everything_policy_may_ask_for() {
 }
 
 #[test]
-fn what_cannot_be_attributed_has_nobody_to_answer() {
+fn a_message_without_ids_is_not_answered() {
     assert_eq!(refusal(b"not json"), ("not_json", false));
     assert_eq!(refusal(b"[]"), ("invalid_envelope", false));
     let mut foreign = event(data());
@@ -39,7 +39,7 @@ fn what_cannot_be_attributed_has_nobody_to_answer() {
 }
 
 #[test]
-fn what_can_be_attributed_can_be_answered() {
+fn a_message_with_ids_is_answered() {
     for (broken, code) in [
         (json!({"arguments": {}, "agent": {"id": "a"}}), "invalid_proposal"),
         (json!({"tool": "t", "arguments": [], "agent": {"id": "a"}}), "invalid_proposal"),

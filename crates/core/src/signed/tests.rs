@@ -55,7 +55,7 @@ fn the_signature_is_that_of_rfc_8037() {
 }
 
 #[test]
-fn what_was_signed_is_read_back_and_only_its_key_verifies() {
+fn a_signed_statement_is_read_back_and_only_its_key_verifies() {
     let received = Received::<DecisionData>::read(&signed()).unwrap();
     assert_eq!((received.signer.as_str(), received.signed_at), ("sam", NOW));
     assert!(received.disclosed);
@@ -67,7 +67,7 @@ fn what_was_signed_is_read_back_and_only_its_key_verifies() {
 }
 
 #[test]
-fn neither_text_nor_arguments_are_in_what_is_signed_and_erased_they_leave_it_whole() {
+fn texts_and_arguments_are_not_signed_and_their_erasure_keeps_the_signature_valid() {
     let signed = signed();
     let payload = BASE64.decode(signed.jws.split('.').nth(1).unwrap()).unwrap();
     let payload = String::from_utf8(payload).unwrap();
@@ -100,7 +100,7 @@ fn no_byte_of_a_signed_statement_can_be_changed() {
 }
 
 #[test]
-fn a_statement_cut_short_or_put_together_from_two_verifies_nothing() {
+fn a_truncated_or_recombined_statement_does_not_verify() {
     let verifies = |jws: String| {
         let signed = SignedStatement { jws, disclosures: vec![] };
         Received::<DecisionData>::read(&signed).is_ok_and(|read| read.verify(&key(1).verifying_key()))
@@ -123,7 +123,7 @@ fn a_statement_cut_short_or_put_together_from_two_verifies_nothing() {
 }
 
 #[test]
-fn a_key_that_the_header_brings_along_is_not_believed() {
+fn a_key_in_the_header_is_not_trusted() {
     let thief = key(66);
     let x = BASE64.encode(thief.verifying_key().as_bytes());
     let header = json!({

@@ -25,7 +25,7 @@ fn events() -> Vec<Event> {
     events
 }
 
-/// (state, event) → state, for everything that is allowed when nobody has approved and no time is up.
+/// (state, event) → state, for every legal pair without an approval and before any deadline.
 fn arrow(state: State, event: Event) -> Option<State> {
     use State::*;
     let open = matches!(state, Proposed | PendingApproval | Held | Authorised);

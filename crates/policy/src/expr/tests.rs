@@ -64,7 +64,7 @@ fn decimals_compare_by_value_and_not_as_texts() {
 }
 
 #[test]
-fn what_is_no_decimal_is_an_error_that_does_not_repeat_the_value() {
+fn a_value_that_is_no_decimal_is_an_error_that_does_not_quote_it() {
     let text = r#"decimal(action.arguments.amount) > decimal("200")"#;
     for amount in
         [json!(1.5), json!("1e3"), json!("secret"), json!(""), json!("1."), json!(null), json!(["1"])]
@@ -163,13 +163,13 @@ fn bombs_do_not_check_and_do_not_overflow_the_stack() {
 }
 
 #[test]
-fn what_can_take_long_with_the_longest_lists_does_not_check() {
+fn an_expression_that_is_slow_on_the_longest_lists_does_not_check() {
     let twice = |inner: &str| format!("action.arguments.l.all(a, action.arguments.l.all(b, {inner}))");
     let many = vec!["a == b"; 40].join(" && ");
     let each = [
         many.as_str(),
         r#"a.matches("x")"#,
-        // Work that grows with what it reads, not with what is written.
+        // The cost depends on the values read, not on the expression's length.
         "!action.arguments.s.contains(a)",
         "a in action.arguments.l",
         r#"decimal_sum(action.arguments.l) > decimal("1")"#,
@@ -187,8 +187,8 @@ fn what_can_take_long_with_the_longest_lists_does_not_check() {
 }
 
 #[test]
-fn a_pattern_is_matched_in_time_that_grows_with_the_text_alone() {
-    // By backtracking each of these would take longer than the universe has been there.
+fn a_pattern_is_matched_in_time_linear_in_the_text() {
+    // With backtracking, each of these would take longer than the age of the universe.
     let text = format!("{}!", "a".repeat(200_000));
     for pattern in ["^(a+)+$", "^(a|aa)+$", "^(a|a)*$", "^(.*a){8}$"] {
         let condition = format!(r#"action.arguments.s.matches("{pattern}")"#);
@@ -212,7 +212,7 @@ fn expressions_within_the_limits_are_compiled_and_evaluated_on_a_small_stack() {
         format!("tool.name != \"x\"{}", " && tool.name != \"y\"".repeat(70)),
         format!("action.arguments.l{} == 1", "[0]".repeat(16)),
     ];
-    // What is too deep after all is refused by the check, on the parser's own stack.
+    // The check refuses what is still too deep, on the parser's own stack.
     let too_deep = [
         format!("{}1", "-".repeat(399)),
         chain("+", 399),
@@ -241,7 +241,7 @@ fn lists_longer_than_the_limit_are_an_error() {
 }
 
 #[test]
-fn a_condition_that_gives_no_bool_is_an_error() {
+fn a_condition_that_returns_no_bool_is_an_error() {
     assert_eq!(
         holds("action.arguments.a", json!({"a": 1})).unwrap_err(),
         "the condition returned int, not a bool"

@@ -52,7 +52,7 @@ impl Problems {
         None
     }
 
-    /// Reads a time as RFC 3339 writes it.
+    /// Reads an RFC 3339 time.
     pub(super) fn time(&mut self, field: &str, at: u64, text: &str) -> Option<DateTime<Utc>> {
         match DateTime::parse_from_rfc3339(text) {
             Ok(time) => Some(time.to_utc()),
@@ -95,7 +95,7 @@ impl Problems {
         if self.found.is_empty() { Ok(value) } else { Err(self.found) }
     }
 
-    /// Returns the problems where they kept a value from being made.
+    /// Returns the problems that prevented the value.
     pub(super) fn into_error<T>(self) -> Result<T, Vec<Problem>> {
         Err(self.found)
     }

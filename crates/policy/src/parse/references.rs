@@ -14,9 +14,9 @@ use crate::{
 /// The groups and tools that a policy names.
 #[derive(Debug, Default)]
 pub(crate) struct References {
-    /// How many people of each group must approve, and the line that says so.
+    /// How many people of each group must approve, and the line that requires it.
     approving: BTreeMap<String, (u32, u64)>,
-    /// How many people of each group must audit, and the line that says so.
+    /// How many people of each group must audit, and the line that requires it.
     auditing: BTreeMap<String, (u32, u64)>,
     /// Groups that need no members, with the line of the first mention.
     named: BTreeMap<String, u64>,

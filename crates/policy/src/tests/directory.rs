@@ -5,7 +5,7 @@ use super::{airline, broken, lines, parse};
 use crate::{Configuration, Facts, KeyRefusal, Sources, add_missing_keys, registered_keys};
 
 #[test]
-fn a_brokers_user_is_one_agent_or_person() {
+fn a_broker_user_belongs_to_one_agent_or_person() {
     let directory = parse(&airline()).directory;
     let agent = directory.agent_of_user("agent-airline").unwrap();
     assert_eq!(
@@ -115,7 +115,10 @@ fn authority_covers_its_conditions_and_its_period() {
     };
     assert_eq!(may("50", "2026-06-01T00:00:00Z"), Ok(()));
     assert!(may("50.01", "2026-06-01T00:00:00Z").unwrap_err().contains("covers only"));
-    assert!(may("many", "2026-06-01T00:00:00Z").is_err(), "what cannot be evaluated is beyond it");
+    assert!(
+        may("many", "2026-06-01T00:00:00Z").is_err(),
+        "a condition that cannot be evaluated counts as false"
+    );
     for outside in ["2025-12-31T23:59:59Z", "2027-01-01T00:00:00Z"] {
         assert!(may("50", outside).unwrap_err().contains("not in force"), "{outside}");
     }
@@ -131,7 +134,7 @@ fn a_key_has_one_owner() {
 }
 
 #[test]
-fn an_app_speaks_for_its_reviewers_who_need_no_user_of_their_own() {
+fn an_app_speaks_for_its_reviewers_who_need_no_own_user() {
     let mut sources = airline();
     sources.directory = sources
         .directory
@@ -149,7 +152,7 @@ fn an_app_speaks_for_its_reviewers_who_need_no_user_of_their_own() {
 }
 
 #[test]
-fn keys_are_added_to_those_who_have_none() {
+fn keys_are_added_to_members_without_any() {
     let (with, without) = (with_key_of_sam(X).directory, airline().directory);
     let keys = registered_keys(&with).unwrap();
     assert_eq!(keys.keys().collect::<Vec<_>>(), ["sam"]);

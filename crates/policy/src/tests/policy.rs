@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use super::{POLICY, airline, broken, parse};
 use crate::{Facts, RuleResult, Sources};
 
-/// A small policy with one rule, whose `when:` stands in line 5.
+/// A small policy with one rule, whose `when:` is on line 5.
 fn policy_with(rule: &str) -> Sources {
     let fallback = "{verdict: require_approval, group: supervisors, expires_after: 30m, \
                     audit: {rate: 0.2, group: service-audit}}";
@@ -54,7 +54,7 @@ fn a_rule_that_errors_never_falls_through() {
 }
 
 #[test]
-fn the_first_rule_that_matches_decides_and_else_the_default() {
+fn the_first_matching_rule_decides_or_else_the_default() {
     let deny = "  - when: \"true\"\n    id: second\n    verdict: deny\n    reason: no\n    audit: {rate: 0, group: service-audit}\n";
     let both = policy_with(&format!("{}{deny}", rule("'true'")));
     assert_eq!(evaluate(&both, "think", json!({})).1, "only");
@@ -65,7 +65,7 @@ fn the_first_rule_that_matches_decides_and_else_the_default() {
 }
 
 #[test]
-fn nobody_gets_around_a_limit_or_a_rule_by_spelling_a_number_otherwise() {
+fn another_spelling_of_a_number_evades_neither_limit_nor_rule() {
     let limit = "    limit: {sum: action.arguments.amount, by: [action.arguments.account], within: 1h, max: '10', exceeded: deny}\n";
     let counted = policy_with(&format!("{}{limit}", rule("action.arguments.amount / 2 == 3")));
     let configuration = parse(&counted);
@@ -125,7 +125,7 @@ fn every_rule_and_both_fallbacks_have_an_audit_rate() {
     assert_eq!(policy.digest().len(), "sha256:".len() + 64);
 }
 
-/// What is replaced in the policy of the example, the mistake, and the problem that it leads to.
+/// The text replaced in the example's policy, the mistake, and the problem that it causes.
 const MISTAKES: &[(&str, &str, &str)] = &[
     ("id: reads", "id: Reads", "policy.yaml:20: \"Reads\" is not a valid id of a rule; use 1 to 64"),
     ("id: reads", "id: default", "policy.yaml:20: the rule id \"default\" is reserved; choose another"),

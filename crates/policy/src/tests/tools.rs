@@ -22,7 +22,7 @@ const ONE: &str = "  - name: one
 ";
 
 #[test]
-fn a_tool_says_how_it_is_called() {
+fn a_tool_defines_how_it_is_called() {
     let tools = parse(&airline()).tools;
     let cancel = tools.get("cancel_reservation").unwrap();
     assert_eq!(cancel.endpoint(), "POST http://127.0.0.1:8900/tools/cancel_reservation");
@@ -92,7 +92,7 @@ fn a_tool_may_be_a_queue() {
     assert_eq!((tool.risk(), tool.attempts()), ("moderate", 1));
 }
 
-/// What is replaced in [`ONE`], the mistake, and the problem that it leads to.
+/// The text replaced in [`ONE`], the mistake, and the problem that it causes.
 const MISTAKES: &[(&str, &str, &str)] = &[
     ("name: one", "name: 'o n e'", "tools.yaml:3: \"o n e\" is not a valid name of a tool; use"),
     ("127.0.0.1:1", "127.0.0.2:1", "tools.yaml:5: calls to the host \"127.0.0.2\" are not allowed; add it"),
@@ -179,7 +179,7 @@ fn a_bad_tool_is_refused_with_line_and_help() {
 }
 
 #[test]
-fn a_tool_may_not_use_our_own_queues() {
+fn a_tool_may_not_use_countersigns_own_queues() {
     let queue =
         |connector: &str| tool(&ONE.replacen("{http: {url: \"http://127.0.0.1:1/one\"}}", connector, 1));
     assert_eq!(queue("{amqp: {routing_key: tools}}"), "");
@@ -194,7 +194,7 @@ fn a_tool_may_not_use_our_own_queues() {
 }
 
 #[test]
-fn arguments_cannot_make_their_check_take_long() {
+fn no_arguments_make_their_check_slow() {
     let schema = "{type: object, properties: {s: {pattern: \"^(a+)+$\"}, t: {type: string, format: email},
                    l: {type: array, uniqueItems: true, items: {type: [integer, object]}, contains: {const: 7}}}}";
     let text = format!(

@@ -1,5 +1,5 @@
-//! RabbitMQ 4 nodes as one cluster on this machine: each in a network namespace of its own, so that they can be parted.
-//! They run in a Debian 13 of their own, which is installed once and kept. All of it needs root.
+//! A cluster of RabbitMQ 4 nodes on this machine, each in its own network namespace so that they can be partitioned. They run
+//! in a Debian 13 chroot, which is installed once and kept. This needs root.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use super::server::Server;
 use crate::{proxy::Proxy, wait::eventually};
 
-/// How many nodes a cluster has that is to live without one of them.
+/// The smallest number of nodes that tolerates the loss of one.
 pub const NODES: usize = 3;
 
 const BOOT_LIMIT: Duration = Duration::from_secs(180);
@@ -51,7 +51,7 @@ impl Drop for Network {
     }
 }
 
-/// The Debian, with what Erlang needs of it. Unmounted, and the nodes' data removed, when it is dropped.
+/// The Debian chroot with `/proc` and `/dev` mounted. Dropping it unmounts them and removes the nodes' data.
 struct Debian {
     /// Its folder.
     root: PathBuf,
@@ -66,7 +66,7 @@ impl Debian {
         Ok(debian)
     }
 
-    /// `/proc` and `/dev`.
+    /// Runs a script for each of `/proc` and `/dev`.
     fn mounts(&self, script_of_one: &str) -> anyhow::Result<()> {
         for folder in ["proc", "dev"] {
             let at = self.root.join(folder).display().to_string();
@@ -99,7 +99,7 @@ pub struct Cluster {
     front: Proxy,
     nodes: Vec<Option<Server>>,
     mappers: Vec<Server>,
-    // After what runs in them.
+    // Dropped after the processes that run in them.
     debian: Debian,
     _network: Network,
 }
@@ -155,7 +155,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// By whichever node answers, as administrator.
+    /// The URL of whichever node answers, as administrator.
     pub fn amqp_url(&self) -> String {
         format!("amqp://admin:{}@127.0.0.1:{}/%2f", self.password, self.front.port())
     }
@@ -226,12 +226,12 @@ impl Cluster {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Starts every node that does not run, on the data that it had.
+    /// Restarts every node that does not run, on its old data.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
         let dead: Vec<usize> = (0..self.nodes.len()).filter(|node| self.nodes[*node].is_none()).collect();
-        // All before any is waited for: a node may wait for the others.
+        // Start all before waiting for any, as a node may wait for the others.
         for node in &dead {
-            // One that was killed has not removed it.
+            // A killed node leaves its pid file.
             let _ = fs::remove_file(self.folder(*node).join("pid"));
             let program = self.programs.join("rabbitmq-server").display().to_string();
             let command = self.inside(*node, &program, &[]);
@@ -287,10 +287,10 @@ impl Cluster {
                 return Ok(at);
             }
         }
-        bail!("no node says who leads {queue}")
+        bail!("no node reports the leader of {queue}")
     }
 
-    /// Lets nothing pass between a node and the two others, or everything again.
+    /// Partitions a node from the two others, or heals the partition.
     pub fn part(&self, node: usize, parted: bool) -> anyhow::Result<()> {
         let verb = if parted { "add" } else { "del" };
         for other in (0..self.nodes.len()).filter(|other| *other != node) {

@@ -1,4 +1,4 @@
-//! A disk that can be full: a file system in memory, with nothing but the database on it.
+//! A disk that can be filled: a file system in memory that holds only the database.
 
 use std::{
     fs,
@@ -10,10 +10,10 @@ use std::{
 use anyhow::{Context as _, ensure};
 use nix::unistd::geteuid;
 
-/// Enough for a database under torture, and filled in a moment.
+/// Large enough for a database under torture, and quick to fill.
 const MEGABYTES: usize = 2_048;
 
-/// A mounted file system. Dropping unmounts it; so does the end of this process, however it ends.
+/// A mounted file system. It is unmounted when dropped, and when this process ends in any way.
 pub struct SmallDisk {
     ballast: PathBuf,
     /// A shell that unmounts when our end of its pipe closes.
@@ -21,7 +21,7 @@ pub struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// Mounts one on `dir`, which is made. `None` where that is not allowed: it needs root.
+    /// Creates `dir` and mounts a disk on it. `None` without root.
     pub(super) fn mount(dir: &Path) -> anyhow::Result<Option<Self>> {
         if !geteuid().is_root() {
             return Ok(None);
@@ -45,7 +45,7 @@ impl SmallDisk {
         Ok(Some(Self { ballast: dir.join("ballast"), keeper }))
     }
 
-    /// Leaves no byte free.
+    /// Fills the disk.
     pub fn fill(&self) -> anyhow::Result<()> {
         let mut file = fs::File::create(&self.ballast)?;
         let zeros = vec![0; 1 << 20];
@@ -57,11 +57,11 @@ impl SmallDisk {
                 Err(error) => return Err(error).context("filling the disk"),
             }
         }
-        ensure!(false, "the disk does not get full");
+        ensure!(false, "the disk did not fill up");
         Ok(())
     }
 
-    /// Gives the room back.
+    /// Frees the space again.
     pub fn free(&self) -> anyhow::Result<()> {
         fs::remove_file(&self.ballast).context("freeing the disk")
     }

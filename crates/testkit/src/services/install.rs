@@ -43,7 +43,7 @@ fn newest(parent: &str, prefix: &str, rest: &str) -> Option<PathBuf> {
         .map(|(_, path)| path)
 }
 
-/// Installs what is missing of what is needed.
+/// Installs the missing ones of the servers needed.
 pub(super) fn everything(rabbitmq: bool, postgres: bool) -> anyhow::Result<()> {
     let mut missing = Vec::new();
     if rabbitmq && rabbitmq_server().is_none() {
@@ -59,7 +59,7 @@ pub(super) fn everything(rabbitmq: bool, postgres: bool) -> anyhow::Result<()> {
     packages(&missing)
 }
 
-/// Installs Debian packages: as root, or by sudo where it asks no password.
+/// Installs Debian packages, as root or with passwordless sudo.
 pub fn packages(names: &[&str]) -> anyhow::Result<()> {
     let by_hand = format!("sudo apt-get install --no-install-recommends {}", names.join(" "));
     if Command::new("apt-get").arg("--version").output().is_err() {
@@ -88,7 +88,7 @@ pub fn packages(names: &[&str]) -> anyhow::Result<()> {
         Ok(output.status.success())
     };
     let install = [&["install", "--no-install-recommends"], names].concat();
-    // The lists may be old or empty: only then is it worth fetching them.
+    // The package lists may be old or empty; fetch them only if the install fails.
     let installed = apt(&install)? || (apt(&["update"])? && apt(&install)?);
     if !installed {
         bail!("installing {} failed; run: {by_hand}", names.join(" and "));

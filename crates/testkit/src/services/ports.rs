@@ -5,12 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A port that is free now. Somebody else could take it before we do; servers fail loudly then.
+/// A port that is free now. If somebody else takes it before the server does, the server fails with an error.
 pub(super) fn free() -> anyhow::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-/// Waits until something listens on a loopback port, as long as `alive` says that it still may.
+/// Waits until something listens on a loopback port. Fails as soon as `alive` does.
 pub(super) async fn wait(
     port: u16,
     limit: Duration,

@@ -1,4 +1,4 @@
-//! A private PostgreSQL, entirely on loopback. It refuses to run as root, so then it runs as somebody else.
+//! A private PostgreSQL, entirely on loopback. It refuses to run as root; a root process starts it as another user.
 
 use std::{
     fs,
@@ -26,7 +26,7 @@ pub struct Postgres {
     server: Option<Server>,
 }
 
-/// Whom to run as, where we are root.
+/// The user to run PostgreSQL as if this process is root.
 fn somebody_else() -> anyhow::Result<Option<User>> {
     if !geteuid().is_root() {
         return Ok(None);
@@ -35,7 +35,7 @@ fn somebody_else() -> anyhow::Result<Option<User>> {
     Ok(Some(user.context("PostgreSQL refuses to run as root, and there is no user postgres or nobody")?))
 }
 
-/// A program of PostgreSQL's, as a user it accepts.
+/// A command for one of PostgreSQL's programs, run as a user that it accepts.
 fn program(name: &str, user: Option<&User>) -> anyhow::Result<Command> {
     let program = install::postgres_bin().context("postgresql is not installed")?.join(name);
     let Some(user) = user else { return Ok(Command::new(program)) };
@@ -49,7 +49,7 @@ fn program(name: &str, user: Option<&User>) -> anyhow::Result<Command> {
 }
 
 impl Postgres {
-    /// Where in `scratch` everything of a server is.
+    /// The server's folder in `scratch`.
     pub(super) fn folder(scratch: &Path) -> PathBuf {
         scratch.join("postgres")
     }
@@ -158,17 +158,17 @@ impl Postgres {
         }
     }
 
-    /// Stops it in its tracks, with the processes that serve its clients: the system still accepts bytes.
+    /// Suspends it with the processes that serve its clients; the kernel still accepts bytes.
     pub fn pause(&self) -> anyhow::Result<()> {
         self.server.as_ref().map_or(Ok(()), |server| server.signal_family(Signal::SIGSTOP))
     }
 
-    /// Lets it go on.
+    /// Resumes it.
     pub fn resume(&self) -> anyhow::Result<()> {
         self.server.as_ref().map_or(Ok(()), |server| server.signal_family(Signal::SIGCONT))
     }
 
-    /// Ends it without waiting for its clients.
+    /// Shuts it down without waiting for its clients.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         match self.server.take() {
             Some(server) => server.end(Signal::SIGINT, Duration::from_secs(20)).await,

@@ -63,8 +63,8 @@ impl RabbitMq {
         self.amqp
     }
 
-    /// Cuts the files of stopped node's streams off after `share` of their bytes, wherever that is: as a crash of the
-    /// machine does, because streams don't flush each message. Returns how many bytes are lost.
+    /// Truncates the stream files of a stopped node to `share` of their bytes. A crash of the machine has the same effect,
+    /// because streams don't flush each message. Returns how many bytes are lost.
     pub fn cut_streams(&self, share: f64) -> anyhow::Result<u64> {
         anyhow::ensure!(self.node.is_none(), "the node still runs");
         let (mut folders, mut lost) = (vec![self.dir.join("mnesia")], 0);
@@ -144,7 +144,7 @@ impl RabbitMq {
         Ok(command)
     }
 
-    /// Runs `rabbitmqctl` on the node, in the virtual host `/`. Patient enough for a node that is paused meanwhile.
+    /// Runs `rabbitmqctl` on the node, in the virtual host `/`. The timeout allows for a pause of the node meanwhile.
     pub async fn control(&self, arguments: &[&str]) -> anyhow::Result<()> {
         let script = install::rabbitmq_server().context("rabbitmq-server is not installed")?;
         let mut command = tokio::process::Command::new(script.with_file_name("rabbitmqctl"));
@@ -179,12 +179,12 @@ impl RabbitMq {
         self.boot().await
     }
 
-    /// Stops it in its tracks.
+    /// Suspends it.
     pub fn pause(&self) -> anyhow::Result<()> {
         self.node.as_ref().map_or(Ok(()), |node| node.signal(Signal::SIGSTOP))
     }
 
-    /// Lets it go on.
+    /// Resumes it.
     pub fn resume(&self) -> anyhow::Result<()> {
         self.node.as_ref().map_or(Ok(()), |node| node.signal(Signal::SIGCONT))
     }

@@ -1,4 +1,4 @@
-//! A server process of ours: ended by its process id, never by name, and never outliving us.
+//! A server process: ended by its process id, never by name, and never outliving this process.
 
 use std::{
     fs::File,
@@ -20,7 +20,7 @@ use nix::{
 pub(super) struct Server {
     name: &'static str,
     child: Child,
-    /// What signals go to; for a wrapper script this is the process inside.
+    /// The process that signals go to; for a wrapper script the one inside.
     pid: Pid,
     watchdog: Option<Child>,
 }
@@ -44,7 +44,7 @@ impl Server {
         self.watch()
     }
 
-    /// A shell that kills the server when our end of its pipe closes, however we end.
+    /// Starts a shell that kills the server when this end of its pipe closes, however this process ends.
     fn watch(&mut self) -> anyhow::Result<()> {
         // The whole group: a wrapper script may have started the server proper behind itself.
         let script = r#"read -r word; [ "$word" = dismissed ] || kill -9 -"$1" "$2" 2>/dev/null"#;

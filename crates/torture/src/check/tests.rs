@@ -1,4 +1,4 @@
-//! Each kind of violation is found, and a good history has none.
+//! The checker finds each kind of violation, and none in a good history.
 
 use std::collections::BTreeSet;
 
@@ -69,7 +69,7 @@ fn decided(id: &str, reviewer: &str, decision: Decision, arguments: Value) -> Ev
 const DONE: [State; 3] = [State::Authorised, State::Executing, State::Succeeded];
 const APPROVED: [State; 4] = [State::PendingApproval, State::Authorised, State::Executing, State::Succeeded];
 
-/// An allowed action, an approved one and a letter, all well.
+/// A history without violations: an allowed action, an approved one and a letter.
 fn good() -> (Vec<Event>, Stored) {
     let mut events = Vec::new();
     events.extend(proposed("record", Kind::Record));
@@ -268,7 +268,7 @@ fn a_quorum_takes_distinct_people_of_each_group() {
     assert_eq!(quorum(&["tara", "tara", "rob"]), only("no effect without approval"));
     assert_eq!(quorum(&["tara", "tom"]), only("no effect without approval"));
     assert_eq!(quorum(&["tara", "tom", "bea"]), BTreeSet::new());
-    assert_eq!(quorum(&["tara", "bea"]), only("no effect without approval"), "nobody stands in two groups");
+    assert_eq!(quorum(&["tara", "bea"]), only("no effect without approval"), "nobody counts in two groups");
     assert_eq!(quorum(&["bea", "tara", "rob"]), BTreeSet::new());
 }
 
@@ -342,7 +342,7 @@ fn what_may_be_repeated_is_not_left_in_doubt() {
             events.insert(at, Event::Injected { fault: Fault::Tighten.to_string() });
         })
     };
-    assert_eq!(tightened(2), BTreeSet::new(), "judged again, it needs an approval");
+    assert_eq!(tightened(2), BTreeSet::new(), "evaluated again, it needs an approval");
     assert_eq!(tightened(5), only("idempotent is repeated"), "it had ended before");
 }
 
@@ -359,12 +359,12 @@ fn an_illegal_transition_is_found() {
 }
 
 #[test]
-fn a_missing_or_second_throw_is_found() {
+fn a_missing_or_second_draw_is_found() {
     assert_eq!(broken(|_, all| stored(all, "record").draws = 0), only("sampling is complete"));
     assert_eq!(broken(|_, all| stored(all, "record").sampled = 2), only("sampling is complete"));
     assert_eq!(broken(|_, all| stored(all, "record").audits = 0), only("sampling is complete"));
     assert_eq!(broken(|_, all| stored(all, "record").pi = 0.0), only("sampling is complete"));
-    let again = broken(|_, all| all.keyed_sampler.push("another result".into()));
+    let again = broken(|_, all| all.wrong_draws.push("another result".into()));
     assert_eq!(again, only("draws are reproducible"));
 }
 

@@ -1,4 +1,4 @@
-//! What an action's bundle shows to somebody who was not there.
+//! Checks an action's bundle as a third party would.
 
 use std::{
     fs,
@@ -22,8 +22,8 @@ pub(super) async fn recorded(system: &System) -> anyhow::Result<()> {
     .await
 }
 
-/// Takes an action's bundle and checks it as a stranger would: with this program and the ledger's public key, without
-/// database or broker. Returns what it shows, in a line.
+/// Exports an action's bundle and checks it with only this program and the ledger's public key, without database or broker.
+/// Returns a one-line summary.
 pub(super) fn proved(system: &System, action: ActionId) -> anyhow::Result<String> {
     let file = system.place.scratch.join(format!("bundle-{action}.json"));
     let mut prove = system.command();

@@ -1,4 +1,4 @@
-//! Actions from a file: proposals for the system, labels for the stand-in humans alone.
+//! Actions from a file: proposals for the system, and labels only for the simulated humans.
 
 use std::{collections::HashMap, fs, path::Path};
 
@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use countersign_core::message::ActionView;
 use serde_json::Value;
 
-/// What a well-informed human thinks of each action, by its id. Never reaches agent, router or policy.
+/// The label of each action by its id. Labels never reach agent, router or policy.
 pub(crate) struct Labels {
     labels: HashMap<String, Label>,
 }
@@ -17,22 +17,22 @@ struct Label {
     should: Option<Value>,
 }
 
-/// What a well-informed human thinks of a call.
+/// A well-informed human's opinion of a call.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Opinion {
-    /// It is what was wanted.
+    /// It is right.
     Right,
-    /// It is not, and there is nothing to mend.
+    /// It is wrong and cannot be corrected.
     Wrong,
-    /// With these arguments it would be.
+    /// It would be right with these arguments.
     Should(Value),
 }
 
 impl Labels {
-    /// Of an action with these arguments, which a reviewer may have edited.
+    /// The opinion of an action with its current arguments, which a reviewer may have edited.
     pub(crate) fn opinion(&self, action: &ActionView) -> Opinion {
         let (id, arguments) = (action.id.as_str(), action.arguments.get());
-        // What was wrong is rightly undone.
+        // Compensations undo wrong actions, so they are right.
         if action.compensates.is_some() {
             return Opinion::Right;
         }
@@ -47,13 +47,13 @@ impl Labels {
         }
     }
 
-    /// Whether the action was wrong and could not be mended.
+    /// Whether the action was wrong and could not be corrected.
     pub(crate) fn wrong(&self, id: &str) -> bool {
         self.labels.get(id).is_none_or(|label| !label.correct && label.should.is_none())
     }
 }
 
-/// The proposals of a file, in order, and their labels: `correct`, and `should` where a wrong call can be mended.
+/// The proposals of a file, in order, and their labels: `correct`, and `should` if a wrong call can be corrected.
 pub(crate) fn read(path: &Path) -> anyhow::Result<(Vec<Value>, Labels)> {
     let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
     let (mut proposals, mut labels) = (Vec::new(), HashMap::new());

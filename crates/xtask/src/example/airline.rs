@@ -1,11 +1,11 @@
-//! What the airline's tools do: a table of reservations, bags, passengers and certificates.
+//! The airline's tools: a table of reservations, bags, passengers and certificates.
 
 use std::collections::BTreeMap;
 
 use countersign_testkit::tools::Behaviour;
 use serde_json::{Value, json};
 
-/// The airline's books. A reservation or customer that is first heard of in a call is taken as existing.
+/// The airline's books. A reservation or customer named in a call is assumed to exist.
 #[derive(Default)]
 pub(crate) struct Airline {
     reservations: BTreeMap<String, Reservation>,

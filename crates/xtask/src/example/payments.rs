@@ -1,4 +1,4 @@
-//! What the tools of a treasury do: a table of accounts, and contracts that nobody can unsign.
+//! The tools of a treasury: a table of accounts, and contracts that nobody can unsign.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -18,11 +18,11 @@ use super::{connect, publish};
 const BUILT_IN: [&str; 7] =
     ["", "amq.direct", "amq.topic", "amq.fanout", "amq.headers", "amq.match", "amq.rabbitmq.trace"];
 
-/// Where a user may publish to: what ARCHITECTURE.md says, and not what `access.rs` makes of it.
+/// The exchanges that a user may publish to, by ARCHITECTURE.md and independent of `access.rs`.
 fn may_write(user: &str) -> &'static [&'static str] {
     match user {
         "countersign-router" => &[OUTCOMES, APPROVALS, ANSWERS, FEEDBACK, EXECUTION, SETTLED, COMMANDS],
-        // One tool of the suites is a queue behind the default exchange.
+        // One of the suites' tools is a queue behind the default exchange.
         "countersign-executor" => &[OUTCOMES, SETTLED, COMMANDS, ""],
         "countersign-sampler" => &[OUTCOMES, SETTLED, AUDITS, FEEDBACK, COMMANDS],
         "countersign-recorder" => &[AUDIT_STREAM],
@@ -35,7 +35,7 @@ fn may_write(user: &str) -> &'static [&'static str] {
     }
 }
 
-/// What one user tries: how often they were refused, and how often they were not.
+/// One user's attempts, with counts of those refused and allowed.
 struct Intruder {
     user: String,
     connection: Connection,
@@ -44,7 +44,7 @@ struct Intruder {
 }
 
 impl Intruder {
-    /// Tries something on a channel of its own: refused, the broker closes it.
+    /// Makes an attempt on its own channel, as the broker closes the channel on a refusal.
     async fn tries(
         &mut self,
         what: &str,
@@ -56,7 +56,7 @@ impl Intruder {
         let refused = tried.as_ref().is_err_and(|error| format!("{error:#}").contains("ACCESS_REFUSED"));
         if !refused {
             tried.with_context(|| format!("{} tries to {what}", self.user))?;
-            // What was taken comes back.
+            // Closing the channel requeues what it has consumed.
             channel.close(200, "".into()).await?;
         }
         ensure!(refused != may, "{} tries to {what}: refused {refused}", self.user);
@@ -71,7 +71,7 @@ impl Intruder {
             .await
     }
 
-    /// Everything that changes what others have.
+    /// Attempts to change exchanges, queues and bindings.
     async fn configures(&mut self, queue: &str, exchange: &str) -> anyhow::Result<()> {
         let none = FieldTable::default;
         self.tries(&format!("delete {queue}"), false, async |channel| {
@@ -91,14 +91,14 @@ impl Intruder {
             Ok(channel.exchange_declare("mine".into(), kind, Default::default(), none()).await?)
         })
         .await?;
-        self.tries(&format!("send what {exchange} has on to {ACTIONS}"), false, async |channel| {
+        self.tries(&format!("route {exchange} to {ACTIONS}"), false, async |channel| {
             let (to, from) = (ACTIONS.into(), exchange.into());
             Ok(channel.exchange_bind(to, from, "#".into(), Default::default(), none()).await?)
         })
         .await
     }
 
-    /// Puts permits where the user reads.
+    /// Attempts to route permits to the user's queue.
     async fn binds(&mut self, queue: &str) -> anyhow::Result<()> {
         self.tries(&format!("bind {queue} to permits"), false, async |channel| {
             let options = Default::default();
@@ -109,7 +109,7 @@ impl Intruder {
     }
 
     async fn reads(&mut self, queue: &str, may: bool) -> anyhow::Result<()> {
-        // A stream cannot be read so, by whom it may be read; that has a test of its own.
+        // A stream cannot be read with basic.get; another test covers it.
         if may && queue == AUDIT_STREAM {
             return Ok(());
         }
@@ -128,7 +128,7 @@ impl Intruder {
 }
 
 #[tokio::test]
-async fn at_every_exchange_and_queue_every_user_is_refused_what_is_not_theirs() -> anyhow::Result<()> {
+async fn users_can_access_only_their_own_exchanges_and_queues() -> anyhow::Result<()> {
     let gate = Gate::start().await?;
     let configuration = &gate.system.folder.configuration;
     let topology = Topology::of(&configuration.directory, &Limits::default());
@@ -147,7 +147,7 @@ async fn at_every_exchange_and_queue_every_user_is_refused_what_is_not_theirs() 
         let own = may_write(&access.user);
         let role = access.user.starts_with("countersign-");
         for exchange in &exchanges {
-            // What our own processes may say is not said here: it would be heeded.
+            // The gate's own processes do not publish here, as their messages would be processed.
             if !(role && own.contains(exchange)) {
                 intruder.publishes(exchange, "x", own.contains(exchange)).await?;
             }
@@ -160,7 +160,7 @@ async fn at_every_exchange_and_queue_every_user_is_refused_what_is_not_theirs() 
         }
         for queue in access.read.iter().map(String::as_str).chain([ACTIONS, EXECUTION]) {
             intruder.configures(queue, EXECUTION).await?;
-            // The router may write there and read of it, and is the only one.
+            // Only the router may read and write it.
             if access.user != "countersign-router" && access.user != "countersign-executor" {
                 intruder.binds(queue).await?;
             }
@@ -171,10 +171,10 @@ async fn at_every_exchange_and_queue_every_user_is_refused_what_is_not_theirs() 
     let (refused, allowed) = counts.iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
     ensure!(refused > 2_000 && allowed > everyone.len(), "{refused} refused, {allowed} allowed");
 
-    // Each who may say something has said nothing that makes sense, once.
+    // Everyone who may publish has published one malformed message.
     let people = everyone.iter().filter(|access| !access.user.starts_with("countersign-"));
-    let said = people.filter(|access| !may_write(&access.user).is_empty()).count();
-    gate.reaches("SELECT count(*) FROM quarantine", said as i64).await?;
+    let count = people.filter(|access| !may_write(&access.user).is_empty()).count();
+    gate.reaches("SELECT count(*) FROM quarantine", count as i64).await?;
     ensure!(gate.count("SELECT count(*) FROM actions").await? == 0 && gate.tools.calls() == 0);
     gate.close().await
 }

@@ -1,4 +1,4 @@
-//! Who says it, and about what: messages without author, with copies, and decisions on another action.
+//! Messages without author or with copies, and decisions about another action.
 
 use anyhow::{Context as _, ensure};
 use chrono::Utc;
@@ -32,7 +32,7 @@ fn headers(name: &str) -> FieldTable {
 }
 
 #[tokio::test]
-async fn nothing_that_hides_its_author_or_is_copied_is_heard_at_any_door() -> anyhow::Result<()> {
+async fn messages_without_author_or_with_copies_are_refused_at_every_ingress() -> anyhow::Result<()> {
     let gate = Gate::start().await?;
     let agent = gate.agent("one").await?;
     let mut requests = gate.requests("sam", "approvers").await?;
@@ -54,7 +54,7 @@ async fn nothing_that_hides_its_author_or_is_copied_is_heard_at_any_door() -> an
         let quarantined = |code: &str| {
             format!("SELECT count(*) FROM quarantine WHERE exchange = '{exchange}' AND code = '{code}'")
         };
-        // The broker itself refuses another's name, whoever it is.
+        // The broker itself refuses another user's name.
         for forged in [other, "countersign-router", "guest", ""] {
             let channel = connection.create_channel().await?;
             let properties = BasicProperties::default().with_user_id(forged.into());
@@ -64,7 +64,7 @@ async fn nothing_that_hides_its_author_or_is_copied_is_heard_at_any_door() -> an
         let channel = connection.create_channel().await?;
         publish(&channel, (exchange, "x"), BasicProperties::default(), &body).await?;
         gate.reaches(&quarantined("author_missing"), 1).await?;
-        // In small letters no broker heeds it today: refused all the same.
+        // Brokers ignore the lower-case spelling today; it is refused all the same.
         for name in ["CC", "cc"] {
             publish(&channel, (exchange, "x"), own.clone().with_headers(headers(name)), &body).await?;
         }
@@ -75,12 +75,12 @@ async fn nothing_that_hides_its_author_or_is_copied_is_heard_at_any_door() -> an
     ensure!(gate.count("SELECT count(*) FROM actions WHERE state = 'pending_approval'").await? == 1);
     ensure!(gate.count("SELECT count(*) FROM actions").await? == 1 && gate.tools.calls() == 0);
 
-    // Replayed by an operator, a copied decision is no more heeded than before.
+    // An operator's replay of a copied decision is refused as well.
     let copied = "SELECT count(*) FROM quarantine WHERE code = 'copied'";
     let of = copied.replace("count(*)", "min(id)") + &format!(" AND exchange = '{DECISIONS}'");
     let id = gate.count(&of).await?;
-    let (said, done) = gate.cli(&["quarantine", "replay", &id.to_string()]).await?;
-    ensure!(done, "{said}");
+    let (output, ok) = gate.cli(&["quarantine", "replay", &id.to_string()]).await?;
+    ensure!(ok, "{output}");
     gate.reaches(copied, 7).await?;
     ensure!(gate.tools.calls() == 0);
     gate.close().await
@@ -90,8 +90,8 @@ async fn nothing_that_hides_its_author_or_is_copied_is_heard_at_any_door() -> an
 async fn a_blind_copy_reaches_nobody_else() -> anyhow::Result<()> {
     let gate = Gate::start().await?;
     let mut agent = gate.agent("one").await?;
-    // The broker takes the header out, so nobody can tell. It adds keys within the exchange that was written to, and
-    // behind each exchange that people write to there is one queue, which has everything anyway.
+    // The broker removes the header, so it cannot be detected. It only adds routing keys within the same exchange, and each
+    // exchange that people may write to routes everything to one queue anyway.
     let connection = connect(gate.system.url("agent-one")?).await?;
     let channel = connection.create_channel().await?;
     let properties = BasicProperties::default().with_user_id("agent-one".into()).with_headers(headers("BCC"));
@@ -107,7 +107,7 @@ async fn a_blind_copy_reaches_nobody_else() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn an_executor_that_reaches_our_queues_by_name_decides_nothing() -> anyhow::Result<()> {
+async fn an_executor_that_publishes_to_queues_by_name_decides_nothing() -> anyhow::Result<()> {
     let gate = Gate::start().await?;
     let agent = gate.agent("one").await?;
     let mut requests = gate.requests("sam", "approvers").await?;
@@ -115,7 +115,7 @@ async fn an_executor_that_reaches_our_queues_by_name_decides_nothing() -> anyhow
     let asked = requests.next().await?;
     let (sam, ada) = (gate.system.signer("sam", "sam")?, gate.system.signer("ada", "ada")?);
     let judged = FindingData::new(AuditId(Uuid::now_v7()), &asked.digest, Finding::Correct);
-    // Signed as they should be: what is wrong is who brings them. A permit it cannot sign at all.
+    // Correctly signed but sent by the wrong user. It cannot sign a permit at all.
     let bodies = [
         (ACTIONS, proposal("one", "small", "write_record", json!({"n": 1})).to_string().into_bytes()),
         (DECISIONS, decided(statement(&sam, &[decision(&asked, Decision::Approve, None)], Utc::now())).body),
@@ -150,13 +150,13 @@ impl Desk {
         Ok(self.answers.next::<ApprovalAnswer>(LIMIT).await?.context("no answer came")?.data)
     }
 
-    async fn says(&mut self, data: DecisionData) -> anyhow::Result<ApprovalAnswer> {
+    async fn submit(&mut self, data: DecisionData) -> anyhow::Result<ApprovalAnswer> {
         let statement = statement(&self.sam, &[data], Utc::now());
         self.sends(decided(statement)).await
     }
 
     async fn refused(&mut self, code: &str, data: DecisionData) -> anyhow::Result<()> {
-        let answer = self.says(data).await?;
+        let answer = self.submit(data).await?;
         ensure!(answer.code.as_deref() == Some(code), "{code}: {answer:?}");
         ensure!(self.gate.count("SELECT count(*) FROM decisions").await? == 0, "{code}");
         ensure!(self.gate.tools.calls() == 0, "{code}");
@@ -178,7 +178,7 @@ async fn a_decision_on_one_action_decides_no_other() -> anyhow::Result<()> {
     let mut desk = Desk { gate, sam, answers };
 
     let approve = |asked| decision(asked, Decision::Approve, None);
-    // The digest of one under the number of the other, and texts that are nearly the digest.
+    // The digest of one with the id of the other, and texts that nearly equal the digest.
     desk.refused("digest_mismatch", DecisionData { approval: large.approval, ..approve(&small) }).await?;
     desk.refused("digest_mismatch", DecisionData { approval: small.approval, ..approve(&large) }).await?;
     for digest in [
@@ -190,11 +190,11 @@ async fn a_decision_on_one_action_decides_no_other() -> anyhow::Result<()> {
     ] {
         desk.refused("digest_mismatch", DecisionData { digest, ..approve(&small) }).await?;
     }
-    // What another role signs in the same hand is no decision.
+    // A finding signed with the same key is not a decision.
     let finding = FindingData::new(AuditId(small.approval.0), &small.digest, Finding::Correct);
     let answer = desk.sends(decided(statement(&desk.sam, &[finding], Utc::now()))).await?;
     ensure!(answer.code.as_deref() == Some("invalid_decision"), "{answer:?}");
-    // Cut anywhere, it is none either.
+    // Nor is a truncated one.
     let whole = statement(&desk.sam, &[approve(&small)], Utc::now());
     for at in [0, 10, whole.jws.len() / 2, whole.jws.len() - 1] {
         let cut = SignedStatement { jws: whole.jws[..at].to_owned(), disclosures: vec![] };
@@ -206,10 +206,10 @@ async fn a_decision_on_one_action_decides_no_other() -> anyhow::Result<()> {
     let answer = desk.sends(decided(whole.clone())).await?;
     ensure!(answer.result == DecisionResult::Recorded, "{answer:?}");
     expect(&mut agent, "small", Outcome::Succeeded).await?;
-    // Sent again as another event, and signed again about what has ended.
+    // Sent again in another event, and signed again after the action has ended.
     let answer = desk.sends(decided(whole)).await?;
     ensure!(answer.code.as_deref() == Some("replayed"), "{answer:?}");
-    let answer = desk.says(approve(&small)).await?;
+    let answer = desk.submit(approve(&small)).await?;
     ensure!(answer.result != DecisionResult::Recorded, "{answer:?}");
     let effects = desk.gate.tools.effects();
     ensure!(effects.len() == 1 && effects[0].arguments == json!({"amount": "500"}), "{effects:?}");
@@ -223,24 +223,24 @@ async fn what_a_human_is_shown_is_what_runs_byte_for_byte() -> anyhow::Result<()
     let mut agent = gate.agent("one").await?;
     let mut requests = gate.requests("sam", "approvers").await?;
     let sam = gate.reviewer("sam").await?;
-    // An object that some readers take for the JSON in its text: shown as 5, sent as something else.
+    // Some JSON readers replace this object by the JSON in its text: it would be shown as 5 and sent as something else.
     let trick = json!({"amount": "500", "note": {"$serde_json::private::RawValue": "5"}});
     agent.propose("trick", "move_money", trick).await?;
     let outcome = expect(&mut agent, "trick", Outcome::Denied).await?;
     ensure!(outcome.error.is_some_and(|error| error.code == "reserved_key"));
-    // Numbers in whatever spelling, keys in whatever order.
+    // Unusual spellings of numbers, and keys out of order.
     let body = proposal("one", "spelt", "move_money", json!({"amount": "A", "n": "B", "é": []})).to_string();
     let body = body.replace("\"A\"", "5.0e2").replace("\"B\"", "-0.0");
     agent.send_raw(&[body.into_bytes()]).await?;
-    // An amount that is no whole number or text is asked about by the rule for errors; 500 by its own.
+    // An amount that is neither an integer nor a string goes to the rule for errors; 500 goes to its own rule.
     let asked = requests.next().await?;
     ensure!(asked.why.rule == "large", "{asked:?}");
     let shown = asked.action.arguments.get().to_owned();
     ensure!(shown == "{\"amount\":500,\"n\":0,\"é\":[]}", "{shown}");
-    let (said, done) = gate.cli(&["approvals", "show", &asked.approval.to_string()]).await?;
-    ensure!(done);
-    let said: Value = serde_json::from_str(&said)?;
-    ensure!(said["content"]["arguments"] == serde_json::from_str::<Value>(&shown)?, "{said}");
+    let (output, ok) = gate.cli(&["approvals", "show", &asked.approval.to_string()]).await?;
+    ensure!(ok);
+    let output: Value = serde_json::from_str(&output)?;
+    ensure!(output["content"]["arguments"] == serde_json::from_str::<Value>(&shown)?, "{output}");
     sam.decides(&asked, Decision::Approve, None).await?;
     expect(&mut agent, "spelt", Outcome::Succeeded).await?;
     let effects = gate.tools.effects();

@@ -1,4 +1,4 @@
-//! What messages may hold: oversized and nested things, tricks of JSON, and SQL in every field.
+//! Hostile messages: oversized and deeply nested input, JSON tricks, and SQL in every field.
 
 use anyhow::{Context as _, ensure};
 use chrono::Utc;
@@ -22,13 +22,13 @@ use serde_json::{Value, json};
 use super::{connect, publish};
 
 #[tokio::test]
-async fn a_message_with_the_largest_header_stops_nobody() -> anyhow::Result<()> {
+async fn a_message_with_the_largest_header_blocks_nobody() -> anyhow::Result<()> {
     let gate = Gate::start().await?;
     for (exchange, user) in [(ACTIONS, "agent-one"), (DECISIONS, "reviewer-sam"), (FINDINGS, "auditor-ada")] {
         let connection = connect(gate.system.url(user)?).await?;
         let channel = connection.create_channel().await?;
         let mut headers = FieldTable::default();
-        // One frame, nearly as large as the broker lets it be: whoever had agreed on less would be cut off by it, each time.
+        // One frame, nearly the broker's maximum: a consumer that negotiated a smaller one would be disconnected each time.
         headers.insert("x-large".into(), AMQPValue::LongString("x".repeat(120 << 10).into()));
         let properties = BasicProperties::default().with_user_id(user.into()).with_headers(headers);
         publish(&channel, (exchange, "x"), properties, b"{}").await?;
@@ -42,7 +42,7 @@ async fn a_message_with_the_largest_header_stops_nobody() -> anyhow::Result<()> 
 }
 
 #[tokio::test]
-async fn what_one_door_refuses_to_read_no_other_reads() -> anyhow::Result<()> {
+async fn every_ingress_refuses_the_same_malformed_messages() -> anyhow::Result<()> {
     let gate = Gate::start().await?;
     let nested = |open: &str, close: &str, levels: usize| {
         format!("{{\"data\":{}1{}}}", open.repeat(levels), close.repeat(levels)).into_bytes()
@@ -77,19 +77,19 @@ async fn what_one_door_refuses_to_read_no_other_reads() -> anyhow::Result<()> {
         }
     }
     ensure!(gate.count("SELECT count(*) FROM actions").await? == 0 && gate.tools.calls() == 0);
-    // All of them are still at work.
+    // All processes still work.
     let mut agent = gate.agent("one").await?;
     agent.propose("good", "write_record", json!({"n": 1})).await?;
     expect(&mut agent, "good", Outcome::Succeeded).await?;
     gate.close().await
 }
 
-/// Ends a statement in whatever quotes it stood.
+/// Ends a statement within single quotes.
 const SQL: &str = "x'); DROP TABLE actions CASCADE; UPDATE actions SET approved = true; --";
-/// The same in other quotes, with what formats and arrays are written with.
+/// The same with other quotes, placeholders and array syntax.
 const MORE: &str = "\"}'::jsonb); DELETE FROM evidence; $$ \\' %s $1 {0} E'\\\\";
 
-/// The size of the schema.
+/// The number of columns in the schema.
 async fn columns(gate: &Gate) -> anyhow::Result<i64> {
     gate.count("SELECT count(*) FROM information_schema.columns WHERE table_schema = 'public'").await
 }
@@ -142,8 +142,8 @@ async fn sql_in_any_field_is_text_and_stays_text() -> anyhow::Result<()> {
     let mut coded = hostile.clone();
     coded.reason_code = Some(MORE.into());
     // The event's own id, too.
-    let said = statement(&sam, &[coded], Utc::now());
-    let mut event = CloudEvent::new(Outgoing::fresh_id(), SQL, kind::APPROVAL_DECIDED, Utc::now(), said);
+    let signed = statement(&sam, &[coded], Utc::now());
+    let mut event = CloudEvent::new(Outgoing::fresh_id(), SQL, kind::APPROVAL_DECIDED, Utc::now(), signed);
     event.id = SQL.into();
     let message = Outgoing::event(DECISIONS, SQL, &event);
     reviewer.sends(&[message, decided(statement(&sam, &[hostile], Utc::now()))]).await?;
@@ -154,7 +154,7 @@ async fn sql_in_any_field_is_text_and_stays_text() -> anyhow::Result<()> {
     console(&gate).await?;
     ensure!(columns(&gate).await? == before);
     let unapproved = "SELECT count(*) FROM actions WHERE approved";
-    ensure!(gate.count(unapproved).await? == 0, "nobody has approved anything");
+    ensure!(gate.count(unapproved).await? == 0, "an action is marked approved");
     gate.close().await
 }
 
@@ -163,8 +163,8 @@ async fn findings(gate: &Gate) -> anyhow::Result<()> {
     let url = gate.system.url("auditor-ada")?;
     let mut audits = Reader::open(url, "test", &audits_queue("auditors")).await?;
     let asked = loop {
-        let asked = audits.next::<AuditRequest>(LIMIT).await?.context("no audit is asked for")?.data;
-        // Refusals are audited, too.
+        let asked = audits.next::<AuditRequest>(LIMIT).await?.context("no audit request came")?.data;
+        // Refused actions are audited, too.
         if asked.action.id == SQL {
             break asked;
         }
@@ -177,7 +177,7 @@ async fn findings(gate: &Gate) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What operators write at the command line.
+/// SQL in what operators enter at the command line.
 async fn console(gate: &Gate) -> anyhow::Result<()> {
     for arguments in [
         vec!["actions", "list", "--agent", SQL],
@@ -188,8 +188,8 @@ async fn console(gate: &Gate) -> anyhow::Result<()> {
         vec!["hold", "--tool", "send_letter", "--operator", "olga", "--reason", SQL],
         vec!["erase", "--subject", SQL, "--operator", "olga"],
     ] {
-        let (said, _) = gate.cli(&arguments).await?;
-        ensure!(!said.contains("syntax error"), "{arguments:?}: {said}");
+        let (output, _) = gate.cli(&arguments).await?;
+        ensure!(!output.contains("syntax error"), "{arguments:?}: {output}");
     }
     let reason = format!("SELECT count(*) FROM holds WHERE reason = '{}'", SQL.replace('\'', "''"));
     gate.reaches(&reason, 1).await

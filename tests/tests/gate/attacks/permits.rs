@@ -1,4 +1,4 @@
-//! Forged, foreign, expired, redirected and cut permits, some of them signed with the router's own key.
+//! Forged, foreign, expired, redirected and truncated permits, some of them signed with the router's own key.
 
 use std::path::PathBuf;
 
@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::{connect, publish, until};
 
-/// A gate whose router and executor are away, with an action in each state, and somebody who has the router's key
+/// A gate whose router and executor are stopped, with an action in each state, and an attacker who has the router's key
 /// and may write to the execution exchange.
 struct Thief {
     gate: Gate,
@@ -45,10 +45,10 @@ impl Thief {
         gate.system.kill("router")?;
         let connection = connect(&gate.system.place.amqp_url).await?;
         let channel = connection.create_channel().await?;
-        // Once the broker has noticed, nothing more comes of the router; what it has sent is taken away.
+        // Once the broker has noticed, nothing more comes from the router. Permits that it has sent are purged.
         until("the router is gone", async || (consumers(&channel, ACTIONS).await.ok()? == 0).then_some(()))
             .await?;
-        until("no permit is under way", async || {
+        until("no permit is queued", async || {
             let purged = channel.queue_purge(EXECUTION.into(), Default::default()).await.ok()?;
             (purged == 0).then_some(())
         })
@@ -62,7 +62,7 @@ impl Thief {
         Ok(ActionId(row.get(0)))
     }
 
-    /// The permit that is out for an action.
+    /// The current permit of an action.
     async fn permit(&self, id: &str) -> anyhow::Result<Permit> {
         let tx = self.gate.system.store()?.transaction().await?;
         let sql = "SELECT bytes FROM permits p JOIN actions a ON a.permit = p.id WHERE a.event_id = $1";
@@ -70,12 +70,12 @@ impl Thief {
         Ok(serde_json::from_slice(&bytes)?)
     }
 
-    /// The router's own.
+    /// The router's own key.
     fn key_file(&self) -> PathBuf {
         self.gate.system.place.scratch.join("keys").join(keys::file::PERMIT_KEY)
     }
 
-    /// A pack with this permit, signed with the router's key.
+    /// A pack with only this permit, signed with the router's key.
     fn sign(&self, permit: &Permit) -> anyhow::Result<Vec<u8>> {
         let pack = PermitPack::sign(vec![to_raw_value(permit)?], &keys::signing_key(&self.key_file())?);
         let event =
@@ -106,7 +106,7 @@ async fn consumers(channel: &Channel, queue: &str) -> anyhow::Result<u32> {
 }
 
 #[tokio::test]
-async fn with_the_routers_own_key_nothing_runs_that_the_database_has_not_authorised() -> anyhow::Result<()> {
+async fn a_stolen_router_key_executes_nothing_that_the_database_has_not_authorised() -> anyhow::Result<()> {
     let mut thief = Thief::start().await?;
     let (one, two) = (thief.permit("a-1").await?, thief.permit("a-2").await?);
     let (waits, no) = (thief.action("waits").await?, thief.action("no").await?);
@@ -125,7 +125,7 @@ async fn with_the_routers_own_key_nothing_runs_that_the_database_has_not_authori
     };
     let fresh = || PermitId(Uuid::now_v7());
     for (code, permit) in [
-        // What waits for a human, with another's permit, one of its own, and the nil one.
+        // A pending action, with another's permit, a new one, and the nil one.
         ("superseded", Permit { action: waits, ..one.clone() }),
         ("superseded", Permit { action: waits, permit: fresh(), ..one.clone() }),
         ("superseded", Permit { action: waits, permit: PermitId(Uuid::nil()), ..one.clone() }),
@@ -136,7 +136,7 @@ async fn with_the_routers_own_key_nothing_runs_that_the_database_has_not_authori
         ("superseded", Permit { permit: fresh(), ..one.clone() }),
         ("permit_expired", Permit { expires_at: past, ..one.clone() }),
         ("permit_expired", Permit { expires_at: Utc::now() - TimeDelta::seconds(1), ..one.clone() }),
-        // Judged under another generation, or going elsewhere than the registry says.
+        // Evaluated under another generation, or with a target that differs from the registry.
         ("generation_changed", Permit { generation: one.generation - 1, ..one.clone() }),
         ("generation_changed", Permit { generation: one.generation + 1, ..one.clone() }),
         ("generation_changed", Permit { target: target("POST http://127.0.0.1:1/"), ..one.clone() }),
@@ -149,16 +149,16 @@ async fn with_the_routers_own_key_nothing_runs_that_the_database_has_not_authori
     let authorised = "SELECT count(*) FROM actions WHERE state = 'authorised'";
     ensure!(thief.gate.count(authorised).await? == 2);
 
-    // The right permit for other content than was judged: claimed, compared, and ended without a call.
+    // The right permit with another digest: claimed, compared, and failed without a call.
     let other = Permit { digest: format!("sha256:{}", "0".repeat(64)), ..two.clone() };
     thief.inject(&thief.sign(&other)?).await?;
     let outcome = expect(&mut thief.agent, "a-2", Outcome::Failed).await?;
     ensure!(outcome.error.is_some_and(|error| error.code == "digest_mismatch"));
     ensure!(thief.gate.tools.calls() == 0);
-    // Too late for the right one: what was claimed once is claimed.
+    // Too late for the right one: an action is claimed once.
     thief.refused("already_used", &thief.sign(&two)?).await?;
 
-    // All of that has spoilt nothing: the router comes back, and its own permit runs, once.
+    // The refused permits had no effect: the router restarts, and its own permit is executed once.
     thief.gate.system.start("router", "router")?;
     expect(&mut thief.agent, "a-1", Outcome::Succeeded).await?;
     ensure!(thief.gate.tools.calls() == 1);
@@ -167,7 +167,7 @@ async fn with_the_routers_own_key_nothing_runs_that_the_database_has_not_authori
 }
 
 #[tokio::test]
-async fn a_pack_that_is_cut_changed_or_signed_by_another_executes_nothing() -> anyhow::Result<()> {
+async fn a_truncated_altered_or_foreign_pack_executes_nothing() -> anyhow::Result<()> {
     let mut thief = Thief::start().await?;
     let one = thief.permit("a-1").await?;
     thief.gate.system.start("executor", "executor")?;
@@ -192,7 +192,7 @@ async fn a_pack_that_is_cut_changed_or_signed_by_another_executes_nothing() -> a
     let router = PermitPack::sign(vec![], &keys::signing_key(&thief.key_file())?);
     for pack in [
         own.clone(),
-        // The name of the router's key over another's signature, and the signature of an empty pack.
+        // The router's key id with another key's signature, and the signature of an empty pack.
         PermitPack { key: router.key.clone(), ..own.clone() },
         PermitPack { permits: own.permits.clone(), ..router.clone() },
         router,

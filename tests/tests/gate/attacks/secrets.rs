@@ -1,4 +1,4 @@
-//! No secret is in any log, whatever goes wrong, and no payload at the level that is written by default.
+//! Logs contain no secrets, whatever goes wrong, and at the default level no payloads.
 
 use std::path::Path;
 
@@ -10,14 +10,14 @@ use serde_json::{Value, json};
 
 use super::until;
 
-/// What the tool's two secrets hold.
+/// The values of the tool's two secrets.
 const SIGNING: &str = "c2VjcmV0LW9mLXRoZS13ZWJob29r";
 const TOKEN: &str = "Bearer token-of-the-tool-service";
 
-/// What is said in payloads, by agents, people and tools.
+/// Texts in the payloads of agents, people and tools.
 const PAYLOADS: [&str; 4] = ["PAYLOAD-ARGUMENT", "PAYLOAD-REASON", "PAYLOAD-PERSON", "PAYLOAD-ANSWER"];
 
-/// A tool service that refuses every second call in words that are nobody else's business.
+/// A tool behaviour whose answers and refusals contain confidential text.
 fn talkative(_tool: &str, arguments: &Value) -> Result<Value, (u16, String)> {
     match arguments["fail"].as_bool() {
         Some(true) => Err((409, "PAYLOAD-ANSWER".into())),
@@ -31,7 +31,7 @@ fn password(url: &str) -> Option<String> {
     user.split_once(':').map(|(_, password)| password.to_owned())
 }
 
-/// Everything that nobody may read: of the broker, the database, the tools, and every private key.
+/// All secrets of the gate: passwords of broker and database, the tools' secrets, and private keys.
 fn secrets(gate: &Gate) -> anyhow::Result<Vec<String>> {
     let place = &gate.system.place;
     let mut secrets = vec![SIGNING.to_owned(), TOKEN.to_owned()];
@@ -45,13 +45,13 @@ fn secrets(gate: &Gate) -> anyhow::Result<Vec<String>> {
             secrets.extend(private(&file?.path())?);
         }
     }
-    // A name such as `guest` or `postgres` is no secret and stands everywhere.
+    // A default such as `guest` or `postgres` is no secret and appears in many places.
     secrets.retain(|secret| secret.len() >= 12);
     ensure!(secrets.len() > 20, "{} secrets", secrets.len());
     Ok(secrets)
 }
 
-/// What is secret in a key file.
+/// The secret part of a key file.
 fn private(path: &Path) -> anyhow::Result<Option<String>> {
     let text = std::fs::read_to_string(path)?;
     Ok(match serde_json::from_str::<Value>(&text) {
@@ -60,7 +60,7 @@ fn private(path: &Path) -> anyhow::Result<Option<String>> {
     })
 }
 
-/// Every log of a gate's processes, with its name.
+/// The logs of a gate's processes, as (name, text).
 fn logs(gate: &Gate) -> anyhow::Result<Vec<(String, String)>> {
     let mut logs = Vec::new();
     for file in std::fs::read_dir(&gate.system.place.scratch)? {
@@ -82,7 +82,7 @@ fn link(level: &str) -> Link {
     Link { variables: variables.map(|(name, value)| (name.into(), value)).collect(), ..Link::default() }
 }
 
-/// Sends what succeeds, what the tool refuses, what nobody may, and what cannot be read.
+/// Sends an action that succeeds, one that the tool refuses, two that are denied, and an unreadable message.
 async fn work(gate: &Gate, round: &str) -> anyhow::Result<()> {
     let mut agent = gate.agent("one").await?;
     for (id, tool, fail, outcome) in [
@@ -97,12 +97,15 @@ async fn work(gate: &Gate, round: &str) -> anyhow::Result<()> {
         event["data"]["reason"] = "PAYLOAD-REASON".into();
         event["data"]["agent"]["on_behalf_of"] = "PAYLOAD-PERSON".into();
         agent.send(&[event]).await?;
-        // Whoever was killed between the rounds may tell again what it had told; in a round nothing is told twice.
-        let mut told = answer(&mut agent).await?;
-        while !told.action.id.starts_with(&format!("{round}-")) {
-            told = answer(&mut agent).await?;
+        // A process that was killed between the rounds may repeat earlier outcomes; within a round none is repeated.
+        let mut received = answer(&mut agent).await?;
+        while !received.action.id.starts_with(&format!("{round}-")) {
+            received = answer(&mut agent).await?;
         }
-        ensure!(told.action.id == id && told.outcome == outcome, "expected {id} {outcome:?}, got {told:?}");
+        ensure!(
+            received.action.id == id && received.outcome == outcome,
+            "expected {id} {outcome:?}, got {received:?}"
+        );
     }
     let before = gate.count("SELECT count(*) FROM quarantine").await?;
     agent.send_raw(&[br#"{"PAYLOAD-ARGUMENT": "PAYLOAD-REASON"}"#.to_vec()]).await?;
@@ -110,12 +113,12 @@ async fn work(gate: &Gate, round: &str) -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn no_log_has_a_secret_and_none_has_a_payload_unless_it_is_asked_for() -> anyhow::Result<()> {
+async fn logs_contain_no_secrets_and_payloads_only_on_request() -> anyhow::Result<()> {
     let url = "{url: \"${TEST_TOOLS_URL}/tools/write_record\"";
     let secret =
         format!("{url}, signing_secret_env: TEST_SIGNING, headers_env: {{authorization: TEST_TOKEN}}");
     let mut gate = Gate::configured_acting(folder(url, &secret)?, talkative).await?;
-    // Without its secrets the executor says so, by their names.
+    // Without its secrets the executor logs which variables are missing.
     let agent = gate.agent("two").await?;
     agent.propose("early", "write_record", json!({"n": 1})).await?;
     until("the executor misses its secrets", async || {
@@ -137,7 +140,7 @@ async fn no_log_has_a_secret_and_none_has_a_payload_unless_it_is_asked_for() -> 
             }
         }
     }
-    // Broker and database cannot be reached, and each says so without its password.
+    // Broker and database are unreachable; the log entries omit the passwords.
     for role in ROLES {
         gate.system.kill(role)?;
         let nowhere = Link { amqp: Some(1), database: Some(1), ..link("debug") };
@@ -162,7 +165,7 @@ async fn no_log_has_a_secret_and_none_has_a_payload_unless_it_is_asked_for() -> 
 }
 
 #[tokio::test]
-async fn a_url_that_cannot_be_read_is_told_without_its_password() -> anyhow::Result<()> {
+async fn an_unreadable_url_is_reported_without_its_password() -> anyhow::Result<()> {
     let gate = Gate::start().await?;
     let keys = gate.system.place.scratch.join("keys").display().to_string();
     let urls = [
@@ -182,13 +185,13 @@ async fn a_url_that_cannot_be_read_is_told_without_its_password() -> anyhow::Res
             vec!["--amqp-url", url, "--management-url", url, "apply", "/nowhere", "--operator", "olga"],
             vec!["--amqp-url", "amqp://127.0.0.1:1", "--database-url", url, "router", "--keys", &keys],
         ] {
-            // A role whose URLs can be read waits for its servers; there is nothing more to hear.
+            // A role with readable URLs waits for its servers and prints nothing more.
             if arguments.contains(&"router") && url.starts_with("postgres://user:HIDE-ME-12345@127") {
                 continue;
             }
-            let (said, done) = gate.cli(&arguments).await.with_context(|| format!("{arguments:?}"))?;
-            ensure!(!done, "{arguments:?} went well: {said}");
-            ensure!(!said.contains("HIDE-ME"), "{arguments:?}: {said}");
+            let (output, ok) = gate.cli(&arguments).await.with_context(|| format!("{arguments:?}"))?;
+            ensure!(!ok, "{arguments:?} succeeded: {output}");
+            ensure!(!output.contains("HIDE-ME"), "{arguments:?}: {output}");
         }
     }
     gate.close().await

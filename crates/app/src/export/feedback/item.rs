@@ -1,4 +1,4 @@
-//! The training examples of an action: which call would have been better than which, and how much that weighs.
+//! The training examples of an action: the better and the worse call, and the example's weight.
 
 use countersign_core::{
     action::State,
@@ -8,13 +8,13 @@ use countersign_store::feedback::{AuditResult, FeedbackItem, Reason};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 
-/// Where a line comes from.
+/// The source of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
     /// An auditor found the executed action wrong.
     Correction,
-    /// A reviewer put other arguments in place of the agent's.
+    /// A reviewer replaced the agent's arguments.
     Edit,
     /// A reviewer rejected the action, or answered with a message.
     Rejection,
@@ -25,7 +25,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// As JSON has it.
+    /// The value in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Source::Correction => "correction",
@@ -37,7 +37,7 @@ impl Source {
     }
 }
 
-/// What is stored of an action's payload.
+/// The stored payload of an action.
 pub(super) struct Payload {
     /// The proposal's event.
     pub(super) body: Value,
@@ -50,7 +50,7 @@ pub(super) struct Payload {
 }
 
 impl Payload {
-    /// Nothing where the payload is erased.
+    /// `None` if the payload is erased.
     pub(super) fn of(item: &FeedbackItem) -> Option<Self> {
         #[derive(Deserialize)]
         struct Content {
@@ -69,7 +69,7 @@ impl Payload {
         item.state == State::Rejected && found(item, Finding::Wrong).is_some()
     }
 
-    /// What an auditor says that the call should have been.
+    /// The auditor's correction, and the corrected call.
     fn corrected(&self, judged: &AuditResult) -> (Option<Value>, Option<Call>) {
         let correction: Option<Value> =
             judged.correction.as_deref().and_then(|correction| serde_json::from_slice(correction).ok());
@@ -82,7 +82,7 @@ fn found(item: &FeedbackItem, finding: Finding) -> Option<&AuditResult> {
     item.audit.as_ref().filter(|judged| judged.settled.finding == finding)
 }
 
-/// A better call, a worse one, or both.
+/// A better call, a worse call, or both.
 #[derive(Debug, PartialEq)]
 pub(super) struct Example {
     pub(super) source: Source,
@@ -90,12 +90,11 @@ pub(super) struct Example {
     pub(super) worse: Option<Call>,
     pub(super) reason: Reason,
     pub(super) severity: Option<Severity>,
-    /// 1/π where the audit was drawn. What every reviewer decides, and what a look back was asked to judge, is no
-    /// sample: 1.
+    /// 1/π if the audit was drawn; 1 for decisions and look-back audits, which are no samples.
     pub(super) weight: f64,
 }
 
-/// The weight of what an audit says.
+/// The weight of an audit's example.
 fn weight(item: &FeedbackItem) -> f64 {
     item.pi.filter(|pi| *pi > 0.0).map_or(1.0, |pi| 1.0 / pi)
 }
@@ -113,7 +112,7 @@ pub(super) fn examples(item: &FeedbackItem, payload: &Payload) -> Vec<Example> {
     };
     let mut all = Vec::new();
     if let Some(reason) = item.edit.as_ref().filter(|_| item.edited.is_some()) {
-        // What was edited and then refused, or found wrong, is no example.
+        // An edit that was then refused or found wrong is no example.
         let stands = item.state != State::Rejected && wrong.is_none();
         let better = stands.then(|| payload.call.clone());
         all.push(plain(Source::Edit, better, Some(payload.proposed.clone()), reason));
@@ -123,7 +122,7 @@ pub(super) fn examples(item: &FeedbackItem, payload: &Payload) -> Vec<Example> {
             all.push(plain(Source::Rejection, None, Some(payload.call.clone()), reason));
         }
     } else if !item.executed {
-        // Nobody has seen what it would have done.
+        // Its effect was never seen.
     } else if let Some(judged) = wrong {
         all.push(Example {
             source: Source::Correction,
@@ -134,8 +133,8 @@ pub(super) fn examples(item: &FeedbackItem, payload: &Payload) -> Vec<Example> {
             weight: weight(item),
         });
     } else if item.approved {
-        // One of all that were approved, whether an audit of it was drawn or not: the sample would count it twice. An
-        // edit is an example of its own, above.
+        // Each approved action counts once, whether or not an audit was drawn; the sample would count it twice. An
+        // edit has its own example, above.
         if item.edited.is_none() {
             all.push(plain(Source::Approval, Some(payload.call.clone()), None, &item.approval));
         }

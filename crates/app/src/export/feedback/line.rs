@@ -1,6 +1,5 @@
-//! Lines in the shapes of TRL (Hugging Face TRL, "Dataset formats and types"): conversational, with columns of ours
-//! beside theirs. Every line of a format has the same members, null where there is nothing, so that readers that take
-//! the columns from the first lines find them all.
+//! Lines in TRL's conversational formats (Hugging Face TRL, "Dataset formats and types"), with additional columns. Every
+//! line of a format has the same members, null if absent, so that readers can infer the columns from the first lines.
 
 use std::io;
 
@@ -20,7 +19,7 @@ use super::{
 };
 use crate::AppError;
 
-/// What a call looks like, for a model that has not seen one.
+/// Describes the form of a call to the model.
 const SYSTEM: &str = "You act by calling tools. Answer with one call and nothing else, as canonical JSON (RFC 8785): \
 {\"arguments\":{...},\"tool\":\"name\"}";
 
@@ -85,7 +84,7 @@ pub(super) struct Line<'a> {
     common: &'a Common,
 }
 
-/// A kind as it is published, with its weight and its side.
+/// Feedback as published, with its weight and its side of the split.
 #[derive(Debug, Serialize)]
 pub(super) struct Plain<'a> {
     #[serde(flatten)]
@@ -96,7 +95,7 @@ pub(super) struct Plain<'a> {
     split: Split,
 }
 
-/// The line of a published kind.
+/// The line of published feedback.
 pub(super) fn plain<'a>(common: &'a Common, data: &'a FeedbackData) -> Plain<'a> {
     Plain {
         data,
@@ -107,7 +106,7 @@ pub(super) fn plain<'a>(common: &'a Common, data: &'a FeedbackData) -> Plain<'a>
     }
 }
 
-/// What an agent says that it is doing: task, reason and context of the proposal. Nothing where it says nothing.
+/// The proposal's task, reason and context as text. `None` if it states none.
 pub(super) fn task(body: &Value) -> Option<String> {
     let parts = [("Task", "task"), ("Reason", "reason"), ("Context", "context")];
     let part = |(title, member): (&str, &str)| {
@@ -133,7 +132,7 @@ fn answer(call: &Call) -> Result<Vec<Message>, AppError> {
 
 fn shapes(format: FeedbackFormat, body: &Value, example: &Example) -> Result<Vec<Shape>, AppError> {
     let prompt = || prompt(body);
-    // Where both are the same call, nobody has stated a better one.
+    // Equal calls mean that nobody has stated a better one.
     let better = example.better.as_ref().filter(|better| example.worse.as_ref() != Some(better));
     let better = better.map(answer).transpose()?;
     let worse = example.worse.as_ref().map(answer).transpose()?;
@@ -152,8 +151,8 @@ fn shapes(format: FeedbackFormat, body: &Value, example: &Example) -> Result<Vec
     })
 }
 
-/// The lines of an example: none where the format has no place for it. A pair becomes two lines where the
-/// format has no pairs, as TRL itself takes pairs apart.
+/// The lines of an example; none if the format cannot express it. In a format without pairs, a pair becomes two lines, as in
+/// TRL's own conversion.
 pub(super) fn lines<'a>(
     format: FeedbackFormat,
     common: &'a Common,

@@ -1,4 +1,4 @@
-//! Where the lines go.
+//! Destinations of exported lines.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::split::Split;
 use crate::AppError;
 
-/// A file that has its name once it is whole.
+/// A file that gets its name once it is complete.
 struct Half {
     file: BufWriter<File>,
     unfinished: PathBuf,
@@ -22,7 +22,7 @@ struct Half {
 impl Half {
     fn create(dir: &Path, name: &str) -> Result<Self, AppError> {
         let (path, unfinished) = (dir.join(name), dir.join(format!("{name}.unfinished")));
-        // It holds what customers wrote: nobody else may read it.
+        // It contains customers' texts, so only the owner may read it.
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished);
         let file = file.map_err(AppError::file("writing", &unfinished))?;
         Ok(Self { file: BufWriter::new(file), unfinished, path })
@@ -36,11 +36,11 @@ impl Half {
     }
 }
 
-/// Where the lines go.
+/// The destination of an export.
 pub enum Destination {
     /// All into one stream.
     Stream(Box<dyn Write + Send>),
-    /// Into `train.jsonl` and `test.jsonl` of this folder, which is made where there is none.
+    /// Into `train.jsonl` and `test.jsonl` of this folder, which is created if missing.
     Folder(PathBuf),
 }
 
@@ -78,7 +78,7 @@ impl Sink {
         to.write_all(b"\n")
     }
 
-    /// Everything is written: files get their names.
+    /// Finishes the output and renames the files to their final names.
     pub(super) fn close(self) -> Result<(), AppError> {
         match self {
             Self::Stream(mut stream) => Ok(stream.flush()?),

@@ -1,4 +1,4 @@
-//! Train or test: decided by customer, so that nobody is on both sides.
+//! The split into train and test, by customer, so that no customer is on both sides.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -12,8 +12,7 @@ pub(super) enum Split {
     Test,
 }
 
-/// Whom a proposal is about: the value at `pointer`, a string as it is and anything else as JSON. Where there is none,
-/// the agent.
+/// The customer of a proposal: the value at `pointer`, a string unchanged and anything else as JSON. Without one, the agent.
 pub(super) fn customer(body: &Value, pointer: &str, agent: &str) -> String {
     match body.pointer(pointer) {
         None | Some(Value::Null) => agent.to_owned(),
@@ -22,8 +21,8 @@ pub(super) fn customer(body: &Value, pointer: &str, agent: &str) -> String {
     }
 }
 
-/// The side of a customer: test where the top 53 bits of SHA-256 lie in the lower `share` of their range. The same
-/// whenever it is asked, and a customer in a small share is in a larger one too.
+/// The side of a customer: test where the top 53 bits of SHA-256 lie in the lower `share` of their range. The result
+/// is deterministic, and a customer in a small share is also in every larger one.
 pub(super) fn split(customer: &str, share: f64) -> Split {
     let digest: [u8; 32] = Sha256::digest(customer.as_bytes()).into();
     let top = digest.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte)) >> 11;

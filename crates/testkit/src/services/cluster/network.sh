@@ -1,4 +1,4 @@
-# $1: up or down. Three namespaces on one bridge, on addresses that only this machine has.
+# $1: up or down. Three namespaces on one bridge, with addresses private to this machine.
 if [ "$1" = up ]; then
   ip link add csbr type bridge
   ip addr add 10.77.0.1/24 dev csbr
