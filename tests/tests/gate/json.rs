@@ -80,7 +80,7 @@ async fn scene(gate: &Gate) -> anyhow::Result<()> {
     agent.propose("much", "move_money", json!({"amount": "900"})).await?;
     let asked = requests.next().await?;
     let arguments = Some(json!({"amount": "300"}));
-    sam.says(&[DecisionData { arguments, ..decision(&asked, Decision::Edit, Some("too much")) }]).await?;
+    sam.submit(&[DecisionData { arguments, ..decision(&asked, Decision::Edit, Some("too much")) }]).await?;
     sam.decides(&requests.next().await?, Decision::Approve, None).await?;
     agent.propose("no", "forbidden", json!({})).await?;
     agent.propose("record", "write_record", json!({"n": 1})).await?;
