@@ -12,7 +12,7 @@ use crate::{Connections, output::show};
 #[command(
     after_help = "Needs the database as countersign_operator and the broker as an administrator. With\n\
     --management-url the permissions of broker users follow the directory; who is no longer in it loses them.\n\
-    A folder that does not check changes nothing. Who has no `public_keys` in it keeps those registered before:\n\
+    An invalid folder changes nothing. A person without `public_keys` in it keeps the keys registered before:\n\
     a key is taken away by writing it with `revoked_at`."
 )]
 pub(crate) struct ApplyArgs {

@@ -30,7 +30,7 @@ pub(crate) enum ApprovalsCommand {
         #[arg(long, default_value_t = 50)]
         limit: i64,
     },
-    /// Show everything that there is to decide on
+    /// Show what a decision needs: the call, the agent, the rule, earlier votes
     Show {
         /// The request's id
         id: ApprovalId,
@@ -58,7 +58,7 @@ pub(crate) enum ApprovalsCommand {
         #[command(flatten)]
         by: By,
     },
-    /// Put other arguments in place of the agent's. What was approved before falls away
+    /// Replace the agent's arguments. Earlier approvals no longer count
     Edit {
         /// The request's id
         id: ApprovalId,
@@ -90,7 +90,7 @@ pub(crate) struct By {
     /// Private key to sign with, as a JWK file, see `countersign keys signer`
     #[arg(long, value_name = "FILE", env = "REVIEWER_KEY")]
     key: PathBuf,
-    /// The reviewer [default: whose --amqp-url it is; an app names for whom it speaks]
+    /// The reviewer [default: the user of --amqp-url; an app names its reviewer]
     #[arg(long, value_name = "ID")]
     reviewer: Option<String>,
 }

@@ -17,7 +17,7 @@ use crate::{
 /// Audits.
 #[derive(Subcommand)]
 pub(crate) enum AuditsCommand {
-    /// List what waits to be judged, the oldest first
+    /// List audits, the oldest first; by default those that are open
     List {
         /// Only audits that this group may judge
         #[arg(long)]
@@ -29,7 +29,7 @@ pub(crate) enum AuditsCommand {
         #[arg(long, default_value_t = 50)]
         limit: i64,
     },
-    /// Show everything that there is to judge
+    /// Show what a finding needs: the call, its result, the rule
     Show {
         /// The audit's id
         id: AuditId,

@@ -60,7 +60,7 @@ pub(crate) enum LegalHoldCommand {
         #[arg(long, value_name = "ID", env = "COUNTERSIGN_OPERATOR")]
         operator: String,
     },
-    /// Let a hold go
+    /// Release a legal hold
     Release {
         /// The hold's number
         id: i64,

@@ -45,7 +45,7 @@ pub(crate) struct HoldArgs {
 enum HoldCommand {
     /// The holds in force
     List,
-    /// Let a hold go that another operator placed
+    /// Release a hold that another operator placed
     Release {
         /// The hold's number
         id: i64,

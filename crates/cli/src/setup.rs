@@ -57,7 +57,7 @@ pub(crate) enum KeysCommand {
     },
     /// Make a key with which a reviewer, app or auditor signs, as a JWK in a file. Overwrites nothing
     #[command(
-        after_help = "The file stays with whoever signs. What is printed goes into directory.yaml, under the\n\
+        after_help = "The file stays with its owner. Put the printed line into directory.yaml, under the\n\
         person's or app's public_keys; `countersign apply` then registers it."
     )]
     Signer {

@@ -22,7 +22,7 @@ pub(crate) struct SubmitArgs {
     /// Wait for the outcomes
     #[arg(long)]
     wait: bool,
-    /// How long to wait without hearing anything
+    /// How long to wait without any outcome
     #[arg(long, default_value = "10m", value_parser = humantime::parse_duration)]
     timeout: Duration,
 }

@@ -20,7 +20,7 @@ approved first; in normal and tightened it is executed at once and audited by sa
 discontinued nothing is executed.\n\n\
 Examples:\n  countersign switching list\n  \
 countersign switching pin 'refunds/send_refund/desk-bot@2.1' --state pre_approval --operator olga --reason 'new tariff'\n  \
-countersign switching reset 'refunds/send_refund/desk-bot@2.1' --operator omar --reason 'cause found and mended'")]
+countersign switching reset 'refunds/send_refund/desk-bot@2.1' --operator omar --reason 'cause found and fixed'")]
 pub(crate) enum SwitchingCommand {
     /// Show the state of each sampling plan, and why it is in it
     List,
@@ -34,7 +34,7 @@ pub(crate) enum SwitchingCommand {
         #[command(flatten)]
         by: By,
     },
-    /// Let a pinned sampling plan switch again, from its present state
+    /// Unpin a sampling plan: it switches again, from its present state
     Unpin {
         /// The stratum
         stratum: String,
