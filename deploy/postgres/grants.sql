@@ -1,12 +1,13 @@
 -- What each process may do, once per database, as its owner, after the migrations. `countersign db grant` runs it.
 -- Nobody may delete anything, except that the recorder and the executor delete their notes of what is still to be recorded
--- and published. Nobody may change evidence, the ledger, permits, draws or outcomes once written, except that the eraser
+-- and published, and lanes their probes. Nobody may change evidence, the ledger, permits, draws or outcomes once written, except that the eraser
 -- empties what is about people.
 REVOKE ALL ON ALL TABLES IN SCHEMA public FROM countersign_router, countersign_executor, countersign_sampler, countersign_operator, countersign_recorder, countersign_eraser;
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 GRANT USAGE ON SCHEMA public TO countersign_router, countersign_executor, countersign_sampler, countersign_operator, countersign_recorder, countersign_eraser;
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO countersign_router, countersign_executor, countersign_sampler, countersign_operator, countersign_recorder, countersign_eraser;
 GRANT INSERT ON evidence, evidence_pending, quarantine TO countersign_router, countersign_executor, countersign_sampler, countersign_operator;
+GRANT INSERT, DELETE ON probes TO countersign_router, countersign_executor, countersign_sampler;
 -- FOR SHARE needs the right to update some column; this one can only ever be true.
 GRANT UPDATE (only_row) ON active TO countersign_router, countersign_executor, countersign_sampler, countersign_operator, countersign_eraser;
 

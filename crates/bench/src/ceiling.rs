@@ -272,23 +272,23 @@ impl Bare {
 #[async_trait]
 impl Handler for Bare {
     async fn ready(&mut self) -> Result<(), Failure> {
-        self.store.ping().await.map_err(|error| Failure::Reset(error.to_string()))
+        self.store.ping().await.map_err(|error| Failure::Unavailable(error.to_string()))
     }
 
     async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure> {
         let read: Result<Vec<Vec<Item>>, _> = batch.iter().map(|delivery| self.read(delivery)).collect();
         let items: Vec<Item> =
-            read.map_err(|error| Failure::Reset(error.to_string()))?.into_iter().flatten().collect();
+            read.map_err(|error| Failure::Unavailable(error.to_string()))?.into_iter().flatten().collect();
         if self.stage.stores {
-            self.store(&items).await.map_err(|error| Failure::Reset(error.to_string()))?;
+            self.store(&items).await.map_err(|error| Failure::Unavailable(error.to_string()))?;
         }
         if self.stage.calls {
-            self.call(&items).await.map_err(|error| Failure::Reset(error.to_string()))?;
+            self.call(&items).await.map_err(|error| Failure::Unavailable(error.to_string()))?;
         }
         Ok(self.follows(&items))
     }
 
     async fn quarantine(&mut self, _: &Delivery, code: Code, reason: &str) -> Result<(), Failure> {
-        Err(Failure::Reset(format!("{code}: {reason}")))
+        Err(Failure::Unavailable(format!("{code}: {reason}")))
     }
 }

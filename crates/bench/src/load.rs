@@ -98,12 +98,12 @@ impl Handler for OutcomeTimes {
     }
 
     async fn quarantine(&mut self, _: &Delivery, code: Code, reason: &str) -> Result<(), Failure> {
-        Err(Failure::Reset(format!("{code}: {reason}")))
+        Err(Failure::Unavailable(format!("{code}: {reason}")))
     }
 }
 
 fn read<T: DeserializeOwned>(delivery: &Delivery) -> Result<T, Failure> {
-    serde_json::from_slice(&delivery.body).map_err(|error| Failure::Reset(error.to_string()))
+    serde_json::from_slice(&delivery.body).map_err(|error| Failure::Unavailable(error.to_string()))
 }
 
 /// The settings of a lane of a client.
@@ -255,7 +255,7 @@ impl Handler for Approves {
     }
 
     async fn quarantine(&mut self, _: &Delivery, code: Code, reason: &str) -> Result<(), Failure> {
-        Err(Failure::Reset(format!("{code}: {reason}")))
+        Err(Failure::Unavailable(format!("{code}: {reason}")))
     }
 }
 
@@ -279,6 +279,6 @@ impl Handler for Answered {
     }
 
     async fn quarantine(&mut self, _: &Delivery, code: Code, reason: &str) -> Result<(), Failure> {
-        Err(Failure::Reset(format!("{code}: {reason}")))
+        Err(Failure::Unavailable(format!("{code}: {reason}")))
     }
 }

@@ -1,5 +1,7 @@
 //! The lane: take a batch, commit, publish, ack.
 
+mod isolation;
+
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
@@ -10,12 +12,14 @@ use lapin::{
     options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
 };
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use self::isolation::Suspects;
 use crate::{
     BrokerError, crash,
     error::within,
+    properties,
     publisher::{Outgoing, Publisher},
     session::{REQUEST_LIMIT, Session},
 };
@@ -32,7 +36,7 @@ pub struct LaneSettings {
     /// How long to wait for further deliveries after the first. Zero takes what has already arrived; a lane that is behind
     /// waits at least a millisecond.
     pub linger: Duration,
-    /// How long a batch's transaction may take before its connections are dropped.
+    /// How long a batch's transaction may take.
     pub handle_limit: Duration,
 }
 
@@ -49,17 +53,21 @@ pub struct Delivery {
     pub routing_key: String,
     /// Whether it carries CC or BCC headers, which bypass topic permissions.
     pub copied: bool,
+    /// Why its properties or headers are not as they were sent: then it is quarantined before anything reads it.
+    pub unreadable: Option<String>,
 }
 
-/// Why a batch was not handled. Handling is idempotent, so whatever was committed is not done twice.
+/// Why messages were not handled. Handling is idempotent, so whatever was committed is not done twice.
 #[derive(Debug)]
 pub enum Failure {
-    /// A deadlock or serialization failure: retry at once.
+    /// A deadlock or serialization failure: the messages are handled again at once.
     Retry(String),
-    /// One of the messages cannot be stored: handle them one by one and quarantine the culprit.
-    Poison(String),
-    /// Anything else: drop the connections, wait, restart.
-    Reset(String),
+    /// The database refused a statement: one of the messages is at fault if it is refused alone, too.
+    Refused(String),
+    /// There was no answer, for example because the connection was lost. One of the messages may be at fault, but seldom is.
+    Unanswered(String),
+    /// The database is away, full or not set up, or a lock is held: no message is at fault, and the lane restarts.
+    Unavailable(String),
 }
 
 /// What a lane does with its messages.
@@ -75,12 +83,14 @@ pub trait Handler: Send {
     /// the states that are stored then.
     async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure>;
 
+    /// Whether the database is well: whether a transaction that writes succeeds.
+    async fn probe(&mut self) -> Result<(), Failure> {
+        self.ready().await
+    }
+
     /// Quarantines a message that cannot be handled.
     async fn quarantine(&mut self, delivery: &Delivery, code: Code, reason: &str) -> Result<(), Failure>;
 }
-
-/// How often a deadlock is retried before the lane is reset.
-const RETRIES: u32 = 10;
 
 /// Runs a lane until `stop`, through every failure of broker and database.
 pub async fn run<H: Handler>(
@@ -89,9 +99,10 @@ pub async fn run<H: Handler>(
     mut handler: H,
     stop: CancellationToken,
 ) {
+    let mut suspects = Suspects::default();
     while !stop.is_cancelled() {
         let outcome = tokio::select! {
-            outcome = cycle(&name, &settings, &mut handler, &stop) => outcome,
+            outcome = cycle(&name, &settings, &mut handler, &mut suspects, &stop) => outcome,
             // A batch in flight is dropped: it was not acked, so the broker delivers it again.
             () = stop_after_grace(&stop, settings.handle_limit) => return,
         };
@@ -124,7 +135,10 @@ enum LaneError {
 impl From<Failure> for LaneError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Retry(why) | Failure::Poison(why) | Failure::Reset(why) => Self::Handler(why),
+            Failure::Retry(why)
+            | Failure::Refused(why)
+            | Failure::Unanswered(why)
+            | Failure::Unavailable(why) => Self::Handler(why),
         }
     }
 }
@@ -134,6 +148,7 @@ async fn cycle<H: Handler>(
     name: &str,
     settings: &LaneSettings,
     handler: &mut H,
+    suspects: &mut Suspects,
     stop: &CancellationToken,
 ) -> Result<(), LaneError> {
     handler.ready().await?;
@@ -146,34 +161,50 @@ async fn cycle<H: Handler>(
             deliveries = batch(&mut consumer, settings) => deliveries?,
             () = stop.cancelled() => return Ok(()),
         };
-        let Some(last) = deliveries.last().map(|delivery| delivery.acker.clone()) else { continue };
+        let ackers: Vec<Acker> = deliveries.iter().map(|delivery| delivery.acker.clone()).collect();
         let batch: Vec<Delivery> = deliveries.into_iter().map(convert).collect();
         tokio::select! {
             () = handler.admit(&batch) => {}
             () = stop.cancelled() => return Ok(()),
         }
         if cfg!(feature = "broken-ack-first") {
-            ack(&last).await?;
+            ack(&ackers).await?;
         }
         crash::point(&settings.queue, "taken");
-        let applied = crash::each_wait(&settings.queue, "handling", apply(handler, &batch));
-        let outgoing = timeout(settings.handle_limit, applied).await.map_err(|_| {
-            LaneError::Handler(format!("a batch took longer than {:?}", settings.handle_limit))
-        })??;
+        let applied = isolation::apply(handler, &batch, settings.handle_limit, suspects);
+        let applied = crash::each_wait(&settings.queue, "handling", applied).await?;
         crash::point(&settings.queue, "committed");
-        publisher.publish(&outgoing).await?;
+        publisher.publish(&applied.outgoing).await?;
         crash::point(&settings.queue, "confirmed");
+        if !applied.unhandled.is_empty() {
+            ack_except(&ackers, &applied.unhandled).await?;
+            return Err(LaneError::Handler(applied.why));
+        }
         if !cfg!(feature = "broken-ack-first") {
-            ack(&last).await?;
+            ack(&ackers).await?;
         }
         crash::point(&settings.queue, "acked");
     }
 }
 
-/// Acks everything up to `last`: the broker forgets it, so it must be stored and what follows confirmed.
-async fn ack(last: &Acker) -> Result<(), BrokerError> {
-    let ack = last.ack(BasicAckOptions { multiple: true });
-    match within(REQUEST_LIMIT, || "acking a batch".into(), ack).await? {
+/// Acks a batch: the broker forgets it, so it must be stored and what follows confirmed.
+async fn ack(batch: &[Acker]) -> Result<(), BrokerError> {
+    let Some(last) = batch.last() else { return Ok(()) };
+    ack_with(last, BasicAckOptions { multiple: true }).await
+}
+
+/// Acks a batch but for some messages, which the broker delivers again when the connection ends.
+async fn ack_except(batch: &[Acker], unhandled: &[usize]) -> Result<(), BrokerError> {
+    for (index, acker) in batch.iter().enumerate() {
+        if !unhandled.contains(&index) {
+            ack_with(acker, BasicAckOptions::default()).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn ack_with(acker: &Acker, options: BasicAckOptions) -> Result<(), BrokerError> {
+    match within(REQUEST_LIMIT, || "acking a batch".into(), acker.ack(options)).await? {
         true => Ok(()),
         false => Err(BrokerError::AckLost),
     }
@@ -228,47 +259,12 @@ async fn batch(
 
 fn convert(delivery: lapin::message::Delivery) -> Delivery {
     let properties = &delivery.properties;
-    let copied = properties.headers().as_ref().is_some_and(|headers| {
-        headers
-            .inner()
-            .keys()
-            .any(|key| key.as_str().eq_ignore_ascii_case("cc") || key.as_str().eq_ignore_ascii_case("bcc"))
-    });
     Delivery {
         author: properties.user_id().as_ref().map(|user| user.as_str().to_owned()),
-        copied,
+        copied: properties::copied(properties),
+        unreadable: properties::unreadable(&delivery),
         exchange: delivery.exchange.as_str().to_owned(),
         routing_key: delivery.routing_key.as_str().to_owned(),
         body: delivery.data,
     }
-}
-
-/// Handles a batch: retries deadlocks at once, and handles the messages one by one where one cannot be stored.
-async fn apply<H: Handler>(handler: &mut H, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure> {
-    match attempt(handler, batch).await {
-        Err(Failure::Poison(_)) => {
-            let mut outgoing = Vec::new();
-            for delivery in batch {
-                match attempt(handler, std::slice::from_ref(delivery)).await {
-                    Ok(more) => outgoing.extend(more),
-                    Err(Failure::Poison(reason)) => {
-                        handler.quarantine(delivery, Code::Poison, &reason).await?
-                    }
-                    Err(other) => return Err(other),
-                }
-            }
-            Ok(outgoing)
-        }
-        other => other,
-    }
-}
-
-async fn attempt<H: Handler>(handler: &mut H, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure> {
-    for _ in 0..RETRIES {
-        match handler.handle(batch).await {
-            Err(Failure::Retry(why)) => tracing::debug!(why, "transaction retried"),
-            other => return other,
-        }
-    }
-    Err(Failure::Reset(format!("the transaction failed {RETRIES} times in a row")))
 }

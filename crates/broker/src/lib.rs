@@ -12,6 +12,7 @@ pub mod definitions;
 mod error;
 pub mod lane;
 pub mod management;
+mod properties;
 pub mod publisher;
 pub mod reader;
 pub mod rpc;

@@ -45,6 +45,14 @@ id! {
     AuditId
 }
 
+/// The longest name from outside, in bytes: a `source`, an `id`, a tool, an agent's version and the like.
+pub const NAME_MAX: usize = 256;
+
+/// Whether a text may be a name: 1 to [`NAME_MAX`] bytes without control characters.
+pub fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.len() <= NAME_MAX && !text.chars().any(char::is_control)
+}
+
 /// The name that an agent gives its action: the CloudEvents `source` and `id` of the proposal.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct ActionRef {

@@ -4,14 +4,11 @@ use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
 use crate::{
-    ids::ActionRef,
+    ids::{ActionRef, NAME_MAX, is_name},
     json::{self, parse_strict},
     message::kind,
     refusal::{Code, Complaint},
 };
-
-/// Longest `source`, `id`, tool name, agent version and the like, in bytes.
-const NAME_MAX: usize = 256;
 
 /// A well-formed proposal. It is what an agent claims: only the author that the broker validated is trusted.
 #[derive(Clone, Debug)]
@@ -53,7 +50,7 @@ pub struct Refusal {
 impl Refusal {
     /// The refusal of a message that cannot be decoded, with its reference where `source` and `id` can be read.
     pub fn unreadable(body: &[u8], code: Code, message: String) -> Self {
-        let ids = json::envelope_ids(body).filter(|(source, id)| plain(source) && plain(id));
+        let ids = json::envelope_ids(body).filter(|(source, id)| is_name(source) && is_name(id));
         Self { code, message, reference: ids.map(|(source, id)| ActionRef { source, id }) }
     }
 }
@@ -87,7 +84,7 @@ pub fn check_size(body: &[u8], max_bytes: usize) -> Result<(), Refusal> {
 /// # Errors
 /// As [`decode`].
 pub fn from_event(event: Value) -> Result<Proposal, Refusal> {
-    let name = |member: &str| event.get(member).and_then(Value::as_str).filter(|name| plain(name));
+    let name = |member: &str| event.get(member).and_then(Value::as_str).filter(|name| is_name(name));
     let Some((source, id)) = name("source").zip(name("id")) else {
         return Err(Refusal {
             code: Code::InvalidEnvelope,
@@ -169,10 +166,6 @@ fn supersedes(data: &Map<String, Value>, reference: &ActionRef) -> Result<Option
     Ok(Some(ActionRef { source, id }))
 }
 
-fn plain(text: &str) -> bool {
-    !text.is_empty() && text.len() <= NAME_MAX && !text.chars().any(char::is_control)
-}
-
 fn object(data: &Map<String, Value>, member: &str) -> Result<Value, Complaint> {
     match data.get(member) {
         Some(value @ Value::Object(_)) => Ok(value.clone()),
@@ -183,7 +176,7 @@ fn object(data: &Map<String, Value>, member: &str) -> Result<Value, Complaint> {
 fn optional_name(object: &Map<String, Value>, member: &str) -> Result<Option<String>, Complaint> {
     match object.get(member) {
         None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) if plain(text) => Ok(Some(text.clone())),
+        Some(Value::String(text)) if is_name(text) => Ok(Some(text.clone())),
         Some(_) => Err((
             Code::InvalidProposal,
             format!("`{member}` must be a string of 1 to {NAME_MAX} bytes without control characters"),

@@ -63,11 +63,13 @@ codes! {
     Copied "copied" of Message: "The message has CC or BCC headers, which bypass topic permissions.";
     AuthorMissing "author_missing" of Message: "The message has no AMQP user_id.";
     AuthorUnknown "author_unknown" of Message: "The AMQP user is not in the directory, or may not send such a message.";
+    UnreadableProperties "unreadable_properties" of Message:
+        "The message's properties or headers are not UTF-8, nested too deeply or of an unknown type.";
     UnknownType "unknown_type" of Message | Permit: "The event type or its major version is unknown.";
     UnknownCommand "unknown_command" of Command: "This role does not carry out such a command.";
     PackMalformed "pack_malformed" of Settled: "The pack of settled actions is malformed.";
     Undeliverable "undeliverable" of Message: "No queue accepted the message, or a queue dropped it.";
-    Poison "poison" of Message: "The database cannot store the message.";
+    Poison "poison" of Message: "The message failed again and again when it was handled alone, while others were stored.";
     MessageTooLarge "message_too_large" of Proposal | Cancellation | Decision | Finding: "The message exceeds the size limit.";
     NotJson "not_json" of Proposal | Cancellation | Decision | Finding: "The message is not a single JSON value in UTF-8.";
     DuplicateKey "duplicate_key" of Proposal | Cancellation | Decision | Finding: "An object has a duplicate key.";

@@ -110,7 +110,7 @@ async fn store(
             Ok(()) => return stored,
             Err(error) => {
                 tracing::warn!(%error, results = completed.len(), "results not recorded yet");
-                if error.is_data() && !completed.is_empty() {
+                if error.is_refusal() && !completed.is_empty() {
                     let ours = completed.iter().filter(|call| call.fence != LATE).map(|call| call.action);
                     to_notify.extend(ours);
                     one_by_one(process, std::mem::take(&mut completed)).await;
@@ -130,7 +130,7 @@ async fn one_by_one(process: &Process, completed: Vec<CallCompletion>) {
         while let Err(error) = commit(process, &mut one, &[], &mut stored).await {
             let Some(call) = one.first_mut() else { break };
             tracing::error!(%error, action = %call.action, "a result cannot be stored as it is");
-            if error.is_data() {
+            if error.is_refusal() {
                 if call.result.is_none() && call.error.is_none() {
                     break;
                 }

@@ -3,7 +3,7 @@
 use countersign_broker::lane::Delivery;
 use countersign_core::{
     evidence::{CancellationRefused, Event},
-    ids::{ActionId, ActionRef},
+    ids::{ActionId, ActionRef, NAME_MAX, is_name},
     message::{CancelData, CloudEvent},
     refusal::{Code, Complaint},
 };
@@ -75,6 +75,10 @@ fn authorise(
     if event.source != agent.source() || *source != agent.source() {
         let why = format!("`source` is {:?}; it must be {:?}", event.source, agent.source());
         return Err((Code::SourceForged, why));
+    }
+    if !is_name(&named.id) {
+        let why = format!("`data.action.id` must have 1 to {NAME_MAX} bytes and no control characters");
+        return Err((Code::InvalidCancellation, why));
     }
     Ok(ActionRef { source: source.clone(), id: named.id.clone() })
 }

@@ -184,7 +184,9 @@ async fn replay(
         author: entry.author,
         exchange: entry.exchange,
         routing_key: entry.routing_key,
-        copied: entry.code == Code::Copied.as_str(),
+        // A header that cannot be read may be a CC header.
+        copied: [Code::Copied, Code::UnreadableProperties].iter().any(|code| entry.code == code.as_str()),
+        unreadable: None,
     };
     let ids = match delivery.exchange.as_str() {
         ACTIONS => {

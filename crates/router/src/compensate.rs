@@ -49,6 +49,7 @@ pub(crate) async fn compensate(
                     exchange: COMMANDS.into(),
                     routing_key: "router".into(),
                     copied: false,
+                    unreadable: None,
                 };
                 proposals.push((delivery, Compensation { undone: record.id, agent: &record.agent }));
             }

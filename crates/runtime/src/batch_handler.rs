@@ -23,8 +23,8 @@ pub trait BatchHandler: Send {
     /// that follow from the states stored then.
     ///
     /// # Errors
-    /// Whatever the database answers: a deadlock is retried, a value that cannot be stored sends its message to the
-    /// quarantine, and anything else restarts the lane.
+    /// Whatever the database answers. A deadlock is retried; a message that fails alone, again and again, while the database is
+    /// well, is quarantined; where the database is not well, the lane restarts.
     async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, StoreError>;
 }
 
@@ -49,6 +49,10 @@ impl<H: BatchHandler> Handler for Adapter<H> {
         self.handler.handle(batch).await.map_err(failure)
     }
 
+    async fn probe(&mut self) -> Result<(), Failure> {
+        self.store.probe().await.map_err(|error| Failure::Unavailable(error.to_string()))
+    }
+
     async fn quarantine(&mut self, delivery: &Delivery, code: Code, reason: &str) -> Result<(), Failure> {
         quarantine::keep(&self.store, delivery, code, reason).await.map_err(failure)
     }
@@ -59,9 +63,11 @@ fn failure(error: StoreError) -> Failure {
     let message = error.to_string();
     if error.is_retryable() {
         Failure::Retry(message)
-    } else if error.is_data() {
-        Failure::Poison(message)
+    } else if error.is_refusal() {
+        Failure::Refused(message)
+    } else if error.is_unanswered() {
+        Failure::Unanswered(message)
     } else {
-        Failure::Reset(message)
+        Failure::Unavailable(message)
     }
 }

@@ -9,6 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use countersign_broker::lane::Delivery;
 use countersign_core::{
     evidence::{Signature, SignedWith},
+    ids::{NAME_MAX, is_name},
     json::parse_strict,
     keyed::Pseudonyms,
     message::{CloudEvent, DecisionData, FindingData, kind},
@@ -27,13 +28,6 @@ use crate::author;
 
 /// How far a signer's clock may be ahead of the database's.
 const AHEAD: TimeDelta = TimeDelta::minutes(1);
-
-/// The longest id of an event, in bytes.
-const ID_MAX: usize = 256;
-
-fn plain(text: &str) -> bool {
-    (1..=ID_MAX).contains(&text.len()) && !text.chars().any(char::is_control)
-}
 
 /// What people submit, signed.
 pub trait Submittable: Signable + Clone + DeserializeOwned {
@@ -146,8 +140,8 @@ pub fn authenticate<'a, T: Submittable>(
         let why = format!("the type is {:?}; it must be {:?}", event.kind, T::KIND);
         return Err(unreadable(Some(&event.id), Code::UnknownType, why));
     }
-    if !plain(&event.id) {
-        let why = format!("`id` must have 1 to {ID_MAX} bytes and no control characters");
+    if !is_name(&event.id) {
+        let why = format!("`id` must have 1 to {NAME_MAX} bytes and no control characters");
         return Err(unreadable(None, T::INVALID, why));
     }
     if event.data.get("jws").is_none()

@@ -150,6 +150,11 @@ CREATE TABLE late_results (
   at     timestamptz NOT NULL DEFAULT now()
 );
 
+-- What a lane writes to find out whether the database is well, when a message fails. Always empty.
+CREATE TABLE probes (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, filler bytea NOT NULL);
+-- Never in the row's own page, which may have room when the disk has none.
+ALTER TABLE probes ALTER COLUMN filler SET STORAGE EXTERNAL;
+
 -- How far a sweep has scanned, so that it need not read the whole history.
 CREATE TABLE sweep_marks (name text PRIMARY KEY, at timestamptz NOT NULL);
 INSERT INTO sweep_marks VALUES ('drawn', '-infinity');

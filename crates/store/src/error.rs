@@ -54,8 +54,46 @@ impl StoreError {
         })
     }
 
-    /// A data error (SQLSTATE classes 22 and 23): some value can never be stored.
-    pub fn is_data(&self) -> bool {
-        self.sql_state().is_some_and(|state| matches!(state.code().get(..2), Some("22" | "23")))
+    /// The server refused a statement because of its values, as far as its SQLSTATE tells: the message that they come from
+    /// may be at fault.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Statement(error) => error.code().is_some_and(|state| !class_in(state, NOT_OF_VALUES)),
+            Self::Corrupt(_) | Self::Refused(_) => true,
+            Self::Url(_) | Self::Unavailable(_) | Self::Migration(_) | Self::NoGeneration => false,
+        }
     }
+
+    /// Whether nothing is known of the cause: there was no answer, or the server failed. Where it is neither this nor a
+    /// refusal, the database is away, full, busy or not set up, which is no message's fault.
+    pub fn is_unanswered(&self) -> bool {
+        match self {
+            Self::Statement(error) => error.code().is_none_or(|state| class_in(state, UNKNOWN)),
+            _ => false,
+        }
+    }
+}
+
+/// SQLSTATE classes (PostgreSQL's appendix A) and single states that say nothing about a statement's values.
+const NOT_OF_VALUES: &[&str] = &[
+    "08", // connection
+    "25", // transaction state, such as read only
+    "28", // authorisation
+    "3D", // no such database
+    "3F", // no such schema
+    "40", // rolled back: deadlock, serialization
+    "42", // the statement itself: no such table, no right to it
+    "53", // disk or memory full, too many connections
+    "55", // a lock is held
+    "57", // cancelled or shut down
+    "58", // the server's system
+    "F0", // the server's configuration
+    "XX", // internal, data corrupted
+];
+
+/// Of these, the ones for which a value may be the cause nevertheless.
+const UNKNOWN: &[&str] = &["08", "57014", "58", "XX"];
+
+fn class_in(state: &SqlState, classes: &[&str]) -> bool {
+    classes.iter().any(|class| state.code().starts_with(class))
 }

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod isolation;
 pub mod process;
 pub mod proxy;
+pub mod raw_amqp;
 pub mod services;
 pub mod system;
 pub mod tools;

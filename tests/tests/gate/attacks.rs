@@ -1,8 +1,10 @@
 //! Attacks on a running gate. `docs/src/explanation/attacks.md` lists them with their tests.
 
 mod access;
+mod broker;
 mod decisions;
 mod input;
+mod isolation;
 mod permits;
 mod secrets;
 

@@ -45,7 +45,7 @@ async fn where_one_of_the_last_statements_fails_nothing_is_committed() -> anyhow
     let (env, store) = start().await?;
     let Err(refused) = commit(&store, KEEP, Box::new(1)).await else { anyhow::bail!("committed") };
     // The error is that of the failed statement, not of those aborted because of it.
-    ensure!(refused.is_data(), "{refused}");
+    ensure!(refused.is_refusal(), "{refused}");
     ensure!(kept(&store).await?.is_empty());
     commit(&store, KEEP, Box::new(2)).await?;
     ensure!(kept(&store).await? == [1, 2, 3]);
