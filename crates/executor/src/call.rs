@@ -12,6 +12,7 @@ use countersign_core::{
     transition::Completion,
 };
 use countersign_runtime::process::Process;
+use countersign_store::{Store, claims};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::{
@@ -27,6 +28,9 @@ use crate::{
 /// The fence of an answer that came after its attempt had been given up. Claims count from 1, so the answer changes no
 /// state; it is kept as evidence.
 pub(crate) const LATE: i32 = 0;
+
+/// How often a claim is renewed whose call has not begun. A machine that is too busy for that should make no calls.
+const RENEWALS: u32 = 3;
 
 /// What is to be recorded or published.
 pub(crate) enum Settled {
@@ -84,6 +88,7 @@ pub(crate) struct ClaimedCall {
 /// Starts calls and keeps count of them.
 #[derive(Clone)]
 pub(crate) struct Calls {
+    store: Store,
     call_slots: Arc<Semaphore>,
     settled: mpsc::UnboundedSender<Settled>,
     pub(crate) tools: Arc<Tools>,
@@ -100,6 +105,7 @@ impl Calls {
             }
         });
         Self {
+            store: process.store.clone(),
             call_slots: Arc::new(Semaphore::new(process.settings.limits.calls as usize)),
             settled,
             tools: Arc::new(Tools::new(&process.amqp_url, late)),
@@ -121,7 +127,7 @@ impl Calls {
     pub(crate) fn start(&self, claimed: ClaimedCall, slot: Option<OwnedSemaphorePermit>) {
         let calls = self.clone();
         tokio::spawn(async move {
-            let completion = execute(claimed, slot).await;
+            let completion = execute(&calls.store, claimed, slot).await;
             calls.settle(Settled::Completed(completion));
         });
     }
@@ -141,11 +147,37 @@ fn late(key: &str, attempt: Attempt) -> Option<CallCompletion> {
     Some(CallCompletion { result, error, ..CallCompletion::of(action, LATE, completion) })
 }
 
-async fn execute(claimed: ClaimedCall, slot: Option<OwnedSemaphorePermit>) -> CallCompletion {
+/// Whether a claim's lease covers an attempt. One that was claimed or resumed slowly is renewed first.
+async fn covered(store: &Store, claimed: &mut ClaimedCall) -> bool {
+    for _ in 0..=RENEWALS {
+        let tool = &claimed.tool;
+        let left = tool.lease.saturating_sub(claimed.claimed_at.elapsed());
+        if tool.timeout <= left {
+            return true;
+        }
+        let (now, lease) = (Instant::now(), tool.lease.as_secs_f64());
+        let renewed = store.within(left, async {
+            claims::renew(&*store.client().await?, claimed.action, claimed.fence, lease).await
+        });
+        match renewed.await {
+            Ok(true) => claimed.claimed_at = now,
+            Ok(false) => return false,
+            Err(error) => tracing::warn!(action = %claimed.action, %error, "a claim was not renewed"),
+        }
+    }
+    false
+}
+
+async fn execute(
+    store: &Store,
+    mut claimed: ClaimedCall,
+    slot: Option<OwnedSemaphorePermit>,
+) -> CallCompletion {
+    let covered = covered(store, &mut claimed).await;
     let tool = &claimed.tool;
     let (result, attempts) = match arguments(&claimed.content) {
         // Resumed after a long stop: another executor may hold the lease by now, so this call must not start.
-        _ if claimed.claimed_at.elapsed() + tool.timeout > tool.lease => {
+        _ if !covered => {
             let (code, message) =
                 (Code::LeaseExpired.into(), "the claim was too old to start the call".into());
             // A call that never began had no effect, unless there was an earlier attempt.

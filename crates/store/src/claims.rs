@@ -125,6 +125,19 @@ pub async fn claim(
     Ok(claimed.iter().map(claim_of).collect())
 }
 
+/// Extends a claim's lease to `lease` seconds from now. `false` if the claim is no longer in force: its lease has expired, another
+/// generation is active, or the action's own deadline has passed.
+pub async fn renew(client: &Client, action: ActionId, fence: i32, lease: f64) -> Result<bool, StoreError> {
+    let sql = "WITH in_force AS MATERIALIZED (SELECT generation FROM active FOR SHARE)
+               UPDATE actions a SET lease_until = clock_timestamp() + make_interval(secs => $3)
+               FROM in_force
+               WHERE a.id = $1 AND a.fence = $2 AND a.state = 'executing' AND a.lease_until > clock_timestamp()
+                 AND a.generation = in_force.generation
+                 AND (a.expires_at IS NULL OR a.expires_at > clock_timestamp())";
+    let statement = client.prepare_cached(sql).await?;
+    Ok(client.execute(&statement, &[&action.0, &fence, &lease]).await? == 1)
+}
+
 /// The state of an action that could not be claimed.
 #[derive(Clone, Debug)]
 pub struct Unclaimed {

@@ -1,6 +1,6 @@
 //! AMQP 0-9-1 byte by byte: a client that sends what no library would send.
 
-use std::time::Duration;
+use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use tokio::{
@@ -21,12 +21,9 @@ const HEADER: u8 = 2;
 const BODY: u8 = 3;
 const END: u8 = 0xCE;
 
-/// The properties of a message as they are sent: each present one, in the order of the specification.
+/// The properties of a message, in the order of the specification whatever the order in which they are added.
 #[derive(Clone, Debug, Default)]
-pub struct RawProperties {
-    flags: u16,
-    bytes: Vec<u8>,
-}
+pub struct RawProperties(BTreeMap<Reverse<u16>, Vec<u8>>);
 
 /// A property that is a short string, by its flag.
 #[derive(Clone, Copy, Debug)]
@@ -51,17 +48,24 @@ impl RawProperties {
     /// Adds a short string of at most 255 bytes.
     #[must_use]
     pub fn with(mut self, name: Name, value: &[u8]) -> Self {
-        self.flags |= name as u16;
-        self.bytes.extend(short(value));
+        self.0.insert(Reverse(name as u16), short(value));
         self
     }
 
     /// Adds the headers: a field table without its length.
     #[must_use]
     pub fn with_headers(mut self, entries: &[u8]) -> Self {
-        self.flags |= HEADERS;
-        self.bytes.extend(long(entries));
+        self.0.insert(Reverse(HEADERS), long(entries));
         self
+    }
+
+    /// The flags and what they stand for.
+    fn encoded(&self) -> Vec<u8> {
+        let flags = self.0.keys().fold(0, |flags, Reverse(flag)| flags | flag);
+        self.0.values().fold(u16::to_be_bytes(flags).to_vec(), |mut encoded, value| {
+            encoded.extend(value);
+            encoded
+        })
     }
 }
 
@@ -126,8 +130,7 @@ impl RawPublisher {
         self.method(1, (60, 40), &publish).await?;
         let mut header = vec![0, 60, 0, 0];
         header.extend((body.len() as u64).to_be_bytes());
-        header.extend(properties.flags.to_be_bytes());
-        header.extend(&properties.bytes);
+        header.extend(properties.encoded());
         ensure!(header.len() + 8 <= FRAME_MAX, "the properties need more than a frame");
         self.frame(HEADER, 1, &header).await?;
         for part in body.chunks(FRAME_MAX - 8) {

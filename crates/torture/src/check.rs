@@ -17,6 +17,7 @@ use serde_json::Value;
 use super::{
     fault::Fault,
     history::{Event, Kind, Phase, SPENDING_MAX, SPENT, customer},
+    hostile::is_hostile,
     stored::{Quarantined, Stored, StoredAction},
 };
 
@@ -86,7 +87,9 @@ struct Vote<'a> {
 pub(crate) fn check(history: &[Event], stored: &Stored) -> Vec<Violation> {
     let mut found = Found(Vec::new());
     let arrows = arrows();
-    let actions = by_action(history);
+    let mut actions = by_action(history);
+    // Honest reviewers decide on what the hostile agent proposes.
+    actions.retain(|id, _| !is_hostile(id));
     for (id, observed) in &actions {
         let action = stored.actions.get(*id);
         found.accepted(id, observed, action);
@@ -148,7 +151,7 @@ fn by_action(history: &[Event]) -> BTreeMap<&str, Observed<'_>> {
                 observed.effects.push(Effect { key, tool, arguments, votes, tightening });
             }
             Event::Decided { .. } | Event::Found { .. } => {}
-            Event::Injected { .. } | Event::Stands { .. } | Event::Heals { .. } => {}
+            Event::Injected { .. } | Event::Stands { .. } | Event::Heals { .. } | Event::Calm => {}
         }
     }
     actions
@@ -356,7 +359,7 @@ impl Found {
         }
     }
 
-    /// Clients and workers send only valid messages; only messages to a deleted queue may be quarantined.
+    /// Honest clients and workers send only valid messages; only messages to a deleted queue may be quarantined.
     fn quarantine(&mut self, history: &[Event], stored: &Stored) {
         let deleted = |queue: &str| {
             let fault = Fault::deletion(queue);

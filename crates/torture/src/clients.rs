@@ -77,6 +77,12 @@ pub(crate) struct Clients {
 #[derive(Default)]
 pub(crate) struct Tasks(Vec<JoinHandle<()>>);
 
+impl Tasks {
+    pub(crate) fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.0.push(tokio::spawn(task));
+    }
+}
+
 impl Drop for Tasks {
     fn drop(&mut self) {
         self.0.iter().for_each(JoinHandle::abort);
@@ -121,8 +127,8 @@ impl Clients {
         let mut tasks = Tasks::default();
         for agent in ["one", "two"] {
             let url = system.url(&format!("agent-{agent}"))?.to_owned();
-            tasks.0.push(tokio::spawn(self.clone().proposes(url.clone(), agent, rate)));
-            tasks.0.push(tokio::spawn(self.clone().receive_outcomes(url, agent)));
+            tasks.spawn(self.clone().proposes(url.clone(), agent, rate));
+            tasks.spawn(self.clone().receive_outcomes(url, agent));
         }
         let reviewers = [
             ("sam", "approvers"),
@@ -134,16 +140,11 @@ impl Clients {
         ];
         for (person, group) in reviewers {
             let url = system.url(&format!("reviewer-{person}"))?.to_owned();
-            tasks.0.push(tokio::spawn(self.clone().reviews(
-                url,
-                system.signer(person, person)?,
-                person,
-                group,
-            )));
+            tasks.spawn(self.clone().reviews(url, system.signer(person, person)?, person, group));
         }
         for person in ["ada", "ben"] {
             let url = system.url(&format!("auditor-{person}"))?.to_owned();
-            tasks.0.push(tokio::spawn(self.clone().audits(url, system.signer(person, person)?, person)));
+            tasks.spawn(self.clone().audits(url, system.signer(person, person)?, person));
         }
         Ok(tasks)
     }

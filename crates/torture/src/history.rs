@@ -5,7 +5,7 @@ use std::{
     io::{BufWriter, Write as _},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
@@ -124,6 +124,8 @@ pub(crate) enum Event {
     Stands { fault: String },
     /// It is about to end.
     Heals { fault: String },
+    /// All faults are over, and the clients go on.
+    Calm,
 }
 
 /// A fact with its time, as written to the file.
@@ -136,7 +138,7 @@ struct Entry<'a> {
 
 struct Log {
     file: BufWriter<File>,
-    events: Vec<Event>,
+    events: Vec<(Duration, Event)>,
 }
 
 /// The history of one run, shared by all who log to it.
@@ -161,21 +163,28 @@ impl History {
     /// Adds a fact. The order of calls is the order of the history.
     pub(crate) fn log(&self, event: Event) {
         let mut log = self.lock();
-        let entry = Entry { seconds: self.started.elapsed().as_secs_f64(), event: &event };
+        let at = self.started.elapsed();
+        let entry = Entry { seconds: at.as_secs_f64(), event: &event };
         // The file is for people; what is checked is in memory.
         let _ = serde_json::to_writer(&mut log.file, &entry).map(|()| log.file.write_all(b"\n"));
-        log.events.push(event);
+        log.events.push((at, event));
     }
 
     /// Whether the tool service has acted for an action.
     pub(crate) fn acted(&self, action: &str) -> bool {
-        self.lock().events.iter().any(|event| matches!(event, Event::Acted { id, .. } if id == action))
+        let acted = |event: &Event| matches!(event, Event::Acted { id, .. } if id == action);
+        self.lock().events.iter().any(|(_, event)| acted(event))
     }
 
     /// Everything so far; the file has it as well.
     pub(crate) fn events(&self) -> Vec<Event> {
         let mut log = self.lock();
         let _ = log.file.flush();
-        log.events.clone()
+        log.events.iter().map(|(_, event)| event.clone()).collect()
+    }
+
+    /// The same with the time of each event since the run began.
+    pub(crate) fn timed(&self) -> Vec<(Duration, Event)> {
+        self.lock().events.clone()
     }
 }

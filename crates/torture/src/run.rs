@@ -11,10 +11,12 @@ use countersign_testkit::{services::Services, tools::ToolService};
 use tokio::time::{Instant, sleep_until};
 
 use super::{
+    Broken,
     check::check,
     clients::Clients,
     crashes::crash_everywhere,
     history::{Event, History, Phase},
+    hostile, latency,
     report::Report,
     schedule::{Planned, plan},
     stored::{self, Stored},
@@ -38,10 +40,12 @@ pub(crate) struct Torture {
     pub(crate) rate: f64,
     /// How long everything may take to end after all faults are healed.
     pub(crate) settle: Duration,
+    /// How long the clients go on after all faults are healed; honest agents must then be answered in time. Zero for not at all.
+    pub(crate) calm: Duration,
     /// Crash at every point in turn instead of following the schedule; the binary must have the points.
     pub(crate) crash_points: bool,
-    /// The binary acks before it commits.
-    pub(crate) broken: bool,
+    /// What is wrong with the binary.
+    pub(crate) broken: Option<Broken>,
     /// Three RabbitMQ 4 nodes instead of one node of this machine's version.
     pub(crate) cluster: bool,
 }
@@ -81,12 +85,24 @@ impl Torture {
         report.reopened = world.reopened.clone();
         let events = history.events();
         let stored = Stored::read(&world.system).await?;
-        let violations = check(&events, &stored);
+        let mut violations = check(&events, &stored);
+        let timed = history.timed();
+        let waits = latency::waits(&timed);
+        violations.extend(latency::check(&waits));
         report.print(&events, &stored, &violations);
+        if let Some(((median, _), (most, _))) =
+            latency::percentile(&waits, 50).zip(latency::percentile(&waits, 99))
+        {
+            println!("without faults, {} honest actions: p50 {median:.2?}, p99 {most:.2?}", waits.len());
+        }
         let missed = report.missed.iter().map(|_| "crash points are reached");
         let failed: Vec<_> = violations.iter().map(|violation| violation.promise).chain(missed).collect();
         if !failed.is_empty() {
-            let name = format!("{}{}", self.seed, if self.broken { "-broken" } else { "" });
+            let name = format!(
+                "{}{}",
+                self.seed,
+                self.broken.map(|broken| format!("-{}", broken.feature())).unwrap_or_default()
+            );
             let kept = report.keep(world.services.scratch(), &name)?;
             println!("history and logs are in {}", kept.display());
             println!("again: {}", self.command());
@@ -101,7 +117,7 @@ impl Torture {
         }
         let minutes = self.length.as_secs_f64() / 60.0;
         let cluster = if self.cluster { " --cluster" } else { "" };
-        let broken = if self.broken { " --broken" } else { "" };
+        let broken = self.broken.map(|broken| format!(" --broken {}", broken.name())).unwrap_or_default();
         format!(
             "cargo xtask torture{cluster}{broken} --minutes {minutes} --seed {} --rate {}",
             self.seed, self.rate
@@ -110,12 +126,14 @@ impl Torture {
 
     async fn hurt(&self, world: &mut World, history: &History, report: &mut Report) -> anyhow::Result<()> {
         let clients = Clients::new(history.clone(), self.seed);
-        let tasks = clients.start(&world.system, self.rate)?;
+        let mut tasks = clients.start(&world.system, self.rate)?;
+        hostile::start(&world.system, self.seed, &mut tasks)?;
         if self.crash_points {
             crash_everywhere(world, history, report).await?;
         } else {
             self.follow_schedule(world, history, report).await?;
         }
+        self.rest(world, history, report).await?;
         clients.stop_proposing();
         eprintln!("everything is healed; waiting until everything has ended ...");
         self.settle(world, history, &clients, report).await?;
@@ -175,6 +193,21 @@ impl Torture {
         }
         sleep_until(started + self.length).await;
         world.loosen().await
+    }
+
+    /// Lets everybody go on without faults, the hostile clients too.
+    async fn rest(&self, world: &mut World, history: &History, report: &mut Report) -> anyhow::Result<()> {
+        if self.calm.is_zero() {
+            return Ok(());
+        }
+        eprintln!("everything is healed; for {:?} there are hostile clients alone ...", self.calm);
+        history.log(Event::Calm);
+        let started = Instant::now();
+        while started.elapsed() < self.calm {
+            report.ended.extend(world.supervise()?);
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        Ok(())
     }
 
     /// Waits until all confirmed actions have ended and are answered, at most `settle`; the checker reports the rest.

@@ -16,6 +16,8 @@ use countersign_testkit::{system::System, wait::eventually};
 use serde::Deserialize;
 use tokio::time::timeout;
 
+use super::hostile;
+
 /// An action as it is stored.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct StoredAction {
@@ -72,6 +74,7 @@ pub(crate) struct Stored {
     pub(crate) altered: BTreeSet<u64>,
 }
 
+/// The honest agents' actions.
 const ACTIONS: &str = "SELECT json_build_object(
   'key', a.id, 'id', a.event_id, 'state', a.state, 'fence', a.fence,
   'digest', 'sha256:' || encode(p.digest, 'hex'), 'executed', a.started_at IS NOT NULL,
@@ -86,7 +89,7 @@ const ACTIONS: &str = "SELECT json_build_object(
     WHERE e.action = a.id AND e.body ->> 'state' IS NOT NULL
       AND e.kind IN ('action.evaluated', 'action.claimed', 'action.completed', 'action.resolved',
                      'decision.recorded')), '[]'))::text
-  FROM actions a LEFT JOIN payloads p ON p.action = a.id";
+  FROM actions a LEFT JOIN payloads p ON p.action = a.id WHERE a.agent <> 'eve'";
 
 /// How long the last statements may take to be recorded.
 const QUIET: Duration = Duration::from_secs(20);
@@ -115,8 +118,8 @@ pub(crate) async fn progress(system: &System) -> anyhow::Result<Progress> {
                WHERE a.started_at IS NOT NULL
                  AND NOT EXISTS (SELECT FROM sampling s WHERE s.action = a.id AND s.executed))";
     let pending = tx.query_one(sql, &[]).await?.get(0);
-    let sql = "SELECT count(*) FROM actions WHERE ended_at IS NULL OR state = 'in_doubt'";
-    let open = tx.query_one(sql, &[]).await?.get(0);
+    let sql = "SELECT count(*) FROM actions WHERE (ended_at IS NULL OR state = 'in_doubt') AND agent <> $1";
+    let open = tx.query_one(sql, &[&hostile::AGENT]).await?.get(0);
     let rows = tx.query("SELECT event FROM statements", &[]).await?;
     let recorded = rows.iter().map(|row| row.get(0)).collect();
     Ok(Progress { ended, recorded, open, pending })
@@ -143,7 +146,10 @@ impl Stored {
         }
         let rows = tx.query("SELECT event FROM statements", &[]).await?;
         stored.statements = rows.iter().map(|row| row.get(0)).collect();
-        let rows = tx.query("SELECT code, message, exchange, routing_key FROM quarantine", &[]).await?;
+        // A hostile client may leave out who it is.
+        let sql = "SELECT code, message, exchange, routing_key FROM quarantine
+                   WHERE author <> ALL ($1) OR author IS NULL AND code <> 'author_missing'";
+        let rows = tx.query(sql, &[&hostile::USERS.as_slice()]).await?;
         let quarantined = rows.iter().map(|row| {
             let (exchange, key): (String, String) = (row.get(2), row.get(3));
             let queue = if exchange == COMMANDS { format!("{exchange}.{key}") } else { exchange };

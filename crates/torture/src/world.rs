@@ -26,7 +26,7 @@ use countersign_testkit::{
 
 use tokio::time::timeout;
 
-use super::{fault::Server, schedule};
+use super::{fault::Server, hostile, schedule};
 use countersign_testkit::build;
 
 /// The system, its services and the means to inject faults.
@@ -56,9 +56,10 @@ const OPENS: Duration = Duration::from_secs(10);
 
 /// Replacements in the suites' folder: more audits, more eligible reviewers, and leases and sampling epochs that end within
 /// a short run.
-const CHANGES: [(&str, &str); 6] = [
+const CHANGES: [(&str, &str); 7] = [
     ("audit: {rate: 0.1,", "audit: {rate: 0.3,"),
     (", owner: mara}", "}"),
+    ("agents:\n", "agents:\n  - {id: eve, amqp_user: agent-eve}\n"),
     ("every = \"300ms\"", "every = \"1s\""),
     ("/tools/soon\"}}\n", "/tools/soon\"}}\n    retry: {attempts: 3, backoff: 100ms}\n"),
     ("[ledger]\n", "[sampling]\nepoch = \"20s\"\n\n[ledger]\n"),
@@ -112,6 +113,7 @@ impl World {
         let variables = |name: &str| (name == "TEST_TOOLS_URL").then(|| tools.to_owned());
         let tight = Folder::read_with(&tight, variables)?;
         let system = System::set_up(place, &config, OPERATOR, variables).await?;
+        hostile::poison(&system.store()?).await?;
         let mut world = Self {
             services,
             system,

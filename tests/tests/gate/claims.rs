@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use chrono::Utc;
 use countersign_core::{
-    action::State,
+    action::{Outcome, State},
     evidence::{ActionCompleted, Event},
     ids::{ActionId, PermitId},
 };
@@ -18,6 +18,8 @@ use countersign_store::{
     outcomes::{self, Ended, NewOutcome},
 };
 use countersign_testkit::{isolation::TestEnv, wait::eventually};
+use countersign_tests::{Gate, expect};
+use serde_json::json;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -200,4 +202,53 @@ async fn only_one_of_two_concurrent_results_is_stored() -> anyhow::Result<()> {
     ensure!(outcomes.iter().map(|row| row.get::<_, String>(0)).eq(["in_doubt"]));
     drop(tx);
     stored.ends("in_doubt", 1, &["action.claimed", "action.completed"]).await
+}
+
+#[tokio::test]
+async fn a_claim_is_renewed_only_while_it_is_in_force() -> anyhow::Result<()> {
+    for (change, renewed) in [
+        ("UPDATE actions SET source = source", true),
+        ("UPDATE actions SET lease_until = now() - interval '1 second'", false),
+        ("UPDATE actions SET fence = 2", false),
+        ("UPDATE active SET generation = 2", false),
+        ("UPDATE actions SET expires_at = now() - interval '1 second'", false),
+    ] {
+        let stored = Stored::start().await?;
+        ensure!(stored.claim(wanted()).await??.len() == 1);
+        let tx = stored.store.transaction().await?;
+        tx.execute(change, &[]).await?;
+        let store = stored.store.clone();
+        let renewal =
+            tokio::spawn(async move { claims::renew(&*store.client().await?, ACTION, 1, 600.0).await });
+        // It waits for the lock on the row, and finds what has been committed meanwhile.
+        let found = stored.meanwhile(tx, renewal).await??;
+        ensure!(found == renewed, "{change}: {found}");
+        let longer = "SELECT count(*) FROM actions WHERE lease_until > now() + interval '500 seconds'";
+        let tx = stored.store.transaction().await?;
+        let longer: i64 = tx.query_one(longer, &[]).await?.get(0);
+        ensure!(longer == i64::from(renewed), "{change}");
+        drop(tx);
+        stored.env.close().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_call_whose_claim_was_slow_is_made_and_does_not_fail() -> anyhow::Result<()> {
+    let gate = Gate::start().await?;
+    // The claim's answer comes when its lease no longer covers an attempt.
+    let tx = gate.system.store()?.transaction().await?;
+    tx.batch_execute(
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN PERFORM pg_sleep(6); RETURN NEW; END $$;
+         CREATE TRIGGER slow BEFORE UPDATE ON actions FOR EACH ROW
+         WHEN (OLD.state = 'authorised' AND NEW.state = 'executing') EXECUTE FUNCTION slow();",
+    )
+    .await?;
+    tx.commit().await?;
+    let mut agent = gate.agent("one").await?;
+    agent.propose("letter", "send_letter", json!({})).await?;
+    expect(&mut agent, "letter", Outcome::Succeeded).await?;
+    ensure!(gate.tools.calls() == 1);
+    gate.close().await
 }
