@@ -1,6 +1,6 @@
 //! Making a checked folder the active generation.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use countersign_broker::{
     declare::declare,
@@ -8,7 +8,7 @@ use countersign_broker::{
     session::Session,
     topology::{Limits, Topology},
 };
-use countersign_policy::{Configuration, Directory, registered_keys};
+use countersign_policy::{Configuration, Directory, Policy, registered_keys};
 use countersign_store::{
     Store, StoreError, Transaction,
     generation::{self, PolicyIdentity},
@@ -43,6 +43,12 @@ pub struct Activation {
     pub users_missing: Vec<String>,
     /// Those whose registered keys stay, because the folder names none for them.
     pub keys_kept: Vec<String>,
+    /// Limits whose sums begin at nothing: no limit before was the same.
+    pub limits_new: Vec<String>,
+    /// Limits that no longer are: what was counted for them counts for none.
+    pub limits_gone: Vec<String>,
+    /// What is valid in the folder and still hardly meant.
+    pub warnings: Vec<String>,
 }
 
 /// Checks a folder and makes it active. With a management URL the permissions of broker users follow the directory.
@@ -66,8 +72,24 @@ pub async fn run(to: &Connections, request: &Apply) -> Result<Activation, AppErr
     if let (Some(management), Some(before)) = (&management, &before) {
         users::revoke(management, before, &folder.configuration).await?;
     }
-    let policy_version = folder.configuration.policy.version().into();
-    Ok(Activation { generation, policy_version, users_missing, keys_kept: kept })
+    let after = &folder.configuration;
+    let before = before.as_ref();
+    Ok(Activation {
+        generation,
+        policy_version: after.policy.version().into(),
+        users_missing,
+        keys_kept: kept,
+        limits_new: before.map_or_else(Vec::new, |before| limits_without(&after.policy, &before.policy)),
+        limits_gone: before.map_or_else(Vec::new, |before| limits_without(&before.policy, &after.policy)),
+        warnings: after.warnings.iter().map(ToString::to_string).collect(),
+    })
+}
+
+/// The limits of a policy that another one does not have.
+fn limits_without(policy: &Policy, other: &Policy) -> Vec<String> {
+    let known: BTreeSet<&str> = other.limits().map(|limit| limit.limit).collect();
+    let only = policy.limits().filter(|limit| !known.contains(limit.limit));
+    only.map(|limit| format!("{}: {}", limit.rule, limit.text)).collect()
 }
 
 /// The result of [`apply`].

@@ -15,11 +15,17 @@ pub struct CheckedPolicy {
     pub in_order: bool,
     /// The policy's version.
     pub policy_version: String,
+    /// What is valid and still hardly meant.
+    pub warnings: Vec<String>,
 }
 
 /// Summarises a checked configuration.
 pub fn check(configuration: &Configuration) -> CheckedPolicy {
-    CheckedPolicy { in_order: true, policy_version: configuration.policy.version().to_owned() }
+    CheckedPolicy {
+        in_order: true,
+        policy_version: configuration.policy.version().to_owned(),
+        warnings: configuration.warnings.iter().map(ToString::to_string).collect(),
+    }
 }
 
 /// Which rule decides the action that the event `proposal` proposes, and why the others don't.

@@ -40,6 +40,15 @@ pub(crate) async fn run(to: &Connections, args: ApplyArgs) -> anyhow::Result<Exi
                 active.users_missing.join(", ")
             );
         }
+        for limit in &active.limits_new {
+            text += &format!("\nthe sum starts anew for the limit of {limit}");
+        }
+        for limit in &active.limits_gone {
+            text += &format!("\nno longer counted is the limit of {limit}");
+        }
+        for warning in &active.warnings {
+            text += &format!("\nwarning: {warning}");
+        }
         text
     })
 }

@@ -40,7 +40,11 @@ pub(crate) fn run(to: &Connections, command: PolicyCommand) -> anyhow::Result<Ex
             let folder = Folder::read(&dir)?;
             let checked = policy::check(&folder.configuration);
             show(to, &checked, || {
-                format!("{} is in order: policy {:?}", dir.display(), checked.policy_version)
+                let mut text = format!("{} is in order: policy {:?}", dir.display(), checked.policy_version);
+                for warning in &checked.warnings {
+                    text += &format!("\nwarning: {warning}");
+                }
+                text
             })
         }
         PolicyCommand::Explain { policy, action } => explain(to, &Folder::read(&policy)?, &action),

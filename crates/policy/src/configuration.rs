@@ -2,7 +2,7 @@
 
 use countersign_core::sources::Sources;
 
-use crate::{directory::Directory, parse, policy::Policy, problem::Problem, tools::ToolRegistry};
+use crate::{directory::Directory, parse, policy::Policy, problem::Problem, tools::ToolRegistry, warnings};
 
 /// A checked configuration.
 #[derive(Debug)]
@@ -13,6 +13,8 @@ pub struct Configuration {
     pub tools: ToolRegistry,
     /// The agents and people who take part.
     pub directory: Directory,
+    /// What is valid in it and still hardly meant.
+    pub warnings: Vec<Problem>,
 }
 
 impl Configuration {
@@ -36,7 +38,8 @@ impl Configuration {
         }
         match (policy, tools, directory) {
             (Some((policy, _)), Some(tools), Some(directory)) if problems.is_empty() => {
-                Ok(Self { policy, tools, directory })
+                let warnings = warnings::of(&policy, &tools);
+                Ok(Self { policy, tools, directory, warnings })
             }
             _ => Err(problems),
         }

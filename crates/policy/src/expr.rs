@@ -6,6 +6,7 @@
 
 mod check;
 mod comparison;
+pub(crate) mod cost;
 mod decimal;
 mod functions;
 mod infer;
@@ -13,22 +14,26 @@ mod limits;
 mod objects;
 mod pattern;
 mod scope;
+mod standard;
 
 use std::{
+    collections::BTreeSet,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, LazyLock},
 };
 
 use cel::{
-    Context, Env, ExecutionError, Program, Value as CelValue,
+    Context, ExecutionError, Program, Value as CelValue,
     common::{
         types::{CelBool, CelTimestamp},
         value::Val,
     },
 };
 use chrono::{DateTime, Utc};
+pub(crate) use limits::canonical;
 pub(crate) use scope::{COMPENSATION, CONDITION, EXCLUSION, Scope};
 use serde_json::Value;
+
+use self::standard::{EVALUATED, PARSED};
 
 use crate::diagnostic::Diagnostic;
 
@@ -38,18 +43,12 @@ pub(crate) struct Expression {
     program: Program,
     roots: Vec<&'static str>,
     tools: Vec<String>,
+    paths: BTreeSet<String>,
+    cost: u64,
 }
 
 /// The values of the names that an expression uses.
 pub(crate) type Bindings<'v> = Context<'v, 'v>;
-
-type SharedEnv = Result<Arc<Env>, String>;
-
-static ENV: LazyLock<SharedEnv> = LazyLock::new(|| {
-    let mut env = Env::stdlib().with_optional_support(false);
-    decimal::declare(&mut env).map_err(|error| error.to_string())?;
-    Ok(Arc::new(env))
-});
 
 impl Expression {
     /// Compiles and checks a text.
@@ -66,13 +65,14 @@ impl Expression {
     }
 
     fn parse(text: &str, scope: &'static Scope) -> Result<Self, Vec<Diagnostic>> {
-        let env = env().map_err(|error| {
+        let env = PARSED.clone().map_err(|error| {
             vec![Diagnostic::new(error, "this is a bug in Countersign: please report it")]
         })?;
         let program = env.compile(text);
         let program = program.map_err(|errors| errors.errors.iter().map(syntax).collect::<Vec<_>>())?;
         let checked = check::check(program.expression(), scope)?;
-        Ok(Self { program, roots: checked.roots, tools: checked.tools })
+        let check::Checked { roots, tools, paths, cost } = checked;
+        Ok(Self { program, roots, tools, paths, cost })
     }
 
     /// The names that the expression uses.
@@ -83,6 +83,16 @@ impl Expression {
     /// Tools that the expression compares `tool.name` or `action.tool` with.
     pub(crate) fn tools(&self) -> &[String] {
         &self.tools
+    }
+
+    /// The fields that the expression reads, such as `action.arguments.amount`, and the paths that lead to them.
+    pub(crate) fn paths(&self) -> &BTreeSet<String> {
+        &self.paths
+    }
+
+    /// Steps of about a microsecond that an evaluation can take.
+    pub(crate) fn cost(&self) -> u64 {
+        self.cost
     }
 
     /// Whether the condition is true.
@@ -114,7 +124,7 @@ impl Expression {
 
 /// Bindings without names.
 pub(crate) fn bindings<'v>() -> Result<Bindings<'v>, String> {
-    Ok(Context::with_env(env()?))
+    Ok(Context::with_env(EVALUATED.clone()?))
 }
 
 /// Binds an object. Its fields are converted only when an expression reads them.
@@ -136,10 +146,6 @@ pub(crate) fn bind_whole<'v>(
 /// Binds a point in time.
 pub(crate) fn bind_time(bindings: &mut Bindings<'_>, name: &str, time: DateTime<Utc>) {
     bindings.add_variable_as_val(name, Box::new(CelTimestamp::from(time.fixed_offset())));
-}
-
-fn env() -> SharedEnv {
-    ENV.clone()
 }
 
 fn syntax(error: &cel::ParseError) -> Diagnostic {

@@ -90,6 +90,7 @@
 //! Models such as [`Policy`] and [`Directory`] have a module each. The YAML forms, their checks and the way to the
 //! models are in `parse`. CEL is in `expr`.
 
+mod amount;
 mod audit;
 mod cases;
 mod configuration;
@@ -108,6 +109,7 @@ mod policy;
 mod problem;
 mod schema;
 mod tools;
+mod warnings;
 
 pub use audit::{AuditSpec, Audits, Switching};
 pub use cases::{CaseResult, run_cases};
@@ -122,7 +124,7 @@ pub use explanation::{Explanation, RuleResult, RuleTrace};
 pub use facts::Facts;
 pub use key_registration::{add_missing_keys, registered_keys};
 pub use limit::LimitUse;
-pub use policy::{INTAKE, Policy};
+pub use policy::{INTAKE, LimitSummary, Policy};
 pub use problem::{CASES_FILE, DIRECTORY_FILE, POLICY_FILE, Problem, TOOLS_FILE};
 pub use tools::{Reversible, Tool, ToolRegistry};
 

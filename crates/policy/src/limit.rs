@@ -1,18 +1,26 @@
 //! Cumulative limits of rules. They prevent one large action from being split into many small ones.
 
+mod key;
+
 use std::time::Duration;
 
 use countersign_core::verdict::Verdict;
 use rust_decimal::Decimal;
 use serde_json::Value;
 
-use crate::expr::{Bindings, Expression};
-
-const MAX_KEY_BYTES: usize = 512;
+use crate::{
+    amount,
+    expr::{Bindings, Expression},
+};
 
 /// A maximum for the sum or number of actions with the same key within a period.
 #[derive(Debug)]
 pub(crate) struct Limit {
+    /// Its own id, or a digest of what it counts, by what and for how long. The rule that it belongs to does not matter:
+    /// a rule of another name does not begin anew.
+    pub(crate) identity: String,
+    /// Whether the policy's author gave it an id.
+    pub(crate) named: bool,
     /// What one action adds; `None` counts actions.
     pub(crate) sum: Option<Expression>,
     pub(crate) by: Vec<Expression>,
@@ -20,18 +28,22 @@ pub(crate) struct Limit {
     pub(crate) max: Decimal,
     pub(crate) verdict_when_exceeded: Verdict,
     pub(crate) text: String,
+    /// Where it begins in the file.
+    pub(crate) line: u64,
 }
 
 /// What one action adds to a limit. The caller keeps the sums: this crate has no state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitUse {
-    /// Identifies the sum together with the rule's id: a JSON array of strings.
+    /// Identifies the limit.
+    pub limit: String,
+    /// Identifies the sum together with the limit: a JSON array of strings.
     pub key: String,
     /// What this action adds.
     pub amount: Decimal,
     /// The sum may reach this, but not exceed it.
     pub max: Decimal,
-    /// How far back actions count.
+    /// How long after their end actions count.
     pub within: Duration,
     /// The verdict on an action that would exceed the limit.
     pub verdict_when_exceeded: Verdict,
@@ -43,25 +55,23 @@ impl Limit {
     /// What the action adds, and to which sum. An action that cannot be counted is an error.
     pub(crate) fn usage(&self, bindings: &Bindings<'_>) -> Result<LimitUse, String> {
         let amount = match &self.sum {
-            Some(sum) => decimal(&sum.to_json(bindings)?)?,
+            Some(sum) => amount::countable(decimal(&sum.to_json(bindings)?)?)?,
             None => Decimal::ONE,
         };
-        if amount.is_sign_negative() {
-            return Err("the amount is negative".to_owned());
-        }
-        let mut key = Vec::with_capacity(self.by.len());
+        let mut keys = Vec::with_capacity(self.by.len());
         for part in &self.by {
-            key.push(match part.to_json(bindings)? {
-                Value::String(text) => text,
+            keys.push(match part.to_json(bindings)? {
+                Value::String(text) => key::normalised(&text)?,
                 Value::Number(number) => number.to_string(),
                 _ => return Err("a key of the limit is neither a string nor a number".to_owned()),
             });
         }
-        let key = Value::from(key).to_string();
-        if key.len() > MAX_KEY_BYTES {
-            return Err(format!("the key of the limit is longer than {MAX_KEY_BYTES} bytes"));
+        let key = Value::from(keys).to_string();
+        if key.len() > key::MAX_BYTES {
+            return Err(format!("the key of the limit is longer than {} bytes", key::MAX_BYTES));
         }
         Ok(LimitUse {
+            limit: self.identity.clone(),
             key,
             amount,
             max: self.max,
@@ -78,10 +88,10 @@ impl Limit {
 
 /// Amounts are strings or integers, never floats, which would not add up exactly.
 fn decimal(value: &Value) -> Result<Decimal, String> {
-    let text = match value {
-        Value::String(text) => text.clone(),
-        Value::Number(number) if number.is_i64() || number.is_u64() => number.to_string(),
+    match value {
+        Value::String(text) => amount::parse(text),
+        Value::Number(number) if number.is_i64() || number.is_u64() => amount::parse(&number.to_string()),
         _ => return Err("the amount is neither a string nor an integer".to_owned()),
-    };
-    text.parse().map_err(|_| "the amount is not a decimal number such as \"12.50\"".to_owned())
+    }
+    .ok_or_else(|| "the amount is not a decimal number such as \"12.50\"".to_owned())
 }

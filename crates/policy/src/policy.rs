@@ -46,6 +46,17 @@ pub(crate) struct Rule {
     pub(crate) effect: RuleEffect,
 }
 
+/// A cumulative limit, for those who apply it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitSummary<'p> {
+    /// Identifies the limit: sums of actions go on under a policy that has the same one.
+    pub limit: &'p str,
+    /// The rule that has it.
+    pub rule: &'p str,
+    /// The limit as a person reads it.
+    pub text: &'p str,
+}
+
 /// A checked policy.
 #[derive(Debug)]
 pub struct Policy {
@@ -134,6 +145,14 @@ impl Policy {
     /// Whether any rule has a cumulative limit.
     pub fn has_limits(&self) -> bool {
         self.rules.iter().any(|rule| rule.limit.is_some())
+    }
+
+    /// The cumulative limits, in the order of their rules.
+    pub fn limits(&self) -> impl Iterator<Item = LimitSummary<'_>> {
+        self.rules.iter().filter_map(|rule| {
+            let limit = rule.limit.as_ref()?;
+            Some(LimitSummary { limit: &limit.identity, rule: &rule.id, text: &limit.text })
+        })
     }
 
     /// How actions of a rule are audited; `None` if there is no such rule.

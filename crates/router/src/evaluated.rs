@@ -32,8 +32,8 @@ pub(crate) struct Evaluated {
     pub(crate) rule_text: String,
     /// Who must approve, and for how long the request stays open.
     pub(crate) approval: Option<ApprovalSpec>,
-    /// The rule whose cumulative limit it counts against, and by how much.
-    pub(crate) usage: Option<(String, LimitUse)>,
+    /// The cumulative limit that it counts against, and by how much.
+    pub(crate) usage: Option<LimitUse>,
     /// Why it will not be executed.
     pub(crate) failure: Option<Failure>,
     /// The condition that could not be evaluated, and why.

@@ -42,8 +42,8 @@ pub(crate) struct PolicyResult<'a> {
     pub(crate) tool: &'a Tool,
     pub(crate) content: Content,
     pub(crate) policy: countersign_policy::Evaluation<'a>,
-    /// The rule whose limit the action counts against, and by how much: set on admission, taken on resolution.
-    pub(crate) usage: Option<(String, LimitUse)>,
+    /// The limit that the action counts against, and by how much: set on admission, taken on resolution.
+    pub(crate) usage: Option<LimitUse>,
 }
 
 pub(crate) fn refusal(code: Code, message: impl Into<String>) -> Failure {
@@ -70,10 +70,9 @@ impl<'a> Evaluation<'a> {
         Self { agent: agent.into(), proposal, result }
     }
 
-    /// The cumulative limit that the action counts against, with its rule.
-    pub(crate) fn limit(&self) -> Option<(&str, &LimitUse)> {
-        let policy = &self.result.as_ref().ok()?.policy;
-        Some((policy.rule, policy.limit.as_ref()?))
+    /// The cumulative limit that the action counts against.
+    pub(crate) fn limit(&self) -> Option<&LimitUse> {
+        self.result.as_ref().ok()?.policy.limit.as_ref()
     }
 
     /// Counts the action against its limit; beyond it, the limit's verdict applies. An action whose usage is stored
@@ -81,8 +80,8 @@ impl<'a> Evaluation<'a> {
     pub(crate) fn admit(&mut self, limit_usage: &mut LimitUsage, action: Option<ActionId>) {
         let Ok(result) = &mut self.result else { return };
         let Some(limit) = &result.policy.limit else { return };
-        result.usage = Some((result.policy.rule.to_owned(), limit.clone()));
-        if !limit_usage.admits(result.policy.rule, limit, action) {
+        result.usage = Some(limit.clone());
+        if !limit_usage.admits(limit, action) {
             result.policy = result.policy.clone().with_limit_exceeded();
         }
     }

@@ -6,44 +6,46 @@ use countersign_core::{ids::ActionId, verdict::Verdict};
 use countersign_policy::LimitUse;
 use countersign_store::{
     StoreError, Transaction,
-    limits::{self, Sums},
+    limits::{self, BEYOND, Sums},
 };
 
-/// Sums by rule and key, and what each stored action has added to them before.
+/// Sums by limit and key, and what each stored action has added to them before.
 #[derive(Clone, Default)]
 pub(crate) struct LimitUsage {
     sums: Sums,
 }
 
 impl LimitUsage {
-    /// Locks and reads the sums of these limits, each given with its rule. What the actions in `stored` have added
+    /// Locks and reads the sums of these limits. What the actions in `stored` have added
     /// already does not count against them. Without limits it queries nothing.
     ///
     /// Lock order: the generation, then actions, then limits.
     pub(crate) async fn lock<'e>(
         tx: &Transaction,
-        limits: impl Iterator<Item = (&'e str, &'e LimitUse)>,
+        limits: impl Iterator<Item = &'e LimitUse>,
         stored: &[ActionId],
     ) -> Result<Self, StoreError> {
         let keys: BTreeMap<_, _> =
-            limits.map(|(rule, limit)| ((rule.to_owned(), limit.key.clone()), limit.within)).collect();
+            limits.map(|usage| ((usage.limit.clone(), usage.key.clone()), usage.within)).collect();
         Ok(Self { sums: limits::sums(tx, &keys, stored).await? })
     }
 
     /// Whether the action stays within the limit; a limit whose sum is not locked admits nothing. What the action
     /// adds replaces what it added before; an action that the limit denies adds nothing.
-    pub(crate) fn admits(&mut self, rule: &str, usage: &LimitUse, action: Option<ActionId>) -> bool {
+    pub(crate) fn admits(&mut self, usage: &LimitUse, action: Option<ActionId>) -> bool {
         let sums = &mut self.sums;
-        let key = (rule.to_owned(), usage.key.clone());
+        let key = (usage.limit.clone(), usage.key.clone());
         let before = action.and_then(|action| sums.own.remove(&(key.clone(), action))).unwrap_or_default();
         let Some(sum) = sums.all.get_mut(&key) else { return false };
-        // A sum that overflows is beyond every limit.
-        let Some(after) = sum.checked_sub(before).and_then(|others| others.checked_add(usage.amount)) else {
+        // From there on the sum is not exact. It stays there, so that what leaves it does not bring it back.
+        if *sum >= BEYOND || before > *sum {
             return false;
-        };
-        let within = after <= usage.max;
+        }
+        let others = *sum - before;
+        let after = others.checked_add(usage.amount).map_or(BEYOND, |after| after.min(BEYOND));
+        let within = after <= usage.max && after < BEYOND;
         let stays = within || usage.verdict_when_exceeded != Verdict::Deny;
-        *sum = if stays { after } else { *sum - before };
+        *sum = if stays { after } else { others };
         if let (Some(action), true) = (action, stays) {
             sums.own.insert((key, action), usage.amount);
         }

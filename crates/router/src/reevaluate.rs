@@ -68,8 +68,8 @@ impl<'a> StoredEvaluation<'a> {
         Self::Evaluated(Box::new(Evaluation::new(context, &record.agent, proposal, &salt)))
     }
 
-    /// The cumulative limit that the action counts against, with its rule.
-    pub(crate) fn limit(&self) -> Option<(&str, &LimitUse)> {
+    /// The cumulative limit that the action counts against.
+    pub(crate) fn limit(&self) -> Option<&LimitUse> {
         match self {
             Self::Evaluated(evaluation) => evaluation.limit(),
             Self::Withdrawn | Self::Refused(_) => None,

@@ -11,6 +11,7 @@ use countersign_core::{
     permit::Permit,
     transition::Effect,
 };
+use countersign_policy::LimitUse;
 use countersign_store::{
     Pipeline, StoreError, Transaction, actions,
     actions::ActionStatus,
@@ -82,10 +83,10 @@ impl WriteSet {
                 state: plan_state,
             });
         }
-        if let Some((rule, usage)) = evaluated.usage.take() {
+        if let Some(usage) = evaluated.usage.take() {
             noted.limit = Some(LimitNoted { amount: usage.amount.to_string(), max: usage.max.to_string() });
-            let (key, amount) = (usage.key, usage.amount);
-            self.uses.push(LimitRow { action: subject.action, rule, key, amount });
+            let LimitUse { limit, key, amount, .. } = usage;
+            self.uses.push(LimitRow { action: subject.action, limit, key, amount });
         }
         for effect in evaluated.effects.clone() {
             match effect {

@@ -8,7 +8,7 @@ use countersign_core::{
     message::{Decision, DecisionData},
 };
 use countersign_testkit::clients::{decision, proposal};
-use countersign_tests::{Gate, answer, expect};
+use countersign_tests::{Gate, answer, expect, folder, willing};
 use serde_json::{Value, json};
 
 fn spend(agent: &str, id: &str, amount: &str, whom: &str) -> Value {
@@ -84,5 +84,143 @@ async fn a_pending_action_counts_towards_the_limit_and_a_rejected_one_does_not()
     sam.decides(&asked, Decision::Reject, Some("enough")).await?;
     expect(&mut agent, "f-3", Outcome::Rejected).await?;
     ensure!(gate.count(counted).await? == 2, "a rejected action counts");
+    gate.close().await
+}
+
+/// The suites' folder, in which whoever spends too much asks.
+fn asking() -> anyhow::Result<tempfile::TempDir> {
+    folder(
+        "max: \"5000\", exceeded: deny}\n",
+        "max: \"5000\", exceeded: require_approval}\n    group: approvers\n    expires_after: 10m\n",
+    )
+}
+
+#[tokio::test]
+async fn amounts_that_nothing_can_add_up_stop_nobody() -> anyhow::Result<()> {
+    let gate = Gate::configured_acting(asking()?, willing).await?;
+    let (one, mut two) = (gate.agent("one").await?, gate.agent("two").await?);
+    for id in ["h-1", "h-2", "h-3", "h-4"] {
+        one.send(&[spend("one", id, "79228162514264337593543950335", "customer:mia")]).await?;
+        let stored =
+            format!("SELECT count(*) FROM actions WHERE event_id = '{id}' AND state = 'pending_approval'");
+        gate.reaches(&stored, 1).await?;
+    }
+    // They are counted by nothing: an amount that no limit can add up is an error of the rule.
+    ensure!(gate.count("SELECT count(*) FROM limit_uses").await? == 0);
+    ensure!(gate.count("SELECT count(*) FROM actions WHERE rule = 'on-error'").await? == 4);
+    two.send(&[spend("two", "honest", "100", "customer:mia")]).await?;
+    expect(&mut two, "honest", Outcome::Succeeded).await?;
+    // Under the next generation all that waits is evaluated again, and deadlines are kept.
+    gate.apply("Nobody spends more", "Nobody at all spends more").await?;
+    two.propose("late", "soon", json!({})).await?;
+    expect(&mut two, "late", Outcome::Expired).await?;
+    gate.close().await
+}
+
+#[tokio::test]
+async fn a_sum_beyond_what_can_be_read_is_beyond_the_limit() -> anyhow::Result<()> {
+    let gate = Gate::start().await?;
+    let mut agent = gate.agent("one").await?;
+    agent.send(&[spend("one", "first", "1", "customer:mia")]).await?;
+    expect(&mut agent, "first", Outcome::Succeeded).await?;
+    // Twice what a sum is read up to.
+    gate.count(
+        "WITH many AS (
+           INSERT INTO limit_uses (action, limit_id, key, amount)
+           SELECT u.action, l.limit_id, l.key, 1000000000000000000
+           FROM limit_uses l, LATERAL (SELECT gen_random_uuid() AS action FROM generate_series(1, 20)) u RETURNING action),
+         acted AS (
+           INSERT INTO actions SELECT (jsonb_populate_record(a, jsonb_build_object('id', m.action, 'event_id', m.action))).*
+           FROM actions a, many m RETURNING 1)
+         SELECT count(*) FROM acted",
+    )
+    .await?;
+    agent.send(&[spend("one", "more", "1", "customer:mia")]).await?;
+    expect(&mut agent, "more", Outcome::Denied).await?;
+    agent.send(&[spend("one", "other", "1", "customer:kim")]).await?;
+    expect(&mut agent, "other", Outcome::Succeeded).await?;
+    gate.close().await
+}
+
+#[tokio::test]
+async fn spellings_of_one_key_share_one_limit() -> anyhow::Result<()> {
+    let gate = Gate::start().await?;
+    let mut agent = gate.agent("one").await?;
+    agent.send(&[spend("one", "first", "5000", "customer:lim")]).await?;
+    expect(&mut agent, "first", Outcome::Succeeded).await?;
+    let spellings =
+        ["customer:lim ", " Customer:Lim", "customer:l\u{200b}im", "ｃustomer:lim", "CUSTOMER:LIM"];
+    for (n, whom) in spellings.into_iter().enumerate() {
+        let id = format!("s-{n}");
+        agent.send(&[spend("one", &id, "5000", whom)]).await?;
+        expect(&mut agent, &id, Outcome::Denied).await?;
+    }
+    // Letters that only look alike are an error of the rule, which asks a human.
+    agent.send(&[spend("one", "cyrillic", "5000", "customer:l\u{456}m")]).await?;
+    gate.reaches("SELECT count(*) FROM actions WHERE rule = 'on-error' AND state = 'pending_approval'", 1)
+        .await?;
+    ensure!(gate.tools.effects().len() == 1);
+    gate.close().await
+}
+
+/// The suites' folder, in which `few` has another verdict and limit.
+fn few(verdict: &str, limit: &str) -> anyhow::Result<tempfile::TempDir> {
+    folder(
+        "verdict: allow\n    limit: {count: true, by: [agent.id], within: 1h, max: \"2\", exceeded: require_approval}",
+        &format!("verdict: {verdict}\n    limit: {{{limit}}}"),
+    )
+}
+
+#[tokio::test]
+async fn what_waits_counts_until_it_has_ended_and_what_was_done_from_then_on() -> anyhow::Result<()> {
+    let limit = "count: true, by: [agent.id], within: 10s, max: \"1\", exceeded: deny";
+    let gate = Gate::configured_acting(few("require_approval", limit)?, willing).await?;
+    let mut agent = gate.agent("one").await?;
+    let mut requests = gate.requests("sam", "approvers").await?;
+    let sam = gate.reviewer("sam").await?;
+    agent.propose("w-1", "few", json!({})).await?;
+    let first = requests.next().await?;
+    let waited = "SELECT count(*) FROM actions WHERE proposed_at < clock_timestamp() - interval '11 seconds'";
+    gate.reaches(waited, 1).await?;
+    // It has waited for longer than the limit's period, and will be executed together with what is approved now.
+    agent.propose("w-2", "few", json!({})).await?;
+    expect(&mut agent, "w-2", Outcome::Denied).await?;
+    sam.decides(&first, Decision::Approve, None).await?;
+    expect(&mut agent, "w-1", Outcome::Succeeded).await?;
+    agent.propose("w-3", "few", json!({})).await?;
+    expect(&mut agent, "w-3", Outcome::Denied).await?;
+    let done = "SELECT count(*) FROM actions WHERE state = 'succeeded'
+                AND ended_at < clock_timestamp() - interval '11 seconds'";
+    gate.reaches(done, 1).await?;
+    agent.propose("w-4", "few", json!({})).await?;
+    ensure!(requests.next().await?.action.id == "w-4");
+    gate.close().await
+}
+
+#[tokio::test]
+async fn a_limit_stays_the_same_under_another_name_of_its_rule_and_apply_says_when_it_does_not()
+-> anyhow::Result<()> {
+    let gate = Gate::start().await?;
+    let mut agent = gate.agent("one").await?;
+    let mut requests = gate.requests("sam", "approvers").await?;
+    for id in ["f-1", "f-2"] {
+        agent.propose(id, "few", json!({})).await?;
+        expect(&mut agent, id, Outcome::Succeeded).await?;
+    }
+    let apply = async |dir: tempfile::TempDir| {
+        let (output, ok) =
+            gate.cli(&["apply", &dir.path().display().to_string(), "--operator", "olga"]).await?;
+        ensure!(ok, "{output}");
+        Ok(output)
+    };
+    let renamed = apply(folder("- id: few", "- id: seldom")?).await?;
+    ensure!(!renamed.contains("starts anew") && !renamed.contains("no longer counted"), "{renamed}");
+    ensure!(renamed.contains("is per agent.on_behalf_of, which the agent chooses freely"), "{renamed}");
+    agent.propose("f-3", "few", json!({})).await?;
+    ensure!(requests.next().await?.action.id == "f-3", "renaming the rule has begun a new sum");
+    let limit = "count: true, by: [agent.id], within: 2h, max: \"2\", exceeded: require_approval";
+    let other = apply(few("allow", limit)?).await?;
+    ensure!(other.contains("the sum starts anew for the limit of few: at most 2 of actions"), "{other}");
+    ensure!(other.contains("no longer counted is the limit of few: at most 2 of actions"), "{other}");
     gate.close().await
 }

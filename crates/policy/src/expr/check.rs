@@ -9,6 +9,7 @@ use cel::{
 
 use super::{
     comparison::{check_decimals, check_ordering},
+    cost,
     functions::{self, StaticType},
     infer::{infer, is_whole_object, path},
     objects::MAX_ITEMS,
@@ -22,19 +23,16 @@ const MAX_NODES: usize = 2_000;
 const MAX_DEPTH: usize = 20;
 /// How deep `all`, `exists`, `map` and `filter` may be nested.
 const MAX_LOOPS: usize = 2;
-/// Steps of the interpreter if every list is as long as allowed: about two seconds.
-const MAX_COST: u64 = 2_000_000;
-/// A pattern is compiled each time it is used.
-const PATTERN_COST: u64 = 500;
-/// For the longest string that a message can contain: measured once, a search took 280 µs, and a comparison 11 µs.
-const SEARCH_COST: u64 = 300;
-const TEXT_COST: u64 = 10;
 
 /// What a checked expression refers to.
 #[derive(Debug, Default)]
 pub(super) struct Checked {
     pub(super) roots: Vec<&'static str>,
     pub(super) tools: Vec<String>,
+    /// The fields that it reads, such as `action.arguments.amount`.
+    pub(super) paths: BTreeSet<String>,
+    /// Steps that an evaluation can take, see [`cost`].
+    pub(super) cost: u64,
 }
 
 /// Checks an expression.
@@ -43,9 +41,10 @@ pub(super) fn check(expression: &IdedExpr, scope: &'static Scope) -> Result<Chec
         scope,
         variables: Vec::new(),
         nodes: 0,
-        loops: 0,
+        loops: Vec::new(),
         cost: 0,
         roots: BTreeSet::new(),
+        paths: BTreeSet::new(),
         tools: Vec::new(),
         diagnostics: Vec::new(),
     };
@@ -54,16 +53,19 @@ pub(super) fn check(expression: &IdedExpr, scope: &'static Scope) -> Result<Chec
     if !walk.diagnostics.is_empty() {
         return Err(walk.diagnostics);
     }
-    Ok(Checked { roots: walk.roots.into_iter().collect(), tools: walk.tools })
+    let roots = walk.roots.into_iter().collect();
+    Ok(Checked { roots, tools: walk.tools, paths: walk.paths, cost: walk.cost })
 }
 
 struct Walk<'e> {
     scope: &'static Scope,
     variables: Vec<&'e str>,
     nodes: usize,
-    loops: usize,
+    /// The most rounds of each loop around the present place.
+    loops: Vec<u64>,
     cost: u64,
     roots: BTreeSet<&'static str>,
+    paths: BTreeSet<String>,
     tools: Vec<String>,
     diagnostics: Vec<Diagnostic>,
 }
@@ -83,16 +85,17 @@ impl<'e> Walk<'e> {
 
     /// Adds the cost of what runs once per iteration of the loops around it.
     fn costs(&mut self, steps: u64) {
-        let rounds = (0..self.loops).fold(1_u64, |rounds, _| rounds.saturating_mul(MAX_ITEMS as u64));
+        let rounds = self.loops.iter().fold(1_u64, |rounds, loops| rounds.saturating_mul(*loops));
         self.cost = self.cost.saturating_add(steps.saturating_mul(rounds));
     }
 
     fn within_cost(&mut self) {
-        if self.cost > MAX_COST {
+        if self.cost > cost::MAX {
             self.report(
                 format!("evaluating the expression can take {} steps", self.cost),
                 format!(
-                    "keep it within {MAX_COST} steps: simplify nested loops, and do not search strings or lists in them"
+                    "keep it within {} steps: simplify nested loops, and do not search strings or lists in them",
+                    cost::MAX
                 ),
             );
         }
@@ -111,6 +114,10 @@ impl<'e> Walk<'e> {
 
     /// An expression of which only a part is used: a field, an item or the size.
     fn part(&mut self, node: &'e IdedExpr, depth: usize) {
+        let path = path(&node.expr);
+        if path.split_once('.').is_some_and(|(root, _)| !self.variables.contains(&root)) {
+            self.paths.insert(path);
+        }
         self.nodes += 1;
         self.costs(1);
         if self.nodes > MAX_NODES || depth > MAX_DEPTH {
@@ -169,6 +176,9 @@ impl<'e> Walk<'e> {
 
     fn comprehension(&mut self, comprehension: &'e ComprehensionExpr, depth: usize) {
         self.part(&comprehension.iter_range, depth);
+        if !matches!(comprehension.iter_range.expr, Expr::List(_)) {
+            self.costs(cost::RANGE);
+        }
         let named = [Some(&comprehension.iter_var), comprehension.iter_var2.as_ref()];
         let before = self.variables.len();
         for name in named.into_iter().flatten() {
@@ -177,8 +187,8 @@ impl<'e> Walk<'e> {
             }
             self.variables.push(name);
         }
-        self.loops += 1;
-        if self.loops > MAX_LOOPS {
+        self.loops.push(cost::rounds(&comprehension.iter_range));
+        if self.loops.len() > MAX_LOOPS {
             self.report(
                 format!("all, exists, map or filter are nested more than {MAX_LOOPS} deep"),
                 "have the agent send the value that the condition needs in a field of its own",
@@ -189,7 +199,7 @@ impl<'e> Walk<'e> {
             }
             self.value(&comprehension.result, depth);
         }
-        self.loops -= 1;
+        self.loops.pop();
         self.variables.truncate(before);
     }
 
@@ -201,6 +211,7 @@ impl<'e> Walk<'e> {
             }
             (op::EQUALS | op::NOT_EQUALS, [left, right]) => {
                 self.require(check_decimals(left, right));
+                self.costs(cost::comparison(left, right, &self.variables));
                 self.tool_names(left, right);
                 self.tool_names(right, left);
             }
@@ -212,9 +223,7 @@ impl<'e> Walk<'e> {
                     );
                 }
                 self.tool_names(item, list);
-                if !matches!(list.expr, Expr::List(_)) {
-                    self.costs(MAX_ITEMS as u64);
-                }
+                self.costs(cost::lookup(list));
                 self.value(item, depth);
                 return self.part(list, depth);
             }
@@ -254,11 +263,11 @@ impl<'e> Walk<'e> {
         }
         match name {
             "matches" => {
-                self.costs(PATTERN_COST);
+                self.costs(cost::PATTERN);
                 self.require(check_pattern(call.args.last()));
             }
-            "contains" => self.costs(SEARCH_COST),
-            "startsWith" | "endsWith" | "size" => self.costs(TEXT_COST),
+            "contains" | "timestamp" | "duration" => self.costs(cost::SEARCH),
+            "startsWith" | "endsWith" | "size" => self.costs(cost::TEXT),
             "decimal_sum" => self.costs(MAX_ITEMS as u64),
             _ => {}
         }
@@ -272,7 +281,10 @@ impl<'e> Walk<'e> {
     fn addition(&mut self, left: &IdedExpr, right: &IdedExpr) {
         let of_macro = matches!(&left.expr, Expr::Ident(name) if name.starts_with('@'));
         let counts = |side| matches!(infer(side), StaticType::Decimal | StaticType::NotText);
-        if self.loops > 0 && !of_macro && !(counts(left) || counts(right)) {
+        if !of_macro && !(counts(left) || counts(right)) {
+            self.costs(cost::joining(left, right));
+        }
+        if !self.loops.is_empty() && !of_macro && !(counts(left) || counts(right)) {
             self.report(
                 "+ may join strings or lists inside all, exists, map or filter",
                 "write decimal(..) or int(..) around numbers, or join outside of the loop",

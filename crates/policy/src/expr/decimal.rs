@@ -13,10 +13,9 @@ use cel::{
 };
 use rust_decimal::Decimal as Number;
 
-static DECIMAL: Type = Type::new_unspecified_type("decimal");
+use crate::amount;
 
-/// The longest string that is parsed. No [`Number`] needs more.
-const MAX_DIGITS: usize = 40;
+static DECIMAL: Type = Type::new_unspecified_type("decimal");
 
 #[derive(Debug, Clone, Copy)]
 struct Decimal(Number);
@@ -55,19 +54,9 @@ fn read(function: &str, value: &dyn Val) -> Result<Number, ExecutionError> {
         let message = format!("expects a string or an int, found {kind}; send amounts as strings");
         return Err(ExecutionError::function_error(function, message));
     };
-    parse(text.inner()).ok_or_else(|| {
+    amount::parse(text.inner()).ok_or_else(|| {
         ExecutionError::function_error(function, "the string is not a decimal number such as \"12.50\"")
     })
-}
-
-fn parse(text: &str) -> Option<Number> {
-    let digits = text.strip_prefix('-').unwrap_or(text);
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
-    let all_digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-    if text.len() > MAX_DIGITS || !all_digits(whole) || !all_digits(fraction) {
-        return None;
-    }
-    Number::from_str_exact(text).ok()
 }
 
 /// The other operand of arithmetic and comparison: a decimal or an integer.

@@ -51,19 +51,43 @@ pub(super) fn check_text(text: &str) -> Result<(), Diagnostic> {
 /// The characters outside of quotes. For a text that violates CEL's quoting it may return too many, but the parser
 /// refuses such a text anyway.
 fn code(text: &str) -> impl Iterator<Item = char> + '_ {
+    quoted(text).filter(|(_, quoted)| !quoted).map(|(c, _)| c)
+}
+
+/// The characters, and whether each is in quotes; a quote that opens or closes is.
+fn quoted(text: &str) -> impl Iterator<Item = (char, bool)> + '_ {
     let mut quote = None;
     let mut escaped = false;
-    text.chars().filter(move |&c| {
+    text.chars().map(move |c| {
         match quote {
             None if c == '"' || c == '\'' => quote = Some(c),
-            None => return true,
+            None => return (c, false),
             Some(_) if escaped => escaped = false,
             Some(_) if c == '\\' => escaped = true,
             Some(open) if c == open => quote = None,
             Some(_) => {}
         }
-        false
+        (c, true)
     })
+}
+
+/// The text of an expression without white space that means nothing.
+pub(crate) fn canonical(text: &str) -> String {
+    let mut canonical = String::with_capacity(text.len());
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let mut space = false;
+    for (c, quoted) in quoted(text.trim()) {
+        if !quoted && c.is_whitespace() {
+            space = true;
+            continue;
+        }
+        if space && is_word(c) && canonical.ends_with(is_word) {
+            canonical.push(' ');
+        }
+        space = false;
+        canonical.push(c);
+    }
+    canonical
 }
 
 /// Runs the parser on a thread of its own, so that it cannot exhaust the caller's stack. Returns `None` if it panicked

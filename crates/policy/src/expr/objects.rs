@@ -102,24 +102,48 @@ struct Fields<'v> {
     fields: &'v Map<String, Value>,
     lazy_levels: u8,
     keys: OnceLock<Vec<CelString<'v>>>,
+    /// The lists and objects among the fields, each converted when it is read first: however often conditions read
+    /// them, an evaluation converts a message once.
+    parts: OnceLock<HashMap<&'v str, Part<'v>>>,
 }
+
+/// A converted list or object.
+type Part<'v> = OnceLock<Result<Box<dyn Val + 'v>, ExecutionError>>;
 
 impl<'v> Fields<'v> {
     fn new(fields: &'v Map<String, Value>, lazy_levels: u8) -> Self {
-        Self { fields, lazy_levels, keys: OnceLock::new() }
+        Self { fields, lazy_levels, keys: OnceLock::new(), parts: OnceLock::new() }
     }
 
-    fn field(&self, key: &dyn Val) -> Result<Box<dyn Val + 'v>, ExecutionError> {
+    fn field<'b>(&'b self, key: &dyn Val) -> Result<CowVal<'b, 'v>, ExecutionError> {
         let key = key.downcast_ref::<CelString>().ok_or_else(|| ExecutionError::UnexpectedType {
             got: key.get_type().name().to_owned(),
             want: "the name of a field".to_owned(),
         })?;
-        match self.fields.get(key.inner()) {
-            Some(Value::Object(fields)) if self.lazy_levels > 0 => {
+        let key = key.inner();
+        match self.fields.get(key) {
+            Some(value @ (Value::Array(_) | Value::Object(_))) => self.part(key, value),
+            Some(value) => to_val(value).map(CowVal::Owned),
+            None => Err(ExecutionError::no_such_key(key)),
+        }
+    }
+
+    fn part<'b>(&'b self, key: &str, value: &'v Value) -> Result<CowVal<'b, 'v>, ExecutionError> {
+        let is_part = |value: &Value| matches!(value, Value::Array(_) | Value::Object(_));
+        let parts = self.parts.get_or_init(|| {
+            let parts = self.fields.iter().filter(|(_, value)| is_part(value));
+            parts.map(|(key, _)| (key.as_str(), Part::new())).collect()
+        });
+        let part = parts.get(key).ok_or_else(|| ExecutionError::no_such_key(key))?;
+        let converted = part.get_or_init(|| match value {
+            Value::Object(fields) if self.lazy_levels > 0 => {
                 Ok(Box::new(Fields::new(fields, self.lazy_levels - 1)))
             }
-            Some(value) => to_val(value),
-            None => Err(ExecutionError::no_such_key(key.inner())),
+            value => to_val(value),
+        });
+        match converted {
+            Ok(value) => Ok(CowVal::Borrowed(value.as_ref())),
+            Err(error) => Err(error.clone()),
         }
     }
 }
@@ -180,14 +204,14 @@ impl Indexer for Fields<'_> {
     where
         Self: 'w,
     {
-        self.field(key).map(|value| CowVal::Owned(value as Box<dyn Val + 'w>))
+        self.field(key)
     }
 
     fn steal<'w>(self: Box<Self>, key: &dyn Val) -> Result<Box<dyn Val + 'w>, ExecutionError>
     where
         Self: 'w,
     {
-        self.field(key).map(|value| value as Box<dyn Val + 'w>)
+        self.field(key).map(CowVal::into_owned)
     }
 }
 

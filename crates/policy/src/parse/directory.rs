@@ -44,5 +44,6 @@ pub(crate) fn parse(text: &str) -> Result<Directory, Vec<Problem>> {
         users,
     };
     check_keys(&directory, &mut problems);
+    problems.within_cost();
     problems.unless_found(directory)
 }

@@ -3,12 +3,18 @@
 use std::time::Duration;
 
 use countersign_core::verdict::Verdict;
-use rust_decimal::Decimal;
 use serde::Deserialize;
+use serde_json::json;
 use serde_saphyr::Spanned;
+use sha2::{Digest, Sha256};
 
 use super::{problems::Problems, yaml::line};
-use crate::{expr::CONDITION, limit};
+use crate::{
+    amount,
+    expr::{CONDITION, canonical},
+    hex::hex,
+    limit,
+};
 
 const LEAST_PERIOD: Duration = Duration::from_secs(1);
 const MOST_PERIOD: Duration = Duration::from_secs(366 * 24 * 3600);
@@ -17,6 +23,7 @@ const MAX_KEYS: usize = 5;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Limit {
+    id: Option<Spanned<String>>,
     sum: Option<Spanned<String>>,
     count: Option<Spanned<bool>>,
     by: Vec<Spanned<String>>,
@@ -43,26 +50,43 @@ impl Limit {
         }
         let by: Vec<_> = self.by.iter().map(|key| problems.expression("by", key, &CONDITION)).collect();
         let within = problems.duration("within", &self.within, LEAST_PERIOD, MOST_PERIOD);
-        let max: Option<Decimal> =
-            self.max.value.parse().ok().filter(|max: &Decimal| !max.is_sign_negative());
+        let max = amount::parse(&self.max.value).and_then(|max| amount::countable(max).ok());
         if max.is_none() {
-            let message = format!("max {:?} is not an amount", self.max.value);
-            problems.add(line(&self.max), message, "write a decimal number as a string, such as \"10000\"");
+            let message = format!("max {:?} is not an amount that a limit can count", self.max.value);
+            let help = "write a decimal number as a string, such as \"10000\": up to 10^18, with at most 9 decimal places";
+            problems.add(line(&self.max), message, help);
         }
         if self.exceeded.value == Verdict::Allow {
             let message = "a limit that allows what exceeds it has no effect";
             problems.add(line(&self.exceeded), message, "write require_approval or deny");
         }
-        let text = self.text();
+        if let Some(id) = &self.id {
+            problems.id("a limit", id);
+        }
+        let (text, identity) = (self.text(), self.identity(within));
         let by: Option<Vec<_>> = by.into_iter().collect();
         Some(limit::Limit {
+            identity,
+            named: self.id.is_some(),
             sum,
             by: by?,
             within,
             max: max?,
             verdict_when_exceeded: self.exceeded.value,
             text,
+            line: at,
         })
+    }
+
+    /// What makes it the same limit under another policy. A digest has a colon, which no id has.
+    fn identity(&self, within: Duration) -> String {
+        if let Some(id) = &self.id {
+            return id.value.clone();
+        }
+        let sum = self.sum.as_ref().map(|sum| canonical(&sum.value));
+        let by: Vec<_> = self.by.iter().map(|key| canonical(&key.value)).collect();
+        let counted = json!({"sum": sum, "by": by, "within": within.as_millis().to_string()});
+        format!("sha256:{}", hex(&Sha256::digest(counted.to_string())))
     }
 
     fn text(&self) -> String {

@@ -52,7 +52,8 @@ pub(crate) fn parse(text: &str) -> Result<(Policy, References), Vec<Problem>> {
         rule.value.into_model(&mut reader, at)
     });
     let rules = rules.collect::<Vec<_>>();
-    let Reader { problems, mut references, exclusions } = reader;
+    reader.problems.within_cost();
+    let Reader { problems, mut references, exclusions, .. } = reader;
     if audits.twice > 0.0 {
         // A third auditor decides where two disagree.
         references.require_third_auditor();

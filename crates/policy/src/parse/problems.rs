@@ -8,19 +8,24 @@ use serde_saphyr::Spanned;
 use super::yaml::{is_id, line};
 use crate::{
     diagnostic::Diagnostic,
-    expr::{Expression, Scope},
+    expr::{Expression, Scope, cost},
     problem::Problem,
 };
+
+/// How many of the most costly expressions a problem names.
+const COSTLY: usize = 3;
 
 /// The problems of one file.
 pub(super) struct Problems {
     file: &'static str,
     found: Vec<Problem>,
+    /// What each expression can cost, with its context and line.
+    costs: Vec<(u64, String, u64)>,
 }
 
 impl Problems {
     pub(super) fn new(file: &'static str) -> Self {
-        Self { file, found: Vec::new() }
+        Self { file, found: Vec::new(), costs: Vec::new() }
     }
 
     pub(super) fn add(&mut self, line: u64, message: impl Into<String>, help: impl Into<String>) {
@@ -43,13 +48,36 @@ impl Problems {
         scope: &'static Scope,
     ) -> Option<Expression> {
         let diagnostics = match Expression::compile(&text.value, scope) {
-            Ok(expression) => return Some(expression),
+            Ok(expression) => {
+                self.costs.push((expression.cost(), context.to_owned(), line(text)));
+                return Some(expression);
+            }
             Err(diagnostics) => diagnostics,
         };
         for Diagnostic { message, help } in diagnostics {
             self.add(line(text), format!("{context}: {message}"), help);
         }
         None
+    }
+
+    /// Checks that all expressions of the file together cost no more than one may: in the worst case all of them are
+    /// evaluated for one message, and whoever waits behind it waits that long.
+    pub(super) fn within_cost(&mut self) {
+        let all = self.costs.iter().fold(0_u64, |all, (cost, ..)| all.saturating_add(*cost));
+        self.costs.sort_by_key(|(cost, ..)| std::cmp::Reverse(*cost));
+        let Some((_, _, at)) = self.costs.first().filter(|_| all > cost::MAX) else { return };
+        let (at, most) = (*at, self.costs.iter().take(COSTLY));
+        let most = most.map(|(cost, context, at)| format!("{context} on line {at} ({cost} steps)"));
+        let message = format!(
+            "evaluating all expressions of the file can take {all} steps; the most costly are {}",
+            most.collect::<Vec<_>>().join(", ")
+        );
+        let help = format!(
+            "keep them within {} steps together: simplify these, and avoid loops, matches() and contains() on lists \
+             and strings that agents send",
+            cost::MAX
+        );
+        self.add(at, message, help);
     }
 
     /// Reads an RFC 3339 time.

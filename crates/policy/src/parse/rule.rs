@@ -75,7 +75,9 @@ impl Rule {
         }
         let limit = self.limit.take().map(|limit| {
             let at = line(&limit);
-            limit.value.into_model(&mut reader.problems, at)
+            let limit = limit.value.into_model(&mut reader.problems, at)?;
+            reader.one_period(&limit);
+            Some(limit)
         });
         let when_exceeded = limit.as_ref().and_then(Option::as_ref).map(|limit| limit.verdict_when_exceeded);
         let effect = self.into_effect(reader, when_exceeded);

@@ -100,6 +100,7 @@ pub(crate) fn parse(text: &str) -> Result<ToolRegistry, Vec<Problem>> {
             tools.insert(tool.name.clone(), tool);
         }
     }
+    problems.within_cost();
     problems.unless_found(ToolRegistry { tools, egress })
 }
 

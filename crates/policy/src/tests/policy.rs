@@ -238,3 +238,215 @@ fn on_error_may_not_allow() {
     let missing = broken("policy.yaml", "on_error:\n  verdict", "on_errors:\n  verdict");
     assert!(missing.contains("on_error"), "{missing}");
 }
+
+/// The amount that an action with these arguments adds to a limit, or the error that kept it from being counted.
+fn counted(arguments: Value) -> Result<String, String> {
+    let limit =
+        "    limit: {sum: action.arguments.amount, by: [agent.id], within: 1h, max: '10', exceeded: deny}\n";
+    let configuration = parse(&policy_with(&format!("{}{limit}", rule("'true'"))));
+    let tool = configuration.tools.get("think").unwrap();
+    let action = json!({"tool": "think", "arguments": arguments});
+    let agent = json!({"id": "airline-assistant"});
+    let facts = Facts { action: &action, agent: &agent, tool, now: chrono::DateTime::UNIX_EPOCH };
+    let evaluation = configuration.policy.evaluate(&facts);
+    match (evaluation.limit, evaluation.errored) {
+        (Some(limit), None) => Ok(limit.amount.to_string()),
+        (None, Some(error)) => Err(error.message),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_limit_counts_only_amounts_with_one_spelling_and_within_its_range() {
+    assert_eq!(counted(json!({"amount": "12.50"})), Ok("12.50".to_owned()));
+    assert_eq!(
+        counted(json!({"amount": 1_000_000_000_000_000_000_u64})),
+        Ok("1000000000000000000".to_owned())
+    );
+    for amount in ["+5", "1_000", "1e3", ".5", "5.", " 5", "٥"] {
+        let error = counted(json!({"amount": amount})).unwrap_err();
+        assert!(error.contains("is not a decimal number"), "{amount}: {error}");
+    }
+    for amount in ["79228162514264337593543950335", "1000000000000000000.01", "0.0000000001", "-1"] {
+        let error = counted(json!({"amount": amount})).unwrap_err();
+        assert!(error.starts_with("limit: the amount"), "{amount}: {error}");
+    }
+}
+
+#[test]
+fn the_maximum_of_a_limit_is_an_amount_as_well() {
+    let with = |max: &str| {
+        let limit =
+            format!("    limit: {{count: true, by: [agent.id], within: 1h, max: '{max}', exceeded: deny}}\n");
+        super::lines(
+            &crate::Configuration::parse(&policy_with(&format!("{}{limit}", rule("'true'"))))
+                .err()
+                .unwrap_or_default(),
+        )
+    };
+    assert_eq!(with("1000000000000000000"), "");
+    for max in ["+5", "1_000", "1e3", "1000000000000000001", "0.0000000001", "-1"] {
+        assert!(with(max).contains("is not an amount that a limit can count"), "{max}: {}", with(max));
+    }
+}
+
+#[test]
+fn expressions_that_are_slow_together_do_not_check() {
+    let rules = |count: usize| {
+        let costly = r#"action.arguments.l.all(a, a.matches("x"))"#;
+        let rules =
+            (0..count).map(|n| rule(&format!("'{costly}'")).replace("id: only", &format!("id: rule-{n}")));
+        super::lines(
+            &crate::Configuration::parse(&policy_with(&rules.collect::<String>())).err().unwrap_or_default(),
+        )
+    };
+    assert_eq!(rules(1), "");
+    let problems = rules(3);
+    assert!(
+        problems.contains("policy.yaml:5: evaluating all expressions of the file can take"),
+        "{problems}"
+    );
+    assert!(problems.contains("when of the rule \"rule-0\" on line 5 ("), "{problems}");
+    assert!(problems.contains("keep them within 250000 steps together"), "{problems}");
+}
+
+#[test]
+fn five_hundred_ordinary_rules_check() {
+    let rules = (0..500).map(|n| {
+        rule(&format!("'tool.name == \"think\" && decimal(action.arguments.a) > decimal(\"{n}\") && action.reason != \"\"'"))
+            .replace("id: only", &format!("id: rule-{n}"))
+    });
+    parse(&policy_with(&rules.collect::<String>()));
+}
+
+/// The warnings about a limit of the tool `send_certificate` with this key.
+fn warnings(key: &str) -> String {
+    let limit = format!("    limit: {{count: true, by: [{key}], within: 1h, max: '10', exceeded: deny}}\n");
+    let when = "'tool.name == \"get_user_details\"'";
+    super::lines(&parse(&policy_with(&format!("{}{limit}", rule(when)))).warnings)
+}
+
+#[test]
+fn a_limit_per_something_that_the_agent_chooses_is_warned_of() {
+    for key in [
+        "agent.on_behalf_of",
+        "agent.version",
+        "agent.model",
+        "action.id",
+        "action.context.customer",
+        "action.arguments.anything",
+        "string(size(action.arguments))",
+    ] {
+        let warned = warnings(key);
+        assert!(warned.contains("policy.yaml:9: the limit of the rule \"only\" is per"), "{key}: {warned}");
+        assert!(warned.contains("which the agent chooses freely; use agent.id"), "{key}: {warned}");
+    }
+    for key in ["agent.id", "action.tool", "action.source", "tool.risk"] {
+        assert_eq!(warnings(key), "", "{key}");
+    }
+}
+
+#[test]
+fn an_argument_is_a_key_if_every_tool_of_the_rule_bounds_it() {
+    let policy = |when: &str| {
+        let limit =
+            "    limit: {count: true, by: [action.arguments.who], within: 1h, max: '10', exceeded: deny}\n";
+        policy_with(&format!("{}{limit}", rule(when))).policy
+    };
+    let with = |when: &str, who: &str| {
+        let tool = |name: &str, who: &str| {
+            format!(
+                "  - name: {name}\n    description: x\n    connector: {{http: {{url: \"http://127.0.0.1/x\"}}}}\n    \
+                 arguments: {{type: object, properties: {{who: {who}}}}}\n    timeout: 5s\n    idempotent: true\n"
+            )
+        };
+        let tools = format!(
+            "egress: {{allow_hosts: [127.0.0.1], allow_private: [127.0.0.1]}}\ntools:\n{}{}",
+            tool("one", who),
+            tool("two", "{type: string}")
+        );
+        super::lines(&parse(&Sources { policy: policy(when), tools, ..airline() }).warnings)
+    };
+    let one = "'tool.name == \"one\"'";
+    for bounded in [
+        "{enum: [a]}",
+        "{const: a}",
+        "{type: string, pattern: '^a$'}",
+        "{type: string, format: uuid}",
+        "{type: integer}",
+    ] {
+        assert_eq!(with(one, bounded), "", "{bounded}");
+        assert!(!with("'true'", bounded).is_empty(), "the other tool does not bound it");
+    }
+    assert!(!with(one, "{type: string, maxLength: 5}").is_empty());
+}
+
+#[test]
+fn spellings_of_a_key_are_one_key_and_letters_that_look_alike_are_an_error() {
+    let limit = "    limit: {count: true, by: [agent.on_behalf_of], within: 1h, max: '10', exceeded: deny}\n";
+    let configuration = parse(&policy_with(&format!("{}{limit}", rule("'true'"))));
+    let key = |whom: &str| {
+        let tool = configuration.tools.get("think").unwrap();
+        let agent = json!({"on_behalf_of": whom});
+        let facts = Facts { action: &json!({}), agent: &agent, tool, now: chrono::DateTime::UNIX_EPOCH };
+        let evaluation = configuration.policy.evaluate(&facts);
+        evaluation.limit.map(|limit| limit.key).ok_or(evaluation.rule)
+    };
+    for whom in ["customer:lim", "customer:lim ", "Customer:Lim", "customer:l\u{200b}im", "ｃustomer:lim"] {
+        assert_eq!(key(whom), Ok("[\"customer:lim\"]".to_owned()), "{whom:?}");
+    }
+    assert_eq!(key("customer:l\u{456}m"), Err("on-error"));
+}
+
+/// The identities of the limits of rules `rule-0`, `rule-1` and so on, or the problems; and the warnings.
+fn identities(limits: &[&str]) -> Result<(Vec<String>, String), String> {
+    let rules = limits.iter().enumerate().map(|(n, limit)| {
+        let rule = rule("'true'").replace("id: only", &format!("id: rule-{n}"));
+        format!("{rule}    limit: {{{limit}, max: '10', exceeded: deny}}\n")
+    });
+    let configuration = crate::Configuration::parse(&policy_with(&rules.collect::<String>()));
+    let configuration = configuration.map_err(|problems| super::lines(&problems))?;
+    let known = configuration.policy.limits().map(|limit| limit.limit.to_owned()).collect();
+    Ok((known, super::lines(&configuration.warnings)))
+}
+
+#[test]
+fn a_limit_is_identified_by_its_id_or_by_what_it_counts_and_for_how_long() {
+    let identity = |limit: &str| identities(&[limit]).unwrap().0[0].clone();
+    let plain = identity("sum: action.arguments.amount, by: [agent.id], within: 1h");
+    assert!(plain.starts_with("sha256:"));
+    for same in [
+        "sum: 'action . arguments.amount', by: [' agent.id'], within: 60m",
+        "sum: \"action.arguments\\n  .amount\", by: [agent.id], within: 3600s",
+    ] {
+        assert_eq!(identity(same), plain, "{same}");
+    }
+    for other in [
+        "count: true, by: [agent.id], within: 1h",
+        "sum: action.arguments.amount, by: [agent.id, action.tool], within: 1h",
+        "sum: action.arguments.amount, by: [agent.id], within: 2h",
+        "sum: 'action.arguments.amount in [1]', by: [agent.id], within: 1h",
+    ] {
+        assert_ne!(identity(other), plain, "{other}");
+    }
+    assert_eq!(identity("id: daily, count: true, by: [agent.id], within: 1h"), "daily");
+    assert_ne!(
+        identity("count: true, by: ['agent.id + \" a\"'], within: 1h"),
+        identity("count: true, by: ['agent.id + \"a\"'], within: 1h")
+    );
+}
+
+#[test]
+fn limits_that_count_the_same_are_one_and_one_id_has_one_period() {
+    let count = "count: true, by: [agent.id], within: 1h";
+    let (same, warned) = identities(&[count, count]).unwrap();
+    assert_eq!(same[0], same[1]);
+    assert!(warned.contains("the limits of the rules \"rule-0\" and \"rule-1\" are one"), "{warned}");
+    let meant = identities(&[&format!("id: calls, {count}"), &format!("id: calls, {count}")]).unwrap();
+    assert_eq!(meant, (vec!["calls".to_owned(), "calls".to_owned()], String::new()));
+    let apart = identities(&[&format!("id: a, {count}"), count]).unwrap();
+    assert_eq!(apart.1, "");
+    let refused = identities(&[&format!("id: a, {count}"), "id: a, count: true, by: [agent.id], within: 2h"]);
+    assert!(refused.unwrap_err().contains("the limit \"a\" has another within than the one on line 9"));
+    assert!(identities(&[&format!("id: Daily, {count}")]).unwrap_err().contains("not a valid id of a limit"));
+}

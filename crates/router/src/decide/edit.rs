@@ -42,8 +42,8 @@ impl<'a> Edit<'a> {
         Ok(Self { arguments, salt, evaluation })
     }
 
-    /// The cumulative limit that the edited action counts against, with its rule.
-    pub(super) fn limit(&self) -> Option<(&str, &LimitUse)> {
+    /// The cumulative limit that the edited action counts against.
+    pub(super) fn limit(&self) -> Option<&LimitUse> {
         self.evaluation.limit()
     }
 }

@@ -1,0 +1,93 @@
+//! What is valid in a configuration and still hardly meant.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use crate::{
+    expr::Expression,
+    policy::{Policy, Rule},
+    problem::{POLICY_FILE, Problem},
+    tools::{Tool, ToolRegistry},
+};
+
+/// What an agent says of itself and of its action, in whatever words it likes.
+const CHOSEN: [&str; 9] = [
+    "agent.version",
+    "agent.model",
+    "agent.on_behalf_of",
+    "action.id",
+    "action.reason",
+    "action.task",
+    "action.context",
+    "action.expires_at",
+    "action.compensates",
+];
+/// Keywords that leave a value one spelling, or few.
+const BOUNDING: [&str; 4] = ["enum", "const", "pattern", "format"];
+/// Types whose values have one spelling each.
+const PLAIN_TYPES: [&str; 2] = ["integer", "boolean"];
+
+/// The warnings about a policy whose actions use these tools.
+pub(crate) fn of(policy: &Policy, tools: &ToolRegistry) -> Vec<Problem> {
+    let chosen = policy.rules.iter().flat_map(|rule| chosen_keys(rule, tools));
+    chosen.chain(shared_sums(policy)).collect()
+}
+
+/// Limits without ids that count the same: they are one, although their rules are not.
+fn shared_sums(policy: &Policy) -> Vec<Problem> {
+    let mut first = HashMap::new();
+    let limits = policy.rules.iter().filter_map(|rule| Some((rule, rule.limit.as_ref()?)));
+    let unnamed = limits.filter(|(_, limit)| !limit.named);
+    let shared = unnamed.filter_map(|(rule, limit)| {
+        let other = *first.entry(&limit.identity).or_insert(&rule.id);
+        let message =
+            format!("the limits of the rules {other:?} and {:?} are one: actions of both add up", rule.id);
+        let help = "give each an id: of its own, or both the same if that is meant";
+        (other != &rule.id).then(|| Problem::new(POLICY_FILE, limit.line, message, help))
+    });
+    shared.collect()
+}
+
+/// Keys of a limit that the agent whom it limits chooses: with another one for each action it never reaches the limit.
+fn chosen_keys(rule: &Rule, tools: &ToolRegistry) -> Vec<Problem> {
+    let Some(limit) = &rule.limit else { return vec![] };
+    let named = rule.condition.tools();
+    let tools: Vec<&Tool> = tools
+        .iter()
+        .filter(|tool| named.is_empty() || named.iter().any(|name| name == tool.name()))
+        .collect();
+    let chosen = limit.by.iter().filter_map(|key| chosen(key, &tools));
+    let warning = |path: String| {
+        let message =
+            format!("the limit of the rule {:?} is per {path}, which the agent chooses freely", rule.id);
+        let help =
+            "use agent.id, or an argument that the tool's schema bounds by enum, const, pattern or format";
+        Problem::new(POLICY_FILE, limit.line, message, help)
+    };
+    chosen.map(warning).collect()
+}
+
+/// The first field that a key reads and the agent chooses.
+fn chosen(key: &Expression, tools: &[&Tool]) -> Option<String> {
+    let whole = |path: &&String| {
+        let longer =
+            |other: &String| other.strip_prefix(path.as_str()).is_some_and(|rest| rest.starts_with('.'));
+        !key.paths().iter().any(longer)
+    };
+    let is_chosen = |path: &&String| match path.strip_prefix("action.arguments") {
+        Some(argument) => !tools.iter().all(|tool| is_bounded(tool.schema(), argument)),
+        None => CHOSEN.iter().any(|field| path.starts_with(field)),
+    };
+    key.paths().iter().filter(whole).find(is_chosen).cloned()
+}
+
+/// Whether a schema bounds an argument, given as a path such as `.payee.account`.
+fn is_bounded(schema: &Value, argument: &str) -> bool {
+    let names = argument.split('.').skip(1);
+    let found = names.into_iter().try_fold(schema, |schema, name| schema.get("properties")?.get(name));
+    found.is_some_and(|schema| {
+        BOUNDING.iter().any(|keyword| schema.get(keyword).is_some())
+            || schema.get("type").and_then(Value::as_str).is_some_and(|kind| PLAIN_TYPES.contains(&kind))
+    })
+}
