@@ -176,6 +176,9 @@ struct Path {
 const AUDIT: Path = Path { name: "audit path", tool: "direct", queue: ceiling::DIRECT };
 const APPROVAL: Path = Path { name: "approval path", tool: "gated", queue: ceiling::GATED };
 const HTTP: Path = Path { name: "audit path over http", tool: "called", queue: ceiling::CALLED };
+/// The ceiling keeps its connections open, so the difference is what a connection for each call costs.
+const HTTP_ONCE: Path =
+    Path { name: "audit path over http, not repeated", tool: "called_once", queue: ceiling::CALLED };
 
 /// Proposals that warm a run up and are not measured.
 const WARM: usize = 2_000;
@@ -240,12 +243,12 @@ impl Bench {
         figures: &mut Figures,
     ) -> anyhow::Result<()> {
         for side in [CEILING, SYSTEM] {
-            for path in [&AUDIT, &APPROVAL, &HTTP] {
+            for path in [&AUDIT, &APPROVAL, &HTTP, &HTTP_ONCE] {
                 self.burst(path, side, "warm", WARM.min(args.actions)).await?;
             }
         }
         for run in 1..=args.runs {
-            for path in [&AUDIT, &APPROVAL, &HTTP] {
+            for path in [&AUDIT, &APPROVAL, &HTTP, &HTTP_ONCE] {
                 self.rates(figures, path, &path.full_rate(), run, args.actions).await?;
             }
             for rate in &args.rates {

@@ -1,5 +1,7 @@
 //! An attempt to call a tool, and what the tool's answer says about its effect.
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -49,20 +51,43 @@ enum Reply {
         #[serde(default)]
         message: String,
     },
+    /// The service itself does not know: it has lost what it called, for example.
+    InDoubt {
+        code: String,
+        #[serde(default)]
+        message: String,
+    },
+}
+
+/// Whether an HTTP status leaves open if the tool has acted. Of those that are not 2xx, only 4xx says that it has not:
+/// a redirect is also the usual answer after a form was carried out (303), and a server's error can come after the
+/// effect. Of 4xx, a request that timed out (408) and one that was cancelled (499) may have been carried out in part.
+pub fn is_inconclusive(status: u16) -> bool {
+    !matches!(status, 200..300 | 400..500) || matches!(status, 408 | 499)
+}
+
+/// Whether an HTTP status comes from a gateway that has forwarded the request and got no valid answer (RFC 9110, 15.6.3
+/// and 15.6.5). No tool can say what it means.
+pub fn is_from_gateway(status: u16) -> bool {
+    matches!(status, 502 | 504)
 }
 
 impl Attempt {
-    /// Classifies an HTTP response by its status; `name` is the status' reason phrase. 2xx is success, 429 was not
-    /// processed (RFC 6585), after 5xx the effect is unknown, and anything else is a refusal.
-    pub fn of_http(status: u16, name: &str, body: &[u8]) -> Self {
+    /// Classifies an HTTP response by its status; `name` is the status' reason phrase.
+    ///
+    /// 2xx is success. 421 (RFC 9110), 425 (RFC 8470) and 429 (RFC 6585) say that the request was not processed, and so
+    /// does a status of `certain_failures`, where the tool's definition vouches for that. After any other status that
+    /// [`is_inconclusive`] the effect is unknown, and the rest are refusals.
+    pub fn of_http(status: u16, name: &str, body: &[u8], certain_failures: &BTreeSet<u16>) -> Self {
         if status / 100 == 2 {
             return Self::Succeeded(value(body));
         }
         let excerpt: String = String::from_utf8_lossy(body).chars().take(EXCERPT_MAX).collect();
         let (code, message) = (http_status(status), format!("{status} {name}: {excerpt}"));
         match status {
-            429 => Self::NotSent { code, message },
-            500..600 => Self::Unknown { code, message },
+            421 | 425 | 429 => Self::NotSent { code, message },
+            _ if certain_failures.contains(&status) => Self::NotSent { code, message },
+            _ if is_inconclusive(status) => Self::Unknown { code, message },
             _ => Self::Failed { code, message },
         }
     }
@@ -72,6 +97,7 @@ impl Attempt {
         match serde_json::from_slice(reply) {
             Ok(Reply::Succeeded { result }) => Self::Succeeded(result),
             Ok(Reply::Failed { code, message }) => Self::Failed { code, message },
+            Ok(Reply::InDoubt { code, message }) => Self::Unknown { code, message },
             Err(error) => Self::Unknown { code: Code::ReplyUnreadable.into(), message: error.to_string() },
         }
     }
@@ -83,4 +109,57 @@ fn value(body: &[u8]) -> Value {
         return Value::Null;
     }
     serde_json::from_slice(body).unwrap_or_else(|_| String::from_utf8_lossy(body).into_owned().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(status: u16, certain: &[u16]) -> Attempt {
+        Attempt::of_http(status, "", b"", &certain.iter().copied().collect())
+    }
+
+    #[test]
+    fn only_2xx_succeeds_and_only_4xx_is_a_failure_by_itself() {
+        for status in 0..1_000 {
+            match of(status, &[]) {
+                Attempt::Succeeded(_) => assert!((200..300).contains(&status), "{status}"),
+                Attempt::Failed { .. } | Attempt::NotSent { .. } => {
+                    assert!((400..500).contains(&status) && ![408, 499].contains(&status), "{status}");
+                }
+                Attempt::Unknown { .. } => assert!(is_inconclusive(status), "{status}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_listed_status_says_that_nothing_was_done_and_no_other_one_does() {
+        for status in [303, 408, 500, 503] {
+            assert!(matches!(of(status, &[status]), Attempt::NotSent { .. }), "{status}");
+            assert!(matches!(of(status, &[501]), Attempt::Unknown { .. }), "{status}");
+        }
+        assert!(matches!(of(200, &[200]), Attempt::Succeeded(_)));
+    }
+
+    #[test]
+    fn a_reply_that_does_not_say_what_happened_leaves_it_open() {
+        let known = br#"{"status":"failed","code":"closed"}"#;
+        assert!(matches!(Attempt::of_amqp(known), Attempt::Failed { code, .. } if code == "closed"));
+        let unknown = br#"{"status":"in_doubt","code":"bank_gone","message":"no answer"}"#;
+        assert!(matches!(Attempt::of_amqp(unknown), Attempt::Unknown { code, .. } if code == "bank_gone"));
+        for reply in [
+            &b""[..],
+            b"{}",
+            br#"{"status":"failed"}"#,
+            br#"{"status":"refused","code":"x"}"#,
+            br#"{"status":"failed","code":"x"} {"status":"succeeded"}"#,
+            br#"{"status":"failed","status":"succeeded","code":"x"}"#,
+            br#"{"status":"failed","code":"x","code":"y"}"#,
+            br#"{"status":"Failed","code":"x"}"#,
+            b"\xff",
+        ] {
+            let text = String::from_utf8_lossy(reply);
+            assert!(matches!(Attempt::of_amqp(reply), Attempt::Unknown { .. }), "{text}");
+        }
+    }
 }

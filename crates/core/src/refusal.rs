@@ -193,7 +193,10 @@ pub const CHOSEN: &[(&str, &str)] = &[
         "error.code of an outcome `rejected`, reason_code of feedback on it",
         "The reason_code of the rejection, from the reason_codes of the policy's rule; `rejected` or `responded` without one.",
     ),
-    ("error.code of an outcome `failed`", "The `code` with which a tool service on a queue replied."),
+    (
+        "error.code of an outcome `failed` or `in_doubt`",
+        "The `code` with which a tool service on a queue replied.",
+    ),
     (
         "reason_code of findings and of feedback on them",
         "From the reason_codes that the policy has for audits; if it has none, the auditor chooses freely.",

@@ -27,13 +27,15 @@ impl Links {
     }
 }
 
-/// The connector for a tool's definition.
+/// The connector for a tool's definition. `repeats` says whether it is given a second attempt where the first has no
+/// definite answer.
 ///
 /// # Errors
 /// Where a secret is missing, or the egress limits forbid the URL.
 pub fn build(
     definition: &countersign_policy::Connector,
     egress: &Egress,
+    repeats: bool,
     links: &Links,
 ) -> Result<Arc<dyn Connector>, ConnectorError> {
     #[cfg(feature = "bench")]
@@ -41,7 +43,7 @@ pub fn build(
         return Ok(Arc::new(noop::Noop));
     }
     Ok(match definition {
-        countersign_policy::Connector::Http(http) => Arc::new(http::Http::new(http, egress)?),
+        countersign_policy::Connector::Http(http) => Arc::new(http::Http::new(http, egress, repeats)?),
         countersign_policy::Connector::Amqp(amqp) => Arc::new(amqp::Amqp::new(amqp, links.amqp.clone())),
     })
 }

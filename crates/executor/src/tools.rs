@@ -54,7 +54,7 @@ impl Tools {
         }
         let call = Arc::new(ToolCall {
             name: tool.name().into(),
-            connector: connector::build(tool.connector(), egress, &self.links)?,
+            connector: connector::build(tool.connector(), egress, tool.attempts() > 1, &self.links)?,
             idempotent: tool.idempotent(),
             timeout: tool.timeout(),
             attempts: tool.attempts(),

@@ -1,6 +1,6 @@
 //! The `http` connector: POST with an idempotency key and a signature, no redirects, limited egress.
 
-use std::{env, time::SystemTime};
+use std::{collections::BTreeSet, env, time::SystemTime};
 
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
@@ -10,7 +10,7 @@ use countersign_policy::{Egress, HttpConnector};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use reqwest::{
     Client, Response,
-    header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
+    header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
     redirect::Policy,
 };
 use serde_json::Value;
@@ -31,10 +31,19 @@ pub(super) struct Http {
     url: Url,
     headers: HeaderMap,
     secret: Option<Vec<u8>>,
+    certain_failures: BTreeSet<u16>,
+    repeats: bool,
 }
 
 impl Http {
-    pub(super) fn new(definition: &HttpConnector, egress: &Egress) -> Result<Self, ConnectorError> {
+    /// `repeats` says whether an attempt without a definite answer is followed by another. Where it is not, each call
+    /// has a connection of its own: the service may close an idle one at the moment when a request is written to it,
+    /// and then nobody knows whether the request has arrived.
+    pub(super) fn new(
+        definition: &HttpConnector,
+        egress: &Egress,
+        repeats: bool,
+    ) -> Result<Self, ConnectorError> {
         let refused = |reason: String| ConnectorError::Refused { url: definition.url.clone(), reason };
         let url = Url::parse(&definition.url).map_err(|error| refused(error.to_string()))?;
         if let Some(reason) = egress::refusal(&url, egress) {
@@ -45,6 +54,7 @@ impl Http {
         let client = Client::builder()
             .redirect(Policy::none())
             .no_proxy()
+            .pool_max_idle_per_host(if repeats { usize::MAX } else { 0 })
             .dns_resolver(std::sync::Arc::new(PublicOnly::new(egress)))
             .user_agent(concat!("countersign/", env!("CARGO_PKG_VERSION")))
             .build()
@@ -54,6 +64,8 @@ impl Http {
             url,
             headers: headers(definition)?,
             secret: definition.signing_secret_env.as_deref().map(secret).transpose()?,
+            certain_failures: definition.certain_failures.clone(),
+            repeats,
         })
     }
 
@@ -77,6 +89,10 @@ impl Http {
     fn request_headers(&self, call: &Call<'_>) -> HeaderMap {
         let mut headers = self.headers.clone();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if !self.repeats {
+            // Whoever does not keep connections open says so (RFC 9112, 9.3).
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         // A structured-field string, as draft-ietf-httpapi-idempotency-key-header requires.
         insert(&mut headers, "idempotency-key", &format!("\"{}\"", call.idempotency_key));
         if let Some(traceparent) = call.traceparent {
@@ -142,6 +158,7 @@ impl Connector for Http {
                 status.as_u16(),
                 status.canonical_reason().unwrap_or_default(),
                 &body.unwrap_or_else(String::into_bytes),
+                &self.certain_failures,
             ),
         }
     }

@@ -1,6 +1,9 @@
 use std::{
     net::IpAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -13,10 +16,12 @@ use axum::{
     routing::post,
 };
 use countersign_core::attempt::Attempt;
-use countersign_policy::{Egress, HttpConnector};
+use countersign_policy::{Configuration, Egress, HttpConnector, Sources};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{egress::is_private, *};
+use crate::tools::{ToolCall, Tools};
 
 const CALL: Call<'static> = Call {
     tool: "t",
@@ -68,11 +73,12 @@ fn definition(url: &str) -> countersign_policy::Connector {
         url: url.into(),
         signing_secret_env: None,
         headers_env: Default::default(),
+        certain_failures: [503].into(),
     })
 }
 
 fn connect(url: &str, private: &[&str]) -> Result<Arc<dyn Connector>, ConnectorError> {
-    build(&definition(url), &egress(private), &Links::new("amqp://localhost", Arc::new(|_, _| ())))
+    build(&definition(url), &egress(private), true, &Links::new("amqp://localhost", Arc::new(|_, _| ())))
 }
 
 async fn run(script: Vec<(u16, &'static str)>, idempotent: bool) -> (CallResult, u32, Seen) {
@@ -121,9 +127,115 @@ async fn after_an_interrupted_attempt_only_a_success_is_conclusive() {
 }
 
 #[tokio::test]
+async fn an_answer_that_says_nothing_certain_puts_the_action_in_doubt() {
+    for status in [300, 302, 303, 304, 307, 399, 408, 499, 500, 502, 504, 599, 600] {
+        for idempotent in [false, true] {
+            let (result, attempts, seen) = run(vec![(status, "")], idempotent).await;
+            let wanted = format!("http_{status}");
+            assert!(matches!(&result, CallResult::InDoubt { code, .. } if *code == wanted), "{result:?}");
+            let calls = if idempotent { 3 } else { 1 };
+            assert_eq!((attempts, seen.lock().unwrap().len()), (calls, calls as usize), "{status}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_is_certain_and_what_was_not_processed_is_repeated() {
+    for (status, calls) in [(400, 1), (401, 1), (404, 1), (409, 1), (422, 1), (421, 3), (425, 3), (429, 3)] {
+        let (result, attempts, _) = run(vec![(status, "")], true).await;
+        let wanted = format!("http_{status}");
+        assert!(matches!(&result, CallResult::Failed { code, .. } if *code == wanted), "{result:?}");
+        assert_eq!(attempts, calls, "{status}");
+        let (result, ..) = run(vec![(status, "")], false).await;
+        assert!(matches!(&result, CallResult::Failed { code, .. } if *code == wanted), "{result:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_status_that_the_tool_vouches_for_is_a_failure_and_a_retry_is_safe() {
+    let (result, attempts, _) = run(vec![(503, "closed")], false).await;
+    assert!(matches!(result, CallResult::Failed { code, .. } if code == "http_503"));
+    assert_eq!(attempts, 3);
+    let (result, ..) = run(vec![(500, ""), (503, "closed")], true).await;
+    assert!(
+        matches!(result, CallResult::InDoubt { code, .. } if code == "http_500"),
+        "it vouches for one only"
+    );
+}
+
+/// A service that closes each connection after one answer, just when the next request arrives on it. Returns how many
+/// requests it has read.
+async fn hasty_service() -> (String, Arc<AtomicUsize>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/tool", listener.local_addr().unwrap());
+    let read = Arc::new(AtomicUsize::new(0));
+    let counted = read.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let counted = counted.clone();
+            tokio::spawn(async move {
+                let mut request = Vec::new();
+                while !request.ends_with(CALL.arguments) {
+                    stream.read_buf(&mut request).await.unwrap();
+                }
+                counted.fetch_add(1, Ordering::Relaxed);
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n1").await.unwrap();
+                let _ = stream.readable().await;
+            });
+        }
+    });
+    (url, read)
+}
+
+/// The connector of a tool with these fields in the registry, and the call's limits.
+fn registered(url: &str, fields: &str) -> Arc<ToolCall> {
+    let read = |file: &str| {
+        std::fs::read_to_string(format!("{}/../../examples/airline/{file}", env!("CARGO_MANIFEST_DIR")))
+            .unwrap()
+    };
+    let tools = read("tools.yaml").replace("${AIRLINE_TOOLS_URL}", "http://127.0.0.1:1");
+    let one = format!(
+        "\n  - name: one\n    description: One\n    connector: {{http: {{url: \"{url}\"}}}}\n    \
+         arguments: {{type: object}}\n    timeout: 2s\n    {fields}\n"
+    );
+    let sources =
+        Sources { policy: read("policy.yaml"), tools: tools + &one, directory: read("directory.yaml") };
+    let configuration = Configuration::parse(&sources).unwrap();
+    let registry = configuration.tools;
+    Tools::new("amqp://localhost", Arc::new(|_, _| ()))
+        .call(registry.get("one").unwrap(), registry.egress())
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_call_that_is_not_repeated_never_meets_a_connection_that_the_service_is_closing() {
+    let (url, read) = hasty_service().await;
+    for fields in ["idempotent: false", "idempotent: true"] {
+        read.store(0, Ordering::Relaxed);
+        let tool = registered(&url, fields);
+        for number in 1..=20 {
+            let connector = tool.connector.as_ref();
+            let (result, attempts) =
+                call_with_retry(connector, &CALL, tool.idempotent, tool.attempts, tool.backoff, false).await;
+            assert_eq!((result, attempts), (CallResult::Succeeded(1.into()), 1), "{fields}");
+            assert_eq!(read.load(Ordering::Relaxed), number);
+        }
+    }
+    // A repeated call may meet such a connection: then it is sent again.
+    let tool = registered(&url, "idempotent: true\n    retry: {attempts: 3, backoff: 1ms}");
+    for _ in 0..20 {
+        let connector = tool.connector.as_ref();
+        let (result, _) =
+            call_with_retry(connector, &CALL, tool.idempotent, tool.attempts, tool.backoff, false).await;
+        assert_eq!(result, CallResult::Succeeded(1.into()));
+    }
+}
+
+#[tokio::test]
 async fn a_redirect_is_not_followed() {
-    let (result, _, seen) = run(vec![(307, "")], true).await;
-    assert!(matches!(result, CallResult::Failed { code, .. } if code == "http_307"));
+    // The usual answer after a form was carried out.
+    let (result, _, seen) = run(vec![(303, "")], false).await;
+    assert!(matches!(result, CallResult::InDoubt { code, .. } if code == "http_303"));
     assert_eq!(seen.lock().unwrap().len(), 1);
 }
 

@@ -1,7 +1,8 @@
 //! The connectors and allowed hosts of `tools.yaml`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use countersign_core::attempt::{is_from_gateway, is_inconclusive};
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
@@ -67,16 +68,27 @@ fn hosts(problems: &mut Problems, listed: Vec<Spanned<String>>) -> Vec<String> {
 }
 
 impl Connector {
-    /// Checks the connector, which begins on line `at`.
+    /// Checks the connector, which begins on line `at`, with the tool's `certain_failures`.
     pub(super) fn into_model(
         self,
         problems: &mut Problems,
         at: u64,
         egress: &connector::Egress,
+        certain_failures: &[Spanned<i64>],
     ) -> Option<connector::Connector> {
         match (self.http, self.amqp) {
-            (Some(http), None) => http.into_model(problems, egress).map(connector::Connector::Http),
-            (None, Some(amqp)) => Some(connector::Connector::Amqp(amqp.into_model(problems, at))),
+            (Some(http), None) => {
+                let statuses = statuses(problems, certain_failures);
+                http.into_model(problems, egress, statuses).map(connector::Connector::Http)
+            }
+            (None, Some(amqp)) => {
+                if let Some(first) = certain_failures.first() {
+                    let message = "certain_failures lists HTTP statuses, but the tool is called over a queue";
+                    let help = "remove it: the service replies failed if it did nothing, else in_doubt";
+                    problems.add(line(first), message, help);
+                }
+                Some(connector::Connector::Amqp(amqp.into_model(problems, at)))
+            }
             _ => {
                 let help = "write either http: {url: ..} or amqp: {routing_key: ..}";
                 problems.add(at, "the tool does not have exactly one connector", help);
@@ -84,6 +96,29 @@ impl Connector {
             }
         }
     }
+}
+
+/// The statuses of `certain_failures`: those that leave the effect open unless the tool's definition vouches for it.
+fn statuses(problems: &mut Problems, listed: &[Spanned<i64>]) -> BTreeSet<u16> {
+    let mut statuses = BTreeSet::new();
+    for entry in listed {
+        let status = u16::try_from(entry.value).unwrap_or_default();
+        let (message, help) = match status {
+            300..600 if is_from_gateway(status) => (
+                "is a gateway's: it has asked the tool, and does not know what that did",
+                "remove it, and have the tool itself answer with another status, such as 503",
+            ),
+            300..600 if !is_inconclusive(status) => (
+                "is a certain failure of every tool",
+                "remove it: list only 3xx, 408, 499 and 5xx, and only where the tool certainly did nothing",
+            ),
+            300..600 if statuses.insert(status) => continue,
+            300..600 => ("is listed twice", "list it once"),
+            _ => ("is no status of a failure", "list statuses of 3xx, 408, 499 and 5xx"),
+        };
+        problems.add(line(entry), format!("{} in certain_failures {message}", entry.value), help);
+    }
+    statuses
 }
 
 impl Amqp {
@@ -116,7 +151,12 @@ impl Amqp {
 }
 
 impl Http {
-    fn into_model(self, problems: &mut Problems, egress: &connector::Egress) -> Option<HttpConnector> {
+    fn into_model(
+        self,
+        problems: &mut Problems,
+        egress: &connector::Egress,
+        certain_failures: BTreeSet<u16>,
+    ) -> Option<HttpConnector> {
         let (at, url) = (line(&self.url), self.url.value);
         if url.contains("${") {
             let message = format!("{url:?} contains a variable without a value");
@@ -155,6 +195,7 @@ impl Http {
                 .into_iter()
                 .map(|(name, variable)| (name, variable.value))
                 .collect(),
+            certain_failures,
         })
     }
 }

@@ -53,6 +53,8 @@ struct ToolEntry {
     retry: Option<Spanned<Retry>>,
     idempotent: bool,
     #[serde(default)]
+    certain_failures: Vec<Spanned<i64>>,
+    #[serde(default)]
     risk: Risk,
     reversible: Option<Reversible>,
 }
@@ -133,7 +135,7 @@ impl ToolEntry {
             problems.add(line(&self.name), format!("{name:?} is not a valid name of a tool"), help);
         }
         let at = line(&self.connector);
-        let connector = self.connector.value.into_model(problems, at, egress);
+        let connector = self.connector.value.into_model(problems, at, egress, &self.certain_failures);
         let timeout = problems.duration("timeout", &self.timeout, LEAST_TIMEOUT, MOST_TIMEOUT);
         let (attempts, backoff) = retry(problems, self.retry, self.idempotent);
         let longest = budget(timeout, attempts, backoff);

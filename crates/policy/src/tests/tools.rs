@@ -92,6 +92,22 @@ fn a_tool_may_be_a_queue() {
     assert_eq!((tool.risk(), tool.attempts()), ("moderate", 1));
 }
 
+#[test]
+fn a_tool_may_vouch_for_what_a_status_means() {
+    let listed =
+        ONE.replace("idempotent: true", "idempotent: false\n    certain_failures: [303, 408, 499, 503]");
+    let parsed = parse(&Sources { tools: format!("{}{listed}", airline().tools), ..airline() });
+    let one = parsed.tools.get("one").unwrap();
+    let Connector::Http(http) = one.connector() else { panic!("{one:?}") };
+    assert_eq!(http.certain_failures, [303, 408, 499, 503].into());
+    let before = parse(&Sources { tools: format!("{}{ONE}", airline().tools), ..airline() });
+    assert_ne!(before.tools.get("one").unwrap().version(), one.version(), "it is part of what is approved");
+    // A queue's service says itself whether it has acted.
+    let amqp =
+        listed.replace("{http: {url: \"http://127.0.0.1:1/one\"}}", "{amqp: {routing_key: tools.letters}}");
+    assert!(tool(&amqp).contains("tools.yaml:9: certain_failures lists HTTP"));
+}
+
 /// The text replaced in [`ONE`], the mistake, and the problem that it causes.
 const MISTAKES: &[(&str, &str, &str)] = &[
     ("name: one", "name: 'o n e'", "tools.yaml:3: \"o n e\" is not a valid name of a tool; use"),
@@ -148,6 +164,42 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "tools.yaml:8: a tool that is not idempotent has more than one attempt; remove retry",
     ),
     ("idempotent: true", "idempotent: yes", "tools.yaml:8: "),
+    (
+        "idempotent: true",
+        "idempotent: true\n    certain_failures: [303, 404]",
+        "tools.yaml:9: 404 in certain_failures is a certain failure of every tool; remove it: list only 3xx",
+    ),
+    (
+        "idempotent: true",
+        "idempotent: true\n    certain_failures: [429]",
+        "429 in certain_failures is a certain failure",
+    ),
+    (
+        "idempotent: true",
+        "idempotent: true\n    certain_failures: [504]",
+        "504 in certain_failures is a gateway's",
+    ),
+    (
+        "idempotent: true",
+        "idempotent: true\n    certain_failures: [200]",
+        "200 in certain_failures is no status of",
+    ),
+    (
+        "idempotent: true",
+        "idempotent: true\n    certain_failures: [-1]",
+        "-1 in certain_failures is no status of",
+    ),
+    (
+        "idempotent: true",
+        "idempotent: true\n    certain_failures: [65839]",
+        "65839 in certain_failures is no status",
+    ),
+    (
+        "idempotent: true",
+        "idempotent: true\n    certain_failures: [503, 503]",
+        "503 in certain_failures is listed twice",
+    ),
+    ("idempotent: true", "idempotent: true\n    certain_failures: 503", "tools.yaml:9: "),
     ("idempotent: true", "idempotent: true\n    risk: huge", "tools.yaml:9: unknown variant"),
     (
         "idempotent: true",
