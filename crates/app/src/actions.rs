@@ -1,6 +1,7 @@
 //! Actions: list them, and show the timeline of one.
 
 use countersign_core::ids::ActionId;
+use countersign_runtime::messages;
 use countersign_store::{
     Transaction,
     actions::{self, ActionRecord, LoadDepth},
@@ -13,7 +14,7 @@ pub use countersign_store::{
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{AppError, Connections};
+use crate::{AppError, Connections, configuration::active};
 
 /// Which actions are listed. A filter that is absent lets everything pass.
 #[derive(Clone, Debug)]
@@ -33,6 +34,9 @@ pub struct ListActions {
 pub struct Timeline {
     /// The action.
     pub action: ActionSummary,
+    /// Why it cannot be undone, if it succeeded and its tool has a compensation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cannot_be_undone: Option<String>,
     /// The action that undoes it.
     pub compensated_by: Option<ActionId>,
     /// The action that it undoes.
@@ -60,9 +64,16 @@ pub async fn list(connections: &Connections, request: ListActions) -> Result<Vec
 /// # Errors
 /// If no or more than one action matches, or the database cannot be read.
 pub async fn show(connections: &Connections, name: &str) -> Result<Timeline, AppError> {
-    let tx = connections.store()?.transaction().await?;
+    let store = connections.store()?;
+    let tx = store.transaction().await?;
     let action = find(&tx, name).await?;
-    timeline(&tx, &action).await
+    let mut shown = timeline(&tx, &action).await?;
+    if shown.compensated_by.is_none() {
+        let record = load(&tx, action.id, LoadDepth::Bodies).await?;
+        drop(tx);
+        shown.cannot_be_undone = messages::cannot_be_undone(&active(&store).await?.tools, &record);
+    }
+    Ok(shown)
 }
 
 /// The one action that `name` identifies.
@@ -79,7 +90,7 @@ pub(crate) async fn find(tx: &Transaction, name: &str) -> Result<ActionSummary, 
     }
 }
 
-/// One action with everything that is stored of it.
+/// One action with everything that is stored of it. Whether it can be undone is left to [`show`].
 ///
 /// # Errors
 /// If the action does not exist, or the database cannot be read.
@@ -88,6 +99,7 @@ pub async fn timeline(tx: &Transaction, action: &ActionSummary) -> Result<Timeli
     let undone = compensations::proposed(tx, &[action.id]).await?;
     Ok(Timeline {
         action: action.clone(),
+        cannot_be_undone: None,
         compensated_by: undone.first().map(|(_, by)| *by),
         compensates: record.compensates,
         content: content(&record),

@@ -67,14 +67,17 @@ fn render(list: &[ActionSummary]) -> String {
 }
 
 /// A timeline for people.
-pub fn text(timeline: &Timeline) -> String {
-    let Timeline { action, content, timeline, .. } = timeline;
+pub fn text(shown: &Timeline) -> String {
+    let Timeline { action, content, timeline, .. } = shown;
     let arguments = content.get("arguments").map(ToString::to_string).unwrap_or_default();
     // Writing into a String cannot fail.
     let mut out = String::new();
     let _ = writeln!(out, "{} {}: {}", action.source, action.event_id, action.state);
     let _ = writeln!(out, "  {} {arguments}", action.tool);
     let _ = writeln!(out, "  {} by rule {} of policy {}", action.verdict, action.rule, action.policy_version);
+    if let Some(why) = &shown.cannot_be_undone {
+        let _ = writeln!(out, "  cannot be undone: {why}");
+    }
     for entry in timeline {
         let at = entry.occurred_at.format("%H:%M:%S%.3f");
         let _ = writeln!(out, "  {at}  {:<18} {}", entry.kind, brief(&entry.body));

@@ -132,13 +132,13 @@ pub(crate) fn bind_fields<'v>(bindings: &mut Bindings<'v>, name: &str, value: &'
     bindings.add_variable_as_val(name, objects::fields_of(value));
 }
 
-/// Binds a value, converted as a whole.
+/// Binds a value, converted as a whole, however long its lists are.
 pub(crate) fn bind_whole<'v>(
     bindings: &mut Bindings<'v>,
     name: &str,
     value: &'v Value,
 ) -> Result<(), String> {
-    let value = objects::to_val(value).map_err(|error| describe(&error))?;
+    let value = objects::to_val(value, objects::ANY_ITEMS).map_err(|error| describe(&error))?;
     bindings.add_variable_as_val(name, value);
     Ok(())
 }

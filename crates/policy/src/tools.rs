@@ -47,8 +47,11 @@ impl Reversible {
     /// Which argument could not be computed, and why.
     pub fn arguments(&self, action: &Value, result: &Value) -> Result<Value, String> {
         let mut bindings = expr::bindings()?;
-        expr::bind_whole(&mut bindings, "action", action)?;
-        expr::bind_whole(&mut bindings, "result", result)?;
+        for (name, value) in [("action", action), ("result", result)] {
+            if self.arguments.values().any(|expression| expression.roots().contains(&name)) {
+                expr::bind_whole(&mut bindings, name, value)?;
+            }
+        }
         let mut arguments = Map::new();
         for (name, expression) in &self.arguments {
             let value = expression.to_json(&bindings).map_err(|error| format!("argument {name}: {error}"))?;

@@ -111,10 +111,10 @@ pub(crate) async fn propose(
     context: &EvaluationContext<'_>,
     proposals: &[(Delivery, Compensation<'_>)],
 ) -> Result<Vec<ActionId>, StoreError> {
-    let max_bytes = context.limits.message_bytes;
+    // Made of a message within the limit and the tool's answer: an agent must not be able to make it too large.
     let batch: Vec<_> = proposals
         .iter()
-        .map(|(delivery, undoes)| (Inbound::decode(delivery, max_bytes), Some(*undoes)))
+        .map(|(delivery, undoes)| (Inbound::decode(delivery, usize::MAX), Some(*undoes)))
         .collect();
     let withdrawn = withdrawn(tx, batch.iter().map(|(inbound, _)| inbound)).await?;
     let result = accept(router, tx, context, batch, withdrawn.into_iter().collect()).await?;

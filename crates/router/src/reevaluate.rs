@@ -52,7 +52,8 @@ impl<'a> StoredEvaluation<'a> {
             return Self::Withdrawn;
         }
         let body = record.body.as_deref().unwrap_or_default();
-        let mut proposal = match proposal::decode(body, context.limits.message_bytes) {
+        // What is stored was within the limit when it arrived, unless it is a compensation, which has none.
+        let mut proposal = match proposal::decode(body, usize::MAX) {
             Ok(proposal) => proposal,
             Err(refusal) => {
                 let (code, message) = (refusal.code.into(), refusal.message);

@@ -120,6 +120,7 @@ pub fn offer(tools: &ToolRegistry, record: &ActionRecord) -> Result<Offer, Strin
     let reversible = tool.reversible().ok_or("the tool has no compensation")?;
     let ended_at = record.ended_at.filter(|_| record.status.state == State::Succeeded);
     let ended_at = ended_at.ok_or_else(|| format!("the action is {}", record.status.state))?;
+    let by = tools.get(reversible.by()).ok_or("its compensating tool is no longer in the registry")?;
     let reversible_until = TimeDelta::from_std(reversible.within())
         .ok()
         .and_then(|within| ended_at.checked_add_signed(within))
@@ -142,7 +143,22 @@ pub fn offer(tools: &ToolRegistry, record: &ActionRecord) -> Result<Offer, Strin
     let result = record.outcome.as_ref().and_then(|outcome| outcome.result.as_deref());
     let result = result.and_then(|result| serde_json::from_slice(result).ok()).unwrap_or(Value::Null);
     let arguments = reversible.arguments(&action, &result)?;
-    Ok(Offer { tool: reversible.by().into(), arguments, reversible_until })
+    // Without the values, which the reason outlives.
+    by.check_arguments(&arguments)
+        .map_err(|_| format!("the arguments of its compensation do not fit the schema of {:?}", by.name()))?;
+    Ok(Offer { tool: by.name().into(), arguments, reversible_until })
+}
+
+/// Why a succeeded action cannot be undone although its tool has a compensation. The record must have been read with its
+/// body.
+pub fn cannot_be_undone(tools: &ToolRegistry, record: &ActionRecord) -> Option<String> {
+    is_reversible(tools, record).then(|| offer(tools, record).err()).flatten()
+}
+
+/// Whether an action has succeeded whose tool has a compensation.
+pub fn is_reversible(tools: &ToolRegistry, record: &ActionRecord) -> bool {
+    record.status.state == State::Succeeded
+        && tools.get(&record.tool).is_some_and(|tool| tool.reversible().is_some())
 }
 
 /// The request for an audit. The record must have been read with its body.
@@ -162,6 +178,7 @@ pub fn audit_request(
         error: record.outcome.as_ref().and_then(|outcome| outcome.error.clone()),
         reason_codes: configuration.policy.audits().reason_codes.clone(),
         compensation: offer(&configuration.tools, record).ok(),
+        cannot_be_undone: cannot_be_undone(&configuration.tools, record),
         group: audit.group.clone(),
         opened_at: audit.opened_at,
     };

@@ -87,6 +87,7 @@ async fn sample(
 ) -> Result<Vec<ActionId>, StoreError> {
     let records = actions::load(tx, ids, LoadDepth::Content).await?;
     open_remediations(tx, configuration, &records).await?;
+    warn_of_irreversible(tx, configuration, &records).await?;
     let policy = &configuration.policy;
     let ended: Vec<_> = records.iter().filter(|record| is_drawn(configuration, record)).collect();
     let ids: Vec<ActionId> = ended.iter().map(|record| record.id).collect();
@@ -161,6 +162,23 @@ async fn open_remediations(
             let why = format!("its compensation ended as {state}");
             let group = &record.status.audit_group;
             remediation::open(tx, configuration, undone, group, &why).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Says at once where the compensation of an action cannot be built: an auditor may look much later, or never.
+async fn warn_of_irreversible(
+    tx: &Transaction,
+    configuration: &Configuration,
+    records: &[ActionRecord],
+) -> Result<(), StoreError> {
+    let tools = &configuration.tools;
+    let reversible = records.iter().filter(|record| messages::is_reversible(tools, record));
+    let ids: Vec<ActionId> = reversible.map(|record| record.id).collect();
+    for record in actions::load(tx, &ids, LoadDepth::Bodies).await? {
+        if let Some(why) = messages::cannot_be_undone(tools, &record) {
+            tracing::warn!(action = %record.id, tool = record.tool, why, "no tool can undo this action");
         }
     }
     Ok(())

@@ -71,6 +71,9 @@ pub struct AuditRequest {
     /// How it can be undone, which a finding requests with `compensate`. Absent if it cannot be undone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compensation: Option<Offer>,
+    /// Why it cannot be undone, if it succeeded and its tool has a compensation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cannot_be_undone: Option<String>,
     /// The group whose members may audit it.
     pub group: String,
     /// When the audit was opened.

@@ -187,6 +187,12 @@ impl<'e> Walk<'e> {
             }
             self.variables.push(name);
         }
+        if !self.scope.loops {
+            self.report(
+                "a compensation cannot loop with all, exists, map or filter",
+                "pass the whole list: an agent could send one that is too long to loop over, and never be undone",
+            );
+        }
         self.loops.push(cost::rounds(&comprehension.iter_range));
         if self.loops.len() > MAX_LOOPS {
             self.report(

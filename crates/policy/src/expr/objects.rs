@@ -16,9 +16,13 @@ use cel::{
 };
 use serde_json::{Map, Value};
 
-/// The longest list or object that an expression may read. Conditions may loop over one list inside another, so this
+/// The longest list or object that a condition may read. Conditions may loop over one list inside another, so this
 /// bounds the work that one message can cause.
 pub(super) const MAX_ITEMS: usize = 256;
+
+/// The longest list or object in the arguments of a compensation, which cannot loop: whatever fits in a message. A
+/// smaller limit would let an agent choose that its action cannot be undone.
+pub(super) const ANY_ITEMS: usize = usize::MAX;
 
 /// Levels below a root that stay unconverted: `action.arguments` is one below.
 const LAZY_LEVELS: u8 = 1;
@@ -31,8 +35,8 @@ pub(super) fn fields_of<'v>(value: &'v Value) -> Box<dyn Val + 'v> {
     }
 }
 
-/// The whole value, converted.
-pub(super) fn to_val<'v>(value: &'v Value) -> Result<Box<dyn Val + 'v>, ExecutionError> {
+/// The whole value, converted, if no list or object in it has more than `most` items.
+pub(super) fn to_val<'v>(value: &'v Value, most: usize) -> Result<Box<dyn Val + 'v>, ExecutionError> {
     Ok(match value {
         Value::Null => Box::new(CelNull),
         Value::Bool(flag) => Box::new(CelBool::from(*flag)),
@@ -42,14 +46,15 @@ pub(super) fn to_val<'v>(value: &'v Value) -> Result<Box<dyn Val + 'v>, Executio
         },
         Value::String(text) => Box::new(CelString::from(text.as_str())),
         Value::Array(items) => {
-            within_limit(items.len())?;
-            Box::new(CelList::from(items.iter().map(to_val).collect::<Result<Vec<_>, _>>()?))
+            within_limit(items.len(), most)?;
+            let items = items.iter().map(|item| to_val(item, most));
+            Box::new(CelList::from(items.collect::<Result<Vec<_>, _>>()?))
         }
         Value::Object(fields) => {
-            within_limit(fields.len())?;
-            let entries = fields
-                .iter()
-                .map(|(key, value)| Ok((CelMapKey::String(CelString::from(key.as_str())), to_val(value)?)));
+            within_limit(fields.len(), most)?;
+            let entries = fields.iter().map(|(key, value)| {
+                Ok((CelMapKey::String(CelString::from(key.as_str())), to_val(value, most)?))
+            });
             Box::new(CelMap::from(entries.collect::<Result<HashMap<_, _>, ExecutionError>>()?))
         }
     })
@@ -85,14 +90,11 @@ pub(super) fn to_json(value: &dyn Val) -> Result<Value, String> {
     Err(format!("a {} cannot be converted to JSON; use string() or int()", value.get_type().name()))
 }
 
-fn within_limit(items: usize) -> Result<(), ExecutionError> {
-    if items <= MAX_ITEMS {
+fn within_limit(items: usize, most: usize) -> Result<(), ExecutionError> {
+    if items <= most {
         return Ok(());
     }
-    Err(ExecutionError::UnexpectedType {
-        got: format!("{items} items"),
-        want: format!("at most {MAX_ITEMS}"),
-    })
+    Err(ExecutionError::UnexpectedType { got: format!("{items} items"), want: format!("at most {most}") })
 }
 
 /// An object whose fields are converted when they are read. Unlike other CEL maps it cannot be compared; the check of
@@ -123,7 +125,7 @@ impl<'v> Fields<'v> {
         let key = key.inner();
         match self.fields.get(key) {
             Some(value @ (Value::Array(_) | Value::Object(_))) => self.part(key, value),
-            Some(value) => to_val(value).map(CowVal::Owned),
+            Some(value) => to_val(value, MAX_ITEMS).map(CowVal::Owned),
             None => Err(ExecutionError::no_such_key(key)),
         }
     }
@@ -139,7 +141,7 @@ impl<'v> Fields<'v> {
             Value::Object(fields) if self.lazy_levels > 0 => {
                 Ok(Box::new(Fields::new(fields, self.lazy_levels - 1)))
             }
-            value => to_val(value),
+            value => to_val(value, MAX_ITEMS),
         });
         match converted {
             Ok(value) => Ok(CowVal::Borrowed(value.as_ref())),
@@ -172,7 +174,7 @@ impl<'v> Val for Fields<'v> {
     where
         Self: 'w,
     {
-        within_limit(self.fields.len()).ok().map(|()| self as &(dyn Iterable + 'w))
+        within_limit(self.fields.len(), MAX_ITEMS).ok().map(|()| self as &(dyn Iterable + 'w))
     }
 
     fn as_sizer(&self) -> Option<&dyn Sizer> {

@@ -11,6 +11,8 @@ pub(crate) struct Scope {
     pub(super) roots: &'static [Root],
     /// Whether whole objects may be used as values; otherwise only their fields may.
     pub(super) whole_objects: bool,
+    /// Whether expressions may loop, which only lists of limited length allow.
+    pub(super) loops: bool,
 }
 
 /// Conditions of rules and of authority, limits and risk bands.
@@ -38,6 +40,7 @@ pub(crate) static CONDITION: Scope = Scope {
         Root { name: "now", fields: &[] },
     ],
     whole_objects: false,
+    loops: true,
 };
 
 /// `exclude`: who may not decide.
@@ -50,6 +53,7 @@ pub(crate) static EXCLUSION: Scope = Scope {
         Root { name: "reviewer", fields: &["id", "groups"] },
     ],
     whole_objects: false,
+    loops: true,
 };
 
 /// Arguments of compensating actions.
@@ -59,4 +63,5 @@ pub(crate) static COMPENSATION: Scope = Scope {
         Root { name: "result", fields: &[] },
     ],
     whole_objects: true,
+    loops: false,
 };

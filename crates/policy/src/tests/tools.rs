@@ -81,6 +81,29 @@ fn a_compensation_is_made_from_the_action_and_its_result() {
 }
 
 #[test]
+fn no_list_is_too_long_to_be_undone() {
+    let undone = "idempotent: true\n    reversible: {by: one, within: 1h, \
+                  arguments: {items: action.arguments.items, known: result.items, two: \"2 in result.items\"}}";
+    let one = ONE.replace("idempotent: true", undone);
+    let parsed = parse(&Sources { tools: format!("{}{one}", airline().tools), ..airline() });
+    let one = parsed.tools.get("one").unwrap();
+    for length in [256, 257, 100_000] {
+        let items: Vec<usize> = (0..length).collect();
+        let object: serde_json::Map<_, _> = items.iter().map(|n| (n.to_string(), json!(n))).collect();
+        // The schema allows them, and so the agent may send them, also where nobody reads them.
+        let action = json!({"tool": "one", "arguments": {"items": items, "other": items, "object": object}});
+        let arguments = one.reversible().unwrap().arguments(&action, &json!({"items": items}));
+        assert_eq!(arguments.unwrap(), json!({"items": items, "known": items, "two": true}));
+    }
+    let looping = ONE.replace(
+        "idempotent: true",
+        "idempotent: true\n    reversible: {by: one, within: 1h, arguments: {a: \"result.items.map(i, i.id)\"}}",
+    );
+    let problems = tool(&looping);
+    assert!(problems.contains("a compensation cannot loop"), "{problems}");
+}
+
+#[test]
 fn a_tool_may_be_a_queue() {
     let amqp =
         ONE.replace("{http: {url: \"http://127.0.0.1:1/one\"}}", "{amqp: {routing_key: tools.letters}}");

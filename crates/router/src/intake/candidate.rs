@@ -163,7 +163,7 @@ impl<'a> Draft<'a> {
             .as_ref()
             .and_then(|proposal| canonical(&proposal.action).ok())
             .unwrap_or_else(|| delivery.body.clone());
-        let kept = delivery.body.len() <= context.limits.message_bytes;
+        let kept = compensates.is_some() || delivery.body.len() <= context.limits.message_bytes;
         let payload = Payload {
             action: id,
             body: if kept { delivery.body.clone() } else { Vec::new() },
