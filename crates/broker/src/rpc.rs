@@ -35,6 +35,13 @@ const LATE_LIMIT: Duration = Duration::from_secs(3600);
 /// Over this many open requests, those that are older than [`LATE_LIMIT`] are forgotten.
 const PENDING_MAX: usize = 16 * 1_024;
 
+/// An id that nobody can guess: 128 bits of a cryptographic generator. Everybody who has received one request knows the
+/// address of the channel, and whoever also knows a request's id can answer it. So only a service that has received the
+/// request can; the id of another request, the action's id and the time tell nothing about it.
+fn correlation_id() -> String {
+    format!("{:032x}", rand::random::<u128>())
+}
+
 /// One request.
 #[derive(Clone, Debug)]
 pub struct RpcRequest {
@@ -174,7 +181,7 @@ impl Channel {
             return Ok(());
         }
         let left = request.deadline.saturating_duration_since(Instant::now());
-        let correlation = uuid::Uuid::now_v7().to_string();
+        let correlation = correlation_id();
         let mut properties = BasicProperties::default()
             .with_content_type("application/json".into())
             .with_delivery_mode(2)
@@ -200,13 +207,16 @@ impl Channel {
         );
         let confirm = within(REQUEST_LIMIT, doing, publish).await?;
         // One request at a time is unconfirmed, so a return can only be its own.
-        let refused = match within(REQUEST_LIMIT, doing, confirm).await? {
+        let failed = match within(REQUEST_LIMIT, doing, confirm).await? {
             Confirmation::Ack(None) => return Ok(()),
-            Confirmation::Ack(Some(_)) => "no queue is bound for it",
-            Confirmation::Nack(_) | Confirmation::NotRequested => "the broker refused it",
+            Confirmation::Ack(Some(_)) => RpcError::NotSent("no queue is bound for it".into()),
+            // One of several queues may have taken it, or one that failed afterwards.
+            Confirmation::Nack(_) | Confirmation::NotRequested => {
+                RpcError::Unknown("the broker did not confirm it, so a queue may have it or not".into())
+            }
         };
         if let Some(pending) = self.pending.remove(&correlation) {
-            let _ = pending.answer.send(Err(RpcError::NotSent(refused.into())));
+            let _ = pending.answer.send(Err(failed));
         }
         Ok(())
     }

@@ -181,9 +181,19 @@ impl QueuedTool {
     }
 
     async fn reply(&self, request: &lapin::message::Delivery, reply: &Value) -> anyhow::Result<()> {
-        let reply_to = request.properties.reply_to().clone().context("no reply_to")?;
         let correlation = request.properties.correlation_id().clone().context("no correlation_id")?;
-        let properties = BasicProperties::default().with_correlation_id(correlation);
+        self.reply_as(request, correlation.as_str(), reply).await
+    }
+
+    /// Sends a reply to where those to `request` go, with this correlation id.
+    async fn reply_as(
+        &self,
+        request: &lapin::message::Delivery,
+        correlation: &str,
+        reply: &Value,
+    ) -> anyhow::Result<()> {
+        let reply_to = request.properties.reply_to().clone().context("no reply_to")?;
+        let properties = BasicProperties::default().with_correlation_id(correlation.into());
         let body = reply.to_string();
         let options = BasicPublishOptions::default();
         self.session.channel.basic_publish("".into(), reply_to, options, body.as_bytes(), properties).await?;
@@ -203,6 +213,39 @@ async fn a_tool_service_behind_a_queue_is_called_with_the_idempotency_key() -> a
     tool.reply(&request, &json!({"status": "succeeded", "result": {"answer": 42}})).await?;
     let outcome = expect(&mut agent, "q-1", Outcome::Succeeded).await?;
     ensure!(outcome.result.is_some_and(|result| result.get() == r#"{"answer":42}"#));
+    gate.close().await
+}
+
+#[tokio::test]
+async fn only_who_has_received_a_request_can_reply_to_it() -> anyhow::Result<()> {
+    let gate = Gate::start().await?;
+    let mut agent = gate.agent("one").await?;
+    let mut tool = QueuedTool::start(&gate).await?;
+    let mut requests = Vec::new();
+    for id in ["q-1", "q-2"] {
+        agent.propose(id, "ask_queue", json!({"question": id})).await?;
+        requests.push(tool.request().await?);
+    }
+    let [first, second] = requests.as_slice() else { anyhow::bail!("two requests") };
+    // Another service has received the first request: it knows where replies go, and what has been public since.
+    let correlation = |of: &lapin::message::Delivery| of.properties.correlation_id().clone();
+    let known = correlation(first).context("no correlation_id")?.to_string();
+    let wanted = correlation(second).context("no correlation_id")?.to_string();
+    let same = known.bytes().zip(wanted.bytes()).filter(|(a, b)| a == b).count();
+    ensure!(wanted.len() == 32 && same < 16, "{wanted:?} can be guessed from {known:?}");
+    let key = second.properties.message_id().clone().context("no key")?;
+    let now = uuid::Uuid::now_v7().to_string();
+    let guesses = ["", "q-2", key.as_str(), &now, &known[..16], &known.to_uppercase(), "/agents/one#q-2"];
+    for guess in guesses {
+        tool.reply_as(first, guess, &json!({"status": "failed", "code": "forged"})).await?;
+    }
+    // Nor does a second reply to the first request reach the second, or the first one's agent.
+    tool.reply(first, &json!({"status": "succeeded", "result": 1})).await?;
+    tool.reply(first, &json!({"status": "failed", "code": "forged"})).await?;
+    expect(&mut agent, "q-1", Outcome::Succeeded).await?;
+    tool.reply(second, &json!({"status": "succeeded", "result": 2})).await?;
+    let outcome = expect(&mut agent, "q-2", Outcome::Succeeded).await?;
+    ensure!(outcome.result.is_some_and(|result| result.get() == "2"));
     gate.close().await
 }
 
