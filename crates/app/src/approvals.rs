@@ -54,7 +54,7 @@ pub struct ApprovalDetails {
     pub request: &'static str,
     /// The rule that requires the approval.
     pub rule: String,
-    /// Decisions on the current content, by reviewer.
+    /// The decisions that count on the current content, by reviewer.
     pub so_far: BTreeMap<String, Decision>,
     /// The action's state.
     pub state: State,
@@ -109,7 +109,7 @@ pub async fn show(store: &Store, id: ApprovalId) -> Result<ApprovalDetails, AppE
         reason: body.and_then(|body| body.pointer("/data/reason").cloned()),
         request: approval.request.state.as_str(),
         rule: approval.rule,
-        so_far: approval.request.votes,
+        so_far: approval.request.votes.into_iter().map(|(who, vote)| (who, vote.decision)).collect(),
         state: record.status.state,
         why: approval.rule_text,
     })

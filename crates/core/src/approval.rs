@@ -28,6 +28,29 @@ pub enum Decision {
     Respond,
 }
 
+/// A person's decision that counts on a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vote {
+    /// The decision.
+    pub decision: Decision,
+    /// When it was signed, as the signed statement says.
+    pub signed_at: DateTime<Utc>,
+}
+
+impl Vote {
+    /// Orders what one person has signed: what was signed later counts and, of what was signed at the same time, what
+    /// is further from executing the content as it is. So the order of arrival decides nothing.
+    pub fn precedence(&self) -> (DateTime<Utc>, u8) {
+        let caution = match self.decision {
+            Decision::Approve => 0,
+            Decision::Edit => 1,
+            Decision::Respond => 2,
+            Decision::Reject => 3,
+        };
+        (self.signed_at, caution)
+    }
+}
+
 impl Decision {
     /// Every decision.
     pub const ALL: [Decision; 4] = [Decision::Approve, Decision::Reject, Decision::Edit, Decision::Respond];
@@ -257,6 +280,8 @@ pub enum RequestEvent {
         decision: Decision,
         /// The digest that the reviewer saw.
         digest: [u8; 32],
+        /// When it was signed.
+        signed_at: DateTime<Utc>,
     },
     /// A deadline may have passed.
     Lapsed,
@@ -281,9 +306,12 @@ pub enum Refused {
     /// The rule does not allow this kind of decision.
     #[error("the rule does not allow {}", .0.as_str())]
     NotAllowed(Decision),
-    /// The same person has already decided differently.
-    #[error("you have already decided this request differently")]
-    AlreadyDecided,
+    /// The same person has decided differently, in a statement that was signed later.
+    #[error("you have decided this request differently since this was signed")]
+    Superseded,
+    /// The person has edited the action, and the rule does not count an edit as an approval.
+    #[error("you have edited this action, so others must approve it")]
+    Editor,
     /// No deadline has passed.
     #[error("no deadline has passed")]
     NotYet,
@@ -297,7 +325,8 @@ impl Refused {
             Self::Expired => Code::Expired,
             Self::DigestMismatch => Code::DigestMismatch,
             Self::NotAllowed(_) => Code::NotAllowed,
-            Self::AlreadyDecided => Code::AlreadyDecided,
+            Self::Superseded => Code::SupersededDecision,
+            Self::Editor => Code::Editor,
             Self::NotYet => Code::NotYet,
         }
     }
@@ -316,21 +345,30 @@ pub struct Request {
     pub expires_at: DateTime<Utc>,
     /// Its state.
     pub state: RequestState,
-    /// Each reviewer and their decision.
-    pub votes: BTreeMap<String, Decision>,
+    /// Each reviewer and the decision of theirs that counts.
+    pub votes: BTreeMap<String, Vote>,
+    /// Everybody who has edited the action, in this request or an earlier one.
+    pub editors: BTreeSet<String>,
 }
 
 impl Request {
-    /// Opens a request.
+    /// Opens a request about an action that nobody has edited.
     pub fn open(spec: ApprovalSpec, digest: [u8; 32], now: DateTime<Utc>) -> Self {
         let expires_at = spec.deadline(now);
         let (state, votes) = (RequestState::Open, BTreeMap::new());
-        Self { spec, digest, opened_at: now, expires_at, state, votes }
+        let editors = BTreeSet::new();
+        Self { spec, digest, opened_at: now, expires_at, state, votes, editors }
     }
 
     /// The reviewers who made this decision.
     pub fn voters(&self, decision: Decision) -> impl Iterator<Item = &str> {
-        self.votes.iter().filter(move |(_, vote)| **vote == decision).map(|(id, _)| id.as_str())
+        self.votes.iter().filter(move |(_, vote)| vote.decision == decision).map(|(id, _)| id.as_str())
+    }
+
+    /// The reviewers whose approval can count under `spec`: who has edited the action counts only where the rule says so.
+    pub fn approvers<'s>(&'s self, spec: &ApprovalSpec) -> impl Iterator<Item = &'s str> + use<'s> {
+        let edit_counts = spec.edit_counts;
+        self.voters(Decision::Approve).filter(move |id| edit_counts || !self.editors.contains(*id))
     }
 
     /// The state after `event` at `now`. `counts` returns the groups of a person whose approval counts now, by the
@@ -338,7 +376,8 @@ impl Request {
     ///
     /// `now` is read from the database's clock under the action's row lock: a deadline that has passed takes precedence
     /// over any other event. An `edit` closes the request, because it no longer describes what would run; the caller
-    /// opens another. A `respond` ends it as rejected.
+    /// opens another. A `respond` ends it as rejected. While a request is open, a person's later decision replaces the
+    /// earlier one: later by when it was signed, so that nobody who carries statements can hold one back.
     ///
     /// # Errors
     /// If the request does not accept the event. Nothing has changed then, unless the request has just expired.
@@ -369,25 +408,35 @@ impl Request {
                     self.state = RequestState::Rejected;
                 }
             }
-            RequestEvent::Decided { reviewer, decision, digest } => {
-                self.vote(reviewer, decision, digest)?;
+            RequestEvent::Decided { reviewer, decision, digest, signed_at } => {
+                self.vote(reviewer, Vote { decision, signed_at }, digest)?;
                 self.state = self.outcome(decision, now, counts);
             }
         }
         Ok(self.state)
     }
 
-    fn vote(&mut self, reviewer: String, decision: Decision, digest: [u8; 32]) -> Result<(), Refused> {
+    fn vote(&mut self, reviewer: String, vote: Vote, digest: [u8; 32]) -> Result<(), Refused> {
         if digest != self.digest {
             return Err(Refused::DigestMismatch);
         }
-        if !self.spec.decisions.contains(&decision) {
-            return Err(Refused::NotAllowed(decision));
+        if !self.spec.decisions.contains(&vote.decision) {
+            return Err(Refused::NotAllowed(vote.decision));
+        }
+        if vote.decision == Decision::Approve && !self.spec.edit_counts && self.editors.contains(&reviewer) {
+            return Err(Refused::Editor);
         }
         match self.votes.get(&reviewer) {
-            Some(before) if *before != decision => return Err(Refused::AlreadyDecided),
-            _ => self.votes.insert(reviewer, decision),
-        };
+            // A repetition; what was signed last is what a third statement must be later than.
+            Some(before) if before.decision == vote.decision && vote.signed_at <= before.signed_at => {}
+            Some(before) if vote.precedence() < before.precedence() => return Err(Refused::Superseded),
+            _ => {
+                self.votes.insert(reviewer.clone(), vote);
+            }
+        }
+        if vote.decision == Decision::Edit {
+            self.editors.insert(reviewer);
+        }
         Ok(())
     }
 
@@ -400,7 +449,7 @@ impl Request {
         match decision {
             Decision::Approve | Decision::Reject if self.turned_down() => RequestState::Rejected,
             Decision::Approve => {
-                let people: Vec<_> = self.voters(Decision::Approve).filter_map(counts).collect();
+                let people: Vec<_> = self.approvers(&self.spec).filter_map(counts).collect();
                 match self.spec.satisfied(&people, self.opened_at, now) {
                     true => RequestState::Approved,
                     false => RequestState::Open,

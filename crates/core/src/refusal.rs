@@ -127,7 +127,8 @@ codes! {
     BeyondAuthority "beyond_authority" of Decision: "The action exceeds the reviewer's authority.";
     DigestMismatch "digest_mismatch" of Decision | Finding | Permit: "The digest does not match what would be executed.";
     NotAllowed "not_allowed" of Decision: "The rule does not allow this kind of decision.";
-    AlreadyDecided "already_decided" of Decision: "The same person has already decided differently.";
+    SupersededDecision "superseded_decision" of Decision: "The same person has decided differently in a statement that was signed later.";
+    Editor "editor" of Decision: "Who has edited an action may not approve it, unless the rule counts an edit as an approval.";
     NotYet "not_yet" of Command: "No deadline has passed.";
     ReasonMissing "reason_missing" of Decision | Finding: "A reason or a reason_code is required.";
     ReasonUnknown "reason_unknown" of Decision | Finding: "The reason_code is not among the request's reason_codes.";

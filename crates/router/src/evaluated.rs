@@ -111,7 +111,7 @@ pub(crate) fn resolve(
     let satisfied = || match (before, &spec) {
         (Some(before), Some(spec)) => {
             let counts = eligibility.counting(spec, &before.keys);
-            let people: Vec<_> = before.request.voters(Decision::Approve).filter_map(&counts).collect();
+            let people: Vec<_> = before.request.approvers(spec).filter_map(&counts).collect();
             spec.satisfied(&people, before.request.opened_at, context.now)
         }
         _ => false,

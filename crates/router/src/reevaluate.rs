@@ -176,7 +176,10 @@ pub(crate) fn refresh(write_set: &WriteSet, record: &mut ActionRecord) {
     else {
         return;
     };
-    let before = record.approval.take().filter(|before| before.request.digest == digest);
+    let before = record.approval.take();
+    // Who has edited the action stays known, whatever its content becomes.
+    let editors = before.as_ref().map(|before| before.request.editors.clone()).unwrap_or_default();
+    let before = before.filter(|before| before.request.digest == digest);
     let (votes, keys) = before.map(|before| (before.request.votes, before.keys)).unwrap_or_default();
     record.approval = Some(ApprovalRecord {
         id: row.id,
@@ -189,6 +192,7 @@ pub(crate) fn refresh(write_set: &WriteSet, record: &mut ActionRecord) {
             expires_at: row.expires_at,
             state: row.state,
             votes,
+            editors,
         },
         escalated: row.escalated.clone(),
         keys,

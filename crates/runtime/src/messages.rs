@@ -10,8 +10,8 @@ use countersign_core::{
     digest::tagged,
     ids::ActionId,
     message::{
-        ActionView, ApprovalRequest, AuditRequest, Call, CloudEvent, Command, Decision, FeedbackData,
-        FeedbackKind, Offer, OutcomeData, SettledPack, Severity, Timings, Why, kind,
+        ActionView, ApprovalRequest, AuditRequest, Call, CloudEvent, Command, FeedbackData, FeedbackKind,
+        Offer, OutcomeData, SettledPack, Severity, Timings, Why, kind,
     },
     permit::PACK_MAX,
 };
@@ -98,7 +98,7 @@ pub fn approval_requests(record: &ActionRecord) -> Vec<Outgoing> {
         groups: groups.clone(),
         require: request.spec.require.clone(),
         quorum: request.spec.quorum(),
-        approvers: request.voters(Decision::Approve).map(str::to_owned).collect(),
+        approvers: request.approvers(&request.spec).map(str::to_owned).collect(),
         allowed_decisions: request.spec.decisions.clone(),
         reason_codes: request.spec.reason_codes.clone(),
         opened_at: request.opened_at,

@@ -19,8 +19,12 @@ CREATE TABLE statements (
 
 -- The key that signed a decision: once it is revoked, the decision no longer counts until it is signed with another.
 ALTER TABLE decisions ADD COLUMN kid text NOT NULL DEFAULT '';
+-- When it was signed: a person's later decision on a content replaces the earlier one while the request is open.
+ALTER TABLE decisions ADD COLUMN signed_at timestamptz;
+UPDATE decisions SET signed_at = decided_at;
+ALTER TABLE decisions ALTER COLUMN signed_at SET NOT NULL;
 ALTER TABLE decisions DROP CONSTRAINT decisions_pkey;
-ALTER TABLE decisions ADD PRIMARY KEY (action, digest, reviewer, kid);
+ALTER TABLE decisions ADD PRIMARY KEY (action, digest, reviewer, kid, signed_at, decision);
 
 -- Revoked keys, whatever a later configuration says of them.
 CREATE TABLE revoked_keys (

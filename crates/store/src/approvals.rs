@@ -72,6 +72,8 @@ pub struct DecisionRow {
     pub decision: Decision,
     /// The key that signed it.
     pub kid: String,
+    /// When it was signed, as the signed statement says.
+    pub signed_at: DateTime<Utc>,
     /// The request that it answers.
     pub approval: ApprovalId,
     /// The id of the event that carried it.
@@ -84,7 +86,7 @@ pub struct DecisionRow {
     pub decided_at: DateTime<Utc>,
 }
 
-/// Records decisions. A person's first decision with a key on a content stands.
+/// Records decisions. While a request is open, a person's later decision on a content counts, by when it was signed.
 pub async fn insert_decisions<'a>(
     tx: &Transaction,
     writes: &mut Pipeline<'a>,
@@ -93,9 +95,9 @@ pub async fn insert_decisions<'a>(
     if rows.is_empty() {
         return Ok(());
     }
-    let sql = "INSERT INTO decisions (action, digest, reviewer, decision, kid, approval, event, reason_code, reason, decided_at)
+    let sql = "INSERT INTO decisions (action, digest, reviewer, decision, kid, approval, event, reason_code, reason, decided_at, signed_at)
              SELECT * FROM UNNEST($1::uuid[], $2::bytea[], $3::text[], $4::text[], $5::text[], $6::uuid[],
-                                  $7::text[], $8::text[], $9::text[], $10::timestamptz[])
+                                  $7::text[], $8::text[], $9::text[], $10::timestamptz[], $11::timestamptz[])
              ON CONFLICT DO NOTHING";
     let actions: Vec<Uuid> = rows.iter().map(|row| row.action.0).collect();
     let digests: Vec<&[u8]> = rows.iter().map(|row| row.digest.as_slice()).collect();
@@ -107,12 +109,14 @@ pub async fn insert_decisions<'a>(
     let codes: Vec<Option<&str>> = rows.iter().map(|row| row.reason_code.as_deref()).collect();
     let reasons: Vec<Option<&str>> = rows.iter().map(|row| row.reason.as_deref()).collect();
     let times: Vec<DateTime<Utc>> = rows.iter().map(|row| row.decided_at).collect();
+    let signed: Vec<DateTime<Utc>> = rows.iter().map(|row| row.signed_at).collect();
     writes
         .add(
             tx,
             sql,
             parameters![
-                actions, digests, reviewers, decisions, kids, approvals, events, codes, reasons, times
+                actions, digests, reviewers, decisions, kids, approvals, events, codes, reasons, times,
+                signed
             ],
         )
         .await

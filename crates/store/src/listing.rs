@@ -142,8 +142,12 @@ pub async fn approvals(
     let sql = "SELECT p.id, p.action, a.event_id, a.tool, p.spec -> 'require', p.rule, p.rule_text, p.state,
                       p.opened_at, p.expires_at,
                       (SELECT json_object_agg(d.reviewer, d.decision)
-                       FROM (SELECT DISTINCT action, digest, reviewer, decision FROM decisions) d JOIN payloads y ON y.action = d.action AND y.digest = d.digest
-                       WHERE d.action = p.action)
+                       FROM (SELECT DISTINCT ON (d.reviewer) d.reviewer, d.decision
+                             FROM decisions d JOIN payloads y ON y.action = d.action AND y.digest = d.digest
+                             WHERE d.action = p.action
+                             -- As `Vote::precedence` in core.
+                             ORDER BY d.reviewer, d.signed_at DESC,
+                                      array_position(ARRAY['approve', 'edit', 'respond', 'reject'], d.decision) DESC) d)
                FROM approvals p JOIN actions a ON a.id = p.action
                WHERE ($1::text IS NULL OR p.spec @> jsonb_build_object('require',
                         jsonb_build_array(jsonb_build_object('group', $1::text)))

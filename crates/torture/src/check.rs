@@ -77,6 +77,7 @@ struct Effect<'a> {
 /// What a reviewer decided.
 #[derive(Clone, Copy)]
 struct Vote<'a> {
+    event: &'a str,
     reviewer: &'a str,
     decision: Decision,
     digest: &'a str,
@@ -138,8 +139,8 @@ fn by_action(history: &[Event]) -> BTreeMap<&str, Observed<'_>> {
                 actions.entry(id).or_default().outcomes.extend(state);
             }
             // It may count from its invocation on.
-            Event::Decided { id, reviewer, decision, digest, arguments, phase: Phase::Invoke, .. } => {
-                let vote = Vote { reviewer, decision: *decision, digest, arguments };
+            Event::Decided { id, event, reviewer, decision, digest, arguments, phase: Phase::Invoke } => {
+                let vote = Vote { event, reviewer, decision: *decision, digest, arguments };
                 actions.entry(id).or_default().votes.push(vote);
             }
             Event::Called { id, key, arguments, .. } => {
@@ -183,8 +184,17 @@ fn arrows() -> BTreeSet<(&'static str, &'static str)> {
     arrows
 }
 
-/// Whether the required quorum has approved exactly these arguments, and this digest if one is given.
-fn approved(kind: Kind, tight: bool, arguments: &Value, digest: Option<&str>, votes: &[Vote<'_>]) -> bool {
+/// Whether the required quorum has approved exactly these arguments, and the stored digest if there is one: people who
+/// have not edited the action, in what they decided last.
+fn approved(
+    kind: Kind,
+    tight: bool,
+    arguments: &Value,
+    action: Option<&StoredAction>,
+    votes: &[Vote<'_>],
+) -> bool {
+    let digest = action.map(|action| action.digest.as_str());
+    let recorded = action.map(|action| action.recorded.as_slice()).unwrap_or_default();
     let counts = |vote: &&Vote<'_>| {
         let decided =
             vote.decision == Decision::Approve || (vote.decision == Decision::Edit && kind.edit_counts());
@@ -192,7 +202,18 @@ fn approved(kind: Kind, tight: bool, arguments: &Value, digest: Option<&str>, vo
         let bound = vote.decision == Decision::Edit || digest.is_none_or(|digest| digest == vote.digest);
         decided && bound && vote.arguments == arguments
     };
-    let people: BTreeSet<&str> = votes.iter().filter(counts).map(|vote| vote.reviewer).collect();
+    let at = |vote: &Vote<'_>| recorded.iter().position(|event| event == vote.event);
+    let later = |vote: &&Vote<'_>| {
+        let own = votes.iter().filter(|other| (other.reviewer, other.digest) == (vote.reviewer, vote.digest));
+        own.filter(|other| other.decision != vote.decision).any(|other| at(other) > at(vote))
+    };
+    // Who has edited the action counts only where an edit does.
+    let edited = |vote: &&Vote<'_>| {
+        let edits = |other: &Vote<'_>| other.decision == Decision::Edit && at(other).is_some();
+        !kind.edit_counts() && votes.iter().any(|other| other.reviewer == vote.reviewer && edits(other))
+    };
+    let standing = votes.iter().filter(counts).filter(|vote| !later(vote) && !edited(vote));
+    let people: BTreeSet<&str> = standing.map(|vote| vote.reviewer).collect();
     // Hall's condition: everyone can count in one group only, so any set of groups must have as many people as it needs.
     let needs = kind.needs(tight);
     let enough = |some: u32| {
@@ -277,10 +298,9 @@ impl Found {
             if kind.needs(false).is_empty() && observed.arguments != Some(*arguments) {
                 self.add("no effect but the proposed", format!("{id} acted with {arguments}"));
             }
-            let digest = action.map(|action| action.digest.as_str());
             // Proposed and executed under the same stricter policy, which was in force in between.
             let tight = tightening.is_some() && *tightening == observed.tightening;
-            if !approved(kind, tight, arguments, digest, votes) {
+            if !approved(kind, tight, arguments, action, votes) {
                 self.add("no effect without approval", format!("{id} acted with {arguments}"));
             }
             if action.is_none_or(|action| action.key != *key) {

@@ -286,8 +286,42 @@ impl Clients {
                 send(url, &mut publisher, std::slice::from_ref(&message), || log(Phase::Invoke)).await;
             log(phase);
             recent.now(request.approval.to_string(), phase);
+            if data.decision == Decision::Approve && self.changes_mind(&request, person) {
+                self.withdraws(url, &mut publisher, signer, &request, person).await;
+            }
         }
         Ok(())
+    }
+
+    /// Whether a reviewer who has approved rejects at once what they have approved.
+    fn changes_mind(&self, request: &ApprovalRequest, person: &str) -> bool {
+        dice(self.seed, &format!("second thought of {person} on {}", request.action.id)).is_multiple_of(10)
+    }
+
+    /// Rejects what the same person has just approved: it counts while the request is open.
+    async fn withdraws(
+        &self,
+        url: &str,
+        publisher: &mut Option<Publisher>,
+        signer: &Signer,
+        request: &ApprovalRequest,
+        person: &str,
+    ) {
+        let data = decision(request, Decision::Reject, Some("on second thought"));
+        let message = signed(signer, std::slice::from_ref(&data));
+        let log = |phase| {
+            self.history.log(Event::Decided {
+                id: request.action.id.clone(),
+                event: message.message_id.clone(),
+                reviewer: person.into(),
+                decision: data.decision,
+                digest: data.digest.clone(),
+                arguments: serde_json::from_str(request.action.arguments.get()).unwrap_or_default(),
+                phase,
+            });
+        };
+        let phase = send(url, publisher, std::slice::from_ref(&message), || log(Phase::Invoke)).await;
+        log(phase);
     }
 
     /// A reviewer's decision, mostly the same for all reviewers of an action, and the arguments that it approves.

@@ -42,6 +42,8 @@ pub(crate) struct StoredAction {
     pub(crate) audits: usize,
     /// The states in its evidence, in order.
     pub(crate) walk: Vec<State>,
+    /// The events whose decisions have counted, in order.
+    pub(crate) recorded: Vec<String>,
 }
 
 /// A quarantined message.
@@ -88,7 +90,9 @@ const ACTIONS: &str = "SELECT json_build_object(
   'walk', coalesce((SELECT json_agg(e.body ->> 'state' ORDER BY e.id) FROM evidence e
     WHERE e.action = a.id AND e.body ->> 'state' IS NOT NULL
       AND e.kind IN ('action.evaluated', 'action.claimed', 'action.completed', 'action.resolved',
-                     'decision.recorded')), '[]'))::text
+                     'decision.recorded')), '[]'),
+  'recorded', coalesce((SELECT json_agg(e.body ->> 'event' ORDER BY e.id) FROM evidence e
+    WHERE e.action = a.id AND e.kind = 'decision.recorded'), '[]'))::text
   FROM actions a LEFT JOIN payloads p ON p.action = a.id WHERE a.agent <> 'eve'";
 
 /// How long the last statements may take to be recorded.

@@ -35,7 +35,8 @@ use crate::example::{Labels, Opinion};
 const IDLE_LIMIT: Duration = Duration::from_secs(3_600);
 
 /// Codes that refuse the person, after which a colleague is asked.
-const PERSONAL: [Code; 4] = [Code::BeyondAuthority, Code::Excluded, Code::Requester, Code::PolicyAuthor];
+const PERSONAL: [Code; 5] =
+    [Code::BeyondAuthority, Code::Editor, Code::Excluded, Code::Requester, Code::PolicyAuthor];
 
 /// Counts of the answers to the teams, by result or code.
 pub(crate) type Counts = Arc<Mutex<BTreeMap<String, usize>>>;

@@ -77,11 +77,12 @@ async fn scene(gate: &Gate) -> anyhow::Result<()> {
     let sam = gate.reviewer("sam").await?;
     agent.propose("bad", "move_money", json!({"amount": "500"})).await?;
     sam.decides(&requests.next().await?, Decision::Reject, Some("not ordered")).await?;
-    agent.propose("much", "move_money", json!({"amount": "900"})).await?;
+    // Sam edits, so another approves; Mara owns the first agent, and may decide only about the second.
+    gate.agent("two").await?.propose("much", "move_money", json!({"amount": "900"})).await?;
     let asked = requests.next().await?;
     let arguments = Some(json!({"amount": "300"}));
     sam.submit(&[DecisionData { arguments, ..decision(&asked, Decision::Edit, Some("too much")) }]).await?;
-    sam.decides(&requests.next().await?, Decision::Approve, None).await?;
+    gate.reviewer("mara").await?.decides(&requests.next().await?, Decision::Approve, None).await?;
     agent.propose("no", "forbidden", json!({})).await?;
     agent.propose("record", "write_record", json!({"n": 1})).await?;
     agent.propose("open", "move_money", json!({"amount": "700"})).await?;

@@ -30,6 +30,8 @@ fn folder() -> anyhow::Result<tempfile::TempDir> {
     change("policy.yaml", &format!("{allowed}0.0"), &format!("{allowed}0.5"))?;
     let audits = "audits: {not_executed: 1.0, twice: 1.0}";
     change("policy.yaml", "version: \"test-1\"\n", &format!("version: \"test-1\"\n{audits}\n"))?;
+    // Sam edits, so Mara approves.
+    change("directory.yaml", ", owner: mara}", "}")?;
     let ada = "  - {id: ada, amqp_user: auditor-ada, groups: [auditors]}\n";
     change(
         "directory.yaml",
@@ -67,7 +69,7 @@ async fn decide(gate: &Gate) -> anyhow::Result<()> {
     let asked = requests.next().await?;
     let arguments = Some(json!({"amount": "300"}));
     sam.submit(&[DecisionData { arguments, ..decision(&asked, Decision::Edit, Some("too much")) }]).await?;
-    sam.decides(&requests.next().await?, Decision::Approve, None).await?;
+    gate.reviewer("mara").await?.decides(&requests.next().await?, Decision::Approve, None).await?;
 
     agent.send(&[stated("fine", "move_money", json!({"amount": "200"}), 2)]).await?;
     sam.decides(&requests.next().await?, Decision::Approve, Some("as ordered")).await?;

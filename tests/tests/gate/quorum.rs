@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, ensure};
+use chrono::{TimeDelta, Utc};
 use countersign_core::{
     action::Outcome,
     message::{ApprovalRequest, Decision, DecisionData},
 };
 use countersign_testkit::{
-    clients::{Agent, decision, proposal},
+    clients::{Agent, decided, decision, proposal, statement},
     wait::eventually,
 };
 use countersign_tests::{
@@ -123,12 +124,98 @@ async fn an_invalid_decision_is_refused_with_its_code() -> anyhow::Result<()> {
     payments.submit("tom", plain(&large, Decision::Respond)).await?;
     payments.approves("tom", &large).await?;
     payments.recorded(1).await?;
-    payments.submit("tom", reject(Some("fraud"))).await?;
-    payments.refused("already_decided").await?;
     // None of these ended the request.
     ensure!(payments.gate.count("SELECT count(*) FROM approvals WHERE state = 'open'").await? == 1);
     ensure!(payments.gate.count("SELECT count(*) FROM decisions").await? == 1);
     payments.gate.close().await
+}
+
+#[tokio::test]
+async fn who_approves_and_then_rejects_has_rejected_and_an_app_cannot_hold_that_back() -> anyhow::Result<()> {
+    let mut payments = Payments::start().await?;
+    let asked = payments.pay("p-1", "500").await?;
+    let reject = || DecisionData { reason_code: Some("fraud".into()), ..plain(&asked, Decision::Reject) };
+    let approve = || decision(&asked, Decision::Approve, None);
+    let now = Utc::now();
+    let signs = async |who: &str, data: DecisionData, seconds: i64| -> anyhow::Result<()> {
+        let at = now - TimeDelta::seconds(100 - seconds);
+        let message = decided(statement(&payments.gate.system.signer(who, who)?, &[data], at));
+        payments.gate.reviewer(who).await?.sends(&[message]).await
+    };
+    // Tara finds a mistake while others have still to decide.
+    signs("tara", approve(), 10).await?;
+    payments.recorded(1).await?;
+    signs("tara", reject(), 20).await?;
+    payments.recorded(2).await?;
+    let shown = async || -> anyhow::Result<Value> {
+        let id = asked.approval.to_string();
+        let (shown, ok) = payments.gate.cli(&["approvals", "show", &id, "--json"]).await?;
+        let (listed, there) = payments.gate.cli(&["approvals", "list", "--json"]).await?;
+        ensure!(ok && there, "{shown}{listed}");
+        let (shown, listed): (Value, Value) = (serde_json::from_str(&shown)?, serde_json::from_str(&listed)?);
+        ensure!(listed[0]["decisions"] == shown["so_far"], "{listed} {shown}");
+        Ok(shown["so_far"].clone())
+    };
+    ensure!(shown().await? == json!({"tara": "reject"}));
+    // Whoever carries her statements can neither bring back the approval nor send one that was kept until now.
+    signs("tara", approve(), 15).await?;
+    payments.refused("superseded_decision").await?;
+    signs("tara", approve(), 20).await?;
+    payments
+        .gate
+        .reaches("SELECT count(*) FROM evidence WHERE body->>'code' = 'superseded_decision'", 2)
+        .await?;
+    for who in ["tom", "rob"] {
+        payments.approves(who, &asked).await?;
+    }
+    payments.recorded(4).await?;
+    ensure!(payments.gate.tools.calls() == 0, "her approval counts although she has rejected");
+    // The same again is a repetition, and what she signs later counts.
+    signs("tara", reject(), 30).await?;
+    payments.gate.reaches("SELECT count(*) FROM evidence WHERE kind = 'decision.repeated'", 1).await?;
+    signs("tara", approve(), 40).await?;
+    let outcome = expect(&mut payments.agent, "p-1", Outcome::Succeeded).await?;
+    ensure!(outcome.approvers == ["rob", "tara", "tom"], "{:?}", outcome.approvers);
+    recorded(&payments.gate).await?;
+    let (output, holds) = verify(&payments.gate, &[]).await?;
+    ensure!(holds, "{output}");
+    payments.gate.close().await
+}
+
+#[tokio::test]
+async fn nobody_rewrites_an_action_and_approves_it() -> anyhow::Result<()> {
+    let gate = Gate::start().await?;
+    // Mara owns the first agent, and may decide only about the second.
+    let mut agent = gate.agent("two").await?;
+    let mut requests = gate.requests("sam", "approvers").await?;
+    let (sam, mara) = (gate.reviewer("sam").await?, gate.reviewer("mara").await?);
+    let edit = |asked: &ApprovalRequest, amount: &str| {
+        let arguments = Some(json!({"amount": amount}));
+        [DecisionData { arguments, ..decision(asked, Decision::Edit, None) }]
+    };
+    agent.propose("m-1", "move_money", json!({"amount": "500"})).await?;
+    let first = requests.next().await?;
+    sam.submit(&edit(&first, "9000")).await?;
+    let second = requests.next().await?;
+    sam.decides(&second, Decision::Approve, None).await?;
+    gate.reaches("SELECT count(*) FROM evidence WHERE body->>'code' = 'editor'", 1).await?;
+    ensure!(gate.tools.calls() == 0, "rewritten and approved by one person");
+    // Not even when somebody else has edited it back: both have edited it now, and may only stop it.
+    mara.submit(&edit(&second, "500")).await?;
+    let third = requests.next().await?;
+    ensure!(third.action.arguments.get() == first.action.arguments.get());
+    sam.decides(&third, Decision::Approve, None).await?;
+    mara.decides(&third, Decision::Approve, None).await?;
+    gate.reaches("SELECT count(*) FROM evidence WHERE body->>'code' = 'editor'", 3).await?;
+    sam.decides(&third, Decision::Reject, Some("not by two editors")).await?;
+    expect(&mut agent, "m-1", Outcome::Rejected).await?;
+    // Somebody who has not edited it approves it.
+    agent.propose("m-2", "move_money", json!({"amount": "500"})).await?;
+    sam.submit(&edit(&requests.next().await?, "9000")).await?;
+    mara.decides(&requests.next().await?, Decision::Approve, None).await?;
+    let outcome = expect(&mut agent, "m-2", Outcome::Succeeded).await?;
+    ensure!(outcome.approvers == ["mara"], "{:?}", outcome.approvers);
+    gate.close().await
 }
 
 #[tokio::test]

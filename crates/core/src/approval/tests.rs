@@ -48,7 +48,12 @@ fn satisfied(spec: &ApprovalSpec, people: &[&str], now: DateTime<Utc>) -> bool {
 }
 
 fn decided(reviewer: &str, decision: Decision) -> RequestEvent {
-    RequestEvent::Decided { reviewer: reviewer.into(), decision, digest: SEEN }
+    signed(reviewer, decision, 0)
+}
+
+/// A decision that was signed so many seconds after the request was opened.
+fn signed(reviewer: &str, decision: Decision, at: i64) -> RequestEvent {
+    RequestEvent::Decided { reviewer: reviewer.into(), decision, digest: SEEN, signed_at: after(at) }
 }
 
 #[test]
@@ -144,21 +149,91 @@ fn every_pair_of_state_and_event_is_an_arrow_or_refused() {
 }
 
 #[test]
-fn rejections_end_a_request_at_the_threshold_and_nobody_decides_twice() {
+fn rejections_end_a_request_at_the_threshold_and_nobody_rejects_twice() {
     let mut spec = spec(&[("treasury", 2)]);
     spec.reject_after = 2;
     let mut request = Request::open(spec, SEEN, NOW);
     assert_eq!(request.apply(decided("t1", Decision::Reject), NOW, &groups), Ok(RequestState::Open));
     assert_eq!(request.apply(decided("t1", Decision::Reject), NOW, &groups), Ok(RequestState::Open));
-    let otherwise = request.apply(decided("t1", Decision::Approve), NOW, &groups);
-    assert_eq!(otherwise, Err(Refused::AlreadyDecided));
     assert_eq!(request.apply(decided("t2", Decision::Reject), NOW, &groups), Ok(RequestState::Rejected));
+}
+
+#[test]
+fn a_later_decision_of_the_same_person_replaces_the_earlier_one() {
+    let apply =
+        |request: &mut Request, id, decision, at| request.apply(signed(id, decision, at), after(50), &groups);
+    let mut request = Request::open(spec(&[("treasury", 2)]), SEEN, NOW);
+    assert_eq!(apply(&mut request, "t1", Decision::Approve, 1), Ok(RequestState::Open));
+    assert_eq!(apply(&mut request, "t1", Decision::Reject, 2), Ok(RequestState::Rejected));
+    let mut patient = spec(&[("treasury", 2)]);
+    patient.reject_after = 2;
+    let mut request = Request::open(patient, SEEN, NOW);
+    for (decision, at, counts) in [
+        (Decision::Approve, 10, Ok(())),
+        (Decision::Reject, 20, Ok(())),
+        // It was held back, or has taken a longer way.
+        (Decision::Approve, 15, Err(Refused::Superseded)),
+        // At the same time a rejection counts, whichever arrives first.
+        (Decision::Approve, 20, Err(Refused::Superseded)),
+        (Decision::Approve, 21, Ok(())),
+        (Decision::Reject, 21, Ok(())),
+        (Decision::Approve, 30, Ok(())),
+        // A repetition that is signed later: what is signed in between no longer counts.
+        (Decision::Approve, 40, Ok(())),
+        (Decision::Reject, 35, Err(Refused::Superseded)),
+        (Decision::Approve, 5, Ok(())),
+        (Decision::Reject, 39, Err(Refused::Superseded)),
+    ] {
+        let got = apply(&mut request, "t1", decision, at);
+        assert_eq!(got.map(|state| assert_eq!(state, RequestState::Open)), counts, "{decision:?} at {at}");
+    }
+    assert_eq!(apply(&mut request, "t2", Decision::Approve, 1), Ok(RequestState::Approved));
+    let mut request = Request::open(spec(&[("treasury", 2)]), SEEN, NOW);
+    assert_eq!(apply(&mut request, "t1", Decision::Approve, 1), Ok(RequestState::Open));
+    assert_eq!(apply(&mut request, "t1", Decision::Edit, 2), Ok(RequestState::Closed));
+}
+
+#[test]
+fn whoever_has_edited_an_action_counts_for_no_later_request_of_it() {
+    // The request after an edit, and the one after somebody else has edited it back.
+    let mut request = Request::open(spec(&[("treasury", 1)]), SEEN, NOW);
+    assert_eq!(request.apply(decided("t1", Decision::Edit), NOW, &groups), Ok(RequestState::Closed));
+    let edited = |before: &Request| Request {
+        editors: before.editors.clone(),
+        ..Request::open(before.spec.clone(), SEEN, NOW)
+    };
+    let mut second = edited(&request);
+    assert_eq!(second.apply(decided("t1", Decision::Approve), NOW, &groups), Err(Refused::Editor));
+    assert_eq!(second.apply(decided("t2", Decision::Edit), NOW, &groups), Ok(RequestState::Closed));
+    let mut third = edited(&second);
+    for id in ["t1", "t2"] {
+        assert_eq!(third.apply(decided(id, Decision::Approve), NOW, &groups), Err(Refused::Editor));
+    }
+    // They may still stop it, or edit it again.
+    assert!(third.clone().apply(decided("t1", Decision::Reject), NOW, &groups).is_ok());
+    assert!(third.clone().apply(decided("t1", Decision::Edit), NOW, &groups).is_ok());
+    assert_eq!(third.apply(decided("t3", Decision::Approve), NOW, &groups), Ok(RequestState::Approved));
+    // Where an edit counts as an approval, an editor approves; under a stricter policy that no longer counts.
+    let mut counting = spec(&[("treasury", 2)]);
+    counting.edit_counts = true;
+    let mut request = Request { editors: ["t1".into()].into(), ..Request::open(counting, SEEN, NOW) };
+    assert_eq!(request.apply(decided("t1", Decision::Approve), NOW, &groups), Ok(RequestState::Open));
+    let stricter = RequestEvent::Asked(spec(&[("treasury", 2)]));
+    assert_eq!(request.apply(stricter, NOW, &groups), Ok(RequestState::Open));
+    assert_eq!(request.apply(decided("t2", Decision::Approve), NOW, &groups), Ok(RequestState::Open));
+    assert_eq!(request.apply(decided("t3", Decision::Approve), NOW, &groups), Ok(RequestState::Approved));
 }
 
 /// One step of a random history.
 #[derive(Clone, Debug)]
 enum Step {
-    Decide { reviewer: usize, decision: usize, old_digest: bool },
+    /// `late` is how many seconds ago it was signed.
+    Decide {
+        reviewer: usize,
+        decision: usize,
+        old_digest: bool,
+        late: i64,
+    },
     Again(usize),
     Lapse,
     Cancel,
@@ -169,8 +244,8 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        8 => (0..PEOPLE.len(), prop_oneof![6 => Just(0_usize), 1 => 1..4_usize], prop::bool::weighted(0.1))
-            .prop_map(|(reviewer, decision, old_digest)| Step::Decide { reviewer, decision, old_digest }),
+        8 => (0..PEOPLE.len(), prop_oneof![6 => Just(0_usize), 1 => 1..4_usize], prop::bool::weighted(0.1), 0_i64..6)
+            .prop_map(|(reviewer, decision, old_digest, late)| Step::Decide { reviewer, decision, old_digest, late }),
         2 => (0..20_usize).prop_map(Step::Again),
         1 => Just(Step::Lapse),
         1 => prop::bool::weighted(0.2).prop_map(|cancel| if cancel { Step::Cancel } else { Step::Lapse }),
@@ -199,8 +274,10 @@ struct History {
     gone: BTreeSet<&'static str>,
     /// Every policy that has required approval since the content was last bound.
     asked: Vec<ApprovalSpec>,
-    /// An independent record of who approved which content.
-    book: BTreeMap<u8, BTreeSet<String>>,
+    /// An independent record of everything that was signed on each content and accepted: when, what, by whom.
+    book: BTreeMap<u8, Vec<(DateTime<Utc>, Decision, String)>>,
+    /// An independent record of who has edited the action.
+    edited_by: BTreeSet<String>,
 }
 
 impl History {
@@ -221,8 +298,18 @@ impl History {
             })
         }
         let counts = self.counting();
-        let people: Vec<_> =
-            self.book.get(&self.version).into_iter().flatten().filter_map(|id| counts(id)).collect();
+        let signed = self.book.get(&self.version).map(Vec::as_slice).unwrap_or_default();
+        let stands = |id: &str| {
+            let own = || signed.iter().filter(move |(_, _, by)| by == id);
+            let last = own().map(|(at, ..)| at).max();
+            // The last that they have signed, and no rejection in the same second.
+            last.is_some_and(|last| {
+                own().filter(|(at, ..)| at == last).all(|(_, it, _)| *it == Decision::Approve)
+            })
+        };
+        let edit_counts = self.asked.iter().all(|spec| spec.edit_counts);
+        let approves = |id: &&&str| stands(id) && (edit_counts || !self.edited_by.contains(**id));
+        let people: Vec<_> = PEOPLE.iter().filter(approves).filter_map(|id| counts(id)).collect();
         self.asked.iter().all(|spec| {
             let places: Vec<&str> = spec
                 .require
@@ -235,21 +322,27 @@ impl History {
         })
     }
 
-    fn decide(&mut self, reviewer: &str, decision: Decision, version: u8, now: DateTime<Utc>) -> bool {
+    fn decide(
+        &mut self,
+        reviewer: &str,
+        decision: Decision,
+        version: u8,
+        signed_at: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> bool {
         let counts = self.counting();
         if counts(reviewer).is_none() {
             return false;
         }
-        let event = RequestEvent::Decided { reviewer: reviewer.into(), decision, digest: [version; 32] };
+        let event =
+            RequestEvent::Decided { reviewer: reviewer.into(), decision, digest: [version; 32], signed_at };
         let before = self.request.state;
         let Ok(state) = self.request.apply(event, now, &counts) else { return false };
         assert_eq!(before, RequestState::Open);
+        self.book.entry(version).or_default().push((signed_at, decision, reviewer.into()));
         match (decision, state) {
             (Decision::Edit, RequestState::Closed) => self.edit(reviewer, now),
-            (Decision::Approve, _) => {
-                self.book.entry(version).or_default().insert(reviewer.into());
-                self.approve_if(state, now)
-            }
+            (Decision::Approve, _) => self.approve_if(state, now),
             (_, RequestState::Rejected) => {
                 self.standing.state = transition(&self.standing, Event::Rejected, now).unwrap().0;
                 false
@@ -261,9 +354,12 @@ impl History {
     /// New content opens a new request with its own deadline. The editor's approval counts only if every policy allows that.
     fn edit(&mut self, editor: &str, now: DateTime<Utc>) -> bool {
         self.version += 1;
+        self.edited_by.insert(editor.into());
         let counts = self.request.spec.edit_counts;
-        self.request = Request::open(self.request.spec.clone(), [self.version; 32], now);
-        counts && self.decide(editor, Decision::Approve, self.version, now)
+        let editors = self.request.editors.clone();
+        self.request =
+            Request { editors, ..Request::open(self.request.spec.clone(), [self.version; 32], now) };
+        counts && self.decide(editor, Decision::Approve, self.version, now, now)
     }
 
     /// A new policy after a permit was issued: the stricter of both applies, and approvals remain valid if they suffice.
@@ -271,14 +367,14 @@ impl History {
         let spec = self.request.spec.union(&policy);
         self.asked.push(policy);
         let counts = self.counting();
-        let people: Vec<_> = self.request.voters(Decision::Approve).filter_map(counts).collect();
+        let people: Vec<_> = self.request.approvers(&spec).filter_map(counts).collect();
         self.standing.approved = spec.satisfied(&people, self.request.opened_at, now);
         let event = Event::Evaluated { verdict: Verdict::RequireApproval, held: false };
         self.standing.state = transition(&self.standing, event, now).unwrap().0;
-        let votes = self.request.votes.clone();
+        let (votes, editors) = (self.request.votes.clone(), self.request.editors.clone());
         match self.standing.state {
             State::PendingApproval => {
-                self.request = Request { votes, ..Request::open(spec, self.request.digest, now) };
+                self.request = Request { votes, editors, ..Request::open(spec, self.request.digest, now) };
             }
             _ => self.request.spec = spec,
         }
@@ -300,7 +396,7 @@ proptest! {
 
     /// However decisions, edits, expiry, cancellation, new policies, people who leave and repeated messages
     /// interleave: whenever the action becomes authorised, distinct people who count then have approved exactly
-    /// this content, for every policy that has asked.
+    /// this content in what they signed last, and have not edited it, for every policy that has asked.
     #[test]
     fn never_a_permit_without_a_satisfied_quorum_on_the_exact_digest(
         steps in prop::collection::vec((step(), 0_i64..4), 1..60),
@@ -315,6 +411,7 @@ proptest! {
             gone: BTreeSet::new(),
             asked: vec![first],
             book: BTreeMap::new(),
+            edited_by: BTreeSet::new(),
         };
         let (mut now, mut sent) = (NOW, Vec::new());
         for (step, seconds) in steps {
@@ -323,19 +420,20 @@ proptest! {
             let step = match step {
                 Step::Again(index) if sent.is_empty() => Step::Again(index),
                 Step::Again(index) => {
-                    let (reviewer, decision, version): (&str, Decision, u8) = sent[index % sent.len()];
-                    let authorised = history.decide(reviewer, decision, version, now);
+                    let (reviewer, decision, version, at): (&str, Decision, u8, _) = sent[index % sent.len()];
+                    let authorised = history.decide(reviewer, decision, version, at, now);
                     prop_assert!(!authorised || history.really_satisfied(now));
                     continue;
                 }
                 step => step,
             };
             let authorised = match step {
-                Step::Decide { reviewer, decision, old_digest } => {
+                Step::Decide { reviewer, decision, old_digest, late } => {
                     let version = if old_digest { history.version.wrapping_sub(1) } else { history.version };
                     let decision = Decision::ALL[decision];
-                    sent.push((PEOPLE[reviewer], decision, version));
-                    history.decide(PEOPLE[reviewer], decision, version, now)
+                    let at = now - TimeDelta::seconds(late);
+                    sent.push((PEOPLE[reviewer], decision, version, at));
+                    history.decide(PEOPLE[reviewer], decision, version, at, now)
                 }
                 Step::Lapse => {
                     let lapsed = history.request.apply(RequestEvent::Lapsed, now, &groups).is_ok();

@@ -109,7 +109,8 @@ fn request_of<'r>(
 
 /// Whether the same person has made the same decision before.
 fn repeated(request: &Request, decision: &SignedDecision<'_>) -> bool {
-    request.votes.get(&decision.reviewer.id) == Some(&decision.data.decision)
+    let before = request.votes.get(&decision.reviewer.id);
+    before.is_some_and(|before| before.decision == decision.data.decision)
         && tagged(&request.digest) == decision.data.digest
 }
 
@@ -169,7 +170,7 @@ fn reasons(decision: &DecisionData, spec: &ApprovalSpec) -> Result<(), Complaint
     }
 }
 
-/// The request with the vote. An earlier vote of the same person no longer counts if its key has been revoked since.
+/// The request with the vote, and the keys that have signed what counts.
 fn vote(
     context: &EvaluationContext<'_>,
     approval: &ApprovalRecord,
@@ -179,14 +180,18 @@ fn vote(
     let digest = untagged(&decision.data.digest)
         .ok_or_else(|| (Code::DigestMismatch, "the digest is malformed".to_owned()))?;
     let mut voted = approval.clone();
-    let reviewer = decision.reviewer.id.clone();
-    if voted.keys.get(&reviewer).is_some_and(|kids| !eligibility.is_key_valid(decision.reviewer, kids)) {
-        voted.request.votes.remove(&reviewer);
-        voted.keys.remove(&reviewer);
+    let (reviewer, signed_at) = (decision.reviewer.id.clone(), decision.signed_at);
+    let kids = voted.keys.entry(reviewer.clone()).or_default();
+    match voted.request.votes.get(&reviewer) {
+        // A repetition that was signed before the decision that counts: its key vouches for nothing newer.
+        Some(before) if before.decision == decision.data.decision && signed_at < before.signed_at => {}
+        Some(before) if before.decision != decision.data.decision => *kids = [decision.kid.into()].into(),
+        _ => {
+            kids.insert(decision.kid.into());
+        }
     }
-    voted.keys.entry(reviewer.clone()).or_default().insert(decision.kid.into());
     let spec = voted.request.spec.clone();
-    let event = RequestEvent::Decided { reviewer, decision: decision.data.decision, digest };
+    let event = RequestEvent::Decided { reviewer, decision: decision.data.decision, digest, signed_at };
     voted
         .request
         .apply(event, context.now, &eligibility.counting(&spec, &voted.keys))
@@ -207,6 +212,7 @@ fn record_vote(
         reviewer: decision.reviewer.id.clone(),
         decision: decision.data.decision,
         kid: decision.kid.into(),
+        signed_at: decision.signed_at,
         approval: voted.id,
         event: decision.event.into(),
         reason_code: decision.data.reason_code.clone(),
@@ -229,8 +235,9 @@ fn approve(state: &mut BatchState<'_>, record: &mut ActionRecord) -> Result<(), 
     let (now, effects) =
         transition(&reevaluate::standing(record), Event::Approved { held: evaluated.held }, context.now)
             .map_err(illegal)?;
-    let voters = record.approval.iter().flat_map(|approval| approval.request.voters(Decision::Approve));
-    evaluated.status.approvers = voters.map(str::to_owned).collect();
+    let requests = record.approval.iter().map(|approval| &approval.request);
+    let approvers = requests.flat_map(|request| request.approvers(&request.spec));
+    evaluated.status.approvers = approvers.map(str::to_owned).collect();
     evaluated.status.state = now;
     evaluated.status.approved = true;
     evaluated.effects = effects;

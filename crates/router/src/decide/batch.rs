@@ -174,8 +174,9 @@ impl<'a> DecisionBatch<'a> {
             (Ok(authenticated), Some(record)) => {
                 let (reviewer, event) = (authenticated.signer, submission.event.as_str());
                 let before = standing(record);
-                let kid = authenticated.statement.kid.as_str();
-                let decision = SignedDecision { data, reviewer, event, kid };
+                let (kid, signed_at) =
+                    (authenticated.statement.kid.as_str(), authenticated.statement.signed_at);
+                let decision = SignedDecision { data, reviewer, event, kid, signed_at };
                 // The groups that may decide by now are notified, whether or not the decision counts.
                 if escalation::note(&mut self.state.write_set, record, self.state.context.now) {
                     self.notified.insert(record.id);

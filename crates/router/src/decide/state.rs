@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use chrono::{DateTime, Utc};
 use countersign_core::{ids::ActionId, message::DecisionData};
 use countersign_policy::Member;
 
@@ -18,6 +19,8 @@ pub(super) struct SignedDecision<'a> {
     pub(super) event: &'a str,
     /// The key that signed it.
     pub(super) kid: &'a str,
+    /// When it was signed, as the signed statement says.
+    pub(super) signed_at: DateTime<Utc>,
 }
 
 /// A batch of decisions while it is applied.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use countersign_core::{
-    approval::Request,
+    approval::{Request, Vote},
     ids::{ActionId, ActionRef, ApprovalId, PermitId},
     message::{Decision, Failure},
 };
@@ -35,10 +35,17 @@ pub struct ApprovalRecord {
 
 /// A decision on the current content.
 #[derive(Deserialize)]
-struct Vote {
+struct StoredVote {
     reviewer: String,
     decision: Decision,
     kid: String,
+    signed_at: DateTime<Utc>,
+}
+
+impl StoredVote {
+    fn vote(&self) -> Vote {
+        Vote { decision: self.decision, signed_at: self.signed_at }
+    }
 }
 
 /// How an action ended.
@@ -193,20 +200,22 @@ fn approval(row: &Row) -> Result<Option<ApprovalRecord>, StoreError> {
     let Some(id) = row.get::<_, Option<Uuid>>("approval").map(ApprovalId) else { return Ok(None) };
     let corrupt = |what: &str| StoreError::Corrupt(format!("the {what} of approval {id} cannot be read"));
     let digest: &[u8] = row.get("digest");
-    let votes: Vec<Vote> = match row.get::<_, Option<Value>>("votes") {
+    let mut votes: Vec<StoredVote> = match row.get::<_, Option<Value>>("votes") {
         Some(votes) => serde_json::from_value(votes).map_err(|_| corrupt("decisions"))?,
         None => vec![],
     };
     let mut keys: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    let mut last: BTreeMap<String, Decision> = BTreeMap::new();
-    for vote in votes {
-        // A person can change a decision only if the key of the earlier one no longer counts.
-        let before = last.insert(vote.reviewer.clone(), vote.decision);
-        let kids = keys.entry(vote.reviewer).or_default();
-        if before.is_some_and(|before| before != vote.decision) {
+    let mut last: BTreeMap<String, Vote> = BTreeMap::new();
+    votes.sort_by_key(|stored| stored.vote().precedence());
+    for stored in votes {
+        let vote = stored.vote();
+        let before = last.insert(stored.reviewer.clone(), vote);
+        let kids = keys.entry(stored.reviewer).or_default();
+        // What a person has decided since is not signed by the earlier decision's keys.
+        if before.is_some_and(|before| before.decision != vote.decision) {
             kids.clear();
         }
-        kids.insert(vote.kid);
+        kids.insert(stored.kid);
     }
     Ok(Some(ApprovalRecord {
         id,
@@ -219,6 +228,7 @@ fn approval(row: &Row) -> Result<Option<ApprovalRecord>, StoreError> {
             expires_at: row.get("approval_expires_at"),
             state: parse(row, "approval_state")?,
             votes: last,
+            editors: row.get::<_, Vec<String>>("editors").into_iter().collect(),
         },
         escalated: row.get("escalated"),
         keys,

@@ -80,42 +80,45 @@ pub async fn counts(tx: &Transaction) -> Result<Vec<Count>, StoreError> {
     let kinds = [
         (
             "actions",
-            Kind::ActionEvaluated.as_str(),
+            &[Kind::ActionEvaluated.as_str()][..],
             "SELECT id AS action, 1::bigint AS n FROM actions",
             "1::bigint",
         ),
         (
             "decisions",
-            Kind::DecisionRecorded.as_str(),
+            &[Kind::DecisionRecorded.as_str(), Kind::DecisionRepeated.as_str()],
             // An edit that also counts as its editor's approval is one decision, with a row for each content.
             "SELECT action, count(*) AS n FROM decisions d
              WHERE NOT (decision = 'approve' AND EXISTS (
                SELECT FROM decisions e WHERE e.action = d.action AND e.event = d.event
                  AND e.reviewer = d.reviewer AND e.kid = d.kid AND e.decision = 'edit'))
              GROUP BY action",
-            // The first decision by one person, with one key, on one content counts.
-            "count(DISTINCT (e.body ->> 'by', e.body ->> 'digest_shown', e.body -> 'signed' ->> 'kid'))",
+            // What one person has signed twice in a second, with one key, on one content, is one row; what is repeated
+            // after the request has ended is none.
+            "count(DISTINCT (e.body ->> 'by', e.body ->> 'digest_shown', e.body ->> 'decision',
+                             e.body -> 'signed' ->> 'kid', e.body -> 'signed' ->> 'at'))
+             FILTER (WHERE e.kind = 'decision.recorded' OR e.body ->> 'state' = 'pending_approval')",
         ),
         (
             "executions",
-            Kind::ActionClaimed.as_str(),
+            &[Kind::ActionClaimed.as_str()],
             "SELECT id AS action, fence::bigint AS n FROM actions WHERE fence > 0",
             "count(*)",
         ),
     ];
     let mut counts = Vec::with_capacity(kinds.len());
-    for (what, kind, rows, entries) in kinds {
+    for (what, kinds, rows, entries) in kinds {
         // Entries and pending evidence.
         let sql = format!(
             "WITH stored AS ({rows}),
-                  known AS (SELECT evidence FROM ledger WHERE kind = $1 UNION ALL SELECT unnest(evidence) FROM evidence_pending),
+                  known AS (SELECT evidence FROM ledger WHERE kind = ANY($1) UNION ALL SELECT unnest(evidence) FROM evidence_pending),
                   recorded AS (SELECT e.action, {entries} AS n FROM known JOIN evidence e ON e.id = known.evidence
-                           WHERE e.kind = $1 AND e.action IS NOT NULL GROUP BY e.action)
+                           WHERE e.kind = ANY($1) AND e.action IS NOT NULL GROUP BY e.action)
              SELECT coalesce(sum(stored.n), 0)::bigint, coalesce(sum(recorded.n), 0)::bigint,
                     min(action::text) FILTER (WHERE stored.n IS DISTINCT FROM recorded.n)
              FROM stored FULL JOIN recorded USING (action)"
         );
-        let row = tx.query_one(&sql, &[&kind]).await?;
+        let row = tx.query_one(&sql, &[&kinds]).await?;
         let first: Option<String> = row.get(2);
         let first = first.and_then(|id| id.parse().ok());
         counts.push(Count { what, rows: row.get(0), entries: row.get(1), first });

@@ -29,9 +29,12 @@ LEFT JOIN outcomes o ON o.action = a.id AND o.seq = 1 AND o.outcome = 'rejected'
 LEFT JOIN LATERAL (SELECT reviewer, reason_code, reason FROM decisions
                    WHERE action = a.id AND decision = 'edit'
                    ORDER BY decided_at DESC, reviewer DESC LIMIT 1) e ON true
-LEFT JOIN LATERAL (SELECT reason_code, reason FROM decisions
-                   WHERE action = a.id AND decision = 'approve' AND digest = p.digest
-                   ORDER BY decided_at DESC, reviewer DESC LIMIT 1) y ON true
+LEFT JOIN LATERAL (SELECT reason_code, reason FROM decisions d
+                   WHERE d.action = a.id AND d.decision = 'approve' AND d.digest = p.digest
+                     AND NOT EXISTS (SELECT FROM decisions later
+                       WHERE later.action = d.action AND later.digest = d.digest AND later.reviewer = d.reviewer
+                         AND later.decision <> 'approve' AND later.signed_at >= d.signed_at)
+                   ORDER BY d.decided_at DESC, d.reviewer DESC LIMIT 1) y ON true
 LEFT JOIN audits u ON u.action = a.id AND u.state = 'judged'
 LEFT JOIN LATERAL (SELECT reason_code, reason FROM findings
                    WHERE audit = u.id AND finding = u.finding

@@ -7,9 +7,12 @@ SELECT a.id, a.source, a.event_id, a.agent, a.tool, a.state, a.verdict, a.rule, 
        ap.id AS approval, ap.spec, ap.state AS approval_state, ap.rule AS approval_rule, ap.rule_text, ap.escalated, ap.opened_at,
        ap.expires_at AS approval_expires_at,
        CASE WHEN ap.id IS NOT NULL
-            THEN (SELECT json_agg(json_build_object('reviewer', d.reviewer, 'decision', d.decision, 'kid', d.kid)
-                                    ORDER BY d.decided_at) FROM decisions d
+            THEN (SELECT json_agg(json_build_object('reviewer', d.reviewer, 'decision', d.decision, 'kid', d.kid,
+                                                    'signed_at', d.signed_at)) FROM decisions d
                   WHERE d.action = a.id AND d.digest = p.digest) END AS votes,
+       CASE WHEN ap.id IS NOT NULL
+            THEN ARRAY(SELECT DISTINCT d.reviewer FROM decisions d WHERE d.action = a.id AND d.decision = 'edit')
+            ELSE '{}' END AS editors,
        o.seq, o.event AS outcome_event, o.result, o.error_code, o.error_message,
        pm.bytes AS permit_bytes,
        a.state = 'executing' AND a.lease_until < clock_timestamp() AS interrupted,

@@ -29,6 +29,7 @@ fn action(id: &str, walk: &[State]) -> StoredAction {
         pi: if executed { AUDITED } else { 0.0 },
         audits: usize::from(executed),
         walk: walk.to_vec(),
+        recorded: vec![],
     }
 }
 
@@ -231,6 +232,25 @@ fn an_effect_of_other_content_than_was_approved_is_found() {
         }
     });
     assert_eq!(other, only("no effect without approval"));
+}
+
+#[test]
+fn an_approval_that_its_reviewer_has_replaced_or_given_to_their_own_edit_is_found() {
+    let also = |decision: Decision, digest: &'static str, last: bool| {
+        broken(move |events, all| {
+            let at = events.iter().position(|event| matches!(event, Event::Decided { .. })).unwrap();
+            let mut other = decided("large", "sam", decision, arguments("large"));
+            if let Event::Decided { event, digest: shown, .. } = &mut other {
+                (*event, *shown) = ("another".into(), digest.into());
+            }
+            events.insert(at, other);
+            let order = if last { ["sam on large", "another"] } else { ["another", "sam on large"] };
+            stored(all, "large").recorded = order.map(str::to_owned).into();
+        })
+    };
+    assert_eq!(also(Decision::Reject, DIGEST, true), only("no effect without approval"));
+    assert_eq!(also(Decision::Reject, DIGEST, false), BTreeSet::new(), "the approval is the later one");
+    assert_eq!(also(Decision::Edit, "sha256:bb", false), only("no effect without approval"));
 }
 
 #[test]
