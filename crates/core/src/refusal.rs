@@ -121,8 +121,9 @@ codes! {
     DeniedByPolicy "denied_by_policy" of Decision: "When the decision arrived, the policy was evaluated again and denied the action.";
     Changed "changed" of Decision: "When the decision arrived, the policy was evaluated again and the action no longer waits for the approval that was shown.";
     NotInGroup "not_in_group" of Decision | Finding: "The person is in none of the groups that may decide.";
-    Requester "requester" of Decision: "The person on whose behalf the agent acts may not decide.";
-    PolicyAuthor "policy_author" of Decision: "A person who wrote or applied the policy may not decide on what it requires.";
+    Requester "requester" of Decision | Finding: "The agent's owner, and the person on whose behalf it acts, may not judge its action.";
+    PolicyAuthor "policy_author" of Decision | Finding: "A person who wrote or applied the policy may not judge what it leads to.";
+    Approver "approver" of Finding: "A person who approved the action may not audit it.";
     Excluded "excluded" of Decision: "A rule excludes the reviewer from this decision.";
     BeyondAuthority "beyond_authority" of Decision: "The action exceeds the reviewer's authority.";
     DigestMismatch "digest_mismatch" of Decision | Finding | Permit: "The digest does not match what would be executed.";

@@ -8,6 +8,7 @@ use countersign_core::{
     refusal::{Code, Complaint},
 };
 use countersign_policy::{Facts, Member, Tool};
+use countersign_runtime::independence;
 
 use crate::context::EvaluationContext;
 
@@ -61,36 +62,12 @@ impl<'a> Eligibility<'a> {
     }
 
     fn independent(&self, reviewer: &Member, spec: &ApprovalSpec) -> Result<(), Complaint> {
-        if self.is_requester(reviewer) {
-            return Err((
-                Code::Requester,
-                "whoever requests an action, or is served by it, may not decide it".into(),
-            ));
-        }
         let governed = self.context.governed;
-        if governed.configuration.policy.author() == Some(&reviewer.id) || governed.applied_by == reviewer.id
-        {
-            return Err((
-                Code::PolicyAuthor,
-                "whoever wrote or applied the policy may not decide what it sends to approval".into(),
-            ));
-        }
+        independence::check(governed, self.agent, self.facts.agent, &reviewer.id)?;
         let policy = &governed.configuration.policy;
         if spec.exclude.iter().any(|exclusion| policy.excludes(exclusion, &self.facts, reviewer)) {
             return Err((Code::Excluded, "the rule excludes you from deciding this".into()));
         }
         reviewer.within_authority(&self.facts).map_err(|reach| (Code::BeyondAuthority, reach))
-    }
-
-    /// Whether the reviewer is behind the request: the agent's owner, or the person on whose behalf it acts.
-    fn is_requester(&self, reviewer: &Member) -> bool {
-        let agent = self.context.governed.configuration.directory.agent(self.agent);
-        if agent.and_then(|agent| agent.owner.as_deref()) == Some(&reviewer.id) {
-            return true;
-        }
-        let served =
-            self.facts.agent.get("on_behalf_of").and_then(serde_json::Value::as_str).unwrap_or_default();
-        // `customer:mia` and `mia` are the same person.
-        served == reviewer.id || served.rsplit(':').next() == Some(&reviewer.id)
     }
 }

@@ -4,6 +4,7 @@
 pub mod author;
 pub mod batch_handler;
 pub mod governed;
+pub mod independence;
 pub mod keys;
 pub mod messages;
 pub mod process;

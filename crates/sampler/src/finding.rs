@@ -152,7 +152,7 @@ impl FindingsBatch<'_> {
         audit: &AuditRecord,
         signed: &SignedFinding<'_>,
     ) -> Result<Result<Applied, Complaint>, StoreError> {
-        let applied = apply(self.tx, &self.governed.configuration, audit, signed).await?;
+        let applied = apply(self.tx, self.governed, audit, signed).await?;
         Ok(applied.map(|(applied, inputs)| {
             // A repetition changes nothing. Publishing again at once would loop with an app that answers every request while
             // another auditor is being asked; the sweep repeats the request.

@@ -11,7 +11,7 @@ use countersign_core::{
     message::{AuditRequest, CloudEvent, Finding, FindingData, Severity},
     signed::{SignedStatement, Signer},
 };
-use countersign_testkit::clients::{finding, finding_event, found, statement};
+use countersign_testkit::clients::{finding, finding_event, found, proposal, statement};
 use countersign_tests::{Gate, LIMIT, folder, willing};
 use serde_json::{Value, json};
 
@@ -242,5 +242,37 @@ async fn an_unsure_auditor_defers_to_another_and_a_critical_error_needs_two() ->
     request(&mut desk.queue).await?;
     desk.finds("cleo", desk.wrong(Severity::Critical)).await?;
     ensure!(desk.settled().await? == [("wrong".into(), Some("critical".into()))]);
+    desk.gate.close().await
+}
+
+#[tokio::test]
+async fn whoever_is_behind_an_action_or_its_policy_does_not_judge_it() -> anyhow::Result<()> {
+    let config = folder(
+        "\"pay\"]\n    verdict: allow\n    audit: {rate: 0.1,",
+        "\"pay\"]\n    verdict: allow\n    audit: {rate: 1.0,",
+    )?;
+    // Ada owns the agent, Ben wrote the policy, and Cleo is served.
+    for (name, from, to) in [
+        ("directory.yaml", "owner: mara", "owner: ada"),
+        ("directory.yaml", "auditor-dirk, groups: [others]", "auditor-dirk, groups: [others, auditors]"),
+        ("policy.yaml", "version: \"test-1\"", "version: \"test-1\"\nauthor: ben"),
+    ] {
+        let path = config.path().join(name);
+        let text = std::fs::read_to_string(&path)?;
+        ensure!(text.contains(from), "{name} has no {from}");
+        std::fs::write(&path, text.replace(from, to))?;
+    }
+    let gate = Gate::configured_acting(config, willing).await?;
+    let mut queue = Reader::open(gate.system.url("auditor-ada")?, "test", &audits_queue("auditors")).await?;
+    let mut event = proposal("one", "r", "write_record", json!({"n": 1}));
+    event["data"]["agent"]["on_behalf_of"] = "customer:cleo".into();
+    gate.agent("one").await?.send(&[event]).await?;
+    let asked = request(&mut queue).await?.data;
+    let desk = Desk { gate, queue, asked };
+    for (code, auditor) in [("requester", "ada"), ("policy_author", "ben"), ("requester", "cleo")] {
+        desk.refused(code, auditor, &found(&desk.signer(auditor)?, &[desk.correct()])).await?;
+    }
+    desk.finds("dirk", desk.correct()).await?;
+    ensure!(desk.settled().await? == [("correct".into(), None)]);
     desk.gate.close().await
 }

@@ -12,7 +12,7 @@ use countersign_core::{
     verdict::Verdict,
 };
 use countersign_policy::{Configuration, Member};
-use countersign_runtime::{messages::offer, remediation};
+use countersign_runtime::{governed::Governed, independence, messages::offer, remediation};
 use countersign_statistics::switching::SwitchingEvent;
 use countersign_store::{
     Pipeline, StoreError, Transaction,
@@ -53,11 +53,11 @@ type Answer = Result<(Applied, Vec<SwitchingInput>), Complaint>;
 /// Applies one finding to a locked audit, or returns why it does not count.
 pub(super) async fn apply(
     tx: &Transaction,
-    configuration: &Configuration,
+    governed: &Governed,
     audit: &AuditRecord,
     signed: &SignedFinding<'_>,
 ) -> Result<Answer, StoreError> {
-    let data = signed.data;
+    let (data, configuration) = (signed.data, &governed.configuration);
     let mut found = audits::findings(tx, audit.id).await?;
     if let Some(before) = found.iter().find(|before| before.auditor == signed.auditor.id) {
         let opinion = Opinion { finding: data.finding, severity: data.severity };
@@ -72,7 +72,8 @@ pub(super) async fn apply(
     }
     let record = actions::load(tx, &[audit.action], LoadDepth::Bodies).await?.pop();
     let Some(record) = record else { return Ok(Err(unknown(data))) };
-    if let Err(complaint) = check(configuration, audit, &record, signed) {
+    let eligible = eligible(governed, audit, &record, signed.auditor);
+    if let Err(complaint) = eligible.and_then(|()| check(configuration, &record, signed)) {
         return Ok(Err(complaint));
     }
     let row = row(&record, signed);
@@ -148,17 +149,35 @@ fn row(record: &ActionRecord, signed: &SignedFinding<'_>) -> FindingRow {
     }
 }
 
-/// Checks the finding and whether its auditor may make it.
+/// Checks that an auditor may judge an action: a member of the group, and independent of whoever wanted, ruled or
+/// approved it.
+fn eligible(
+    governed: &Governed,
+    audit: &AuditRecord,
+    record: &ActionRecord,
+    auditor: &Member,
+) -> Result<(), Complaint> {
+    if !auditor.groups.contains(&audit.group) {
+        return Err((Code::NotInGroup, format!("only members of {:?} may audit this action", audit.group)));
+    }
+    let content: Option<Value> =
+        record.content.as_deref().and_then(|content| serde_json::from_slice(content).ok());
+    let stated =
+        content.and_then(|mut content| content.get_mut("agent").map(Value::take)).unwrap_or_default();
+    independence::check(governed, &record.agent, &stated, &auditor.id)?;
+    if record.status.approvers.contains(&auditor.id) {
+        return Err((Code::Approver, "whoever approved an action may not judge it".into()));
+    }
+    Ok(())
+}
+
+/// Checks the finding.
 fn check(
     configuration: &Configuration,
-    audit: &AuditRecord,
     record: &ActionRecord,
     signed: &SignedFinding<'_>,
 ) -> Result<(), Complaint> {
     let (data, wrong) = (signed.data, signed.data.finding == Finding::Wrong);
-    if !signed.auditor.groups.contains(&audit.group) {
-        return Err((Code::NotInGroup, format!("only members of {:?} may audit this action", audit.group)));
-    }
     if untagged(&data.digest).is_none_or(|digest| digest.as_slice() != record.digest) {
         return Err((Code::DigestMismatch, "the digest does not match what was executed".into()));
     }
