@@ -137,13 +137,24 @@ async fn accept<'a>(
             Err(complaint) => refuse(tx, delivery, complaint).await?,
         }
     }
-    admit(tx, &mut drafts).await?;
+    let mut limits = BatchLimits::lock(tx, &drafts).await?;
     let mut candidates = Vec::with_capacity(drafts.len());
-    for draft in drafts {
-        let delivery = draft.delivery;
+    for mut draft in drafts {
+        let (delivery, reference) = (draft.delivery, draft.reference.clone());
+        let before = limits.admit(&mut draft);
         match draft.into_candidate(router, context, &withdrawn) {
-            Ok(candidate) => candidates.push(candidate),
-            Err(complaint) => refuse(tx, delivery, complaint).await?,
+            Ok(candidate) => {
+                // What ends at once, such as one that was withdrawn, must not count against others.
+                if let Some(before) = before.filter(|_| !candidate.write_set.counts()) {
+                    limits.usage = before;
+                }
+                candidates.push(candidate);
+            }
+            Err(complaint) => {
+                limits.counted.remove(&reference);
+                limits.usage = before.unwrap_or(limits.usage);
+                refuse(tx, delivery, complaint).await?;
+            }
         }
     }
     let earlier = superseded(tx, &candidates).await?;
@@ -207,29 +218,40 @@ async fn refuse(tx: &Transaction, delivery: &Delivery, (code, message): Complain
     quarantine::insert(tx, &process::entry(delivery, code, &message)).await.map(drop)
 }
 
-/// Admits the new proposals of a batch to their cumulative limits. A stored proposal has already been counted, and one
-/// that is in the batch twice is counted once.
-async fn admit(tx: &Transaction, drafts: &mut [Draft<'_>]) -> Result<(), StoreError> {
-    let mut limited: Vec<_> = drafts
-        .iter_mut()
-        .filter_map(|draft| Some((&draft.reference, draft.evaluation.as_mut().ok()?)))
-        .filter(|(_, evaluation)| evaluation.limit().is_some())
-        .collect();
-    if limited.is_empty() {
-        return Ok(());
-    }
-    let limits = limited.iter().filter_map(|(_, evaluation)| evaluation.limit());
-    let mut limit_usage = LimitUsage::lock(tx, limits, &[]).await?;
-    // Read under the locks: if another router has just stored the same proposal, its amount is in the sum.
-    let references: Vec<&ActionRef> = limited.iter().map(|(reference, _)| *reference).collect();
-    let stored = actions::find(tx, &references).await?;
-    let mut counted: HashSet<&ActionRef> = stored.iter().map(|known| &known.reference).collect();
-    for (reference, evaluation) in &mut limited {
-        if counted.insert(reference) {
-            Evaluation::admit(evaluation, &mut limit_usage, None);
+/// The cumulative limits that a batch counts against.
+struct BatchLimits {
+    usage: LimitUsage,
+    /// The stored proposals, which have already been counted, and those of the batch so far: of two with the same
+    /// reference the first is stored.
+    counted: HashSet<ActionRef>,
+}
+
+impl BatchLimits {
+    /// Locks the sums. Every draft's author may use its reference, so none is counted for another's.
+    async fn lock(tx: &Transaction, drafts: &[Draft<'_>]) -> Result<Self, StoreError> {
+        let limited: Vec<_> =
+            drafts.iter().filter_map(|draft| Some((&draft.reference, draft.limit()?))).collect();
+        let mut all = Self { usage: LimitUsage::default(), counted: HashSet::new() };
+        if !limited.is_empty() {
+            all.usage = LimitUsage::lock(tx, limited.iter().map(|(_, limit)| *limit), &[]).await?;
+            // Read under the locks: if another router has just stored the same proposal, its amount is in the sum.
+            let references: Vec<&ActionRef> = limited.iter().map(|(reference, _)| *reference).collect();
+            all.counted
+                .extend(actions::find(tx, &references).await?.into_iter().map(|known| known.reference));
         }
+        Ok(all)
     }
-    Ok(())
+
+    /// Admits a draft to its limit, unless it repeats another. Returns the usage before, if it has one.
+    fn admit(&mut self, draft: &mut Draft<'_>) -> Option<LimitUsage> {
+        if !self.counted.insert(draft.reference.clone()) {
+            return None;
+        }
+        draft.limit()?;
+        let before = self.usage.clone();
+        Evaluation::admit(draft.evaluation.as_mut().ok()?, &mut self.usage, None);
+        Some(before)
+    }
 }
 
 /// Which proposals of a batch were withdrawn before they arrived.

@@ -188,6 +188,11 @@ impl WriteSet {
         self.evidence.extend(other.evidence);
     }
 
+    /// Whether it adds to a cumulative limit.
+    pub(crate) fn counts(&self) -> bool {
+        !self.uses.is_empty()
+    }
+
     /// The permits issued in this transaction.
     pub(crate) fn issued(&self) -> Vec<IssuedPermit> {
         self.permits.clone()

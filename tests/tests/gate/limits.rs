@@ -7,7 +7,7 @@ use countersign_core::{
     action::Outcome,
     message::{Decision, DecisionData},
 };
-use countersign_testkit::clients::{decision, proposal};
+use countersign_testkit::clients::{decision, proposal, withdrawal};
 use countersign_tests::{Gate, answer, expect, folder, willing};
 use serde_json::{Value, json};
 
@@ -222,5 +222,44 @@ async fn a_limit_stays_the_same_under_another_name_of_its_rule_and_apply_says_wh
     let other = apply(few("allow", limit)?).await?;
     ensure!(other.contains("the sum starts anew for the limit of few: at most 2 of actions"), "{other}");
     ensure!(other.contains("no longer counted is the limit of few: at most 2 of actions"), "{other}");
+    gate.close().await
+}
+
+#[tokio::test]
+async fn what_is_not_stored_uses_up_no_limit_of_others_in_its_batch() -> anyhow::Result<()> {
+    // One lane, so that what waits for the router makes one batch.
+    let config = folder("[ledger]", "[lanes]\nper_process = 1\n[ledger]")?;
+    let mut gate = Gate::configured_acting(config, willing).await?;
+    let (mut one, mut two) = (gate.agent("one").await?, gate.agent("two").await?);
+    gate.system.kill("router")?;
+    // Another agent forges an honest proposal's reference, before it and after it.
+    two.send(&[spend("one", "h-1", "5000", "customer:ann")]).await?;
+    one.send(&[spend("one", "h-1", "5000", "customer:ann")]).await?;
+    one.send(&[spend("one", "h-2", "5000", "customer:ben")]).await?;
+    two.send(&[spend("one", "h-2", "5000", "customer:ben")]).await?;
+    // An agent withdraws what it proposes, or sends it twice or too late, to block a customer whom both serve.
+    one.send(&[withdrawal("one", "w"), spend("one", "w", "5000", "customer:wim")]).await?;
+    let mut broken = spend("one", "d", "5000", "customer:lim");
+    broken["data"]["tool"] = json!(7);
+    one.send(&[broken, spend("one", "d", "5000", "customer:lim")]).await?;
+    let mut late = spend("one", "e", "5000", "customer:eva");
+    late["data"]["expires_at"] = "2020-01-01T00:00:00Z".into();
+    one.send(&[late]).await?;
+    for whom in ["wim", "lim", "eva"] {
+        two.send(&[spend("two", whom, "5000", &format!("customer:{whom}"))]).await?;
+    }
+    gate.system.start("router", "router-2")?;
+    for _ in 0..3 {
+        let outcome = answer(&mut two).await?;
+        ensure!(outcome.outcome == Outcome::Succeeded, "{outcome:?}");
+    }
+    let mut outcomes = BTreeMap::new();
+    while outcomes.len() < 5 {
+        let outcome = answer(&mut one).await?;
+        outcomes.insert(outcome.action.id, outcome.outcome);
+    }
+    ensure!(outcomes["h-1"] == Outcome::Succeeded && outcomes["h-2"] == Outcome::Succeeded, "{outcomes:?}");
+    ensure!(outcomes["w"] == Outcome::Cancelled && outcomes["d"] == Outcome::Denied, "{outcomes:?}");
+    ensure!(gate.count("SELECT count(*) FROM quarantine WHERE code = 'source_forged'").await? == 2);
     gate.close().await
 }

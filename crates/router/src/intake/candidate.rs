@@ -13,6 +13,7 @@ use countersign_core::{
     refusal::{Code, Complaint},
     transition::{Illegal, Standing},
 };
+use countersign_policy::LimitUse;
 use countersign_runtime::author;
 use countersign_store::{actions::NewAction, payloads::Payload};
 use uuid::Uuid;
@@ -63,6 +64,11 @@ pub(super) struct Candidate<'a> {
 }
 
 impl<'a> Draft<'a> {
+    /// The cumulative limit that it counts against, with its rule.
+    pub(super) fn limit(&self) -> Option<(&str, &LimitUse)> {
+        self.evaluation.as_ref().ok()?.limit()
+    }
+
     /// Checks the author and evaluates the proposal.
     pub(super) fn new(
         context: &EvaluationContext<'a>,
