@@ -1,6 +1,6 @@
 -- What each process may do, once per database, as its owner, after the migrations. `countersign db grant` runs it.
 -- Nobody may delete anything, except that the recorder and the executor delete their notes of what is still to be recorded
--- and published, and lanes their probes. Nobody may change evidence, the ledger, permits, draws or outcomes once written, except that the eraser
+-- and published, lanes their probes, and the router withdrawals of what has never come. Nobody may change evidence, the ledger, permits, draws or outcomes once written, except that the eraser
 -- empties what is about people.
 REVOKE ALL ON ALL TABLES IN SCHEMA public FROM countersign_router, countersign_executor, countersign_sampler, countersign_operator, countersign_recorder, countersign_eraser;
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
@@ -17,7 +17,8 @@ GRANT UPDATE (state, verdict, rule, generation, policy_version, audit_rate, audi
               approvers, permit, decided_at, ended_at, state_at) ON actions TO countersign_router;
 GRANT UPDATE (content, content_salt, digest, edited) ON payloads TO countersign_router;
 GRANT UPDATE ON approvals TO countersign_router;
-GRANT INSERT ON cancellations, statements, sampling_plans, remediations TO countersign_router;
+GRANT DELETE ON cancellations TO countersign_router;
+GRANT INSERT ON cancellations, statements, plan_families, sampling_plans, remediations TO countersign_router;
 GRANT INSERT, UPDATE ON limit_keys, limit_uses TO countersign_router;
 GRANT UPDATE (replayed_at) ON quarantine TO countersign_router;
 
@@ -28,16 +29,17 @@ GRANT INSERT, UPDATE, DELETE ON pending_notifications TO countersign_executor;
 
 -- The sampler: draws, audits, findings, and the states of sampling plans with the generation that they are part of. It can
 -- neither open a plan nor choose a configuration.
-GRANT INSERT ON sampling, audits, outcomes, epochs, epoch_keys, epoch_strata, epoch_groups, forced, plan_changes, findings,
+GRANT INSERT ON sampling, audits, outcomes, epochs, epoch_keys, epoch_strata, epoch_groups, epoch_agents, forced, plan_changes, findings,
                 statements, compensations, remediations TO countersign_sampler;
 GRANT UPDATE ON audits, forced, sweep_marks TO countersign_sampler;
 GRANT UPDATE (plan_state, switching_state, since, changed_at) ON sampling_plans TO countersign_sampler;
+GRANT UPDATE (counters, since) ON plan_families TO countersign_sampler;
 GRANT UPDATE (generation) ON active TO countersign_sampler;
 GRANT UPDATE (state, ended_at, state_at) ON actions TO countersign_sampler;
 
 -- Operators: configurations, holds, plans that they pin or reset, remediation tasks that they close.
 GRANT INSERT ON configs, active, holds, revoked_keys, plan_changes TO countersign_operator;
-GRANT UPDATE ON active, holds, sampling_plans, remediations TO countersign_operator;
+GRANT UPDATE ON active, holds, plan_families, sampling_plans, remediations TO countersign_operator;
 
 -- The recorder: it alone appends to the ledger, and deletes the notes of what it has recorded.
 GRANT INSERT ON ledger, ledger_nodes, checkpoints TO countersign_recorder;

@@ -37,7 +37,7 @@ pub struct Gate {
     env: TestEnv,
     _scratch: TempDir,
     /// The test's own configuration folder, kept because processes read it after their start.
-    _config: Option<TempDir>,
+    config: Option<TempDir>,
 }
 
 /// The configuration folder of the suites.
@@ -96,7 +96,7 @@ impl Gate {
     /// The same with both; the folder is kept as long as the gate.
     pub async fn configured_acting(config: TempDir, behaviour: impl Behaviour) -> anyhow::Result<Self> {
         let gate = Self::in_folder(TestEnv::new().await?, behaviour, config.path()).await?;
-        Ok(Self { _config: Some(config), ..gate })
+        Ok(Self { config: Some(config), ..gate })
     }
 
     async fn with(env: TestEnv, behaviour: impl Behaviour) -> anyhow::Result<Self> {
@@ -120,7 +120,12 @@ impl Gate {
         let variables = move |name: &str| (name == "TEST_TOOLS_URL").then(|| url.clone());
         let mut system = System::set_up(place, config, "olga", variables).await?;
         system.start_all()?;
-        Ok(Self { system, tools, env, _scratch: scratch, _config: None })
+        Ok(Self { system, tools, env, _scratch: scratch, config: None })
+    }
+
+    /// The test's own configuration folder, if it has one.
+    pub fn folder(&self) -> Option<&Path> {
+        self.config.as_ref().map(TempDir::path)
     }
 
     /// An agent of the directory.

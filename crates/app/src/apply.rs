@@ -1,6 +1,9 @@
 //! Making a checked folder the active generation.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{
+    collections::{BTreeSet, HashMap},
+    path::PathBuf,
+};
 
 use countersign_broker::{
     declare::declare,
@@ -8,11 +11,14 @@ use countersign_broker::{
     session::Session,
     topology::{Limits, Topology},
 };
-use countersign_policy::{Configuration, Directory, Policy, registered_keys};
+use countersign_core::stratum::has_version;
+use countersign_policy::{Agent, Configuration, Directory, Policy, registered_keys};
+use countersign_statistics::switching::PlanState;
 use countersign_store::{
     Store, StoreError, Transaction,
     generation::{self, PolicyIdentity},
     revocations,
+    sampling_plans::{self, FamilyRecord, PlanMove, PlanRecord},
 };
 use serde::Serialize;
 
@@ -112,6 +118,11 @@ pub async fn apply(
     let topology = Topology::of(&folder.configuration.directory, &Limits::default());
     declare(&session.channel, &topology).await?;
     let tx = store.transaction().await?;
+    // Before the generation: that is the order in which samplers lock them.
+    let listing = folder.configuration.directory.agents().iter().filter(|agent| agent.versions.is_some());
+    let listing: HashMap<&str, &Agent> = listing.map(|agent| (agent.id.as_str(), agent)).collect();
+    let agents: Vec<&str> = listing.keys().copied().collect();
+    let families = sampling_plans::families_of(&tx, &agents).await?;
     let before = match generation::lock_exclusive(&tx).await {
         Ok(active) => generation::sources(&tx, active.config).await?.directory,
         Err(StoreError::NoGeneration) => String::new(),
@@ -122,9 +133,33 @@ pub async fn apply(
     revoke(&tx, &enrolled.configuration.directory, operator).await?;
     let policy = &enrolled.configuration.policy;
     let policy = PolicyIdentity { version: policy.version(), digest: policy.digest() };
-    let generation = generation::activate(&tx, &enrolled.sources, policy, operator).await?;
+    let mut generation = generation::activate(&tx, &enrolled.sources, policy, operator).await?;
+    for family in &families {
+        let Some(agent) = listing.get(family.agent.as_str()) else { continue };
+        generation = withdraw_unlisted(&tx, family, agent, operator).await?.unwrap_or(generation);
+    }
     tx.commit().await?;
     Ok(Applied { generation, kept })
+}
+
+/// Moves versions back to pre-approval that the directory does not list and that execute at once only because they began
+/// beside others: a list holds for them as for those that come after it. What its own record cleared stays as it is.
+/// Returns the new generation if one moved.
+async fn withdraw_unlisted(
+    tx: &Transaction,
+    family: &FamilyRecord,
+    agent: &Agent,
+    operator: &str,
+) -> Result<Option<i64>, AppError> {
+    let versions = agent.versions.iter().flatten();
+    let listed = |stratum: &str| versions.clone().any(|version| has_version(stratum, version));
+    let uncleared = sampling_plans::uncleared(tx, &family.family).await?;
+    let moved = |record: &PlanRecord| {
+        let back = uncleared.contains(&record.stratum) && !listed(&record.stratum);
+        let reason = "the directory does not list its version".to_owned();
+        back.then(|| PlanMove { to: record.switching.demoted(PlanState::PreApproval), reason })
+    };
+    Ok(sampling_plans::change(tx, &family.family, Some(operator), moved).await?)
 }
 
 /// Stores revocations, and refuses to reinstate keys that were revoked before.

@@ -1,11 +1,12 @@
 //! Sampling plans: list the state of each and its reason; operators pin and reset them.
 
+use countersign_core::stratum::family_of;
 use countersign_statistics::sequential::EProcess;
 pub use countersign_statistics::switching::{Plan, PlanState, SwitchingState};
 pub use countersign_store::sampling_plans::PlanSummary;
 use countersign_store::{
     Transaction, generation,
-    sampling_plans::{self, PlanRecord},
+    sampling_plans::{self, FamilyRecord, PlanMove, PlanRecord},
 };
 use serde::Serialize;
 
@@ -98,30 +99,55 @@ pub async fn change(connections: &Connections, request: ChangePlan) -> Result<Ch
     authorise(&store, &request.operator).await?;
     let tx = store.transaction().await?;
     let stratum = request.stratum.as_str();
-    let record = sampling_plans::lock(&tx, &[stratum]).await?.pop().ok_or_else(|| {
+    let unknown = || {
         AppError::NotFound(format!(
             "no sampling plan for the stratum {stratum:?}; see `countersign switching list`"
         ))
-    })?;
+    };
+    let family = sampling_plans::lock_family(&tx, family_of(stratum)).await?.ok_or_else(unknown)?;
+    let records = sampling_plans::records(&tx, &family.family).await?;
+    let record = records.into_iter().find(|record| record.stratum == stratum).ok_or_else(unknown)?;
     let done = match request.change {
-        Change::Pin(state) => pin(&tx, &record, state, &request).await?,
+        Change::Pin(state) => pin(&tx, family, &record, state, &request).await?,
         Change::Unpin => unpin(&tx, &record).await?,
-        Change::Reset => reset(&tx, &record, &request).await?,
+        Change::Reset => reset(&tx, &family, &record, &request).await?,
     };
     tx.commit().await?;
     Ok(ChangedPlan { done, stratum: request.stratum })
 }
 
+/// Moves and pins one plan. Where that is stricter than before, it moves the agent's other versions and bands as well: they
+/// must not be a way around it. They are not pinned, and their own records move them again.
 async fn pin(
     tx: &Transaction,
+    mut family: FamilyRecord,
     record: &PlanRecord,
     state: Option<PlanState>,
     by: &ChangePlan,
 ) -> Result<String, AppError> {
-    let state = state.unwrap_or(record.switching.state);
-    move_to(tx, record, state, by).await?;
-    sampling_plans::pin(tx, &record.stratum, Some((&by.operator, &by.reason))).await?;
-    Ok(format!("{} is pinned to {}", record.stratum, state.as_str()))
+    let (before, stratum) = (record.switching.state, &record.stratum);
+    let state = state.unwrap_or(before);
+    let moved = |other: &PlanRecord| {
+        let reason = format!("{}: {}", by.operator, by.reason);
+        let to = match other.stratum == *stratum {
+            true if state != before => SwitchingState::new(state),
+            false if state > before && other.pinned_by.is_none() => other.switching.demoted(state),
+            _ => return None,
+        };
+        let reason = match other.stratum == *stratum {
+            true => reason,
+            false => format!("together with {stratum}: {reason}"),
+        };
+        Some(PlanMove { to, reason })
+    };
+    let generation = sampling_plans::change(tx, &family.family, Some(&by.operator), moved).await?;
+    if state > before {
+        family.counters = family.counters.demoted(state);
+        family.since = generation.filter(|_| state >= PlanState::PreApproval).unwrap_or(family.since);
+        sampling_plans::save_counters(tx, &family).await?;
+    }
+    sampling_plans::pin(tx, stratum, Some((&by.operator, &by.reason))).await?;
+    Ok(format!("{stratum} is pinned to {}", state.as_str()))
 }
 
 async fn unpin(tx: &Transaction, record: &PlanRecord) -> Result<String, AppError> {
@@ -129,12 +155,18 @@ async fn unpin(tx: &Transaction, record: &PlanRecord) -> Result<String, AppError
     if record.pinned_by.is_none() {
         return Err(AppError::State(format!("{stratum} is not pinned")));
     }
-    sampling_plans::save_state(tx, stratum, &SwitchingState::new(state)).await?;
+    sampling_plans::save_states(tx, &[(stratum, SwitchingState::new(state))]).await?;
     sampling_plans::pin(tx, stratum, None).await?;
     Ok(format!("{stratum} moves again, from {}", state.as_str()))
 }
 
-async fn reset(tx: &Transaction, record: &PlanRecord, by: &ChangePlan) -> Result<String, AppError> {
+/// Begins anew with everything that was discontinued together, as long as it is not pinned.
+async fn reset(
+    tx: &Transaction,
+    family: &FamilyRecord,
+    record: &PlanRecord,
+    by: &ChangePlan,
+) -> Result<String, AppError> {
     let stratum = &record.stratum;
     if record.pinned_by.is_some() {
         return Err(AppError::State(format!("{stratum} is pinned: unpin it first")));
@@ -142,19 +174,13 @@ async fn reset(tx: &Transaction, record: &PlanRecord, by: &ChangePlan) -> Result
     if record.switching.state != PlanState::Discontinued {
         return Err(AppError::State(format!("{stratum} is not discontinued")));
     }
-    move_to(tx, record, PlanState::PreApproval, by).await?;
-    Ok(format!("{stratum} begins anew: every action is approved first"))
-}
-
-async fn move_to(
-    tx: &Transaction,
-    record: &PlanRecord,
-    state: PlanState,
-    by: &ChangePlan,
-) -> Result<(), AppError> {
-    let reason = format!("{}: {}", by.operator, by.reason);
-    if record.switching.state != state {
-        sampling_plans::change(tx, record, SwitchingState::new(state), &reason, Some(&by.operator)).await?;
-    }
-    Ok(())
+    let moved = |other: &PlanRecord| {
+        let resets = other.pinned_by.is_none() && other.switching.state == PlanState::Discontinued;
+        let reason = format!("{}: {}", by.operator, by.reason);
+        resets.then(|| PlanMove { to: SwitchingState::new(PlanState::PreApproval), reason })
+    };
+    sampling_plans::change(tx, &family.family, Some(&by.operator), moved).await?;
+    Ok(format!(
+        "{stratum} begins anew, and so do the agent's other versions and bands: every action is approved first"
+    ))
 }

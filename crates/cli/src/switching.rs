@@ -17,14 +17,14 @@ use crate::{
 #[command(after_help = "\
 Each stratum of a rule with `switching:` has a sampling plan, which is in one of four states: in pre_approval every action is\n\
 approved first; in normal and tightened it is executed at once and audited by sample, in tightened three times as often; in\n\
-discontinued nothing is executed.\n\n\
+discontinued nothing is executed. Strata of one rule, tool and agent get stricter together and loosen one by one.\n\n\
 Examples:\n  countersign switching list\n  \
 countersign switching pin 'refunds/send_refund/desk-bot@2.1' --state pre_approval --operator olga --reason 'new tariff'\n  \
 countersign switching reset 'refunds/send_refund/desk-bot@2.1' --operator omar --reason 'cause found and fixed'")]
 pub(crate) enum SwitchingCommand {
     /// Show the state of each sampling plan, and why it is in it
     List,
-    /// Put a sampling plan into a state and keep it there, whatever audits find
+    /// Put a sampling plan into a state and keep it there, whatever audits find; a stricter one moves its siblings too
     Pin {
         /// The stratum, as `list` names it
         stratum: String,
@@ -41,7 +41,7 @@ pub(crate) enum SwitchingCommand {
         #[command(flatten)]
         by: By,
     },
-    /// Bring a discontinued sampling plan back to pre_approval
+    /// Bring a discontinued sampling plan back to pre_approval, with those of the agent's other versions and bands
     Reset {
         /// The stratum
         stratum: String,

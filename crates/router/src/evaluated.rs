@@ -9,9 +9,13 @@ use countersign_core::{
     transition::{Effect, Event, Illegal, Standing, transition},
     verdict::Verdict,
 };
-use countersign_policy::{INTAKE, LimitUse};
+use countersign_policy::{INTAKE, LimitUse, Tool};
 use countersign_statistics::switching::{PlanState, TIGHTER};
-use countersign_store::actions::{ActionRecord, ActionStatus, ApprovalRecord};
+use countersign_store::{
+    actions::{ActionRecord, ActionStatus, ApprovalRecord},
+    sampling_plans::SamplingPlan,
+};
+use serde_json::Value;
 
 use crate::{
     context::EvaluationContext,
@@ -32,6 +36,8 @@ pub(crate) struct Evaluated {
     pub(crate) rule_text: String,
     /// Who must approve, and for how long the request stays open.
     pub(crate) approval: Option<ApprovalSpec>,
+    /// The sampling plan that is opened for it.
+    pub(crate) plan: Option<SamplingPlan>,
     /// The cumulative limit that it counts against, and by how much.
     pub(crate) usage: Option<LimitUse>,
     /// Why it will not be executed.
@@ -50,6 +56,7 @@ impl Evaluated {
             content: None,
             rule_text: String::new(),
             approval: None,
+            plan: None,
             usage: None,
             failure: None,
             errored: None,
@@ -98,8 +105,7 @@ pub(crate) fn resolve(
         Err(failure) => return refuse(context, &standing, failure.clone()),
     };
     let (tool, mut policy) = (*tool, policy.clone());
-    let stratum = stratum(policy.rule, tool.name(), agent, &proposal.agent, policy.band.as_deref());
-    let plan_state = policy.switching.map(|_| context.governed.plan_state(&stratum));
+    let (stratum, plan_state, plan) = stratify(context, agent, &proposal.agent, tool, &policy);
     if matches!(plan_state, Some(PlanState::PreApproval | PlanState::Discontinued)) {
         policy = policy.with_approval_first();
     }
@@ -142,9 +148,33 @@ pub(crate) fn resolve(
         failure: failure(state, &policy),
         rule_text: policy.text,
         approval: spec,
+        plan,
         usage: usage.take().filter(|_| state.outcome().is_none()),
         errored: policy.errored.map(|error| format!("{}: {}", error.rule, error.message)),
     })
+}
+
+/// The stratum of an action, the state of its sampling plan, and the plan itself where it is to be opened.
+fn stratify(
+    context: &EvaluationContext<'_>,
+    agent: &str,
+    stated: &Value,
+    tool: &Tool,
+    policy: &countersign_policy::Evaluation<'_>,
+) -> (String, Option<PlanState>, Option<SamplingPlan>) {
+    let (rule, tool, band) = (policy.rule, tool.name(), policy.band.as_deref());
+    if policy.switching.is_none() {
+        return (stratum(rule, tool, agent, stated, band), None, None);
+    }
+    let plan = context.governed.plan_of(rule, tool, agent, stated, band);
+    let opened = || SamplingPlan {
+        stratum: plan.stratum.clone(),
+        rule: rule.into(),
+        agent: agent.into(),
+        state: plan.state,
+    };
+    let opened = plan.new.then(opened);
+    (plan.stratum, Some(plan.state), opened)
 }
 
 /// The approval request of a stored action, if its verdict requires approval.

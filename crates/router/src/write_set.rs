@@ -75,13 +75,9 @@ impl WriteSet {
             tool: None,
             context: None,
         };
-        if let Some(plan_state) = evaluated.status.plan_state {
+        if let Some(plan) = evaluated.plan.take() {
             self.generation = evaluated.status.generation;
-            self.plans.insert(SamplingPlan {
-                stratum: evaluated.status.stratum.clone(),
-                rule: evaluated.status.rule.clone(),
-                state: plan_state,
-            });
+            self.plans.insert(plan);
         }
         if let Some(usage) = evaluated.usage.take() {
             noted.limit = Some(LimitNoted { amount: usage.amount.to_string(), max: usage.max.to_string() });

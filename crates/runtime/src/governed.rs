@@ -1,19 +1,19 @@
 //! The governed configuration of the active generation, parsed once per generation.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use countersign_core::stratum::family_of;
+use countersign_core::stratum::{stratum, version};
 use countersign_policy::Configuration;
-use countersign_statistics::switching::{PlanState, SwitchingState};
 use countersign_store::{
     StoreError, Transaction,
     generation::{self, Active},
     holds::{self, Hold},
-    sampling_plans::{self, SamplingPlan},
+    sampling_plans,
 };
+use serde_json::Value;
+
+pub use crate::plans::ActionPlan;
+use crate::plans::Plans;
 
 /// What is in force under one generation.
 pub struct Governed {
@@ -27,8 +27,8 @@ pub struct Governed {
     pub applied_by: String,
     /// Holds that have not been released.
     pub holds: Vec<Hold>,
-    /// The plans that move between approval and audit, by stratum.
-    plans: HashMap<String, SamplingPlan>,
+    /// The plans that move between approval and audit.
+    plans: Plans,
 }
 
 impl Governed {
@@ -37,15 +37,19 @@ impl Governed {
         self.holds.iter().any(|hold| hold.covers(agent, tool, rule))
     }
 
-    /// The state of a stratum's sampling plan. A stratum without a plan yet has the state of its strictest sibling.
-    pub fn plan_state(&self, stratum: &str) -> PlanState {
-        let family = family_of(stratum);
-        let siblings =
-            || self.plans.values().filter(|plan| family_of(&plan.stratum) == family).map(|plan| plan.state);
-        match self.plans.get(stratum) {
-            Some(plan) => plan.state,
-            None => SwitchingState::beside(siblings()).state,
-        }
+    /// The sampling plan of an action: of its stratum, or of the one that it shares with others. `stated` is the agent as
+    /// the proposal describes it.
+    pub fn plan_of(
+        &self,
+        rule: &str,
+        tool: &str,
+        agent: &str,
+        stated: &Value,
+        band: Option<&str>,
+    ) -> ActionPlan {
+        let listed =
+            self.configuration.directory.agent(agent).is_none_or(|agent| agent.lists(version(stated)));
+        self.plans.of(stratum(rule, tool, agent, stated, band), listed)
     }
 }
 
@@ -80,7 +84,7 @@ impl GovernedCache {
             configuration,
             applied_by: generation::applied_by(tx, active.config).await?,
             holds: holds::open(tx).await?,
-            plans: plans.into_iter().map(|plan| (plan.stratum.clone(), plan)).collect(),
+            plans: plans.into_iter().collect(),
         });
         *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(governed.clone());
         tracing::info!(generation = active.generation, "generation in force");

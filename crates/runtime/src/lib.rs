@@ -7,6 +7,7 @@ pub mod governed;
 pub mod independence;
 pub mod keys;
 pub mod messages;
+mod plans;
 pub mod process;
 pub mod quarantine;
 pub mod remediation;

@@ -1,22 +1,26 @@
 //! Moving sampling plans between approval and audit, by the results of reviews and audits.
+//!
+//! An event counts for its stratum, and for all strata of the rule, tool and agent together: an agent chooses its versions
+//! and bands. What makes one stratum stricter moves all of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_core::{
     action::State,
     evidence::{Event, LookbackOpened, OpenedAudit},
     ids::{ActionId, AuditId},
     message::AuditReason,
+    stratum::family_of,
     verdict::Verdict,
 };
-use countersign_policy::Policy;
-use countersign_statistics::switching::{Plan, PlanState, SwitchingEvent};
+use countersign_policy::{Policy, Switching};
+use countersign_statistics::switching::{FAILED_CLEARANCES, Plan, PlanState, SwitchingEvent, SwitchingState};
 use countersign_store::{
     StoreError, Transaction,
     actions::ActionRecord,
     audits::{self, NewAudit},
     evidence::{self, Evidence},
-    sampling_plans::{self, PlanRecord},
+    sampling_plans::{self, FamilyRecord, PlanMove, PlanRecord},
 };
 use uuid::Uuid;
 
@@ -47,6 +51,11 @@ impl SwitchingInput {
         };
         Self::of(record, SwitchingEvent::Reviewed { wrong })
     }
+
+    /// Whether it is a finding on what was executed before the generation from which on audits count.
+    fn is_late(&self, since: i64) -> bool {
+        matches!(self.event, SwitchingEvent::Audited { .. }) && self.generation < since
+    }
 }
 
 /// Applies events in order. Returns the actions for which look-back audits were opened.
@@ -55,55 +64,143 @@ pub(crate) async fn apply(
     policy: &Policy,
     inputs: &[SwitchingInput],
 ) -> Result<Vec<ActionId>, StoreError> {
-    if inputs.is_empty() {
-        return Ok(vec![]);
+    let names: BTreeSet<&str> = inputs.iter().map(|input| family_of(&input.stratum)).collect();
+    // All of them before the first changes the generation, so that samplers cannot deadlock.
+    let mut locked = Vec::with_capacity(names.len());
+    for name in names {
+        locked.extend(sampling_plans::lock_family(tx, name).await?);
     }
-    let strata: BTreeSet<&str> = inputs.iter().map(|input| input.stratum.as_str()).collect();
-    let strata: Vec<&str> = strata.into_iter().collect();
     let mut looked_back = Vec::new();
-    for mut record in sampling_plans::lock(tx, &strata).await? {
-        let Some(rule) = policy.switching(&record.rule).filter(|_| record.pinned_by.is_none()) else {
-            continue;
-        };
-        let stratum = record.stratum.clone();
-        for input in inputs.iter().filter(|input| input.stratum == stratum) {
-            // A finding on what was executed before the plan last left pre-approval does not count.
-            let late =
-                matches!(input.event, SwitchingEvent::Audited { .. }) && input.generation < record.since;
-            if late {
-                continue;
+    for record in locked {
+        let Some(rule) = policy.switching(&record.rule) else { continue };
+        let mut family = Family { tx, rule, record, plans: BTreeMap::new() };
+        family.read().await?;
+        for input in inputs {
+            if family_of(&input.stratum) == family.record.family {
+                looked_back.extend(family.apply(input).await?);
             }
-            let after = record.switching.after(&rule.plan, input.event);
-            if after.state != record.switching.state {
-                let why = reason(&rule.plan, &record, input.event, after.state);
-                sampling_plans::change(tx, &record, after, &why, None).await?;
-                if after.state == PlanState::PreApproval {
-                    looked_back.extend(look_back(tx, &record, rule.look_back).await?);
-                }
-                record = match sampling_plans::lock(tx, &[&stratum]).await?.pop() {
-                    Some(record) => record,
-                    None => break,
-                };
-            }
-            record.switching = after;
         }
-        sampling_plans::save_state(tx, &stratum, &record.switching).await?;
+        family.save().await?;
     }
     Ok(looked_back)
 }
 
-/// Why a plan moved, with the numbers.
+/// A locked family of strata while events are applied.
+struct Family<'a> {
+    tx: &'a Transaction,
+    rule: &'a Switching,
+    record: FamilyRecord,
+    plans: BTreeMap<String, PlanRecord>,
+}
+
+impl Family<'_> {
+    async fn read(&mut self) -> Result<(), StoreError> {
+        let plans = sampling_plans::records(self.tx, &self.record.family).await?;
+        self.plans = plans.into_iter().map(|plan| (plan.stratum.clone(), plan)).collect();
+        Ok(())
+    }
+
+    async fn save(&self) -> Result<(), StoreError> {
+        let states: Vec<(&str, SwitchingState)> =
+            self.plans.iter().map(|(stratum, plan)| (stratum.as_str(), plan.switching)).collect();
+        sampling_plans::save_states(self.tx, &states).await?;
+        sampling_plans::save_counters(self.tx, &self.record).await
+    }
+
+    /// Applies one event to its stratum's plan and to the family's counters, and moves what moves. Returns the actions for
+    /// which look-back audits were opened.
+    async fn apply(&mut self, input: &SwitchingInput) -> Result<Vec<ActionId>, StoreError> {
+        let (plan, mut together) = (&self.rule.plan, None);
+        if !input.is_late(self.record.since) {
+            (self.record.counters, together) = self.record.counters.after(plan, input.event);
+        }
+        let before = self.plans.get(&input.stratum).cloned();
+        let counts = before.as_ref().filter(|own| own.pinned_by.is_none() && !input.is_late(own.since));
+        let after = counts.map(|own| own.switching.after(plan, input.event));
+        let moved = counts.zip(after).filter(|(own, after)| own.switching.state != after.state);
+        if let (Some(own), Some(after), None) = (self.plans.get_mut(&input.stratum), after, moved) {
+            own.switching = after;
+        }
+        let stricter =
+            moved.filter(|(own, after)| after.state > own.switching.state).map(|(_, after)| after.state);
+        let demotion = stricter.max(together);
+        let why = match (moved, together) {
+            (Some((own, after)), together) if together <= Some(after.state) => {
+                reason(plan, own, input.event, after.state)
+            }
+            (_, Some(to)) => joint_reason(plan, input.event, to),
+            _ => return Ok(vec![]),
+        };
+        self.change(Change { input, after, demotion, why }).await?;
+        let Some(before) = before.filter(|before| before.switching.state < PlanState::PreApproval) else {
+            return Ok(vec![]);
+        };
+        let back =
+            self.plans.get(&input.stratum).is_some_and(|own| own.switching.state == PlanState::PreApproval);
+        if back { look_back(self.tx, &before, self.rule.look_back).await } else { Ok(vec![]) }
+    }
+
+    /// Moves the stratum of an event by its own record, and all that are looser and not pinned by the demotion.
+    async fn change(&mut self, change: Change<'_>) -> Result<(), StoreError> {
+        let Change { input, after, demotion, why } = change;
+        if let Some(to) = demotion {
+            self.record.counters = self.record.counters.demoted(to);
+        }
+        self.save().await?;
+        let moved = |record: &PlanRecord| {
+            let own = record.stratum == input.stratum;
+            if record.pinned_by.is_some() {
+                return None;
+            }
+            let base = after.filter(|_| own).unwrap_or(record.switching);
+            let to = demotion.map_or(base, |to| base.demoted(to));
+            let reason = if own { why.clone() } else { format!("together with {}: {why}", input.stratum) };
+            (to != record.switching).then_some(PlanMove { to, reason })
+        };
+        let generation = sampling_plans::change(self.tx, &self.record.family, None, moved).await?;
+        if demotion >= Some(PlanState::PreApproval) {
+            self.record.since = generation.unwrap_or(self.record.since);
+        }
+        self.read().await
+    }
+}
+
+/// What follows from an event that moves plans.
+struct Change<'a> {
+    input: &'a SwitchingInput,
+    /// Where its stratum is by its own record, if the event counts there.
+    after: Option<SwitchingState>,
+    /// The state into which all strata are put that are looser.
+    demotion: Option<PlanState>,
+    why: String,
+}
+
+/// Why a plan moved by its own record, with the numbers.
 fn reason(plan: &Plan, record: &PlanRecord, event: SwitchingEvent, to: PlanState) -> String {
     match (record.switching.state, event, to) {
         (_, SwitchingEvent::Critical, _) => "a second auditor confirmed a critical error".into(),
         (PlanState::PreApproval, _, PlanState::Normal) => {
             format!("{} approvals in a row without an error", plan.clearance)
         }
-        (PlanState::PreApproval, _, _) => format!("{} clearances failed", record.switching.failed + 1),
+        (PlanState::PreApproval, _, _) => format!("{FAILED_CLEARANCES} clearances failed"),
         (_, _, PlanState::Tightened) => format!("the CUSUM of audits passed ln 20 (level {})", plan.tighten),
         (_, _, PlanState::PreApproval) => format!("the CUSUM of audits passed ln 100 (level {})", plan.back),
         (_, _, PlanState::Normal) => "five clean lots of 30 audits in a row".into(),
         _ => "an operator".into(),
+    }
+}
+
+/// Why all plans of a family moved by what they have shown together.
+fn joint_reason(plan: &Plan, event: SwitchingEvent, to: PlanState) -> String {
+    match (event, to) {
+        (SwitchingEvent::Critical, _) => "a second auditor confirmed a critical error".into(),
+        (_, PlanState::Tightened) => {
+            format!("the CUSUM of the audits of all versions and bands passed ln 20 (level {})", plan.tighten)
+        }
+        (_, PlanState::PreApproval) => {
+            format!("the CUSUM of the audits of all versions and bands passed ln 100 (level {})", plan.back)
+        }
+        _ => format!("{FAILED_CLEARANCES} clearances failed, of all versions and bands together"),
     }
 }
 

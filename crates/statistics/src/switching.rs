@@ -12,13 +12,18 @@
 //!     │ └──────────────────────────────────────────────────────────────┘
 //!     └──▶ discontinued   5 clearances failed: nothing is executed until an operator resets it, to pre_approval
 //! ```
+//!
+//! An agent chooses its versions and, by its arguments, its bands. So a demotion of one stratum moves all strata of the
+//! agent under the rule, and the same events are counted over all of them together ([`AgentCounters`]).
 
+mod agent;
 mod chain;
 mod plan;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    agent::AgentCounters,
     chain::{Cycle, Unreachable},
     plan::{CLEAN_LOTS, FAILED_CLEARANCES, LOT, Plan, PlanState, TIGHTER, Wanted},
 };

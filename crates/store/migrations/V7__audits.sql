@@ -30,13 +30,36 @@ CREATE TABLE epoch_groups (
   remaining  double precision NOT NULL CHECK (remaining > 0 AND remaining <= 1),
   PRIMARY KEY (epoch, group_name)
 );
--- How many actions have been forced into the sample: the first of a new agent, model, policy or tool version, the
--- failed ones of an epoch.
+-- The same for each agent of such a group that asks for more than its share of the capacity; others have all they ask for.
+CREATE TABLE epoch_agents (
+  epoch      bigint NOT NULL,
+  group_name text NOT NULL,
+  agent      text NOT NULL,
+  remaining  double precision NOT NULL CHECK (remaining > 0 AND remaining < 1),
+  PRIMARY KEY (epoch, group_name, agent),
+  FOREIGN KEY (epoch, group_name) REFERENCES epoch_groups
+);
+-- How many actions of an agent have been forced into the sample: its first under a new version, model, policy or tool
+-- version, its failed ones of an epoch; and how many new versions and models an epoch has seen of it.
 CREATE TABLE forced (name text PRIMARY KEY, taken bigint NOT NULL CHECK (taken >= 0));
 
--- Sampling plans, which move strata between approval and audit. The plan_state is part of the active generation.
+-- What all strata of one rule, tool and agent have shown together, whatever versions and bands the agent names. Whoever
+-- changes a sampling plan holds the lock on its family.
+CREATE TABLE plan_families (
+  family   text PRIMARY KEY,
+  rule     text NOT NULL,
+  agent    text NOT NULL,
+  counters jsonb NOT NULL,
+  -- Audits count from the generation of the last demotion on.
+  since    bigint NOT NULL
+);
+-- Sampling plans, which move strata between approval and audit. The plan_state is part of the active generation, so all
+-- plans are read with each: an agent's own words can open only as many as there are slots. Slot 0 is the stratum that the
+-- others share.
 CREATE TABLE sampling_plans (
   stratum    text PRIMARY KEY,
+  family     text NOT NULL,
+  slot       smallint NOT NULL CHECK (slot BETWEEN 0 AND 256),
   rule       text NOT NULL,
   plan_state      text NOT NULL CHECK (plan_state IN ('normal', 'tightened', 'pre_approval', 'discontinued')),
   switching_state jsonb NOT NULL,
@@ -46,6 +69,7 @@ CREATE TABLE sampling_plans (
   pinned_for text,
   opened_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
   changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  UNIQUE (family, slot),
   CHECK ((pinned_by IS NULL) = (pinned_for IS NULL))
 );
 CREATE TABLE plan_changes (

@@ -274,8 +274,8 @@ async fn report(gate: &Gate, wrong: usize, correct: usize) -> anyhow::Result<()>
         gate.cli(&["remediations", "close", task, "--evidence", "letter 7", "--operator", "olga"]).await?;
     ensure!(ok, "{output}");
     // A sampling plan that changed, and a group beyond its capacity.
-    let inserted = "WITH changed_plan AS (INSERT INTO sampling_plans (stratum, rule, plan_state, switching_state, since)
-                                   VALUES ('a/b/c@1', 'a', 'discontinued', '{}', 1) RETURNING stratum),
+    let inserted = "WITH changed_plan AS (INSERT INTO sampling_plans (stratum, family, slot, rule, plan_state, switching_state, since)
+                                   VALUES ('a/b/c@1', 'a/b/c@', 1, 'a', 'discontinued', '{}', 1) RETURNING stratum),
                     moved AS (INSERT INTO plan_changes (stratum, was, plan_state, reason, generation, executed, audited, wrong)
                               SELECT stratum, 'normal', 'discontinued', 'too many errors', 1, 70, 30, 4 FROM changed_plan),
                     less AS (INSERT INTO epoch_groups (epoch, group_name, demand, capacity, remaining)

@@ -40,7 +40,7 @@ async fn becomes(gate: &Gate, state: &str) -> anyhow::Result<()> {
 async fn executes(gate: &Gate, agent: &mut Agent, n: u64) -> anyhow::Result<()> {
     let id = format!("r-{n}");
     agent.propose(&id, "write_record", json!({"n": n})).await?;
-    expect(agent, &id, Outcome::Succeeded).await?;
+    succeeds(agent, &id).await?;
     let judged = format!(
         "SELECT count(*) FROM audits u JOIN actions a ON a.id = u.action WHERE a.event_id = '{id}' AND u.state = 'judged'"
     );
@@ -206,5 +206,161 @@ async fn a_confirmed_critical_error_restores_pre_approval_and_audits_the_last_ac
     let report: Value = serde_json::from_str(&output)?;
     let (judged, missing) = (report["rates"][0]["judged"].as_i64(), report["rates"][0]["missing"].as_i64());
     ensure!(judged.zip(missing).map(|(judged, missing)| judged + missing) == Some(sampled), "{output}");
+    gate.close().await
+}
+
+/// A proposal to write record `n` by an agent that says it has this version.
+fn of_version(version: &str, id: &str, n: u64) -> Value {
+    let mut event = proposal("one", id, "write_record", json!({"n": n}));
+    event["data"]["agent"]["version"] = version.into();
+    event
+}
+
+/// Waits until an action has succeeded. Outcomes are delivered at least once, so an earlier one may come again.
+async fn succeeds(agent: &mut Agent, id: &str) -> anyhow::Result<()> {
+    loop {
+        let data = answer(agent).await?;
+        ensure!(data.outcome == Outcome::Succeeded, "{data:?}");
+        if data.action.id == id {
+            return Ok(());
+        }
+    }
+}
+
+async fn waits(gate: &Gate, id: &str) -> anyhow::Result<()> {
+    let sql = format!(
+        "SELECT count(*) FROM actions WHERE event_id = '{id}' AND state <> 'authorised' AND state <> 'executing'"
+    );
+    gate.reaches(&sql, 1).await?;
+    let waiting =
+        format!("SELECT count(*) FROM actions WHERE event_id = '{id}' AND state = 'pending_approval'");
+    ensure!(gate.count(&waiting).await? == 1, "{id} was not sent to approval");
+    Ok(())
+}
+
+/// Clears the agent's usual version, and opens its version 2.0 by one call.
+async fn clears(gate: &Gate, agent: &mut Agent) -> anyhow::Result<()> {
+    let mut requests = gate.requests("sam", "approvers").await?;
+    agent.propose("first", "write_record", json!({"n": 1})).await?;
+    gate.reviewer("sam").await?.decides(&requests.next().await?, Decision::Approve, None).await?;
+    succeeds(agent, "first").await?;
+    becomes(gate, "normal").await?;
+    agent.send(&[of_version("2.0", "opens", 2)]).await?;
+    succeeds(agent, "opens").await
+}
+
+#[tokio::test]
+async fn an_agent_does_not_escape_pre_approval_under_another_version() -> anyhow::Result<()> {
+    let gate = gate().await?;
+    let mut agent = gate.agent("one").await?;
+    // Record 13 is a critical error, and both auditors say so.
+    let judge = |request: &AuditRequest| {
+        let arguments: Value = serde_json::from_str(request.action.arguments.get()).ok()?;
+        if arguments["n"] != 13 {
+            return Some(finding(request, Finding::Correct, None));
+        }
+        let severity = Some(countersign_core::message::Severity::Critical);
+        let wrong = finding(request, Finding::Wrong, Some("never"));
+        Some(countersign_core::message::FindingData { severity, ..wrong })
+    };
+    let _ada = gate.auditor("ada", judge).await?;
+    let _ben = gate.auditor("ben", judge).await?;
+    clears(&gate, &mut agent).await?;
+    executes(&gate, &mut agent, 13).await?;
+    becomes(&gate, "pre_approval").await?;
+    agent.send(&[of_version("2.0", "known", 3), of_version("3.0", "new", 4)]).await?;
+    waits(&gate, "known").await?;
+    waits(&gate, "new").await?;
+    // The version that made no error has a reason, too, and its own approvals clear it alone.
+    let (output, _) = gate.cli(&["switching", "list"]).await?;
+    ensure!(output.contains("together with allowed/write_record/one@1.4.2"), "{output}");
+    let mut requests = gate.requests("sam", "approvers").await?;
+    let sam = gate.reviewer("sam").await?;
+    for _ in 0..2 {
+        let asked = requests.next().await?;
+        if asked.action.id == "known" {
+            sam.decides(&asked, Decision::Approve, None).await?;
+        }
+    }
+    succeeds(&mut agent, "known").await?;
+    let cleared = "SELECT count(*) FROM sampling_plans WHERE plan_state = 'normal' AND stratum LIKE '%@2.0'";
+    gate.reaches(cleared, 1).await?;
+    agent.send(&[of_version("2.0", "at-once", 5), of_version("4.0", "newest", 6)]).await?;
+    succeeds(&mut agent, "at-once").await?;
+    waits(&gate, "newest").await?;
+    agent.propose("old", "write_record", json!({"n": 7})).await?;
+    waits(&gate, "old").await?;
+    gate.close().await
+}
+
+#[tokio::test]
+async fn errors_count_against_an_agent_across_its_versions() -> anyhow::Result<()> {
+    let gate = gate().await?;
+    let mut agent = gate.agent("one").await?;
+    let _auditor = gate
+        .auditor("ada", |request: &AuditRequest| {
+            let arguments: Value = serde_json::from_str(request.action.arguments.get()).ok()?;
+            let found = if arguments["n"].as_u64()? >= 10 { Finding::Wrong } else { Finding::Correct };
+            Some(finding(request, found, Some("not ordered")))
+        })
+        .await?;
+    clears(&gate, &mut agent).await?;
+    // The fourth error in a row ends the audits by sample; no version makes more than one.
+    for n in 10..14 {
+        agent.send(&[of_version(&format!("{n}.0"), &format!("r-{n}"), n)]).await?;
+        succeeds(&mut agent, &format!("r-{n}")).await?;
+        let judged = format!(
+            "SELECT count(*) FROM audits u JOIN actions a ON a.id = u.action WHERE a.event_id = 'r-{n}' AND u.state = 'judged'"
+        );
+        gate.reaches(&judged, 1).await?;
+    }
+    becomes(&gate, "pre_approval").await?;
+    agent.send(&[of_version("14.0", "late", 3), of_version("2.0", "known", 4)]).await?;
+    waits(&gate, "late").await?;
+    waits(&gate, "known").await?;
+    gate.close().await
+}
+
+#[tokio::test]
+async fn a_version_that_the_directory_does_not_list_begins_in_pre_approval() -> anyhow::Result<()> {
+    let gate = gate().await?;
+    let mut agent = gate.agent("one").await?;
+    clears(&gate, &mut agent).await?;
+    // What was opened beside a cleared version, before the list, has no clean record of its own.
+    let folder = gate.folder().context("the gate has a folder")?;
+    let path = folder.join("directory.yaml");
+    let text = std::fs::read_to_string(&path)?;
+    std::fs::write(&path, text.replace("owner: mara}", "owner: mara, versions: [\"1.4.2\", \"1.5\"]}"))?;
+    let (output, ok) = gate.cli(&["apply", &folder.display().to_string(), "--operator", "olga"]).await?;
+    ensure!(ok, "{output}");
+    let mut unnamed = of_version("", "unnamed", 3);
+    unnamed["data"]["agent"].as_object_mut().context("an object")?.remove("version");
+    agent.send(&[of_version("2.0", "opened", 3), of_version("3.0", "new", 4), unnamed]).await?;
+    for id in ["opened", "new", "unnamed"] {
+        waits(&gate, id).await?;
+    }
+    agent.send(&[of_version("1.4.2", "listed", 5)]).await?;
+    succeeds(&mut agent, "listed").await?;
+    gate.close().await
+}
+
+#[tokio::test]
+async fn an_agent_with_ever_new_versions_has_a_bounded_number_of_sampling_plans() -> anyhow::Result<()> {
+    let gate = gate().await?;
+    let mut agent = gate.agent("one").await?;
+    clears(&gate, &mut agent).await?;
+    let names: Vec<Value> = (0..300).map(|n| of_version(&format!("x{n}"), &format!("x-{n}"), n)).collect();
+    agent.send(&names).await?;
+    gate.reaches("SELECT count(*) FROM actions", 302).await?;
+    let plans = gate.count("SELECT count(*) FROM sampling_plans").await?;
+    ensure!(plans <= 256, "{plans} plans");
+    // Under the next generation what is beyond the bound shares one plan, which begins in pre-approval.
+    operates(&gate, &["pin", STRATUM, "--state", "tightened"]).await?;
+    agent.send(&[of_version("y1", "y-1", 1), of_version("y2", "y-2", 2)]).await?;
+    waits(&gate, "y-1").await?;
+    waits(&gate, "y-2").await?;
+    let shared = "SELECT count(*) FROM actions WHERE stratum = 'allowed/write_record/one@*'";
+    ensure!(gate.count(shared).await? == 2, "they share a stratum");
+    ensure!(gate.count("SELECT count(*) FROM sampling_plans").await? <= 257);
     gate.close().await
 }

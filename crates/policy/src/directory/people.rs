@@ -16,12 +16,19 @@ pub struct Agent {
     pub amqp_user: String,
     /// The person responsible for it, who therefore may not approve its actions.
     pub owner: Option<String>,
+    /// The versions that it may have; any if `None`.
+    pub versions: Option<BTreeSet<String>>,
 }
 
 impl Agent {
     /// The CloudEvents `source` of its actions.
     pub fn source(&self) -> String {
         format!("/agents/{}", self.id)
+    }
+
+    /// Whether a version is one that it may have. A version that is not listed begins in pre-approval.
+    pub fn lists(&self, version: &str) -> bool {
+        self.versions.as_ref().is_none_or(|versions| versions.contains(version))
     }
 }
 

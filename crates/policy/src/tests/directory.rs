@@ -64,6 +64,16 @@ fn a_bad_directory_is_refused_with_line_and_help() {
         ),
         ("id: service-desk", "id: sam", "directory.yaml:15: the id \"sam\" is already used on line 8; give"),
         (
+            "owner: mara}",
+            "owner: mara, versions: [\"1\", \"1\"]}",
+            "directory.yaml:5: the version \"1\" is listed twice; remove",
+        ),
+        (
+            "owner: mara}",
+            "owner: mara, versions: [\"\"]}",
+            "directory.yaml:5: \"\" is not a version that an agent can state; write",
+        ),
+        (
             "public_keys: []",
             "public_keys: [{x: 11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo, until: never}]",
             "directory.yaml:8: until \"never\" is not a time: ",
@@ -72,6 +82,19 @@ fn a_bad_directory_is_refused_with_line_and_help() {
         let problems = broken("directory.yaml", from, to);
         assert!(problems.contains(wanted), "{to}:\n{problems}");
     }
+}
+
+#[test]
+fn an_agent_has_the_versions_that_are_listed_or_any() {
+    let agent = |entry: &str| {
+        let mut sources = airline();
+        sources.directory = sources.directory.replacen("owner: mara}", &format!("owner: mara{entry}}}"), 1);
+        parse(&sources).directory.agent("airline-assistant").unwrap().clone()
+    };
+    assert!(agent("").lists("1") && agent("").lists(""));
+    let listed = agent(", versions: [\"1\", 2.10]");
+    assert!(listed.lists("1") && listed.lists("2.10") && !listed.lists("3") && !listed.lists(""));
+    assert!(!agent(", versions: []").lists("1"));
 }
 
 const X: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";

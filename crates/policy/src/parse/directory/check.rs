@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use countersign_core::proposal::{NAME_MAX, is_name};
 use serde_saphyr::Spanned;
 
 use super::{
@@ -35,6 +36,29 @@ pub(super) fn check_groups(document: &Document, problems: &mut Problems) {
                 format!("{:?} belongs to the undeclared group {:?}", member.id.value, group.value),
                 "declare it under groups:, or use a declared group",
             );
+        }
+    }
+}
+
+/// Checks the versions that agents may have: those that a proposal can state, each once.
+pub(super) fn check_versions(document: &Document, problems: &mut Problems) {
+    for agent in &document.agents {
+        let mut seen = BTreeSet::new();
+        for version in agent.versions.iter().flatten() {
+            if !is_name(&version.value) {
+                problems.add(
+                    line(version),
+                    format!("{:?} is not a version that an agent can state", version.value),
+                    format!("write a string of 1 to {NAME_MAX} bytes without control characters"),
+                );
+            }
+            if !seen.insert(version.value.as_str()) {
+                problems.add(
+                    line(version),
+                    format!("the version {:?} is listed twice", version.value),
+                    "remove one of the entries",
+                );
+            }
         }
     }
 }

@@ -37,6 +37,7 @@ pub(super) struct AgentEntry {
     pub(super) id: Spanned<String>,
     pub(super) amqp_user: Spanned<String>,
     pub(super) owner: Option<Spanned<String>>,
+    pub(super) versions: Option<Vec<Spanned<String>>>,
 }
 
 #[derive(Deserialize)]
@@ -97,7 +98,9 @@ pub(super) struct ReaderEntry {
 impl AgentEntry {
     pub(super) fn into_model(self) -> Agent {
         let owner = self.owner.map(|owner| owner.value);
-        Agent { id: self.id.value, amqp_user: self.amqp_user.value, owner }
+        let versions =
+            self.versions.map(|versions| versions.into_iter().map(|version| version.value).collect());
+        Agent { id: self.id.value, amqp_user: self.amqp_user.value, owner, versions }
     }
 }
 
