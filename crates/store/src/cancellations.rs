@@ -14,12 +14,25 @@ fn columns<'a>(references: &[&'a ActionRef]) -> (Vec<&'a str>, Vec<&'a str>) {
     references.iter().map(|reference| (reference.source.as_str(), reference.id.as_str())).unzip()
 }
 
-/// Records that these actions are withdrawn.
+/// How many actions that have not arrived an agent can withdraw in advance; of more, the oldest are forgotten.
+pub const EARLY_MAX: i64 = 1_000;
+
+/// Records that these actions are withdrawn, and forgets the oldest of each agent's that withdrew nothing when they came,
+/// beyond [`EARLY_MAX`].
 pub async fn insert(tx: &Transaction, references: &[&ActionRef]) -> Result<(), StoreError> {
     let (sources, ids) = columns(references);
-    let sql = "INSERT INTO cancellations (source, event_id) SELECT * FROM UNNEST($1::text[], $2::text[])
+    let sql = "INSERT INTO cancellations (source, event_id, early)
+               SELECT source, event_id, NOT EXISTS
+                 (SELECT FROM actions a WHERE a.source = u.source AND a.event_id = u.event_id)
+               FROM UNNEST($1::text[], $2::text[]) AS u (source, event_id)
                ORDER BY 1, 2 ON CONFLICT DO NOTHING";
     tx.execute(&tx.prepare_cached(sql).await?, &[&sources, &ids]).await?;
+    let sql =
+        "DELETE FROM cancellations c USING (SELECT DISTINCT source FROM UNNEST($1::text[]) AS u (source)) u,
+               LATERAL (SELECT event_id FROM cancellations e WHERE e.source = u.source AND e.early
+                        ORDER BY e.requested_at DESC OFFSET $2) old
+               WHERE c.source = u.source AND c.event_id = old.event_id";
+    tx.execute(&tx.prepare_cached(sql).await?, &[&sources, &EARLY_MAX]).await?;
     Ok(())
 }
 

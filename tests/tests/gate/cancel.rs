@@ -80,3 +80,24 @@ async fn an_action_whose_execution_was_interrupted_cannot_be_withdrawn() -> anyh
     expect(&mut agent, "a-1", Outcome::Succeeded).await?;
     gate.close().await
 }
+
+#[tokio::test]
+async fn an_agent_withdraws_only_so_much_in_advance() -> anyhow::Result<()> {
+    let gate = Gate::start().await?;
+    let mut agent = gate.agent("one").await?;
+    let events: Vec<_> = (0..1_100).map(|n| withdrawal("one", &format!("never-{n}"))).collect();
+    agent.send(&events).await?;
+    let mut two = gate.agent("two").await?;
+    let known = |id: &str| format!("SELECT count(*) FROM cancellations WHERE event_id = '{id}'");
+    two.send(&[withdrawal("two", "other")]).await?;
+    gate.reaches(&known("other"), 1).await?;
+    two.propose("other", "write_record", json!({"n": 1})).await?;
+    expect(&mut two, "other", Outcome::Cancelled).await?;
+    agent.send(&[withdrawal("one", "last")]).await?;
+    gate.reaches(&known("last"), 1).await?;
+    agent.propose("last", "write_record", json!({"n": 1})).await?;
+    expect(&mut agent, "last", Outcome::Cancelled).await?;
+    let kept = gate.count("SELECT count(*) FROM cancellations WHERE source = '/agents/one'").await?;
+    ensure!((1_000..=1_001).contains(&kept), "{kept} withdrawals are kept");
+    gate.close().await
+}

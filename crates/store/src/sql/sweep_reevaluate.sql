@@ -10,7 +10,7 @@ UNION
 UNION
 (SELECT action FROM approvals WHERE state = 'open' AND expires_at <= now() ORDER BY expires_at LIMIT $2)
 UNION
--- Withdrawn while its proposal was being stored.
+-- Withdrawn while its proposal was being stored: the withdrawal did not see it.
 (SELECT a.id FROM cancellations c JOIN actions a ON a.source = c.source AND a.event_id = c.event_id
- WHERE a.ended_at IS NULL AND a.state <> 'executing' AND c.requested_at > now() - interval '1 day'
+ WHERE a.ended_at IS NULL AND a.state <> 'executing' AND c.early AND c.requested_at > now() - interval '1 day'
  LIMIT $2)
