@@ -48,9 +48,9 @@ pub struct Switching {
 /// Settings for all audits of a policy.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Audits {
-    /// How many actions of a new agent, model, policy or tool version are all audited.
+    /// How many actions of an agent are all audited under a new version, model, policy or tool version.
     pub first: u32,
-    /// How many failed executions of an epoch are all audited.
+    /// How many failed executions of each agent are all audited in an epoch.
     pub failed: u32,
     /// The inclusion probability of actions that were rejected or denied.
     pub not_executed: f64,

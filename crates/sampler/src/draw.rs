@@ -55,7 +55,8 @@ fn spec(policy: &Policy, record: &ActionRecord) -> AuditSpec {
 /// What rates depend on besides the rule.
 struct Rates {
     expected: HashMap<String, u64>,
-    remaining: HashMap<String, f64>,
+    /// By group and agent.
+    remaining: HashMap<(String, String), f64>,
 }
 
 impl Rates {
@@ -94,12 +95,14 @@ impl Rates {
         let spec = spec(policy, record);
         let expected = self.expected.get(&record.status.stratum).copied().unwrap_or_default();
         let wanted = spec.wanted(expected);
-        (wanted, spec.pi(wanted, self.remaining.get(&spec.group).copied().unwrap_or(1.0)))
+        let key = (spec.group.clone(), record.agent.clone());
+        (wanted, spec.pi(wanted, self.remaining.get(&key).copied().unwrap_or(1.0)))
     }
 }
 
-/// Which actions must be audited: those in doubt, the first of something new, and failed ones. Each reason but the first has
-/// a cap; beyond it an action is drawn like all others.
+/// Which actions must be audited: those in doubt, an agent's first of something new, and its failed ones. Each reason but the
+/// first has a cap for each agent, so that none uses up what is meant for others; beyond it an action is drawn like all
+/// others.
 async fn forced(
     tx: &Transaction,
     policy: &Policy,
@@ -107,18 +110,20 @@ async fn forced(
     records: &[&ActionRecord],
 ) -> Result<Vec<Forced>, StoreError> {
     let audits = policy.audits();
+    let first = |record: &&ActionRecord| match record.status.state.executed() && audits.first > 0 {
+        true => novelties(record),
+        false => vec![],
+    };
+    let mut novelties: Vec<Vec<Novelty>> = records.iter().map(first).collect();
+    retain_within_budget(tx, epoch, records, &mut novelties).await?;
     let names: Vec<Vec<(ForcedReason, String, u32)>> = records
         .iter()
-        .map(|record| {
-            let mut names = Vec::new();
-            if record.status.state.executed() && audits.first > 0 {
-                names
-                    .extend(novelties(record).into_iter().map(|(reason, name)| (reason, name, audits.first)));
-            }
-            if record.status.state == State::Failed && audits.failed > 0 {
-                names.push((ForcedReason::Failed, format!("failed/{epoch}"), audits.failed));
-            }
-            names
+        .zip(novelties)
+        .map(|(record, novelties)| {
+            let first = novelties.into_iter().map(|novelty| (novelty.reason, novelty.name, audits.first));
+            let failed = record.status.state == State::Failed && audits.failed > 0;
+            let failed = failed.then(|| format!("failed/{epoch}/{}", record.agent));
+            first.chain(failed.map(|name| (ForcedReason::Failed, name, audits.failed))).collect()
         })
         .collect();
     let caps: BTreeMap<String, u32> =
@@ -152,8 +157,65 @@ async fn forced(
     Ok(all)
 }
 
-/// What may be new about an action: its agent, model, policy and tool versions. Names that agents choose are truncated.
-fn novelties(record: &ActionRecord) -> Vec<(ForcedReason, String)> {
+/// How many new versions and models of an agent are audited from their first action on, in an epoch.
+const NEW_NAMES: u64 = 10;
+
+/// Something that may be new about an action.
+struct Novelty {
+    reason: ForcedReason,
+    name: String,
+    /// Whether the agent chooses the name.
+    invented: bool,
+}
+
+/// Leaves out names that an agent invented beyond [`NEW_NAMES`]: they would be audited one and all, and kept for ever.
+async fn retain_within_budget(
+    tx: &Transaction,
+    epoch: i64,
+    records: &[&ActionRecord],
+    novelties: &mut [Vec<Novelty>],
+) -> Result<(), StoreError> {
+    let budget = |record: &ActionRecord| format!("names/{epoch}/{}", record.agent);
+    let invented: BTreeMap<String, String> = records
+        .iter()
+        .zip(novelties.iter())
+        .flat_map(|(record, of)| of.iter().map(|novelty| (novelty, budget(record))))
+        .filter(|(novelty, _)| novelty.invented)
+        .map(|(novelty, budget)| (novelty.name.clone(), budget))
+        .collect();
+    let names: Vec<&str> = invented.keys().map(String::as_str).collect();
+    let known = expected::known(tx, &names).await?;
+    if known.len() == names.len() {
+        return Ok(());
+    }
+    let budgets: BTreeSet<String> = invented
+        .iter()
+        .filter(|(name, _)| !known.contains(*name))
+        .map(|(_, budget)| budget.clone())
+        .collect();
+    let mut taken = expected::forced_counts(tx, &budgets).await?;
+    // Read again under the locks: another sampler may have met the same names.
+    let mut known = expected::known(tx, &names).await?;
+    for (record, of) in records.iter().zip(novelties) {
+        let Some(taken) = taken.get_mut(&budget(record)) else { continue };
+        of.retain(|novelty| {
+            if !novelty.invented || known.contains(&novelty.name) {
+                return true;
+            }
+            let within = *taken < NEW_NAMES;
+            if within {
+                *taken += 1;
+                known.insert(novelty.name.clone());
+            }
+            within
+        });
+    }
+    expected::store_forced_counts(tx, &taken).await
+}
+
+/// What may be new about an action: its agent's version, and the model, policy and tool version to this agent. Names
+/// that agents choose are truncated.
+fn novelties(record: &ActionRecord) -> Vec<Novelty> {
     #[derive(Default, Deserialize)]
     struct Content {
         agent: Agent,
@@ -172,10 +234,12 @@ fn novelties(record: &ActionRecord) -> Vec<(ForcedReason, String)> {
         record.content.as_deref().and_then(|content| serde_json::from_slice::<Content>(content).ok());
     let Content { agent, target } = content.unwrap_or_default();
     let truncated = |name: Option<String>| name.unwrap_or_default().chars().take(64).collect::<String>();
+    let (id, tool) = (&record.agent, &record.tool);
+    let new = |reason, name, invented| Novelty { reason, name, invented };
     vec![
-        (ForcedReason::NewAgent, format!("agent/{}@{}", record.agent, truncated(agent.version))),
-        (ForcedReason::NewModel, format!("model/{}", truncated(agent.model))),
-        (ForcedReason::NewPolicy, format!("policy/{}", record.status.policy_version)),
-        (ForcedReason::NewTool, format!("tool/{}@{}", record.tool, target.version)),
+        new(ForcedReason::NewAgent, format!("agent/{id}@{}", truncated(agent.version)), true),
+        new(ForcedReason::NewModel, format!("model/{id}/{}", truncated(agent.model)), true),
+        new(ForcedReason::NewPolicy, format!("policy/{id}/{}", record.status.policy_version), false),
+        new(ForcedReason::NewTool, format!("tool/{id}/{tool}@{}", target.version), false),
     ]
 }

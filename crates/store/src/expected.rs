@@ -1,6 +1,6 @@
 //! What an epoch's rates depend on: data of earlier epochs, fixed when the first draw needs them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use countersign_core::evidence::{Event, RatesLowered};
 
@@ -29,14 +29,14 @@ pub async fn of_strata(
     Ok(rows.iter().map(|row| (row.get(0), expected(row))).collect())
 }
 
-/// The share of its audit rates that a group's capacity allows in an epoch: 1 if it can judge as many audits as the
-/// epoch before demanded. `groups` has each group's capacity, in audits per epoch. Evidence records where it is too
-/// small.
+/// The share of its audit rates that a group's capacity allows each agent in an epoch: what is left out has all it wants.
+/// `groups` has each group's capacity, in audits per epoch. Evidence records where it is too small for what the epoch
+/// before demanded.
 pub async fn of_groups(
     tx: &Transaction,
     epoch: i64,
     groups: &BTreeMap<&str, f64>,
-) -> Result<HashMap<String, f64>, StoreError> {
+) -> Result<HashMap<(String, String), f64>, StoreError> {
     let names: Vec<&&str> = groups.keys().collect();
     let capacities: Vec<f64> = groups.values().copied().collect();
     let sql = "INSERT INTO epoch_groups (epoch, group_name, demand, capacity, remaining)
@@ -48,19 +48,55 @@ pub async fn of_groups(
                WHERE NOT EXISTS (SELECT FROM epoch_groups e WHERE e.epoch = $1 AND e.group_name = u.group_name)
                ORDER BY 2 ON CONFLICT DO NOTHING RETURNING group_name, demand, capacity, remaining";
     let new = tx.query(&tx.prepare_cached(sql).await?, &[&epoch, &names, &capacities]).await?;
-    let noted = new.iter().filter(|row| row.get::<_, f64>(3) < 1.0).map(|row| {
-        Evidence::global(Event::RatesLowered(RatesLowered {
-            epoch,
-            group: row.get(0),
-            demand: row.get(1),
-            capacity: row.get(2),
-            remaining: row.get(3),
-        }))
-    });
-    evidence::insert(tx, &noted.collect::<Vec<_>>()).await?;
-    let sql = "SELECT group_name, remaining FROM epoch_groups WHERE epoch = $1 AND group_name = ANY($2)";
+    let mut noted = Vec::new();
+    for row in new.iter().filter(|row| row.get::<_, f64>(3) < 1.0) {
+        let (group, capacity): (String, f64) = (row.get(0), row.get(2));
+        share_out(tx, epoch, &group, capacity).await?;
+        let (demand, remaining) = (row.get(1), row.get(3));
+        let lowered = RatesLowered { epoch, group, demand, capacity, remaining };
+        noted.push(Evidence::global(Event::RatesLowered(lowered)));
+    }
+    evidence::insert(tx, &noted).await?;
+    let sql =
+        "SELECT group_name, agent, remaining FROM epoch_agents WHERE epoch = $1 AND group_name = ANY($2)";
     let rows = tx.query(&tx.prepare_cached(sql).await?, &[&epoch, &names]).await?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    Ok(rows.iter().map(|row| ((row.get(0), row.get(1)), row.get(2))).collect())
+}
+
+/// Divides a group's capacity between the agents by what the epoch before demanded for each.
+async fn share_out(tx: &Transaction, epoch: i64, group: &str, capacity: f64) -> Result<(), StoreError> {
+    let sql = "SELECT a.agent, sum(s.wanted) FROM sampling s JOIN actions a ON a.id = s.action
+               WHERE s.epoch = $1::bigint - 1 AND a.audit_group = $2 GROUP BY a.agent";
+    let rows = tx.query(&tx.prepare_cached(sql).await?, &[&epoch, &group]).await?;
+    let demands: Vec<f64> = rows.iter().map(|row| row.get(1)).collect();
+    let level = fair_level(&demands, capacity);
+    let lowered: Vec<(&str, f64)> = rows
+        .iter()
+        .zip(&demands)
+        .filter(|(_, demand)| **demand > level && level > 0.0)
+        .map(|(row, demand)| (row.get(0), level / demand))
+        .collect();
+    let (agents, remaining): (Vec<&str>, Vec<f64>) = lowered.into_iter().unzip();
+    let sql = "INSERT INTO epoch_agents (epoch, group_name, agent, remaining)
+               SELECT $1::bigint, $2::text, agent, remaining FROM UNNEST($3::text[], $4::float8[]) AS u (agent, remaining)";
+    tx.execute(&tx.prepare_cached(sql).await?, &[&epoch, &group, &agents, &remaining]).await?;
+    Ok(())
+}
+
+/// The most that each may have so that all together have no more than `capacity`, and whoever asks for less than an equal
+/// share has all of it (max-min fairness).
+fn fair_level(demands: &[f64], capacity: f64) -> f64 {
+    let mut sorted = demands.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let mut left = capacity;
+    for (index, demand) in sorted.iter().enumerate() {
+        let share = left / (sorted.len() - index) as f64;
+        if *demand > share {
+            return share;
+        }
+        left -= demand;
+    }
+    f64::INFINITY
 }
 
 /// How many actions have been forced into the sample under each of these names, such as a new version or an epoch's
@@ -82,6 +118,15 @@ pub async fn forced_counts(
     Ok(rows.iter().map(|row| (row.get(0), count(row))).collect())
 }
 
+/// Those of these names under which actions have been forced into the sample, or might have been.
+pub async fn known(tx: &Transaction, names: &[&str]) -> Result<HashSet<String>, StoreError> {
+    if names.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let statement = tx.prepare_cached("SELECT name FROM forced WHERE name = ANY($1)").await?;
+    Ok(tx.query(&statement, &[&names]).await?.iter().map(|row| row.get(0)).collect())
+}
+
 /// Those of these names that have reached their caps; they need not be locked.
 pub async fn full(tx: &Transaction, names: &BTreeMap<String, u32>) -> Result<BTreeSet<String>, StoreError> {
     let caps: Vec<i64> = names.values().map(|cap| i64::from(*cap)).collect();
@@ -100,4 +145,17 @@ pub async fn store_forced_counts(tx: &Transaction, counts: &HashMap<String, u64>
                WHERE f.name = u.name AND f.taken <> u.taken";
     tx.execute(&tx.prepare_cached(sql).await?, &[&names, &counts]).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fair_level;
+
+    #[test]
+    fn an_agent_that_asks_for_much_takes_nothing_from_one_that_asks_for_little() {
+        assert_eq!(fair_level(&[1_000.0, 10.0], 100.0), 90.0);
+        assert_eq!(fair_level(&[1_000.0, 10.0, 80.0], 100.0), 45.0);
+        assert_eq!(fair_level(&[40.0], 10.0), 10.0);
+        assert!(fair_level(&[40.0, 60.0], 100.0).is_infinite() && fair_level(&[], 1.0).is_infinite());
+    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use countersign_core::{action::Outcome, message::Decision};
 use countersign_testkit::{clients::proposal, tools::Behaviour, wait::eventually};
-use countersign_tests::{Gate, answer, expect, folder, willing};
+use countersign_tests::{Gate, LIMIT, answer, expect, folder, willing};
 use serde_json::{Value, json};
 
 async fn gate(audits: &str, audit: &str, settings: &str) -> anyhow::Result<Gate> {
@@ -141,5 +141,87 @@ async fn rates_follow_the_previous_epoch_and_the_auditors_capacity() -> anyhow::
     ensure!(gate.count("SELECT count(*) FROM sampling WHERE pi < 0.05").await? == 0);
     ensure!(gate.count("SELECT count(*) FROM evidence WHERE kind = 'rates.lowered'").await? >= 1);
     ensure!(gate.count(OTHERWISE).await? == 0);
+    gate.close().await
+}
+
+#[tokio::test]
+async fn an_agent_uses_up_only_its_own_share_of_what_is_always_audited() -> anyhow::Result<()> {
+    let full = |tool: &str, _: &Value| match tool {
+        "write_record" => Err::<Value, _>((422, "the book is full".to_owned())),
+        _ => Ok(json!({})),
+    };
+    let gate = gate_acting("failed: 3, first: 4", "rate: 0.0", "", full).await?;
+    let mut agents = [gate.agent("one").await?, gate.agent("two").await?];
+    // The first agent is first with everything, under the second's model and version.
+    for (index, agent) in agents.iter_mut().enumerate() {
+        let id = agent.id.clone();
+        let events = (0..20_u64).map(|n| {
+            let tool = if n % 2 == 0 { "write_record" } else { "send_letter" };
+            proposal(&id, &format!("a-{n}"), tool, json!({"n": n}))
+        });
+        agent.send(&events.collect::<Vec<_>>()).await?;
+        for _ in 0..20 {
+            answer(agent).await?;
+        }
+        gate.reaches("SELECT count(*) FROM sampling", 20 * (index as i64 + 1)).await?;
+    }
+    let of = async |agent: &str, reason: &str| {
+        let sql = format!(
+            "SELECT count(*) FROM sampling s JOIN actions a ON a.id = s.action
+             WHERE a.agent = '{agent}' AND s.forced = '{reason}' AND s.selected"
+        );
+        gate.count(&sql).await
+    };
+    for reason in ["failed", "new_agent", "new_tool"] {
+        let (one, two) = (of("one", reason).await?, of("two", reason).await?);
+        ensure!(one == two, "{reason}: {one} of the first agent, {two} of the second");
+    }
+    ensure!(of("two", "failed").await? == 3);
+    // Names that an agent invents are bounded: no further rows, and no further audits.
+    let named = (0..200_u64).map(|n| {
+        let mut event = proposal("one", &format!("n-{n}"), "send_letter", json!({"n": n}));
+        event["data"]["agent"]["version"] = format!("v{n}").into();
+        event["data"]["agent"]["model"] = format!("m{n}").into();
+        event
+    });
+    agents[0].send(&named.collect::<Vec<_>>()).await?;
+    gate.reaches("SELECT count(*) FROM sampling", 240).await?;
+    let rows = gate.count("SELECT count(*) FROM forced").await?;
+    ensure!(rows < 120, "{rows} names");
+    ensure!(of("one", "new_agent").await? <= 40);
+    gate.close().await
+}
+
+#[tokio::test]
+async fn an_agent_that_asks_for_much_lowers_the_rates_of_no_other() -> anyhow::Result<()> {
+    // Auditors have capacity for five an epoch.
+    let gate = gate(
+        "capacity: {auditors: 6000}",
+        "rate: 0.2, floor: 0.05",
+        "[lanes]\nper_process = 1\n[sampling]\nepoch = \"3s\"",
+    )
+    .await?;
+    let (one, two) = (gate.agent("one").await?, gate.agent("two").await?);
+    let (mut rounds, mut sent) = (0, 0);
+    let scarce = "SELECT count(*) FROM sampling s JOIN actions a ON a.id = s.action
+                  JOIN epoch_groups g ON g.epoch = s.epoch AND g.remaining < 1";
+    let lowered = "WHERE s.pi < s.wanted AND a.agent";
+    eventually("both act while capacity is scarce", 2 * LIMIT, async || {
+        one.send(&records(rounds * 50..rounds * 50 + 50)).await.ok()?;
+        sent += 50;
+        // Seldom, so that it asks for less than half of the capacity however fast the rounds are.
+        if rounds % 5 == 0 {
+            two.propose(&format!("t-{rounds}"), "write_record", json!({"n": rounds})).await.ok()?;
+            sent += 1;
+        }
+        rounds += 1;
+        gate.reaches("SELECT count(*) FROM sampling", sent).await.ok()?;
+        let first = gate.count(&format!("{scarce} {lowered} = 'one'")).await.ok()?;
+        let second = gate.count(&format!("{scarce} WHERE a.agent = 'two'")).await.ok()?;
+        (first >= 50 && second >= 2).then_some(())
+    })
+    .await?;
+    let others = gate.count(&format!("{scarce} {lowered} = 'two'")).await?;
+    ensure!(others == 0, "{others} rates of the second agent were lowered in {rounds} rounds");
     gate.close().await
 }
