@@ -287,10 +287,11 @@ impl<'e> Walk<'e> {
     fn addition(&mut self, left: &IdedExpr, right: &IdedExpr) {
         let of_macro = matches!(&left.expr, Expr::Ident(name) if name.starts_with('@'));
         let counts = |side| matches!(infer(side), StaticType::Decimal | StaticType::NotText);
-        if !of_macro && !(counts(left) || counts(right)) {
-            self.costs(cost::joining(left, right));
+        if of_macro || counts(left) || counts(right) {
+            return;
         }
-        if !self.loops.is_empty() && !of_macro && !(counts(left) || counts(right)) {
+        self.costs(cost::joining(left, right));
+        if !self.loops.is_empty() {
             self.report(
                 "+ may join strings or lists inside all, exists, map or filter",
                 "write decimal(..) or int(..) around numbers, or join outside of the loop",

@@ -270,7 +270,7 @@ fn the_cost_of_an_expression_counts_what_the_values_of_a_message_cost() {
     assert!(cost(&format!("{plain} in ['x', 'y']")) < 20);
     assert!(cost(&format!("{plain}.matches('x')")) > 400);
     assert!(cost(&format!("{plain}.exists(a, a == 'x')")) > 4_000);
-    let joined = format!("{plain} == {}", vec![plain; 12].join(" + "));
+    let joined = format!("{plain} == {}", [plain; 12].join(" + "));
     assert!(cost(&joined) > 12 * 12 / 2 * 30, "{}", cost(&joined));
 }
 

@@ -64,8 +64,8 @@ pub(super) struct Candidate<'a> {
 }
 
 impl<'a> Draft<'a> {
-    /// The cumulative limit that it counts against, with its rule.
-    pub(super) fn limit(&self) -> Option<(&str, &LimitUse)> {
+    /// The cumulative limit that it counts against.
+    pub(super) fn limit(&self) -> Option<&LimitUse> {
         self.evaluation.as_ref().ok()?.limit()
     }
 

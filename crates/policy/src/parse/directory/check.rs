@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use countersign_core::proposal::{NAME_MAX, is_name};
+use countersign_core::ids::{NAME_MAX, is_name};
 use serde_saphyr::Spanned;
 
 use super::{
