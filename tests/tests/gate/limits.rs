@@ -224,7 +224,7 @@ async fn a_limit_stays_the_same_under_another_name_of_its_rule_and_apply_says_wh
     let limit = "count: true, by: [agent.id], within: 2h, max: \"2\", exceeded: require_approval";
     let other = apply(few("allow", limit)?).await?;
     ensure!(other.contains("the sum starts anew for the limit of few: at most 2 of actions"), "{other}");
-    ensure!(other.contains("no longer counted is the limit of few: at most 2 of actions"), "{other}");
+    ensure!(other.contains("no longer counted is the limit of seldom: at most 2 of actions"), "{other}");
     gate.close().await
 }
 
