@@ -349,11 +349,17 @@ async fn an_agent_with_ever_new_versions_has_a_bounded_number_of_sampling_plans(
     let gate = gate().await?;
     let mut agent = gate.agent("one").await?;
     clears(&gate, &mut agent).await?;
-    let names: Vec<Value> = (0..300).map(|n| of_version(&format!("x{n}"), &format!("x-{n}"), n)).collect();
-    agent.send(&names).await?;
-    gate.reaches("SELECT count(*) FROM actions", 302).await?;
-    let plans = gate.count("SELECT count(*) FROM sampling_plans").await?;
-    ensure!(plans <= 256, "{plans} plans");
+    // Two lanes may want the same slot, so it can take more than one round to fill all.
+    for round in 1..=10 {
+        let named = |n| of_version(&format!("x{n}"), &format!("x-{round}-{n}"), n);
+        agent.send(&(0..300).map(named).collect::<Vec<_>>()).await?;
+        gate.reaches("SELECT count(*) FROM actions", 2 + 300 * round).await?;
+        let plans = gate.count("SELECT count(*) FROM sampling_plans").await?;
+        ensure!(plans <= 256 && (plans == 256 || round < 10), "{plans} plans");
+        if plans == 256 {
+            break;
+        }
+    }
     // Under the next generation what is beyond the bound shares one plan, which begins in pre-approval.
     operates(&gate, &["pin", STRATUM, "--state", "tightened"]).await?;
     agent.send(&[of_version("y1", "y-1", 1), of_version("y2", "y-2", 2)]).await?;
