@@ -77,8 +77,7 @@ async fn scene(gate: &Gate) -> anyhow::Result<()> {
     let sam = gate.reviewer("sam").await?;
     agent.propose("bad", "move_money", json!({"amount": "500"})).await?;
     sam.decides(&requests.next().await?, Decision::Reject, Some("not ordered")).await?;
-    // Sam edits, so another approves; Mara owns the first agent, and may decide only about the second.
-    gate.agent("two").await?.propose("much", "move_money", json!({"amount": "900"})).await?;
+    agent.propose("much", "move_money", json!({"amount": "900"})).await?;
     let asked = requests.next().await?;
     let arguments = Some(json!({"amount": "300"}));
     sam.submit(&[DecisionData { arguments, ..decision(&asked, Decision::Edit, Some("too much")) }]).await?;
@@ -107,6 +106,10 @@ async fn what_commands_print_as_json_has_the_shape_that_is_documented() -> anyho
         "\"pay\"]\n    verdict: allow\n    audit: {rate: 1.0,",
     )?;
     let dir = config.path().display().to_string();
+    // Sam edits, so Mara approves.
+    let people = config.path().join("directory.yaml");
+    let text = std::fs::read_to_string(&people)?.replace(", owner: mara}", "}");
+    std::fs::write(&people, text)?;
     let action = config.path().join("action.json");
     std::fs::write(
         &action,
