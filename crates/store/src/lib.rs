@@ -26,6 +26,7 @@ pub mod outcomes;
 pub mod payloads;
 pub mod permits;
 pub mod pool;
+mod probe;
 pub mod quarantine;
 pub mod rates;
 pub mod remediations;

@@ -8,7 +8,7 @@ use deadpool_postgres::{
 };
 use tokio_postgres::NoTls;
 
-use crate::{StoreError, generation};
+use crate::StoreError;
 
 mod embedded {
     refinery::embed_migrations!("migrations");
@@ -16,12 +16,6 @@ mod embedded {
 
 /// How long it may take to get a client from the pool.
 const GET_LIMIT: Duration = Duration::from_secs(10);
-
-/// How long a probe may take.
-const PROBE_LIMIT: Duration = Duration::from_secs(10);
-
-/// How much a probe writes.
-const PROBE_BYTES: usize = 16 * 1024;
 
 /// A connection that has been idle for this long is probed before it is used again: it looks alive even if its server has
 /// stopped.
@@ -91,20 +85,6 @@ impl Store {
     pub async fn ping(&self) -> Result<(), StoreError> {
         self.within(GET_LIMIT, async { Ok(self.client().await?.simple_query("SELECT 1").await.map(drop)?) })
             .await
-    }
-
-    /// Whether the database stores something, in the time that a transaction may wait for a lock: under the lock of the active
-    /// generation, a row is written that takes a page of its own, and deleted again.
-    pub async fn probe(&self) -> Result<(), StoreError> {
-        let probe = async {
-            let (tx, _) = generation::begin(self).await?;
-            let filler = vec![0_u8; PROBE_BYTES];
-            let sql = "INSERT INTO probes (filler) VALUES ($1) RETURNING id";
-            let id: i64 = tx.query_one(sql, &[&filler]).await?.get(0);
-            tx.execute("DELETE FROM probes WHERE id = $1", &[&id]).await?;
-            tx.commit().await
-        };
-        self.within(PROBE_LIMIT, probe).await
     }
 
     /// Runs `operation` on this database under a limit: a server that has stopped still accepts bytes.

@@ -1,6 +1,7 @@
 //! `cargo xtask torture`: faults from a seeded schedule, a history of all that clients and tools saw, and a check of it
 //! against the promises.
 
+mod broken;
 mod check;
 mod clients;
 mod crashes;
@@ -18,13 +19,12 @@ mod world;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use countersign_testkit::build;
 
-use check::KEPT;
-use latency::IN_TIME;
+use broken::Broken;
 use run::Torture;
 
 /// Arguments of `cargo xtask torture`.
@@ -60,41 +60,6 @@ pub struct TortureArgs {
     /// On three RabbitMQ 4 nodes, which are parted and killed: installs a Debian 13 with them under target/, once. Needs root
     #[arg(long, conflicts_with = "crash_points")]
     cluster: bool,
-}
-
-/// A build in which something is broken on purpose.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Broken {
-    /// Lanes ack before they commit
-    AckFirst,
-    /// A message that the database refuses is not isolated
-    NoIsolation,
-}
-
-impl Broken {
-    /// Its name on the command line.
-    fn name(self) -> &'static str {
-        match self {
-            Broken::AckFirst => "ack-first",
-            Broken::NoIsolation => "no-isolation",
-        }
-    }
-
-    /// The feature of the build.
-    fn feature(self) -> &'static str {
-        match self {
-            Broken::AckFirst => "broken-ack-first",
-            Broken::NoIsolation => "broken-no-isolation",
-        }
-    }
-
-    /// The promise that such a build breaks. A message that is only late is none that is lost.
-    fn breaks(self) -> &'static str {
-        match self {
-            Broken::AckFirst => KEPT,
-            Broken::NoIsolation => IN_TIME,
-        }
-    }
 }
 
 /// How long the clients go on without faults.

@@ -11,7 +11,7 @@ use countersign_testkit::{services::Services, tools::ToolService};
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    Broken,
+    broken::Broken,
     check::check,
     clients::Clients,
     crashes::crash_everywhere,

@@ -88,7 +88,8 @@ const ARROWS: &[(&str, &[&str])] = &[
 const CLIENTS: &[(&str, &[&str])] = &[
     ("tokio-postgres", &["store", "testkit", "tests"]),
     ("deadpool-postgres", &["store"]),
-    ("lapin", &["broker"]),
+    // `torture` has a tool service of its own behind a queue, as others write them.
+    ("lapin", &["broker", "torture"]),
     // `bench` measures the executor's connector against a bare one.
     ("reqwest", &["broker", "executor", "bench"]),
 ];

@@ -13,7 +13,7 @@ use countersign_core::refusal::Code;
 use futures_util::FutureExt as _;
 use tokio::time::timeout;
 
-use super::{Delivery, Failure, Handler};
+use super::handler::{Delivery, Failure, Handler};
 use crate::publisher::Outgoing;
 
 /// How often a deadlock is retried.
