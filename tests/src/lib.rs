@@ -251,12 +251,13 @@ pub async fn all_succeed(agent: &mut Agent, count: usize) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Fails unless the agent's next outcome is this one.
+/// Fails unless the agent's next outcome is this one, but for one that comes again.
 pub async fn expect(agent: &mut Agent, id: &str, outcome: Outcome) -> anyhow::Result<OutcomeData> {
-    let data = answer(agent).await?;
-    anyhow::ensure!(
-        data.action.id == id && data.outcome == outcome,
-        "expected {id} {outcome:?}, got {data:?}"
-    );
-    Ok(data)
+    loop {
+        let data = answer(agent).await?;
+        if data.action.id == id && data.outcome == outcome {
+            return Ok(data);
+        }
+        anyhow::ensure!(agent.received_again(&data), "expected {id} {outcome:?}, got {data:?}");
+    }
 }

@@ -9,6 +9,7 @@ use countersign_broker::{
     topology::{ACTIONS, DECISIONS, FINDINGS, approvals_queue, audits_queue, outcomes_queue},
 };
 use countersign_core::{
+    action::Outcome,
     message::{
         ApprovalRequest, AuditRequest, CloudEvent, Decision, DecisionData, Finding, FindingData, OutcomeData,
         Severity, kind,
@@ -35,6 +36,7 @@ pub struct Agent {
     pub id: String,
     publisher: Publisher,
     outcomes: Reader,
+    received: Vec<(String, Outcome)>,
 }
 
 impl Agent {
@@ -44,6 +46,7 @@ impl Agent {
             id: id.into(),
             publisher: Publisher::connect(url, "agent").await?,
             outcomes: Reader::open(url, "stand-in", &outcomes_queue(id)).await?,
+            received: Vec::new(),
         })
     }
 
@@ -77,7 +80,15 @@ impl Agent {
 
     /// The next outcome, if one comes within `limit`.
     pub async fn outcome(&mut self, limit: Duration) -> anyhow::Result<Option<OutcomeData>> {
-        Ok(self.outcomes.next::<OutcomeData>(limit).await?.map(|event| event.data))
+        let outcome = self.outcomes.next::<OutcomeData>(limit).await?.map(|event| event.data);
+        self.received.extend(outcome.iter().map(|data| (data.action.id.clone(), data.outcome)));
+        Ok(outcome)
+    }
+
+    /// Whether this outcome was received more than once: outcomes are delivered at least once.
+    pub fn received_again(&self, data: &OutcomeData) -> bool {
+        let same = |(id, outcome): &&(String, Outcome)| *id == data.action.id && *outcome == data.outcome;
+        self.received.iter().filter(same).count() > 1
     }
 }
 

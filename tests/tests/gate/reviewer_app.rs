@@ -72,7 +72,8 @@ async fn the_reviewer_app_of_the_examples_approves_rejects_and_edits() -> anyhow
         return Ok(());
     };
     let gate = Gate::start().await?;
-    let mut agent = gate.agent("one").await?;
+    // Nobody owns this agent, so all approvers may decide.
+    let mut agent = gate.agent("two").await?;
     let mut app = App::start(&python, &gate)?;
 
     agent.propose("good", "move_money", json!({"amount": "500"})).await?;
