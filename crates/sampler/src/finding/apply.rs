@@ -162,8 +162,10 @@ fn eligible(
     }
     let content: Option<Value> =
         record.content.as_deref().and_then(|content| serde_json::from_slice(content).ok());
-    let stated =
-        content.and_then(|mut content| content.get_mut("agent").map(Value::take)).unwrap_or_default();
+    // A compensation is made for the auditor who asked for it. Whether it was right may be judged by them, too: a group of one
+    // could end its audit in no other way.
+    let stated = content.filter(|_| record.compensates.is_none());
+    let stated = stated.and_then(|mut content| content.get_mut("agent").map(Value::take)).unwrap_or_default();
     independence::check(governed, &record.agent, &stated, &auditor.id)?;
     if record.status.approvers.contains(&auditor.id) {
         return Err((Code::Approver, "whoever approved an action may not judge it".into()));
