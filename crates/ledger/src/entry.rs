@@ -99,6 +99,7 @@ fn section(kind: Kind) -> Option<(&'static str, &'static [(&'static str, &'stati
                 ("decision", "decision"),
                 ("reason_code", "reason_code"),
                 ("digest_shown", "digest_shown"),
+                ("approves", "approves"),
                 ("correction_digest", "correction_digest"),
                 ("groups", "groups"),
                 ("opened_at", "opened_at"),

@@ -240,7 +240,11 @@ async fn an_edit_opens_a_new_request_that_only_the_editor_has_approved() -> anyh
     payments.approves("tara", &first).await?;
     payments.recorded(1).await?;
     let arguments = Some(json!({"amount": "300", "to": "x"}));
-    payments.submit("tom", DecisionData { arguments, ..plain(&first, Decision::Edit) }).await?;
+    let at = Utc::now();
+    let tom = payments.gate.system.signer("tom", "tom")?;
+    let carrier = payments.gate.reviewer("tom").await?;
+    let edit = DecisionData { arguments, ..plain(&first, Decision::Edit) };
+    carrier.sends(&[decided(statement(&tom, &[edit], at))]).await?;
     let second = payments.requests.next().await?;
     ensure!(second.approval != first.approval && second.digest != first.digest);
     ensure!(second.action.arguments.get() == r#"{"amount":"300","to":"x"}"# && second.approvers == ["tom"]);
@@ -249,12 +253,16 @@ async fn an_edit_opens_a_new_request_that_only_the_editor_has_approved() -> anyh
     payments.refused("superseded").await?;
     payments.approves("rob", &second).await?;
     payments.recorded(4).await?;
+    // The editor's own approval repeats what the edit says already, even if it was signed within the same second.
+    let again = decision(&second, Decision::Approve, None);
+    carrier.sends(&[decided(statement(&tom, &[again], at))]).await?;
+    payments.gate.reaches("SELECT count(*) FROM evidence WHERE kind = 'decision.repeated'", 1).await?;
     ensure!(payments.gate.tools.calls() == 0, "an approval of the old request counted");
     payments.approves("tara", &second).await?;
     let outcome = expect(&mut payments.agent, "p-1", Outcome::Succeeded).await?;
     ensure!(outcome.result.is_some_and(|result| result.get().contains("\"300\"")));
     ensure!(payments.gate.tools.effects()[0].arguments == json!({"amount": "300", "to": "x"}));
-    // The edit is one decision in the ledger, although it refers to both contents.
+    // The edit is one entry in the ledger, which names both contents.
     recorded(&payments.gate).await?;
     let (output, holds) = verify(&payments.gate, &[]).await?;
     ensure!(holds, "{output}");

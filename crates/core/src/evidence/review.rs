@@ -78,6 +78,9 @@ pub struct DecisionRecorded {
     pub noted: DecisionNoted,
     /// The reviewer's reason, for programs.
     pub reason_code: Option<String>,
+    /// The digest of the edited content, where an edit is its editor's approval as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approves: Option<String>,
 }
 
 /// A decision that does not count.

@@ -28,9 +28,14 @@ use crate::{
 const REASON_MAX: usize = 4_000;
 
 /// When a decision that counts was applied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Applied {
-    Now,
+    /// In this batch.
+    Now {
+        /// The digest of the edited content, where an edit is its editor's approval as well.
+        approves: Option<String>,
+    },
+    /// Before: this one repeats it.
     Before,
 }
 
@@ -76,26 +81,34 @@ pub(super) fn apply<'a>(
     };
     let request = voted.request.state;
     record_vote(state, record, decision, voted);
+    let mut approves = None;
     match (request, edited) {
         (RequestState::Approved, _) => approve(state, record)?,
         (RequestState::Rejected, _) => reject(state, record, decision.data)?,
         (RequestState::Closed, Some((edit, evaluated))) => {
-            if let Some(approves) = edit::bind(state, record, edit, evaluated) {
-                approve_edit(state, record, &SignedDecision { data: &approves, ..*decision });
+            if let Some(approval) = edit::bind(state, record, edit, evaluated) {
+                let counts = approve_edit(state, record, &SignedDecision { data: &approval, ..*decision });
+                approves = counts.then_some(approval.digest);
             }
         }
         _ => {}
     }
     // A repeated vote changes nothing, unless it completes the request now.
     let same = repeated && record.status.state == State::PendingApproval;
-    Ok(if same { Applied::Before } else { Applied::Now })
+    Ok(if same { Applied::Before } else { Applied::Now { approves } })
 }
 
-/// Counts an edit as its editor's approval, where the policy still lets them approve.
-fn approve_edit(state: &mut BatchState<'_>, record: &mut ActionRecord, approval: &SignedDecision<'_>) {
-    if let Err((code, why)) = apply(state, record, approval, None) {
+/// Counts an edit as its editor's approval, where the policy still lets them approve. Returns whether it counts.
+fn approve_edit(
+    state: &mut BatchState<'_>,
+    record: &mut ActionRecord,
+    approval: &SignedDecision<'_>,
+) -> bool {
+    let applied = apply(state, record, approval, None);
+    if let Err((code, why)) = &applied {
         tracing::info!(action = %record.reference, %code, why, "the edit stands, but is not its editor's approval");
     }
+    applied.is_ok()
 }
 
 /// The request that a decision is about.

@@ -193,7 +193,7 @@ impl<'a> DecisionBatch<'a> {
         noted.state = state;
         self.note(noted, data, &applied);
         let answer = match applied {
-            Ok(Applied::Now) => ApprovalAnswer::counted(DecisionResult::Recorded),
+            Ok(Applied::Now { .. }) => ApprovalAnswer::counted(DecisionResult::Recorded),
             Ok(Applied::Before) => ApprovalAnswer::counted(DecisionResult::Repeated),
             Err((code, why)) => ApprovalAnswer::refused(code, why),
         };
@@ -225,8 +225,13 @@ impl<'a> DecisionBatch<'a> {
     fn note(&mut self, noted: DecisionNoted, data: &DecisionData, applied: &Result<Applied, Complaint>) {
         let reason_code = data.reason_code.clone();
         let event = match applied {
-            Ok(Applied::Now) => Event::DecisionRecorded(DecisionRecorded { noted, reason_code }),
-            Ok(Applied::Before) => Event::DecisionRepeated(DecisionRecorded { noted, reason_code }),
+            Ok(Applied::Now { approves }) => {
+                let approves = approves.clone();
+                Event::DecisionRecorded(DecisionRecorded { noted, reason_code, approves })
+            }
+            Ok(Applied::Before) => {
+                Event::DecisionRepeated(DecisionRecorded { noted, reason_code, approves: None })
+            }
             Err((code, why)) => {
                 tracing::info!(approval = %data.approval, %code, why, "decision refused");
                 Event::DecisionRefused(DecisionRefused { noted, code: *code })

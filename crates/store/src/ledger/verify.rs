@@ -73,51 +73,66 @@ pub struct Count {
     pub first: Option<Uuid>,
 }
 
+/// What is counted in the tables and in the entries.
+struct Comparison {
+    what: &'static str,
+    kinds: &'static [Kind],
+    /// Counts rows as `n` for each `action`.
+    rows: &'static str,
+    /// Joins what a piece of evidence `e` says, where it can say more than one thing.
+    said: &'static str,
+    /// Counts an action's evidence `e`.
+    entries: &'static str,
+}
+
+const COMPARISONS: [Comparison; 3] = [
+    Comparison {
+        what: "actions",
+        kinds: &[Kind::ActionEvaluated],
+        rows: "SELECT id AS action, 1::bigint AS n FROM actions",
+        said: "",
+        entries: "1::bigint",
+    },
+    Comparison {
+        what: "decisions",
+        kinds: &[Kind::DecisionRecorded, Kind::DecisionRepeated],
+        rows: "SELECT action, count(*) AS n FROM decisions GROUP BY action",
+        // An edit can be its editor's approval of the edited content as well: a row for each content.
+        said: "CROSS JOIN LATERAL (VALUES (e.body ->> 'decision', e.body ->> 'digest_shown'),
+                                          ('approve', e.body ->> 'approves')) AS said (decision, digest)",
+        // What one person has signed twice in a second, with one key, on one content, is one row; what is repeated
+        // after the request has ended is none.
+        entries: "count(DISTINCT (e.body ->> 'by', said.digest, said.decision,
+                                  e.body -> 'signed' ->> 'kid', e.body -> 'signed' ->> 'at'))
+                  FILTER (WHERE said.digest IS NOT NULL
+                          AND (e.kind = 'decision.recorded' OR e.body ->> 'state' = 'pending_approval'))",
+    },
+    Comparison {
+        what: "executions",
+        kinds: &[Kind::ActionClaimed],
+        rows: "SELECT id AS action, fence::bigint AS n FROM actions WHERE fence > 0",
+        said: "",
+        entries: "count(*)",
+    },
+];
+
 /// Counts actions, decisions and executions against the entries about them, action by action.
 pub async fn counts(tx: &Transaction) -> Result<Vec<Count>, StoreError> {
     // Reading a whole ledger takes longer than the limit for a worker's statement.
     tx.query_one("SELECT set_config('statement_timeout', '15min', true)", &[]).await?;
-    let kinds = [
-        (
-            "actions",
-            &[Kind::ActionEvaluated.as_str()][..],
-            "SELECT id AS action, 1::bigint AS n FROM actions",
-            "1::bigint",
-        ),
-        (
-            "decisions",
-            &[Kind::DecisionRecorded.as_str(), Kind::DecisionRepeated.as_str()],
-            // An edit that also counts as its editor's approval is one decision, with a row for each content.
-            "SELECT action, count(*) AS n FROM decisions d
-             WHERE NOT (decision = 'approve' AND EXISTS (
-               SELECT FROM decisions e WHERE e.action = d.action AND e.event = d.event
-                 AND e.reviewer = d.reviewer AND e.kid = d.kid AND e.decision = 'edit'))
-             GROUP BY action",
-            // What one person has signed twice in a second, with one key, on one content, is one row; what is repeated
-            // after the request has ended is none.
-            "count(DISTINCT (e.body ->> 'by', e.body ->> 'digest_shown', e.body ->> 'decision',
-                             e.body -> 'signed' ->> 'kid', e.body -> 'signed' ->> 'at'))
-             FILTER (WHERE e.kind = 'decision.recorded' OR e.body ->> 'state' = 'pending_approval')",
-        ),
-        (
-            "executions",
-            &[Kind::ActionClaimed.as_str()],
-            "SELECT id AS action, fence::bigint AS n FROM actions WHERE fence > 0",
-            "count(*)",
-        ),
-    ];
-    let mut counts = Vec::with_capacity(kinds.len());
-    for (what, kinds, rows, entries) in kinds {
+    let mut counts = Vec::with_capacity(COMPARISONS.len());
+    for Comparison { what, kinds, rows, said, entries } in &COMPARISONS {
         // Entries and pending evidence.
         let sql = format!(
             "WITH stored AS ({rows}),
                   known AS (SELECT evidence FROM ledger WHERE kind = ANY($1) UNION ALL SELECT unnest(evidence) FROM evidence_pending),
-                  recorded AS (SELECT e.action, {entries} AS n FROM known JOIN evidence e ON e.id = known.evidence
+                  recorded AS (SELECT e.action, {entries} AS n FROM known JOIN evidence e ON e.id = known.evidence {said}
                            WHERE e.kind = ANY($1) AND e.action IS NOT NULL GROUP BY e.action)
              SELECT coalesce(sum(stored.n), 0)::bigint, coalesce(sum(recorded.n), 0)::bigint,
                     min(action::text) FILTER (WHERE stored.n IS DISTINCT FROM recorded.n)
              FROM stored FULL JOIN recorded USING (action)"
         );
+        let kinds: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
         let row = tx.query_one(&sql, &[&kinds]).await?;
         let first: Option<String> = row.get(2);
         let first = first.and_then(|id| id.parse().ok());
