@@ -1,6 +1,7 @@
 -- What each process may do, once per database, as its owner, after the migrations. `countersign db grant` runs it.
 -- Nobody may delete anything, except that the recorder and the executor delete their notes of what is still to be recorded
--- and published, lanes their probes, and the router withdrawals of what has never come. Nobody may change evidence, the ledger, permits, draws or outcomes once written, except that the eraser
+-- and published, lanes their probes, and the router withdrawals of what has never come
+-- and proposals that have had their turn. Nobody may change evidence, the ledger, permits, draws or outcomes once written, except that the eraser
 -- empties what is about people.
 REVOKE ALL ON ALL TABLES IN SCHEMA public FROM countersign_router, countersign_executor, countersign_sampler, countersign_operator, countersign_recorder, countersign_eraser;
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
@@ -17,7 +18,9 @@ GRANT UPDATE (state, verdict, rule, generation, policy_version, audit_rate, audi
               approvers, permit, decided_at, ended_at, state_at) ON actions TO countersign_router;
 GRANT UPDATE (content, content_salt, digest, edited) ON payloads TO countersign_router;
 GRANT UPDATE ON approvals TO countersign_router;
-GRANT DELETE ON cancellations TO countersign_router;
+GRANT DELETE ON cancellations, waiting TO countersign_router;
+GRANT INSERT, UPDATE ON agent_rates TO countersign_router;
+GRANT INSERT, UPDATE (called_at, admitted_at, withdrawn) ON waiting TO countersign_router;
 GRANT INSERT ON cancellations, statements, plan_families, sampling_plans, remediations TO countersign_router;
 GRANT INSERT, UPDATE ON limit_keys, limit_uses TO countersign_router;
 GRANT UPDATE (replayed_at) ON quarantine TO countersign_router;

@@ -26,6 +26,7 @@ pub mod keyed;
 pub mod message;
 pub mod permit;
 pub mod proposal;
+pub mod quota;
 pub mod refusal;
 pub mod signed;
 pub mod sources;

@@ -103,6 +103,16 @@ pub struct Failure {
     pub code: String,
     /// For people.
     pub message: String,
+    /// When the agent may propose it again, under a new id: with `rate_limited`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<DateTime<Utc>>,
+}
+
+impl Failure {
+    /// A failure that the agent is not told to retry.
+    pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { code: code.into(), message: message.into(), retry_at: None }
+    }
 }
 
 /// An action as reviewers and auditors see it.

@@ -87,6 +87,8 @@ codes! {
     AgentUnknown "agent_unknown" of Proposal: "The agent is not in the directory.";
     AgentMismatch "agent_mismatch" of Proposal: "`data.agent.id` is not the authenticated agent.";
     ProposalTooOld "proposal_too_old" of Proposal: "`time` is older than the horizon within which duplicates are detected.";
+    RateLimited "rate_limited" of Proposal:
+        "The agent is over its quotas, and too much of it waits already. Propose it again under a new id, not before `retry_at`.";
     UnknownTool "unknown_tool" of Proposal | Decision: "The tool registry has no such tool.";
     InvalidArguments "invalid_arguments" of Proposal: "The arguments do not fit the tool's schema.";
 

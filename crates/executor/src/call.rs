@@ -137,9 +137,9 @@ impl Calls {
 fn late(key: &str, attempt: Attempt) -> Option<CallCompletion> {
     let (completion, result, error) = match attempt {
         Attempt::Succeeded(value) => (Completion::Succeeded, Some(value), None),
-        Attempt::Failed { code, message } => (Completion::Failed, None, Some(Failure { code, message })),
+        Attempt::Failed { code, message } => (Completion::Failed, None, Some(Failure::new(code, message))),
         Attempt::Unknown { code, message } | Attempt::NotSent { code, message } => {
-            (Completion::Unknown, None, Some(Failure { code, message }))
+            (Completion::Unknown, None, Some(Failure::new(code, message)))
         }
     };
     let result = result.map(|value| value.to_string().into_bytes());
@@ -194,8 +194,10 @@ async fn execute(
     };
     let (completion, result, error) = match result {
         CallResult::Succeeded(value) => (Completion::Succeeded, Some(value.to_string().into_bytes()), None),
-        CallResult::Failed { code, message } => (Completion::Failed, None, Some(Failure { code, message })),
-        CallResult::InDoubt { code, message } => (Completion::Unknown, None, Some(Failure { code, message })),
+        CallResult::Failed { code, message } => (Completion::Failed, None, Some(Failure::new(code, message))),
+        CallResult::InDoubt { code, message } => {
+            (Completion::Unknown, None, Some(Failure::new(code, message)))
+        }
     };
     crash::point("call", "ended");
     metrics::counter!("countersign_calls_total", "tool" => tool.name.clone()).increment(1);

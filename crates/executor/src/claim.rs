@@ -63,7 +63,7 @@ impl BatchHandler for Claims {
     }
 
     async fn admit(&mut self, batch: &[Delivery]) {
-        let most = batch.len().saturating_mul(PACK_MAX) as u32;
+        let most = batch.iter().map(size).sum::<usize>() as u32;
         let limit = self.executor.process.settings.limits.calls;
         self.begun.clear();
         // Slots in hand are given back first: together with those waited for they could exceed all there are.
@@ -110,9 +110,8 @@ impl Claims {
             calls.start(call, slot());
         }
         for (action, fence) in claimed.tampered {
-            let message =
-                "the stored content is not what the permit was signed for; nothing was called".into();
-            let error = Some(message::Failure { code: Code::DigestMismatch.into(), message });
+            let message = "the stored content is not what the permit was signed for; nothing was called";
+            let error = Some(message::Failure::new(Code::DigestMismatch, message));
             let completion = CallCompletion {
                 error,
                 slot: slot(),
@@ -121,6 +120,12 @@ impl Claims {
             calls.settle(Settled::Completed(completion));
         }
     }
+}
+
+/// How many permits a delivery may hold: no more slots are waited for.
+fn size(delivery: &Delivery) -> usize {
+    let event: Result<CloudEvent<PermitPack>, _> = serde_json::from_slice(&delivery.body);
+    event.map_or(0, |event| event.data.permits.len().min(PACK_MAX))
 }
 
 /// Permits by action, and packs that authorise nothing.

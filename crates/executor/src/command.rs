@@ -79,8 +79,8 @@ impl Commands {
 }
 
 async fn in_doubt(tx: &Transaction, claim: &Claim) -> Result<(), StoreError> {
-    let message = "the attempt was interrupted and may have taken effect; an auditor will find out".into();
-    let error = Some(message::Failure { code: Code::Interrupted.into(), message });
+    let message = "the attempt was interrupted and may have taken effect; an auditor will find out";
+    let error = Some(message::Failure::new(Code::Interrupted, message));
     let completion = CallCompletion {
         error,
         attempts: 1,

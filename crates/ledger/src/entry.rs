@@ -91,25 +91,18 @@ fn section(kind: Kind) -> Option<(&'static str, &'static [(&'static str, &'stati
                 ("rule_errored", "rule_errored"),
             ],
         ),
-        Kind::DecisionRecorded | Kind::DecisionRefused | Kind::DecisionRepeated => (
+        Kind::DecisionRecorded
+        | Kind::DecisionRefused
+        | Kind::DecisionRepeated
+        | Kind::FindingRecorded
+        | Kind::FindingRefused
+        | Kind::FindingRepeated
+        | Kind::AuditSettled => (
             "review",
             &[
                 ("by", "reviewer"),
                 ("approval", "approval"),
                 ("decision", "decision"),
-                ("reason_code", "reason_code"),
-                ("digest_shown", "digest_shown"),
-                ("approves", "approves"),
-                ("correction_digest", "correction_digest"),
-                ("groups", "groups"),
-                ("opened_at", "opened_at"),
-                ("signed", "signed"),
-            ],
-        ),
-        Kind::FindingRecorded | Kind::FindingRefused | Kind::FindingRepeated | Kind::AuditSettled => (
-            "review",
-            &[
-                ("by", "reviewer"),
                 ("audit", "audit"),
                 ("finding", "finding"),
                 ("severity", "severity"),
@@ -117,6 +110,7 @@ fn section(kind: Kind) -> Option<(&'static str, &'static [(&'static str, &'stati
                 ("resolution", "resolution"),
                 ("compensate", "compensate"),
                 ("digest_shown", "digest_shown"),
+                ("approves", "approves"),
                 ("correction_digest", "correction_digest"),
                 ("groups", "groups"),
                 ("opened_at", "opened_at"),

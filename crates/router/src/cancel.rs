@@ -13,7 +13,7 @@ use countersign_store::{
     actions::{self, LoadDepth},
     cancellations,
     evidence::{self, Evidence},
-    quarantine,
+    quarantine, waiting,
 };
 
 use crate::{context::EvaluationContext, reevaluate, write_set::WriteSet};
@@ -27,10 +27,13 @@ pub(crate) async fn withdraw(
     context: &EvaluationContext<'_>,
     batch: &[Withdrawal<'_>],
 ) -> Result<Vec<ActionId>, StoreError> {
-    let mut references = Vec::with_capacity(batch.len());
+    let (mut references, mut agents) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
     for (delivery, event) in batch {
         match authorise(context, delivery, event) {
-            Ok(reference) => references.push(reference),
+            Ok((agent, reference)) => {
+                agents.push(agent);
+                references.push(reference);
+            }
             Err((code, why)) => {
                 tracing::warn!(%code, why, "withdrawal quarantined");
                 quarantine::insert(tx, &process::entry(delivery, code, &why)).await?;
@@ -42,6 +45,8 @@ pub(crate) async fn withdraw(
     }
     let references: Vec<&ActionRef> = references.iter().collect();
     cancellations::insert(tx, &references).await?;
+    let ids: Vec<&str> = references.iter().map(|reference| reference.id.as_str()).collect();
+    waiting::withdraw(tx, &agents, &ids).await?;
     let ids: Vec<ActionId> = actions::find(tx, &references).await?.iter().map(|known| known.id).collect();
     let mut write_set = WriteSet::default();
     for mut record in actions::lock_and_load(tx, &ids, LoadDepth::Bodies).await? {
@@ -60,12 +65,12 @@ pub(crate) async fn withdraw(
     Ok(ids)
 }
 
-/// The action that a cancellation names: the author's own.
-fn authorise(
-    context: &EvaluationContext<'_>,
+/// The agent that withdraws, and the action that it names: its own.
+fn authorise<'a>(
+    context: &EvaluationContext<'a>,
     delivery: &Delivery,
     event: &Result<Box<CloudEvent<CancelData>>, Complaint>,
-) -> Result<ActionRef, Complaint> {
+) -> Result<(&'a str, ActionRef), Complaint> {
     let user = author::of(delivery)?;
     let agent = context.configuration().directory.agent_of_user(user);
     let agent = agent.ok_or_else(|| author::unknown(user, "agent"))?;
@@ -80,5 +85,5 @@ fn authorise(
         let why = format!("`data.action.id` must have 1 to {NAME_MAX} bytes and no control characters");
         return Err((Code::InvalidCancellation, why));
     }
-    Ok(ActionRef { source: source.clone(), id: named.id.clone() })
+    Ok((agent.id.as_str(), ActionRef { source: source.clone(), id: named.id.clone() }))
 }

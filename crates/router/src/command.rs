@@ -33,6 +33,7 @@ use crate::{
     outgoing_messages,
     reevaluate::{self, Repeat, StoredEvaluation},
     shared::Router,
+    turn,
     write_set::WriteSet,
 };
 
@@ -64,12 +65,14 @@ struct CommandsResult {
 
 async fn carry_out(router: &Router, batch: &[Delivery]) -> Result<(Transaction, CommandsResult), StoreError> {
     let (mut evaluate, mut request, mut undo, mut replays) = (vec![], vec![], vec![], vec![]);
+    let mut turns = Vec::new();
     let mut refused = Vec::new();
     for delivery in batch {
         match serde_json::from_slice::<CloudEvent<Command>>(&delivery.body).map(|event| event.data) {
             Ok(Command::Reevaluate { action }) => evaluate.push(action),
             Ok(Command::RequestApproval { action }) => request.push(action),
             Ok(Command::Compensate { action }) => undo.push(action),
+            Ok(Command::Admit { waiting }) => turns.extend(waiting),
             Ok(Command::Replay { quarantine }) => replays.push(quarantine),
             Ok(other) => refused.push((delivery, format!("{other:?} is not for the router"))),
             Err(error) => refused.push((delivery, error.to_string())),
@@ -86,6 +89,9 @@ async fn carry_out(router: &Router, batch: &[Delivery]) -> Result<(Transaction, 
     }
     for quarantine in replays {
         result.ids.extend(replay(router, &tx, &active, quarantine, &mut result.outgoing).await?);
+    }
+    if !turns.is_empty() {
+        result.ids.extend(turn::admit(router, &tx, &active, &turns).await?);
     }
     if !request.is_empty() {
         republish(&tx, &request).await?;

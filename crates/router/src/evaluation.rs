@@ -47,7 +47,7 @@ pub(crate) struct PolicyResult<'a> {
 }
 
 pub(crate) fn refusal(code: Code, message: impl Into<String>) -> Failure {
-    Failure { code: code.into(), message: message.into() }
+    Failure::new(code, message)
 }
 
 impl<'a> Evaluation<'a> {

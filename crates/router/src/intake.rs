@@ -3,7 +3,7 @@
 mod candidate;
 mod lineage;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use async_trait::async_trait;
 use countersign_broker::{lane::Delivery, publisher::Outgoing};
@@ -11,6 +11,7 @@ use countersign_core::{
     digest::{Salt, salted},
     evidence::{ActionLink, ActionLinkedBy, Event, ProposalRefused},
     ids::{ActionId, ActionRef},
+    message::Failure,
     refusal::{Code, Complaint},
 };
 use countersign_runtime::{batch_handler::BatchHandler, process};
@@ -33,6 +34,7 @@ use crate::{
     inbound::{Inbound, Message},
     limit_usage::LimitUsage,
     outgoing_messages::{self, PendingNotifications},
+    quota::{self, Admission},
     shared::Router,
     write_set::WriteSet,
 };
@@ -61,6 +63,22 @@ impl BatchHandler for Intake {
     }
 }
 
+/// A proposal on its way in.
+pub(crate) struct Arrival<'a> {
+    pub(crate) inbound: Inbound<'a>,
+    /// What it undoes, if Countersign itself proposes it.
+    pub(crate) compensation: Option<Compensation<'a>>,
+    /// Why it is denied before it is evaluated.
+    pub(crate) refused: Option<Failure>,
+}
+
+impl<'a> Arrival<'a> {
+    /// An agent's proposal, to be evaluated.
+    pub(crate) fn of(inbound: Inbound<'a>) -> Self {
+        Self { inbound, compensation: None, refused: None }
+    }
+}
+
 /// The result of a batch: what to write, and what to send messages about.
 pub(crate) struct IntakeResult {
     payloads: Vec<Payload>,
@@ -69,6 +87,11 @@ pub(crate) struct IntakeResult {
 }
 
 impl IntakeResult {
+    /// Adds what agents use up of their rates, in seconds.
+    pub(crate) fn use_rates(&mut self, seconds: BTreeMap<String, f64>) {
+        self.write_set.rates = seconds;
+    }
+
     pub(crate) async fn writes(&self, tx: &Transaction) -> Result<Pipeline<'_>, StoreError> {
         let mut writes = self.write_set.writes(tx).await?;
         payloads::insert(tx, &mut writes, &self.payloads).await?;
@@ -91,15 +114,18 @@ pub(crate) async fn ingest(
     for inbound in batch {
         match inbound.message {
             Message::Cancellation(event) => cancellations.push((inbound.delivery, event)),
-            message => proposals.push((Inbound { message, ..inbound }, None)),
+            message => proposals.push(Inbound { message, ..inbound }),
         }
     }
     // Cancellations first: a batch may hold one before its proposal or after it, and actions are locked before limits.
     let ended = cancel::withdraw(tx, &context, &cancellations).await?;
     if !cancellations.is_empty() {
-        withdrawn = self::withdrawn(tx, proposals.iter().map(|(inbound, _)| inbound)).await?;
+        withdrawn = self::withdrawn(tx, proposals.iter()).await?;
     }
-    let mut result = accept(router, tx, &context, proposals, withdrawn.into_iter().collect()).await?;
+    let Admission { arrivals, rates } =
+        quota::admit(tx, &context, router.process.settings.quotas, proposals).await?;
+    let mut result = accept(router, tx, &context, arrivals, withdrawn.into_iter().collect()).await?;
+    result.use_rates(rates);
     result.pending.others.extend(ended);
     Ok(result)
 }
@@ -112,27 +138,31 @@ pub(crate) async fn propose(
     proposals: &[(Delivery, Compensation<'_>)],
 ) -> Result<Vec<ActionId>, StoreError> {
     // Made of a message within the limit and the tool's answer: an agent must not be able to make it too large.
-    let batch: Vec<_> = proposals
+    let batch: Vec<Arrival<'_>> = proposals
         .iter()
-        .map(|(delivery, undoes)| (Inbound::decode(delivery, usize::MAX), Some(*undoes)))
+        .map(|(delivery, undoes)| Arrival {
+            compensation: Some(*undoes),
+            ..Arrival::of(Inbound::decode(delivery, usize::MAX))
+        })
         .collect();
-    let withdrawn = withdrawn(tx, batch.iter().map(|(inbound, _)| inbound)).await?;
+    let withdrawn = withdrawn(tx, batch.iter().map(|arrival| &arrival.inbound)).await?;
     let result = accept(router, tx, context, batch, withdrawn.into_iter().collect()).await?;
     tx.run(&result.writes(tx).await?).await?;
     Ok(result.pending.all())
 }
 
-async fn accept<'a>(
+/// Evaluates proposals and stores those that are new.
+pub(crate) async fn accept<'a>(
     router: &Router,
     tx: &Transaction,
     context: &EvaluationContext<'a>,
-    batch: Vec<(Inbound<'a>, Option<Compensation<'_>>)>,
+    batch: Vec<Arrival<'a>>,
     withdrawn: HashSet<ActionRef>,
 ) -> Result<IntakeResult, StoreError> {
     let mut drafts = Vec::with_capacity(batch.len());
-    for (inbound, compensation) in batch {
-        let delivery = inbound.delivery;
-        match Draft::new(context, inbound, compensation) {
+    for arrival in batch {
+        let delivery = arrival.inbound.delivery;
+        match Draft::new(context, arrival) {
             Ok(draft) => drafts.push(draft),
             Err(complaint) => refuse(tx, delivery, complaint).await?,
         }

@@ -18,9 +18,11 @@ mod inbound;
 mod intake;
 mod limit_usage;
 mod outgoing_messages;
+mod quota;
 mod reevaluate;
 mod shared;
 mod sweep;
+mod turn;
 mod write_set;
 
 use std::sync::Arc;
@@ -43,5 +45,6 @@ pub async fn run(process: Process, keys: Keys) {
     process.lane(&mut tasks, &commands_queue("router"), 0, command::Commands { router: router.clone() });
     process.lane(&mut tasks, QUARANTINE, 0, dead_letter::DeadLetters { process: process.clone() });
     tasks.spawn(countersign_runtime::sweep::run(process.clone(), sweep::RouterSweep::new(&process)));
+    tasks.spawn(countersign_runtime::sweep::run(process.clone(), turn::Turns::new(&process)));
     process::drain(tasks, process.stop.clone()).await;
 }

@@ -56,8 +56,7 @@ impl<'a> StoredEvaluation<'a> {
         let mut proposal = match proposal::decode(body, usize::MAX) {
             Ok(proposal) => proposal,
             Err(refusal) => {
-                let (code, message) = (refusal.code.into(), refusal.message);
-                return Self::Refused(Failure { code, message });
+                return Self::Refused(Failure::new(refusal.code, refusal.message));
             }
         };
         let edited = record.edited.as_deref().and_then(|edited| serde_json::from_slice::<Value>(edited).ok());

@@ -9,7 +9,7 @@ use countersign_runtime::{
     process::Process,
     sweep::{Load, Sweeper},
 };
-use countersign_store::{StoreError, Transaction, sweeps};
+use countersign_store::{StoreError, Transaction, sweeps, waiting};
 
 /// The router's sweep.
 pub(crate) struct RouterSweep {
@@ -29,7 +29,7 @@ impl RouterSweep {
 
 #[async_trait]
 impl Sweeper for RouterSweep {
-    fn answers(&self) -> Option<&'static str> {
+    fn answers(&self) -> Option<&str> {
         Some(DECISIONS)
     }
 
@@ -43,6 +43,7 @@ impl Sweeper for RouterSweep {
         for action in sweeps::to_request(tx, self.republish * load.backoff_factor).await? {
             due.push(messages::command("router", Command::RequestApproval { action }, now));
         }
+        waiting::forget(tx).await?;
         Ok(due)
     }
 }

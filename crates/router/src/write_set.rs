@@ -22,6 +22,7 @@ use countersign_store::{
     payloads,
     permits::{self, IssuedPermit},
     sampling_plans::{self, SamplingPlan},
+    waiting,
 };
 use uuid::Uuid;
 
@@ -39,6 +40,8 @@ pub(crate) struct WriteSet {
     /// Sampling plans that may be new, and the generation under which they have this state.
     plans: BTreeSet<SamplingPlan>,
     generation: i64,
+    /// How much agents use up of their rates, in seconds.
+    pub(crate) rates: BTreeMap<String, f64>,
     pub(crate) outcomes: Vec<NewOutcome>,
     pub(crate) evidence: Vec<Evidence>,
 }
@@ -180,6 +183,7 @@ impl WriteSet {
         self.uses.extend(other.uses);
         self.generation = self.generation.max(other.generation);
         self.plans.extend(other.plans);
+        self.rates.extend(other.rates);
         self.outcomes.extend(other.outcomes);
         self.evidence.extend(other.evidence);
     }
@@ -220,6 +224,7 @@ impl WriteSet {
         outcomes::insert(tx, &mut writes, 1, &self.outcomes).await?;
         evidence::write(tx, &mut writes, &self.evidence).await?;
         limits::add(tx, &mut writes, &self.uses).await?;
+        waiting::use_rates(tx, &mut writes, &self.rates).await?;
         Ok(writes)
     }
 }

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use countersign_core::quota::Quotas;
 use serde::Deserialize;
 
 /// The settings file, checked before anything connects.
@@ -15,6 +16,8 @@ pub struct Settings {
     pub lanes: Lanes,
     /// Upper limits.
     pub limits: Limits,
+    /// How much of one agent may be under way, unless the directory gives it other quotas.
+    pub quotas: Quotas,
     /// When the sweeps look for overdue work.
     pub sweep: Sweep,
     /// Sampling for audits.
@@ -204,6 +207,10 @@ impl Settings {
         in_range("limits.permit_lifetime (in seconds)", self.limits.permit_lifetime.as_secs(), 1, 86_400)?;
         in_range("limits.decision_age (in seconds)", self.limits.decision_age.as_secs(), 1, 86_400)?;
         in_range("limits.transaction (in seconds)", self.limits.transaction.as_secs(), 5, 600)?;
+        in_range("quotas.rate", self.quotas.rate.into(), 1, 1_000_000)?;
+        in_range("quotas.open_requests", self.quotas.open_requests.into(), 1, 1_000_000)?;
+        in_range("quotas.waiting", self.quotas.waiting.into(), 0, 1_000_000)?;
+        in_range("quotas.in_flight", self.quotas.in_flight.into(), 1, 1_000_000)?;
         in_range("sweep.every (in milliseconds)", self.sweep.every.as_millis() as u64, 100, 3_600_000)?;
         in_range("ledger.batch_max", self.ledger.batch_max.into(), 1, 10_000)?;
         in_range("ledger.every (in milliseconds)", self.ledger.every.as_millis() as u64, 10, 60_000)?;

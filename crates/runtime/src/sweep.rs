@@ -15,13 +15,18 @@ use crate::process::Process;
 /// A role's sweep. It changes nothing but its own notes, and the messages carry no authority.
 #[async_trait]
 pub trait Sweeper: Send {
+    /// The interval between two sweeps of a process; `usual` is that of the settings.
+    fn every(&self, usual: Duration) -> Duration {
+        usual
+    }
+
     /// The queue in which people answer the requests that this sweep repeats.
-    fn answers(&self) -> Option<&'static str> {
+    fn answers(&self) -> Option<&str> {
         None
     }
 
     /// The queue whose messages this sweep sends again when they seem to be lost.
-    fn input(&self) -> Option<&'static str> {
+    fn input(&self) -> Option<&str> {
         None
     }
 
@@ -58,8 +63,8 @@ pub async fn run<S: Sweeper>(process: Process, mut sweeper: S) {
     let mut publisher = None;
     loop {
         // Jitter, so that the sweeps of several processes do not stay in step.
-        let pause =
-            process.settings.sweep.every.mul_f64(rand::random_range(0.5..1.5)).max(Duration::from_millis(50));
+        let every = sweeper.every(process.settings.sweep.every);
+        let pause = every.mul_f64(rand::random_range(0.5..1.5)).max(Duration::from_millis(50));
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = process.stop.cancelled() => return,

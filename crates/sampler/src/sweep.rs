@@ -88,11 +88,11 @@ impl SamplerSweep {
 
 #[async_trait]
 impl Sweeper for SamplerSweep {
-    fn answers(&self) -> Option<&'static str> {
+    fn answers(&self) -> Option<&str> {
         Some(FINDINGS)
     }
 
-    fn input(&self) -> Option<&'static str> {
+    fn input(&self) -> Option<&str> {
         Some(SETTLED)
     }
 

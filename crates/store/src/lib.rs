@@ -37,6 +37,7 @@ pub mod sampling_plans;
 pub mod statements;
 pub mod sweeps;
 mod transaction;
+pub mod waiting;
 
 /// What statements are sent on: a connection, or a [`Transaction`].
 pub use deadpool_postgres::ClientWrapper as Client;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use chrono::{DateTime, Utc};
 use countersign_core::{
     action::State,
     digest::{Salt, salted, tagged},
@@ -38,8 +39,11 @@ pub struct NewOutcome {
 impl NewOutcome {
     /// An outcome with a new event id and texts that can be stored.
     pub fn new(action: ActionId, state: State, result: Option<Vec<u8>>, error: Option<Failure>) -> Self {
-        let error =
-            error.map(|error| Failure { code: storable(&error.code), message: storable(&error.message) });
+        let error = error.map(|error| Failure {
+            code: storable(&error.code),
+            message: storable(&error.message),
+            ..error
+        });
         Self { action, state, result, error, event: Uuid::now_v7() }
     }
 }
@@ -55,17 +59,19 @@ pub async fn insert<'a>(
     if rows.is_empty() {
         return Ok(());
     }
-    let sql = "INSERT INTO outcomes (action, seq, event, outcome, result, error_code, error_message)
-             SELECT action, $1, event, outcome, result, code, message
-             FROM UNNEST($2::uuid[], $3::uuid[], $4::text[], $5::bytea[], $6::text[], $7::text[])
-               AS u (action, event, outcome, result, code, message)
+    let sql = "INSERT INTO outcomes (action, seq, event, outcome, result, error_code, error_message, retry_at)
+             SELECT action, $1, event, outcome, result, code, message, retry_at
+             FROM UNNEST($2::uuid[], $3::uuid[], $4::text[], $5::bytea[], $6::text[], $7::text[], $8::timestamptz[])
+               AS u (action, event, outcome, result, code, message, retry_at)
              ON CONFLICT (action, seq) DO NOTHING";
     let actions: Vec<Uuid> = rows.iter().map(|row| row.action.0).collect();
     let events: Vec<Uuid> = rows.iter().map(|row| row.event).collect();
     let outcomes: Vec<&str> = rows.iter().map(|row| row.state.as_str()).collect();
     let results: Vec<Option<&[u8]>> = rows.iter().map(|row| row.result.as_deref()).collect();
     let (codes, messages): (Vec<Option<&str>>, Vec<Option<&str>>) = rows.iter().copied().map(error).unzip();
-    writes.add(tx, sql, parameters![seq, actions, events, outcomes, results, codes, messages]).await
+    let retries: Vec<Option<DateTime<Utc>>> =
+        rows.iter().map(|row| row.error.as_ref().and_then(|error| error.retry_at)).collect();
+    writes.add(tx, sql, parameters![seq, actions, events, outcomes, results, codes, messages, retries]).await
 }
 
 /// The error's code and message.

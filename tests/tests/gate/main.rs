@@ -18,6 +18,7 @@ mod learning;
 mod ledger;
 mod limits;
 mod quorum;
+mod quotas;
 mod rates;
 mod recorded;
 mod reviewer_app;

@@ -26,6 +26,11 @@ pub enum Command {
         /// The action.
         action: ActionId,
     },
+    /// To the router: these proposals have waited until their agents are within their quotas.
+    Admit {
+        /// Their ids in the table of waiting proposals.
+        waiting: Vec<i64>,
+    },
     /// To the router: process a quarantined message again.
     Replay {
         /// Its id in the quarantine table.

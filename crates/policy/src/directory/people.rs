@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use chrono::{DateTime, Utc};
+use countersign_core::quota::AgentQuotas;
 
 use super::key::PublicKey;
 use crate::{expr::Expression, facts::Facts};
@@ -18,6 +19,8 @@ pub struct Agent {
     pub owner: Option<String>,
     /// The versions that it may have; any if `None`.
     pub versions: Option<BTreeSet<String>>,
+    /// How much of it may be under way, where that differs from the settings.
+    pub quotas: AgentQuotas,
 }
 
 impl Agent {

@@ -4,7 +4,7 @@ mod check;
 mod document;
 mod key;
 
-use check::{check_groups, check_ids, check_keys, check_senders, check_versions, index_users};
+use check::{check_groups, check_ids, check_keys, check_quotas, check_senders, check_versions, index_users};
 use document::{AgentEntry, Document, MemberEntry, ReaderEntry};
 
 use super::{
@@ -24,6 +24,7 @@ pub(crate) fn parse(text: &str) -> Result<Directory, Vec<Problem>> {
     check_ids(&document, &mut problems);
     check_senders(&document, &mut problems);
     check_versions(&document, &mut problems);
+    check_quotas(&document, &mut problems);
     let users = index_users(&document, &mut problems);
     for auditor in document.auditors.iter().filter(|auditor| !auditor.authority.is_empty()) {
         let message = format!("the auditor {:?} has authority entries", auditor.id.value);

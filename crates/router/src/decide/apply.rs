@@ -273,7 +273,7 @@ fn reject(
         _ => Code::Rejected.into(),
     };
     let message = decision.reason.clone().unwrap_or_default();
-    evaluated.failure = Some(Failure { code, message });
+    evaluated.failure = Some(Failure::new(code, message));
     settle(state, record, evaluated);
     Ok(())
 }

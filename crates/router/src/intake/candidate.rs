@@ -18,12 +18,15 @@ use countersign_runtime::author;
 use countersign_store::{actions::NewAction, payloads::Payload};
 use uuid::Uuid;
 
-use super::lineage::{describe, lineage};
+use super::{
+    Arrival,
+    lineage::{describe, lineage},
+};
 use crate::{
     context::EvaluationContext,
     evaluated::{Evaluated, refuse, resolve},
     evaluation::{Evaluation, refusal},
-    inbound::{Inbound, Message},
+    inbound::Message,
     shared::Router,
     write_set::{Subject, WriteSet},
 };
@@ -70,11 +73,8 @@ impl<'a> Draft<'a> {
     }
 
     /// Checks the author and evaluates the proposal.
-    pub(super) fn new(
-        context: &EvaluationContext<'a>,
-        inbound: Inbound<'a>,
-        compensation: Option<Compensation<'_>>,
-    ) -> Result<Self, Complaint> {
+    pub(super) fn new(context: &EvaluationContext<'a>, arrival: Arrival<'a>) -> Result<Self, Complaint> {
+        let Arrival { inbound, compensation, refused } = arrival;
         let delivery = inbound.delivery;
         let (agent, source) = resolve_author(context, delivery, compensation)?;
         let salt: Salt = rand::random();
@@ -82,7 +82,7 @@ impl<'a> Draft<'a> {
             Message::Proposal(proposal) => (proposal.reference.clone(), Ok(*proposal)),
             Message::Refused(refusal) => {
                 let Some(reference) = refusal.reference else { return Err((refusal.code, refusal.message)) };
-                (reference, Err(Failure { code: refusal.code.into(), message: refusal.message }))
+                (reference, Err(Failure::new(refusal.code, refusal.message)))
             }
             Message::Cancellation(_) => {
                 return Err((Code::UnknownType, "a cancellation proposes nothing".into()));
@@ -99,7 +99,10 @@ impl<'a> Draft<'a> {
             }
             _ => Ok(proposal),
         });
-        let evaluation = proposal.map(|proposal| Evaluation::new(context, &agent, proposal, &salt));
+        let evaluation = proposal.map(|proposal| match refused {
+            Some(failure) => Evaluation { agent: agent.clone(), proposal, result: Err(failure) },
+            None => Evaluation::new(context, &agent, proposal, &salt),
+        });
         let compensates = compensation.map(|compensation| compensation.undone);
         Ok(Self { delivery, reference, compensates, agent, salt, evaluation })
     }

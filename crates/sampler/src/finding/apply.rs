@@ -271,10 +271,9 @@ async fn resolve(tx: &Transaction, record: &ActionRecord, resolution: Resolution
     let (state, _) = transition(&standing, event, record.now)
         .map_err(|illegal| StoreError::Refused(format!("{}: {illegal}", record.reference)))?;
     outcomes::resolve(tx, record.id, state).await?;
-    let error = (state == State::Failed).then(|| message::Failure {
-        code: Code::Resolved.into(),
-        message: "a human found that the interrupted attempt had no effect".into(),
-    });
+    let had_no_effect =
+        || message::Failure::new(Code::Resolved, "a human found that the interrupted attempt had no effect");
+    let error = (state == State::Failed).then(had_no_effect);
     let outcome = NewOutcome::new(record.id, state, None, error);
     let noted = events::Event::ActionResolved(ActionResolved { state });
     let mut writes = Pipeline::default();

@@ -294,6 +294,7 @@ fn record(row: &Row) -> Result<ActionRecord, StoreError> {
         error: row.get::<_, Option<String>>("error_code").map(|code| Failure {
             code,
             message: row.get::<_, Option<String>>("error_message").unwrap_or_default(),
+            retry_at: row.get("retry_at"),
         }),
     });
     Ok(ActionRecord {

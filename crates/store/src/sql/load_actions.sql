@@ -13,7 +13,7 @@ SELECT a.id, a.source, a.event_id, a.agent, a.tool, a.state, a.verdict, a.rule, 
        CASE WHEN ap.id IS NOT NULL
             THEN ARRAY(SELECT DISTINCT d.reviewer FROM decisions d WHERE d.action = a.id AND d.decision = 'edit')
             ELSE '{}' END AS editors,
-       o.seq, o.event AS outcome_event, o.result, o.error_code, o.error_message,
+       o.seq, o.event AS outcome_event, o.result, o.error_code, o.error_message, o.retry_at,
        pm.bytes AS permit_bytes,
        a.state = 'executing' AND a.lease_until < clock_timestamp() AS interrupted,
        $2 = 3 AND EXISTS (SELECT FROM cancellations c WHERE c.source = a.source AND c.event_id = a.event_id) AS cancelled,
@@ -22,7 +22,7 @@ FROM (SELECT DISTINCT unnest($1::uuid[]) AS id) wanted
 CROSS JOIN LATERAL (SELECT * FROM actions WHERE id = wanted.id LIMIT 1) a
 LEFT JOIN LATERAL (SELECT * FROM payloads WHERE $2 >= 1 AND action = wanted.id LIMIT 1) p ON true
 LEFT JOIN LATERAL (SELECT * FROM approvals WHERE $2 >= 2 AND action = wanted.id LIMIT 1) ap ON true
-LEFT JOIN LATERAL (SELECT seq, event, result, error_code, error_message FROM outcomes
+LEFT JOIN LATERAL (SELECT seq, event, result, error_code, error_message, retry_at FROM outcomes
                    WHERE action = wanted.id ORDER BY seq DESC LIMIT 1) o ON true
 LEFT JOIN LATERAL (SELECT bytes, issued_at FROM permits WHERE $2 >= 2 AND id = a.permit LIMIT 1) pm
   ON (a.state = 'authorised' OR (a.state = 'executing' AND pm.issued_at >= a.lease_until))

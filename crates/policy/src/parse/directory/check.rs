@@ -63,6 +63,27 @@ pub(super) fn check_versions(document: &Document, problems: &mut Problems) {
     }
 }
 
+/// Checks that an agent's quotas let something through.
+pub(super) fn check_quotas(document: &Document, problems: &mut Problems) {
+    for agent in &document.agents {
+        let quotas = &agent.quotas;
+        let named = [
+            ("rate", &quotas.rate),
+            ("in_flight", &quotas.in_flight),
+            ("open_requests", &quotas.open_requests),
+        ];
+        for (name, quota) in named {
+            if let Some(quota) = quota.as_ref().filter(|quota| quota.value == 0) {
+                problems.add(
+                    line(quota),
+                    format!("with {name}: 0 nothing of {:?} would ever have its turn", agent.id.value),
+                    "give it at least 1; to stop an agent, use `countersign hold`",
+                );
+            }
+        }
+    }
+}
+
 /// Checks that everybody can send messages, and that apps speak only for reviewers of this file.
 pub(super) fn check_senders(document: &Document, problems: &mut Problems) {
     let reviewers: BTreeSet<&str> =

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use countersign_core::quota::{AgentQuotas, OverQuota};
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
@@ -38,6 +39,31 @@ pub(super) struct AgentEntry {
     pub(super) amqp_user: Spanned<String>,
     pub(super) owner: Option<Spanned<String>>,
     pub(super) versions: Option<Vec<Spanned<String>>>,
+    #[serde(default)]
+    pub(super) quotas: QuotasEntry,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct QuotasEntry {
+    pub(super) rate: Option<Spanned<u32>>,
+    pub(super) in_flight: Option<Spanned<u32>>,
+    pub(super) open_requests: Option<Spanned<u32>>,
+    waiting: Option<u32>,
+    exceeded: Option<OverQuota>,
+}
+
+impl QuotasEntry {
+    fn into_model(self) -> AgentQuotas {
+        let value = |entry: Option<Spanned<u32>>| entry.map(|entry| entry.value);
+        AgentQuotas {
+            rate: value(self.rate),
+            in_flight: value(self.in_flight),
+            open_requests: value(self.open_requests),
+            waiting: self.waiting,
+            exceeded: self.exceeded,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -100,7 +126,8 @@ impl AgentEntry {
         let owner = self.owner.map(|owner| owner.value);
         let versions =
             self.versions.map(|versions| versions.into_iter().map(|version| version.value).collect());
-        Agent { id: self.id.value, amqp_user: self.amqp_user.value, owner, versions }
+        let quotas = self.quotas.into_model();
+        Agent { id: self.id.value, amqp_user: self.amqp_user.value, owner, versions, quotas }
     }
 }
 

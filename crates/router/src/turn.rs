@@ -1,0 +1,132 @@
+//! The turn of proposals that wait because their agents were over their quotas.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use async_trait::async_trait;
+use countersign_broker::{lane::Delivery, publisher::Outgoing, topology::commands_queue};
+use countersign_core::{
+    ids::{ActionId, ActionRef},
+    message::Command,
+};
+use countersign_runtime::{
+    messages,
+    process::Process,
+    sweep::{Load, Sweeper},
+};
+use countersign_store::{
+    StoreError, Transaction,
+    generation::{self, Active},
+    waiting::{self, Waiting},
+};
+
+use crate::{
+    context::EvaluationContext,
+    inbound::Inbound,
+    intake::{self, Arrival},
+    shared::Router,
+};
+
+/// How soon a turn comes once there is room.
+const EVERY: Duration = Duration::from_millis(250);
+
+/// The most proposals that one command names.
+const COMMAND_MAX: usize = 64;
+
+/// Calls proposals whose turn has come.
+pub(crate) struct Turns {
+    process: Process,
+    commands: String,
+}
+
+impl Turns {
+    pub(crate) fn new(process: &Process) -> Self {
+        Self { process: process.clone(), commands: commands_queue("router") }
+    }
+}
+
+#[async_trait]
+impl Sweeper for Turns {
+    fn every(&self, _: Duration) -> Duration {
+        EVERY
+    }
+
+    fn input(&self) -> Option<&str> {
+        Some(&self.commands)
+    }
+
+    async fn due(&mut self, tx: &Transaction, load: Load) -> Result<Vec<Outgoing>, StoreError> {
+        // What was called before has not been admitted yet.
+        if !load.caught_up {
+            return Ok(vec![]);
+        }
+        let agents = waiting::agents(tx).await?;
+        if agents.is_empty() {
+            return Ok(vec![]);
+        }
+        // Nothing is decided here: what this process has last seen in force is good enough.
+        let governed = self.process.governed.latest();
+        let directory = governed.as_ref().map(|governed| &governed.configuration.directory);
+        let names: Vec<&str> = agents.iter().map(String::as_str).collect();
+        let now = generation::now(tx).await?;
+        let room = |(agent, usage): (String, _)| {
+            let own = directory.and_then(|directory| directory.agent(&agent)).map(|agent| agent.quotas);
+            let quotas = self.process.settings.quotas.of(&own.unwrap_or_default());
+            let room = quotas.room(&usage, now);
+            (agent, room)
+        };
+        let rooms: BTreeMap<String, u64> = waiting::usage(tx, &names).await?.into_iter().map(room).collect();
+        let called = waiting::call(tx, &rooms).await?;
+        let command =
+            |ids: &[i64]| messages::command("router", Command::Admit { waiting: ids.to_vec() }, now);
+        Ok(called.chunks(COMMAND_MAX).map(command).collect())
+    }
+}
+
+/// Processes proposals that have waited, as if they had just arrived. One that has been processed before, because the
+/// command came again, leads to the same messages.
+pub(crate) async fn admit(
+    router: &Router,
+    tx: &Transaction,
+    active: &Active,
+    ids: &[i64],
+) -> Result<Vec<ActionId>, StoreError> {
+    let governed = router.process.governed.under(tx, active).await?;
+    let settings = &router.process.settings;
+    let context = EvaluationContext { governed: &governed, limits: &settings.limits, now: active.now };
+    let rows = waiting::lock(tx, ids).await?;
+    let deliveries: Vec<(Delivery, bool)> = rows.into_iter().map(delivery).collect();
+    let arrivals: Vec<Arrival<'_>> = deliveries
+        .iter()
+        .map(|(delivery, _)| Arrival::of(Inbound::decode(delivery, settings.limits.message_bytes)))
+        .collect();
+    let mut withdrawn: Vec<ActionRef> =
+        intake::withdrawn(tx, arrivals.iter().map(|arrival| &arrival.inbound)).await?;
+    let marked = arrivals.iter().zip(&deliveries).filter(|(_, (_, withdrawn))| *withdrawn);
+    withdrawn.extend(marked.filter_map(|(arrival, _)| arrival.inbound.proposes().cloned()));
+    let mut counts = BTreeMap::new();
+    for (delivery, _) in &deliveries {
+        let user = delivery.author.as_deref().unwrap_or_default();
+        if let Some(agent) = governed.configuration.directory.agent_of_user(user) {
+            let seconds = settings.quotas.of(&agent.quotas).seconds_for(1);
+            *counts.entry(agent.id.clone()).or_insert(0.0) += seconds;
+        }
+    }
+    let mut result = intake::accept(router, tx, &context, arrivals, withdrawn.into_iter().collect()).await?;
+    result.use_rates(counts);
+    tx.run(&result.writes(tx).await?).await?;
+    waiting::admitted(tx, ids).await?;
+    Ok(result.pending.all())
+}
+
+/// A waiting proposal as it was delivered, and whether its agent has withdrawn it.
+fn delivery(row: Waiting) -> (Delivery, bool) {
+    let delivery = Delivery {
+        body: row.body,
+        author: Some(row.author),
+        exchange: row.exchange,
+        routing_key: row.routing_key,
+        copied: false,
+        unreadable: None,
+    };
+    (delivery, row.withdrawn)
+}
