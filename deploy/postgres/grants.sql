@@ -20,7 +20,7 @@ GRANT UPDATE (content, content_salt, digest, edited) ON payloads TO countersign_
 GRANT UPDATE ON approvals TO countersign_router;
 GRANT DELETE ON cancellations, waiting TO countersign_router;
 GRANT INSERT, UPDATE ON agent_rates TO countersign_router;
-GRANT INSERT, UPDATE (called_at, admitted_at, withdrawn) ON waiting TO countersign_router;
+GRANT INSERT, UPDATE (called_at, admitted_at, withdrawn, body) ON waiting TO countersign_router;
 GRANT INSERT ON cancellations, statements, plan_families, sampling_plans, remediations TO countersign_router;
 GRANT INSERT, UPDATE ON limit_keys, limit_uses TO countersign_router;
 GRANT UPDATE (replayed_at) ON quarantine TO countersign_router;

@@ -5,7 +5,7 @@ use countersign_runtime::messages;
 use countersign_store::{
     Transaction,
     actions::{self, ActionRecord, LoadDepth},
-    compensations, evidence, listing,
+    compensations, evidence, listing, waiting,
 };
 pub use countersign_store::{
     evidence::TimelineEntry,
@@ -81,13 +81,25 @@ pub(crate) async fn find(tx: &Transaction, name: &str) -> Result<ActionSummary, 
     let mut found = listing::find(tx, name).await?;
     match (found.pop(), found.as_slice()) {
         (Some(one), []) => Ok(one),
-        (None, _) => Err(AppError::NotFound(format!("there is no action {name:?}"))),
+        (None, _) => Err(AppError::NotFound(unknown(tx, name).await?)),
         (Some(last), others) => {
             let matches = others.iter().chain([&last]);
             let matches = matches.map(|action| format!("{}#{}", action.source, action.event_id)).collect();
             Err(AppError::Ambiguous { name: name.into(), matches })
         }
     }
+}
+
+/// Why there is no action with this name: it may wait for its turn.
+async fn unknown(tx: &Transaction, name: &str) -> Result<String, AppError> {
+    let id = name.rsplit_once('#').map_or(name, |(_, id)| id);
+    Ok(match waiting::find(tx, id).await? {
+        Some((agent, since)) => format!(
+            "{name:?} has not been evaluated yet: the agent {agent:?} is over its quotas, and it has waited for its turn since {}",
+            since.format("%F %T UTC")
+        ),
+        None => format!("there is no action {name:?}"),
+    })
 }
 
 /// One action with everything that is stored of it. Whether it can be undone is left to [`show`].

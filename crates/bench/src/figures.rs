@@ -6,7 +6,11 @@ use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{ledger::Timed, usage::ByProcess};
+use super::{
+    fairness::{self, Fairness},
+    ledger::Timed,
+    usage::ByProcess,
+};
 
 pub(crate) const SYSTEM: &str = "system";
 pub(crate) const CEILING: &str = "ceiling";
@@ -37,11 +41,11 @@ struct Memory {
 }
 
 /// The median of the ratios of consecutive runs, as other load on the machine affects both alike.
-fn ratio(values: &[f64], others: &[f64]) -> f64 {
+pub(super) fn ratio(values: &[f64], others: &[f64]) -> f64 {
     median(&values.iter().zip(others).map(|(value, other)| value / other).collect::<Vec<f64>>())
 }
 
-fn median(values: &[f64]) -> f64 {
+pub(super) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
@@ -59,6 +63,8 @@ pub(super) struct Figures {
     memory: BTreeMap<String, Memory>,
     /// The age of the oldest unrecorded evidence when the last outcome arrived, in seconds.
     pub(super) lag: Vec<f64>,
+    /// What one agent's flood costs another.
+    pub(super) fairness: Vec<Fairness>,
     /// Timings with a large ledger.
     pub(super) ledger: Vec<Timed>,
 }
@@ -150,8 +156,9 @@ impl Figures {
             ledger.add_row([what.clone(), format!("{seconds:.2}"), format!("{peak:.0}")]);
         }
         let ledger = if self.ledger.is_empty() { String::new() } else { format!("{ledger}\n") };
+        let fairness = fairness::table(&self.fairness);
         format!(
-            "{table}\n{}\n{memory}\n{ledger}the ledger's lag when the last outcome arrived, at worst: {lag:.2} s",
+            "{table}\n{fairness}\n{}\n{memory}\n{ledger}the ledger's lag when the last outcome arrived, at worst: {lag:.2} s",
             self.cpu_table()
         )
     }

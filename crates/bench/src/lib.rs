@@ -1,10 +1,12 @@
 //! `cargo xtask bench`: measures the whole system, and compares it with bare lanes over the same hops.
 
 mod ceiling;
+mod fairness;
 mod figures;
 mod ledger;
 mod load;
 mod machine;
+mod measured;
 mod past;
 mod usage;
 
@@ -13,30 +15,25 @@ use std::{
     fs,
     path::PathBuf,
     process::{Command, ExitCode},
-    sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
-use countersign_broker::{
-    lane,
-    topology::{ACTIONS, answers_queue, approvals_queue, outcomes_queue},
-};
 use countersign_testkit::{
     isolation::TestEnv,
     services::Services,
-    system::{self, ROLES, System},
-    tools::ToolService,
+    system::{self, System},
     wait::eventually,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use self::{
     ceiling::Ceiling,
     figures::{CEILING, Figures, SYSTEM},
-    load::{AGENTS, Answered, Approves, Client, Place, Way, lane_of},
+    load::{AGENTS, Client, Place, Way},
+    measured::{Tools, agents_of, client, reviewers, run_with, set_up, settled},
 };
 use countersign_testkit::build;
 
@@ -67,6 +64,9 @@ pub struct BenchArgs {
     /// Neither with 1 and 4 lanes and 2 processes, nor with past actions: a few minutes instead of half an hour
     #[arg(long, conflicts_with = "past")]
     brief: bool,
+    /// Only what one agent's flood of slow calls costs another
+    #[arg(long, conflicts_with_all = ["brief", "past", "ledger", "rates", "actions"])]
+    fairness: bool,
     /// Lanes per process, of the system and of the ceiling
     #[arg(long, default_value_t = 2)]
     lanes: u16,
@@ -159,8 +159,8 @@ struct Bench {
     young: Option<(System, TestEnv)>,
     reviewers: CancellationToken,
     agents: BTreeMap<&'static str, Vec<Client>>,
-    /// The tool service that one of the tools calls.
-    tools: ToolService,
+    /// What the tools call.
+    tools: Tools,
 }
 
 const YOUNG: &str = "no past";
@@ -185,9 +185,9 @@ const WARM: usize = 2_000;
 
 impl Bench {
     async fn start(services: &Services, binary: PathBuf, args: &BenchArgs) -> anyhow::Result<Self> {
-        let tools = ToolService::start(|_: &str, _: &Value| Ok(json!("done"))).await?;
+        let tools = Tools::start().await?;
         let system = set_up(build::place(services, binary), &tools).await?;
-        let called = format!("{}/tools/called", tools.url());
+        let called = format!("{}/tools/called", tools.fast.url());
         let ceiling =
             Ceiling::start(TestEnv::of(services).await?, args.lanes * args.processes as u16, &called).await?;
         let reviewers = reviewers(&system)?;
@@ -242,6 +242,10 @@ impl Bench {
         args: &BenchArgs,
         figures: &mut Figures,
     ) -> anyhow::Result<()> {
+        if args.fairness {
+            self.burst(&AUDIT, SYSTEM, "warm", WARM).await?;
+            return self.fairness(args, figures).await;
+        }
         for side in [CEILING, SYSTEM] {
             for path in [&AUDIT, &APPROVAL, &HTTP, &HTTP_ONCE] {
                 self.burst(path, side, "warm", WARM.min(args.actions)).await?;
@@ -258,6 +262,7 @@ impl Bench {
             }
         }
         if !args.brief {
+            self.fairness(args, figures).await?;
             self.scale(figures, args).await?;
         }
         // Before past actions are added, as those are in the tables but not in the ledger.
@@ -282,6 +287,15 @@ impl Bench {
             }
         }
         Ok(())
+    }
+
+    /// Measures what one agent's flood costs another.
+    async fn fairness(&self, args: &BenchArgs, figures: &mut Figures) -> anyhow::Result<()> {
+        self.rested().await?;
+        let [calm, flood] = fairness::AGENTS.map(async |agent| client(&self.system, agent).await);
+        let mut clients = [calm.await?, flood.await?];
+        figures.fairness = fairness::measure(&mut clients, args.runs).await?;
+        settled(&self.system).await
     }
 
     /// Measures the full rate of both sides, and the system's CPU time, memory and ledger lag.
@@ -417,69 +431,7 @@ impl Path {
     }
 }
 
-/// A system in the bench's configuration. Starts nothing.
-async fn set_up(place: system::Place, tools: &ToolService) -> anyhow::Result<System> {
-    let config = place.scratch.join("config");
-    fs::create_dir_all(&config)?;
-    for name in ["policy.yaml", "tools.yaml", "directory.yaml"] {
-        let from = build::workspace().join("crates/bench/fixtures").join(name);
-        fs::copy(from, config.join(name))?;
-    }
-    fs::write(config.join("countersign.toml"), "")?;
-    let variables = |name: &str| (name == "BENCH_TOOLS_URL").then(|| tools.url().to_owned());
-    System::set_up(place, &config, "olga", variables).await
-}
-
-/// Replaces the running processes by `processes` of each role, with `lanes` lanes each.
-async fn run_with(system: &mut System, lanes: u16, processes: usize) -> anyhow::Result<()> {
-    system.stop().await?;
-    fs::write(system.config.join("countersign.toml"), format!("[lanes]\nper_process = {lanes}\n"))?;
-    for role in ROLES {
-        for index in 0..processes {
-            let name = if index == 0 { role.to_owned() } else { format!("{role}-{index}") };
-            system.start(role, &name)?;
-        }
-    }
-    Ok(())
-}
-
-async fn agents_of(system: &System) -> anyhow::Result<Vec<Client>> {
-    let mut agents = Vec::new();
-    for agent in AGENTS {
-        let (url, outcomes) = (system.url(&format!("agent-{agent}"))?.to_owned(), outcomes_queue(agent));
-        agents.push(Client::connect(Place { url, agent, exchange: ACTIONS, outcomes }).await?);
-    }
-    Ok(agents)
-}
-
-/// Waits until everything is sampled and recorded, so that one side's backlog does not slow the other.
-async fn settled(system: &System) -> anyhow::Result<()> {
-    let store = system.store()?;
-    eventually("everything is sampled and recorded", Duration::from_secs(600), async || {
-        let tx = store.transaction().await.ok()?;
-        let sql = "SELECT NOT EXISTS (SELECT FROM evidence_pending) AND NOT EXISTS
-                     (SELECT FROM actions a WHERE a.ended_at > now() - interval '1 hour'
-                      AND NOT EXISTS (SELECT FROM sampling s WHERE s.action = a.id))";
-        tx.query_one(sql, &[]).await.ok()?.get::<_, bool>(0).then_some(())
-    })
-    .await
-}
-
 /// Turns a text into a valid prefix of action ids.
 fn id(words: &str) -> String {
     words.replace(|one: char| !one.is_ascii_alphanumeric(), "-")
-}
-
-/// Starts a reviewer's program, which runs until cancelled: two lanes that decide, and one that reads the answers.
-fn reviewers(system: &System) -> anyhow::Result<CancellationToken> {
-    let stop = CancellationToken::new();
-    for index in 0..2 {
-        let settings = lane_of(system.url("reviewer-sam")?, approvals_queue("approvers"));
-        let name: Arc<str> = format!("reviewer.{index}").into();
-        let approves = Approves(system.signer("sam", "sam")?);
-        tokio::spawn(lane::run(name, settings, approves, stop.clone()));
-    }
-    let answers = lane_of(system.url("reviewer-sam")?, answers_queue("sam"));
-    tokio::spawn(lane::run("answers".into(), answers, Answered, stop.clone()));
-    Ok(stop)
 }

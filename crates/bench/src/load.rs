@@ -142,7 +142,7 @@ impl Client {
     }
 
     /// Proposes all at once, in windows of 256, and waits for every outcome.
-    async fn burst(&mut self, way: Way, prefix: &str, count: usize) -> anyhow::Result<()> {
+    pub(super) async fn burst(&mut self, way: Way, prefix: &str, count: usize) -> anyhow::Result<()> {
         let messages = self.messages(way, prefix, count);
         let Self { publisher, received, .. } = self;
         let publish = async {
@@ -157,7 +157,7 @@ impl Client {
 
     /// Proposes at a steady rate from `first` on, whether or not what was proposed before is confirmed. Returns the seconds
     /// between each proposal and its outcome.
-    async fn steady(
+    pub(super) async fn steady(
         &mut self,
         way: Way,
         prefix: &str,

@@ -128,8 +128,10 @@ async fn shares<'a>(
     let agents: Vec<&str> = named.keys().copied().collect();
     let mut used = waiting::usage(tx, &agents).await?;
     let many = |(agent, (quotas, count)): (&&'a str, &(Quotas, u64))| {
-        let room = used.get(*agent).map_or(0, |usage| quotas.room(usage, context.now));
-        (*count > room / UNLOCKED).then_some(*agent)
+        let usage = used.get(*agent).copied().unwrap_or_default();
+        // Where something waits already, nothing is admitted here.
+        let many = usage.waiting == 0 && *count > quotas.room(&usage, context.now) / UNLOCKED;
+        many.then_some(*agent)
     };
     let many: Vec<&str> = named.iter().filter_map(many).collect();
     if !many.is_empty() {

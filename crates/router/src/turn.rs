@@ -14,7 +14,7 @@ use countersign_runtime::{
     sweep::{Load, Sweeper},
 };
 use countersign_store::{
-    StoreError, Transaction,
+    StoreError, Transaction, actions,
     generation::{self, Active},
     waiting::{self, Waiting},
 };
@@ -93,7 +93,10 @@ pub(crate) async fn admit(
     let governed = router.process.governed.under(tx, active).await?;
     let settings = &router.process.settings;
     let context = EvaluationContext { governed: &governed, limits: &settings.limits, now: active.now };
-    let rows = waiting::lock(tx, ids).await?;
+    let (before, rows): (Vec<_>, Vec<_>) =
+        waiting::lock(tx, ids).await?.into_iter().partition(|row| row.admitted);
+    let before: Vec<ActionRef> = before.into_iter().map(reference).collect();
+    let before = actions::find(tx, &before.iter().collect::<Vec<_>>()).await?;
     let deliveries: Vec<(Delivery, bool)> = rows.into_iter().map(delivery).collect();
     let arrivals: Vec<Arrival<'_>> = deliveries
         .iter()
@@ -115,7 +118,13 @@ pub(crate) async fn admit(
     result.use_rates(counts);
     tx.run(&result.writes(tx).await?).await?;
     waiting::admitted(tx, ids).await?;
-    Ok(result.pending.all())
+    let before = before.into_iter().map(|known| known.id);
+    Ok(result.pending.all().into_iter().chain(before).collect())
+}
+
+/// The action that a proposal became.
+fn reference(row: Waiting) -> ActionRef {
+    ActionRef { source: format!("/agents/{}", row.agent), id: row.event_id }
 }
 
 /// A waiting proposal as it was delivered, and whether its agent has withdrawn it.

@@ -1,5 +1,5 @@
--- Proposals of agents that are over their quotas, as they came, until their turn. Once admitted, a row stays a while: the
--- command that admitted it may be delivered again.
+-- Proposals of agents that are over their quotas, as they came, until their turn. Once admitted, a row stays a while without its
+-- body: the command that admitted it may be delivered again.
 CREATE TABLE waiting (
   id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   agent       text NOT NULL,
@@ -19,6 +19,7 @@ CREATE TABLE waiting (
 -- A message that is sent again while it waits is the same one; another under the same id is not.
 CREATE UNIQUE INDEX waiting_once ON waiting (agent, event_id, sha256(body)) WHERE admitted_at IS NULL;
 CREATE INDEX waiting_turn ON waiting (agent, id) WHERE admitted_at IS NULL;
+CREATE INDEX waiting_called ON waiting (agent, called_at) WHERE admitted_at IS NULL AND called_at IS NOT NULL;
 CREATE INDEX waiting_expires ON waiting (expires_at) WHERE admitted_at IS NULL AND expires_at IS NOT NULL;
 CREATE INDEX waiting_admitted ON waiting (admitted_at) WHERE admitted_at IS NOT NULL;
 

@@ -39,8 +39,12 @@ pub struct NewWaiting<'a> {
 /// A proposal whose turn has come.
 #[derive(Clone, Debug)]
 pub struct Waiting {
-    /// Its id.
-    pub id: i64,
+    /// The agent that waits.
+    pub agent: String,
+    /// The id that the agent gave the action; empty where the message has none.
+    pub event_id: String,
+    /// Whether it has been admitted before. Then its body is gone: the action has it.
+    pub admitted: bool,
     /// The message, byte for byte.
     pub body: Vec<u8>,
     /// The AMQP user that the broker validated.
@@ -56,15 +60,17 @@ pub struct Waiting {
 /// What agents have under way, by their ids.
 pub async fn usage(tx: &Transaction, agents: &[&str]) -> Result<BTreeMap<String, Usage>, StoreError> {
     let sql = format!(
-        "SELECT u.agent, open.in_flight + turn.called, open.requests, turn.waiting, r.used_until
+        "SELECT u.agent, open.in_flight + now.called, open.requests, turn.waiting, r.used_until
          FROM UNNEST($1::text[]) AS u (agent)
          CROSS JOIN LATERAL (
            SELECT count(*) FILTER (WHERE state <> 'pending_approval') AS in_flight,
                   count(*) FILTER (WHERE state = 'pending_approval') AS requests
            FROM actions WHERE agent = u.agent AND ended_at IS NULL) open
          CROSS JOIN LATERAL (
-           SELECT count(*) AS waiting, count(*) FILTER (WHERE called_at > now() - {CALLED_FOR}) AS called
-           FROM waiting WHERE agent = u.agent AND admitted_at IS NULL) turn
+           SELECT count(*) AS waiting FROM waiting WHERE agent = u.agent AND admitted_at IS NULL) turn
+         CROSS JOIN LATERAL (
+           SELECT count(*) AS called FROM waiting
+           WHERE agent = u.agent AND admitted_at IS NULL AND called_at > now() - {CALLED_FOR}) now
          LEFT JOIN agent_rates r ON r.agent = u.agent"
     );
     let rows = tx.query(&tx.prepare_cached(&sql).await?, &[&agents]).await?;
@@ -171,26 +177,28 @@ pub async fn call(tx: &Transaction, rooms: &BTreeMap<String, u64>) -> Result<Vec
     Ok(ids)
 }
 
-/// Locks proposals, in the order in which they came.
+/// Locks proposals that have been called, in the order in which they came. Others are left out.
 pub async fn lock(tx: &Transaction, ids: &[i64]) -> Result<Vec<Waiting>, StoreError> {
-    let sql = "SELECT id, body, author, exchange, routing_key, withdrawn FROM waiting
-               WHERE id = ANY ($1) ORDER BY id FOR UPDATE";
+    let sql = "SELECT agent, event_id, admitted_at IS NOT NULL, body, author, exchange, routing_key, withdrawn FROM waiting
+               WHERE id = ANY ($1) AND called_at IS NOT NULL ORDER BY id FOR UPDATE";
     let rows = tx.query(&tx.prepare_cached(sql).await?, &[&ids]).await?;
     let waiting = |row: &Row| Waiting {
-        id: row.get(0),
-        body: row.get(1),
-        author: row.get(2),
-        exchange: row.get(3),
-        routing_key: row.get(4),
-        withdrawn: row.get(5),
+        agent: row.get(0),
+        event_id: row.get(1),
+        admitted: row.get(2),
+        body: row.get(3),
+        author: row.get(4),
+        exchange: row.get(5),
+        routing_key: row.get(6),
+        withdrawn: row.get(7),
     };
     Ok(rows.iter().map(waiting).collect())
 }
 
 /// Records that locked proposals are admitted.
 pub async fn admitted(tx: &Transaction, ids: &[i64]) -> Result<(), StoreError> {
-    let sql =
-        "UPDATE waiting SET admitted_at = clock_timestamp() WHERE id = ANY ($1) AND admitted_at IS NULL";
+    let sql = "UPDATE waiting SET admitted_at = clock_timestamp(), body = ''
+               WHERE id = ANY ($1) AND admitted_at IS NULL";
     tx.execute(&tx.prepare_cached(sql).await?, &[&ids]).await?;
     Ok(())
 }
@@ -204,14 +212,10 @@ pub async fn forget(tx: &Transaction) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Since when a proposal of an agent has waited; `None` if it does not wait.
-pub async fn since(
-    tx: &Transaction,
-    agent: &str,
-    event_id: &str,
-) -> Result<Option<DateTime<Utc>>, StoreError> {
-    let sql = "SELECT arrived_at FROM waiting
-               WHERE agent = $1 AND event_id = $2 AND admitted_at IS NULL ORDER BY id LIMIT 1";
-    let row = tx.query_opt(sql, &[&agent, &event_id]).await?;
-    Ok(row.map(|row| row.get(0)))
+/// The agent whose proposal with this id waits, and since when; `None` if none does.
+pub async fn find(tx: &Transaction, event_id: &str) -> Result<Option<(String, DateTime<Utc>)>, StoreError> {
+    let sql = "SELECT agent, arrived_at FROM waiting
+               WHERE event_id = $1 AND admitted_at IS NULL ORDER BY id LIMIT 1";
+    let row = tx.query_opt(sql, &[&event_id]).await?;
+    Ok(row.map(|row| (row.get(0), row.get(1))))
 }

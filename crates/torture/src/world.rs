@@ -62,7 +62,10 @@ const CHANGES: [(&str, &str); 7] = [
     ("agents:\n", "agents:\n  - {id: eve, amqp_user: agent-eve}\n"),
     ("every = \"300ms\"", "every = \"1s\""),
     ("/tools/soon\"}}\n", "/tools/soon\"}}\n    retry: {attempts: 3, backoff: 100ms}\n"),
-    ("[ledger]\n", "[sampling]\nepoch = \"20s\"\n\n[ledger]\n"),
+    (
+        "[ledger]\n",
+        "[sampling]\nepoch = \"20s\"\n\n[quotas]\nin_flight = 12\nopen_requests = 40\n\n[ledger]\n",
+    ),
     ("timeout: 20s\n", "timeout: 2s\n    retry: {attempts: 3, backoff: 100ms}\n"),
 ];
 

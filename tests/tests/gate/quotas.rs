@@ -42,6 +42,10 @@ async fn what_is_over_a_quota_waits_while_others_go_on() -> anyhow::Result<()> {
     let events = held(&gate, 0..20).await?;
     gate.reaches(WAITING, 17).await?;
     ensure!(gate.count(HELD).await? == 3);
+    let client = gate.system.store()?.client().await?;
+    let id: String = client.query_one("SELECT event_id FROM waiting LIMIT 1", &[]).await?.get(0);
+    let (shown, ok) = gate.cli(&["actions", "show", &id]).await?;
+    ensure!(!ok && shown.contains("waited for its turn since"), "{shown}");
     let mut other = gate.agent("two").await?;
     other.propose("b-1", "send_letter", json!({})).await?;
     expect(&mut other, "b-1", Outcome::Succeeded).await?;
