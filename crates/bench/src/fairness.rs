@@ -9,8 +9,8 @@ use comfy_table::{Table, presets::UTF8_HORIZONTAL_ONLY};
 use serde::Serialize;
 
 use super::{
-    figures::{median, ratio},
     load::{Client, Way},
+    median::{median, ratio},
 };
 
 /// The flooding agent's calls.

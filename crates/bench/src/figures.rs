@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{
     fairness::{self, Fairness},
     ledger::Timed,
+    median::{median, ratio},
     usage::ByProcess,
 };
 
@@ -38,17 +39,6 @@ struct Spent {
 struct Memory {
     steady: Vec<f64>,
     peak: f64,
-}
-
-/// The median of the ratios of consecutive runs, as other load on the machine affects both alike.
-pub(super) fn ratio(values: &[f64], others: &[f64]) -> f64 {
-    median(&values.iter().zip(others).map(|(value, other)| value / other).collect::<Vec<f64>>())
-}
-
-pub(super) fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// All results, with the machine and settings.

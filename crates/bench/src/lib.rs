@@ -7,6 +7,7 @@ mod ledger;
 mod load;
 mod machine;
 mod measured;
+mod median;
 mod past;
 mod usage;
 

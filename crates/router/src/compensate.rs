@@ -15,8 +15,9 @@ use countersign_store::{
 use serde_json::{Value, json};
 
 use crate::{
+    arrival::{COMPENSATIONS, Compensation},
     context::EvaluationContext,
-    intake::{COMPENSATIONS, Compensation, propose},
+    intake::propose,
     shared::Router,
 };
 

@@ -11,7 +11,6 @@ use countersign_core::{
     digest::{Salt, salted},
     evidence::{ActionLink, ActionLinkedBy, Event, ProposalRefused},
     ids::{ActionId, ActionRef},
-    message::Failure,
     refusal::{Code, Complaint},
 };
 use countersign_runtime::{batch_handler::BatchHandler, process};
@@ -25,9 +24,9 @@ use countersign_store::{
     quarantine,
 };
 
-pub(crate) use self::candidate::{COMPENSATIONS, Compensation};
 use self::candidate::{Candidate, Draft};
 use crate::{
+    arrival::{Arrival, Compensation},
     cancel,
     context::EvaluationContext,
     evaluation::Evaluation,
@@ -60,22 +59,6 @@ impl BatchHandler for Intake {
         let mut outgoing = outgoing_messages::commit(tx, writes, others, &router.keys.permit).await?;
         outgoing.extend(outgoing_messages::issued(permits, &router.keys.permit, *now));
         Ok(outgoing)
-    }
-}
-
-/// A proposal on its way in.
-pub(crate) struct Arrival<'a> {
-    pub(crate) inbound: Inbound<'a>,
-    /// What it undoes, if Countersign itself proposes it.
-    pub(crate) compensation: Option<Compensation<'a>>,
-    /// Why it is denied before it is evaluated.
-    pub(crate) refused: Option<Failure>,
-}
-
-impl<'a> Arrival<'a> {
-    /// An agent's proposal, to be evaluated.
-    pub(crate) fn of(inbound: Inbound<'a>) -> Self {
-        Self { inbound, compensation: None, refused: None }
     }
 }
 

@@ -4,6 +4,7 @@
 //! **No side-effect code is linked here**, and no tool's credential: the worst that a broken router can do to the
 //! outside is to sign a permit, and the executor checks once more whether to use it.
 
+mod arrival;
 mod cancel;
 mod command;
 mod compensate;

@@ -15,9 +15,9 @@ use countersign_store::{
 };
 
 use crate::{
+    arrival::Arrival,
     context::EvaluationContext,
     inbound::{Inbound, Message},
-    intake::Arrival,
 };
 
 /// What becomes of a batch.

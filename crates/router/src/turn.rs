@@ -19,12 +19,7 @@ use countersign_store::{
     waiting::{self, Waiting},
 };
 
-use crate::{
-    context::EvaluationContext,
-    inbound::Inbound,
-    intake::{self, Arrival},
-    shared::Router,
-};
+use crate::{arrival::Arrival, context::EvaluationContext, inbound::Inbound, intake, shared::Router};
 
 /// How soon a turn comes once there is room.
 const EVERY: Duration = Duration::from_millis(250);

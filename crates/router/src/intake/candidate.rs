@@ -18,11 +18,9 @@ use countersign_runtime::author;
 use countersign_store::{actions::NewAction, payloads::Payload};
 use uuid::Uuid;
 
-use super::{
-    Arrival,
-    lineage::{describe, lineage},
-};
+use super::lineage::{describe, lineage};
 use crate::{
+    arrival::{Arrival, COMPENSATIONS, Compensation},
     context::EvaluationContext,
     evaluated::{Evaluated, refuse, resolve},
     evaluation::{Evaluation, refusal},
@@ -30,18 +28,6 @@ use crate::{
     shared::Router,
     write_set::{Subject, WriteSet},
 };
-
-/// The source of what Countersign itself proposes: to undo an action, under that action's id.
-pub(crate) const COMPENSATIONS: &str = "/countersign/compensations";
-
-/// What a proposal of Countersign itself undoes. An agent's own proposals undo nothing.
-#[derive(Clone, Copy)]
-pub(crate) struct Compensation<'a> {
-    /// The action that an auditor wants undone.
-    pub(crate) undone: ActionId,
-    /// The agent whose action it is.
-    pub(crate) agent: &'a str,
-}
 
 /// A proposal whose author may use its source, and its evaluation.
 pub(super) struct Draft<'a> {
