@@ -31,7 +31,7 @@ use crate::{
     context::EvaluationContext,
     evaluation::Evaluation,
     inbound::{Inbound, Message},
-    limit_usage::LimitUsage,
+    limit_usage::{Before, LimitUsage},
     outgoing_messages::{self, PendingNotifications},
     quota::{self, Admission},
     shared::Router,
@@ -159,13 +159,15 @@ pub(crate) async fn accept<'a>(
             Ok(candidate) => {
                 // What ends at once, such as one that was withdrawn, must not count against others.
                 if let Some(before) = before.filter(|_| !candidate.write_set.counts()) {
-                    limits.usage = before;
+                    limits.usage.restore(before);
                 }
                 candidates.push(candidate);
             }
             Err(complaint) => {
                 limits.counted.remove(&reference);
-                limits.usage = before.unwrap_or(limits.usage);
+                if let Some(before) = before {
+                    limits.usage.restore(before);
+                }
                 refuse(tx, delivery, complaint).await?;
             }
         }
@@ -255,13 +257,12 @@ impl BatchLimits {
         Ok(all)
     }
 
-    /// Admits a draft to its limit, unless it repeats another. Returns the usage before, if it has one.
-    fn admit(&mut self, draft: &mut Draft<'_>) -> Option<LimitUsage> {
+    /// Admits a draft to its limit, unless it repeats another. Returns what the usage was before, if it has one.
+    fn admit(&mut self, draft: &mut Draft<'_>) -> Option<Before> {
         if !self.counted.insert(draft.reference.clone()) {
             return None;
         }
-        draft.limit()?;
-        let before = self.usage.clone();
+        let before = self.usage.before(draft.limit()?, None);
         Evaluation::admit(draft.evaluation.as_mut().ok()?, &mut self.usage, None);
         Some(before)
     }

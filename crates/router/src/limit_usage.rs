@@ -6,13 +6,20 @@ use countersign_core::{ids::ActionId, verdict::Verdict};
 use countersign_policy::LimitUse;
 use countersign_store::{
     StoreError, Transaction,
-    limits::{self, BEYOND, Sums},
+    limits::{self, BEYOND, LimitKey, Sums},
 };
+use rust_decimal::Decimal;
 
 /// Sums by limit and key, and what each stored action has added to them before.
 #[derive(Clone, Default)]
 pub(crate) struct LimitUsage {
     sums: Sums,
+}
+
+/// A sum, and an action's part of it, as they were.
+pub(crate) struct Before {
+    sum: (LimitKey, Option<Decimal>),
+    own: Option<(Option<Decimal>, (LimitKey, ActionId))>,
 }
 
 impl LimitUsage {
@@ -28,6 +35,25 @@ impl LimitUsage {
         let keys: BTreeMap<_, _> =
             limits.map(|usage| ((usage.limit.clone(), usage.key.clone()), usage.within)).collect();
         Ok(Self { sums: limits::sums(tx, &keys, stored).await? })
+    }
+
+    /// What [`LimitUsage::admits`] may change for this use.
+    pub(crate) fn before(&self, usage: &LimitUse, action: Option<ActionId>) -> Before {
+        let key = (usage.limit.clone(), usage.key.clone());
+        let own = action.map(|action| (key.clone(), action));
+        let own = own.map(|own| (self.sums.own.get(&own).copied(), own));
+        Before { sum: (key.clone(), self.sums.all.get(&key).copied()), own }
+    }
+
+    /// Takes an admission back.
+    pub(crate) fn restore(&mut self, before: Before) {
+        let (key, sum) = before.sum;
+        sum.map(|sum| self.sums.all.insert(key, sum));
+        match before.own {
+            Some((Some(amount), own)) => drop(self.sums.own.insert(own, amount)),
+            Some((None, own)) => drop(self.sums.own.remove(&own)),
+            None => {}
+        }
     }
 
     /// Whether the action stays within the limit; a limit whose sum is not locked admits nothing. What the action

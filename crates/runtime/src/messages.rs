@@ -156,7 +156,7 @@ pub fn cannot_be_undone(tools: &ToolRegistry, record: &ActionRecord) -> Option<S
 }
 
 /// Whether an action has succeeded whose tool has a compensation.
-pub fn is_reversible(tools: &ToolRegistry, record: &ActionRecord) -> bool {
+fn is_reversible(tools: &ToolRegistry, record: &ActionRecord) -> bool {
     record.status.state == State::Succeeded
         && tools.get(&record.tool).is_some_and(|tool| tool.reversible().is_some())
 }

@@ -85,9 +85,12 @@ async fn sample(
     configuration: &Configuration,
     ids: &[ActionId],
 ) -> Result<Vec<ActionId>, StoreError> {
-    let records = actions::load(tx, ids, LoadDepth::Content).await?;
+    // What undoes an action is computed from its proposal.
+    let reversible = configuration.tools.iter().any(|tool| tool.reversible().is_some());
+    let depth = if reversible { LoadDepth::Bodies } else { LoadDepth::Content };
+    let records = actions::load(tx, ids, depth).await?;
     open_remediations(tx, configuration, &records).await?;
-    warn_of_irreversible(tx, configuration, &records).await?;
+    warn_of_irreversible(configuration, &records);
     let policy = &configuration.policy;
     let ended: Vec<_> = records.iter().filter(|record| is_drawn(configuration, record)).collect();
     let ids: Vec<ActionId> = ended.iter().map(|record| record.id).collect();
@@ -168,20 +171,12 @@ async fn open_remediations(
 }
 
 /// Says at once where the compensation of an action cannot be built: an auditor may look much later, or never.
-async fn warn_of_irreversible(
-    tx: &Transaction,
-    configuration: &Configuration,
-    records: &[ActionRecord],
-) -> Result<(), StoreError> {
-    let tools = &configuration.tools;
-    let reversible = records.iter().filter(|record| messages::is_reversible(tools, record));
-    let ids: Vec<ActionId> = reversible.map(|record| record.id).collect();
-    for record in actions::load(tx, &ids, LoadDepth::Bodies).await? {
-        if let Some(why) = messages::cannot_be_undone(tools, &record) {
+fn warn_of_irreversible(configuration: &Configuration, records: &[ActionRecord]) {
+    for record in records {
+        if let Some(why) = messages::cannot_be_undone(&configuration.tools, record) {
             tracing::warn!(action = %record.id, tool = record.tool, why, "no tool can undo this action");
         }
     }
-    Ok(())
 }
 
 /// The requests for the open audits of these actions.

@@ -61,11 +61,11 @@ pub(super) fn resolve(
     edit: &mut Edit<'_>,
     tool: &Tool,
 ) -> Result<Evaluated, Complaint> {
-    let before = state.limit_usage.clone();
+    let before = edit.limit().map(|limit| state.limit_usage.before(limit, Some(record.id)));
     edit.evaluation.admit(&mut state.limit_usage, record.id);
     let resolved = check(&state.context, record, decision, edit, tool);
-    if resolved.is_err() {
-        state.limit_usage = before;
+    if let Some(before) = before.filter(|_| resolved.is_err()) {
+        state.limit_usage.restore(before);
     }
     resolved
 }

@@ -31,6 +31,20 @@ fn a_limit_whose_sum_is_not_locked_admits_nothing() {
 }
 
 #[test]
+fn an_admission_that_is_taken_back_leaves_no_trace() {
+    let action = Some(ActionId(Uuid::nil()));
+    for (first, second) in [(None, None), (action, None), (None, action), (action, action)] {
+        let mut limits = locked(50);
+        limits.admits(&usage(20, Verdict::Deny), first);
+        let sums = limits.sums.clone();
+        let before = limits.before(&usage(25, Verdict::Deny), second);
+        limits.admits(&usage(25, Verdict::Deny), second);
+        limits.restore(before);
+        assert_eq!((&limits.sums.all, &limits.sums.own), (&sums.all, &sums.own));
+    }
+}
+
+#[test]
 fn the_actions_of_a_batch_count_together_and_a_denied_one_adds_nothing() {
     let mut limits = locked(50);
     assert!(limits.admits(&usage(30, Verdict::Deny), None));

@@ -42,7 +42,7 @@ impl Behaviour for Airline {
                 Ok(json!({"reservation_id": id, "status": status, "changes": reservation.changes}))
             }
             "send_certificate" => {
-                let id = format!("certificate-{}", self.certificates.len() + 1);
+                let id = format!("certificate_{:04}", self.certificates.len() + 1);
                 self.certificates.insert(id.clone(), arguments["amount"].clone());
                 Ok(json!({"certificate_id": id, "user_id": text("user_id"), "amount": arguments["amount"]}))
             }
@@ -91,7 +91,31 @@ impl Airline {
 
 #[cfg(test)]
 mod tests {
+    use countersign_core::sources::Sources;
+    use countersign_policy::Configuration;
+
     use super::*;
+
+    #[test]
+    fn what_the_service_answers_fits_the_tools_that_undo_it() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/airline/");
+        let read = |name: &str| std::fs::read_to_string(format!("{folder}{name}")).unwrap();
+        let tools = read("tools.yaml").replace("${AIRLINE_TOOLS_URL}", "http://127.0.0.1:8090");
+        let sources = Sources { policy: read("policy.yaml"), tools, directory: read("directory.yaml") };
+        let tools = Configuration::parse(&sources).unwrap().tools;
+        let mut airline = Airline::default();
+        for (tool, arguments) in [
+            ("send_certificate", json!({"user_id": "tilda_brandt_5501", "amount": "50"})),
+            ("book_reservation", json!({"flights": []})),
+            ("cancel_reservation", json!({"reservation_id": "VD3T8K"})),
+        ] {
+            let result = airline.act(tool, &arguments).unwrap();
+            let reversible = tools.get(tool).unwrap().reversible().unwrap();
+            let undoing = reversible.arguments(&json!({"arguments": arguments}), &result).unwrap();
+            tools.get(reversible.by()).unwrap().check_arguments(&undoing).unwrap();
+            assert!(airline.act(reversible.by(), &undoing).is_ok(), "{tool}");
+        }
+    }
 
     #[test]
     fn a_reservation_is_cancelled_once_and_not_changed_afterwards() {
