@@ -64,7 +64,7 @@ const CHANGES: [(&str, &str); 7] = [
     ("/tools/soon\"}}\n", "/tools/soon\"}}\n    retry: {attempts: 3, backoff: 100ms}\n"),
     (
         "[ledger]\n",
-        "[sampling]\nepoch = \"20s\"\n\n[quotas]\nin_flight = 12\nopen_requests = 40\n\n[ledger]\n",
+        "[sampling]\nepoch = \"20s\"\n\n[quotas]\nin_flight = 20\nopen_requests = 40\n\n[ledger]\n",
     ),
     ("timeout: 20s\n", "timeout: 2s\n    retry: {attempts: 3, backoff: 100ms}\n"),
 ];
