@@ -1,5 +1,6 @@
 //! Holds: stop permits and claims at once, and release them.
 
+use countersign_core::person::Persons as _;
 use countersign_policy::{Configuration, Tool};
 use countersign_store::{Store, generation, holds};
 pub use countersign_store::{
@@ -8,7 +9,7 @@ pub use countersign_store::{
 };
 use serde::Serialize;
 
-use crate::{AppError, Connections, configuration::active, operators::authorise};
+use crate::{AppError, Connections, operators::authorise};
 
 /// A hold to place.
 #[derive(Clone, Debug)]
@@ -54,8 +55,8 @@ pub async fn place(
     mut retrying: impl FnMut(&StoreError),
 ) -> Result<HoldChange, AppError> {
     let store = connections.store()?;
-    authorise(&store, &request.operator).await?;
-    known(&active(&store).await?, request.scope, &request.name)?;
+    let active = authorise(&store, &request.operator).await?;
+    known(&active, request.scope, &request.name)?;
     for left in (0..ATTEMPTS).rev() {
         match attempt(&store, request).await {
             Err(error @ StoreError::Statement(_)) if left > 0 => retrying(&error),
@@ -93,13 +94,13 @@ fn known(active: &Configuration, scope: Scope, name: &str) -> Result<(), AppErro
 /// Releases a hold that another operator placed.
 ///
 /// # Errors
-/// Where the operator is unknown or placed the hold, there is no such hold, or the database refuses.
+/// Where the operator is unknown or the person who placed the hold, there is no such hold, or the database refuses.
 pub async fn release(connections: &Connections, request: &ReleaseHold) -> Result<HoldChange, AppError> {
     let store = connections.store()?;
     let ReleaseHold { id, operator } = request;
-    authorise(&store, operator).await?;
+    let directory = authorise(&store, operator).await?.directory;
     let tx = store.transaction().await?;
-    let generation = holds::release(&tx, *id, operator).await?;
+    let generation = holds::release(&tx, *id, operator, |one, other| directory.same(one, other)).await?;
     tx.commit().await?;
     Ok(HoldChange { generation, hold: *id })
 }
