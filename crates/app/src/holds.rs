@@ -9,7 +9,10 @@ pub use countersign_store::{
 };
 use serde::Serialize;
 
-use crate::{AppError, Connections, operators::authorise};
+use crate::{
+    AppError, Connections,
+    operators::{Acting, acting},
+};
 
 /// A hold to place.
 #[derive(Clone, Debug)]
@@ -20,8 +23,8 @@ pub struct PlaceHold {
     pub name: String,
     /// Why.
     pub reason: String,
-    /// Who does it: an operator of the active directory.
-    pub operator: String,
+    /// Who does it, if it is to be checked: otherwise whoever has logged in to the database.
+    pub operator: Option<String>,
 }
 
 /// A hold to release.
@@ -29,8 +32,8 @@ pub struct PlaceHold {
 pub struct ReleaseHold {
     /// The hold's number.
     pub id: i64,
-    /// Who does it: an operator of the active directory, but not the one who placed the hold.
-    pub operator: String,
+    /// Who does it, if it is to be checked: otherwise whoever has logged in to the database.
+    pub operator: Option<String>,
 }
 
 /// A hold that has been placed or released.
@@ -55,10 +58,10 @@ pub async fn place(
     mut retrying: impl FnMut(&StoreError),
 ) -> Result<HoldChange, AppError> {
     let store = connections.store()?;
-    let active = authorise(&store, &request.operator).await?;
-    known(&active, request.scope, &request.name)?;
+    let Acting { operator, configuration } = acting(&store, request.operator.as_deref()).await?;
+    known(&configuration, request.scope, &request.name)?;
     for left in (0..ATTEMPTS).rev() {
-        match attempt(&store, request).await {
+        match attempt(&store, request, &operator).await {
             Err(error @ StoreError::Statement(_)) if left > 0 => retrying(&error),
             placed => return Ok(placed?),
         }
@@ -66,8 +69,8 @@ pub async fn place(
     Err(AppError::State("the hold could not be placed".into()))
 }
 
-async fn attempt(store: &Store, request: &PlaceHold) -> Result<HoldChange, StoreError> {
-    let PlaceHold { scope, name, reason, operator } = request;
+async fn attempt(store: &Store, request: &PlaceHold, operator: &str) -> Result<HoldChange, StoreError> {
+    let PlaceHold { scope, name, reason, .. } = request;
     let tx = store.transaction().await?;
     let (hold, generation) = holds::place(&tx, *scope, name, reason, operator).await?;
     tx.commit().await?;
@@ -98,9 +101,10 @@ fn known(active: &Configuration, scope: Scope, name: &str) -> Result<(), AppErro
 pub async fn release(connections: &Connections, request: &ReleaseHold) -> Result<HoldChange, AppError> {
     let store = connections.store()?;
     let ReleaseHold { id, operator } = request;
-    let directory = authorise(&store, operator).await?.directory;
+    let Acting { operator, configuration } = acting(&store, operator.as_deref()).await?;
+    let same = |one: &str, other: &str| configuration.directory.same(one, other);
     let tx = store.transaction().await?;
-    let generation = holds::release(&tx, *id, operator, |one, other| directory.same(one, other)).await?;
+    let generation = holds::release(&tx, *id, &operator, same).await?;
     tx.commit().await?;
     Ok(HoldChange { generation, hold: *id })
 }

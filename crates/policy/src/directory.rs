@@ -82,6 +82,11 @@ impl Directory {
         self.operators.iter().find(|operator| operator.id == id)
     }
 
+    /// The operator with this database login.
+    pub fn operator_of_login(&self, db_user: &str) -> Option<&Operator> {
+        self.operators.iter().find(|operator| operator.db_user.as_deref() == Some(db_user))
+    }
+
     /// The agent with this id.
     pub fn agent(&self, id: &str) -> Option<&Agent> {
         self.agents.iter().find(|agent| agent.id == id)

@@ -152,6 +152,8 @@ pub struct Operator {
     pub id: String,
     /// The person, who may have entries under other ids.
     pub person: String,
+    /// The database login that is theirs alone; without one they cannot act.
+    pub db_user: Option<String>,
 }
 
 /// A person or app that reads the evidence.

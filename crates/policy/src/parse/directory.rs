@@ -5,7 +5,7 @@ mod document;
 mod key;
 mod persons;
 
-use check::{check_groups, check_ids, check_keys, check_senders, check_versions, index_users};
+use check::{check_groups, check_ids, check_keys, check_logins, check_senders, check_versions, index_users};
 use document::{AgentEntry, Document, MemberEntry, OperatorEntry, ReaderEntry};
 use persons::index_persons;
 
@@ -27,6 +27,7 @@ pub(crate) fn parse(text: &str) -> Result<Directory, Vec<Problem>> {
     check_senders(&document, &mut problems);
     check_versions(&document, &mut problems);
     let users = index_users(&document, &mut problems);
+    check_logins(&document, &mut problems);
     let persons = index_persons(&document, &mut problems);
     for auditor in document.auditors.iter().filter(|auditor| !auditor.authority.is_empty()) {
         let message = format!("the auditor {:?} has authority entries", auditor.id.value);

@@ -16,6 +16,8 @@ fn a_broker_user_belongs_to_one_agent_or_person() {
     assert_eq!(directory.sender_of_user("reviewer-sam").unwrap().id(), "sam");
     assert_eq!(directory.auditor_of_user("auditor-ada").unwrap().id, "ada");
     assert!(directory.operator("olga").is_some() && directory.operator("sam").is_none());
+    assert_eq!(directory.operator_of_login("operator_olga").unwrap().id, "olga");
+    assert!(directory.operator_of_login("olga").is_none());
     for user in ["reviewer-sam", "auditor-ada", "compliance-cora", "unknown", ""] {
         assert!(directory.agent_of_user(user).is_none(), "{user}");
     }
@@ -72,21 +74,41 @@ fn a_bad_directory_is_refused_with_line_and_help() {
             "owner: mara, versions: [\"1\", \"1\"]}",
             "directory.yaml:5: the version \"1\" is listed twice; remove",
         ),
+    ] {
+        let problems = broken("directory.yaml", from, to);
+        assert!(problems.contains(wanted), "{to}:\n{problems}");
+    }
+}
+
+#[test]
+fn the_person_and_the_login_of_an_operator_are_checked() {
+    for (from, to, wanted) in [
+        (
+            "{id: olga, db_user: operator_olga}",
+            "{id: olga, person: Sam}",
+            "directory.yaml:24: \"Sam\" is not a valid id of a person; use 1 to 64",
+        ),
+        (
+            "{id: olga, db_user: operator_olga}",
+            "{id: olga, person: service-desk}",
+            "directory.yaml:24: the person \"service-desk\" is an app; name",
+        ),
+        (
+            "db_user: operator_olga",
+            "db_user: countersign_router",
+            "directory.yaml:24: the database login \"countersign_router\" is reserved for Countersign's own roles; make",
+        ),
+        (
+            "db_user: operator_olga",
+            "db_user: operator_omar",
+            "directory.yaml:25: the database login \"operator_omar\" is used twice; give",
+        ),
         (
             "owner: mara}",
             "owner: mara, versions: [\"\"]}",
             "directory.yaml:5: \"\" is not a version that an agent can state; write",
         ),
-        (
-            "{id: olga}",
-            "{id: olga, person: Sam}",
-            "directory.yaml:23: \"Sam\" is not a valid id of a person; use 1 to 64",
-        ),
-        (
-            "{id: olga}",
-            "{id: olga, person: service-desk}",
-            "directory.yaml:23: the person \"service-desk\" is an app; name",
-        ),
+        ("db_user: operator_olga", "db_user: \"\"", "directory.yaml:24: \"\" is not a database login; write"),
         (
             "public_keys: []",
             "public_keys: [{x: 11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo, until: never}]",
@@ -115,7 +137,7 @@ fn an_agent_has_the_versions_that_are_listed_or_any() {
 fn the_directory_says_which_ids_are_one_person() {
     let with = |operators: &str| {
         let mut sources = airline();
-        sources.directory = sources.directory.replacen("{id: olga}", operators, 1);
+        sources.directory = sources.directory.replacen("{id: olga, db_user: operator_olga}", operators, 1);
         sources
     };
     let directory = parse(&with("{id: olga, person: sam}\n  - {id: otto, person: otto-doe}")).directory;

@@ -88,6 +88,7 @@ impl AuthorityEntry {
 pub(super) struct OperatorEntry {
     pub(super) id: Spanned<String>,
     pub(super) person: Option<Spanned<String>>,
+    pub(super) db_user: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -127,7 +128,8 @@ impl MemberEntry {
 
 impl OperatorEntry {
     pub(super) fn into_model(self) -> Operator {
-        Operator { person: named(self.person, &self.id), id: self.id.value }
+        let db_user = self.db_user.map(|login| login.value);
+        Operator { person: named(self.person, &self.id), id: self.id.value, db_user }
     }
 }
 
