@@ -180,16 +180,39 @@ impl Gate {
         .await
     }
 
-    /// Runs the command line as administrator and owner. Returns its output and whether it succeeded.
+    /// Runs the command line as administrator of the broker, with the database login of the operator whom the arguments
+    /// name, and otherwise as its owner. Returns its output and whether it succeeded.
     pub async fn cli(&self, arguments: &[&str]) -> anyhow::Result<(String, bool)> {
-        self.cli_as(&self.env.amqp_url, arguments).await
+        let named = arguments.windows(2).find(|pair| pair[0] == "--operator");
+        let url = named.and_then(|pair| self.system.operator_url(pair[1]).ok());
+        let url = url.unwrap_or_else(|| self.system.place.database_url.clone());
+        self.cli_with(&self.env.amqp_url, &url, arguments).await
     }
 
-    /// The same as another AMQP user.
+    /// The same as another AMQP user, and as the database's owner.
     pub async fn cli_as(&self, amqp_url: &str, arguments: &[&str]) -> anyhow::Result<(String, bool)> {
+        self.cli_with(amqp_url, &self.system.place.database_url, arguments).await
+    }
+
+    /// The same with these servers.
+    pub async fn cli_with(
+        &self,
+        amqp_url: &str,
+        database_url: &str,
+        arguments: &[&str],
+    ) -> anyhow::Result<(String, bool)> {
         let mut command = self.system.command();
-        command.args(arguments).env("COUNTERSIGN_AMQP_URL", amqp_url).env("TEST_TOOLS_URL", self.tools.url());
+        command
+            .args(arguments)
+            .env("COUNTERSIGN_AMQP_URL", amqp_url)
+            .env("COUNTERSIGN_DATABASE_URL", database_url)
+            .env("TEST_TOOLS_URL", self.tools.url());
         run(command).await
+    }
+
+    /// Runs the command line with an operator's database login.
+    pub async fn cli_of(&self, operator: &str, arguments: &[&str]) -> anyhow::Result<(String, bool)> {
+        self.cli_with(&self.env.amqp_url, &self.system.operator_url(operator)?, arguments).await
     }
 
     /// Applies the suites' folder with `from` replaced by `to`.

@@ -26,6 +26,7 @@ use crate::{
     AppError, Connections,
     configuration::active,
     folder::{Folder, problems},
+    operators::of_login,
     users,
 };
 
@@ -34,8 +35,8 @@ use crate::{
 pub struct Apply {
     /// The folder with policy.yaml, tools.yaml and directory.yaml.
     pub dir: PathBuf,
-    /// Who does this: an operator of the directory.
-    pub operator: String,
+    /// Who does it, if it is to be checked: otherwise whoever has logged in to the database.
+    pub operator: Option<String>,
 }
 
 /// The result of activating a folder.
@@ -65,7 +66,7 @@ pub async fn run(to: &Connections, request: &Apply) -> Result<Activation, AppErr
     let folder = Folder::read(&request.dir)?;
     let store = to.store()?;
     let amqp_url = to.amqp()?;
-    let before = authorised(&store, &folder.configuration, &request.operator).await?;
+    let (operator, before) = authorised(&store, &folder.configuration, request.operator.as_deref()).await?;
     let management = match &to.management_url {
         Some(url) => Some(Management::new(url, &users::vhost(amqp_url)?)?),
         None => None,
@@ -74,7 +75,7 @@ pub async fn run(to: &Connections, request: &Apply) -> Result<Activation, AppErr
         Some(management) => users::permit(management, &folder.configuration).await?,
         None => vec![],
     };
-    let Applied { generation, kept } = apply(&store, amqp_url, &folder, &request.operator).await?;
+    let Applied { generation, kept } = apply(&store, amqp_url, &folder, &operator).await?;
     if let (Some(management), Some(before)) = (&management, &before) {
         users::revoke(management, before, &folder.configuration).await?;
     }
@@ -179,23 +180,38 @@ async fn revoke(tx: &Transaction, directory: &Directory, operator: &str) -> Resu
     Ok(revocations::insert(tx, &kids(true), operator).await?)
 }
 
-/// Checks that the operator is one in the folder and, unless it is the first, in the active directory, which is returned.
+/// The operator who applies a folder: whoever has logged in to the database, by the active directory, which is returned.
+/// The first folder is applied by the database's owner, who says which of its operators they are. The folder must let the
+/// operator go on: without a login in it, nobody might be able to apply the next one.
 async fn authorised(
     store: &Store,
     folder: &Configuration,
-    operator: &str,
-) -> Result<Option<Configuration>, AppError> {
-    if folder.directory.operator(operator).is_none() {
-        return Err(AppError::Usage(format!(
-            "{operator:?} is not an operator in the folder's directory.yaml"
-        )));
-    }
-    match active(store).await {
-        Ok(active) if active.directory.operator(operator).is_none() => {
-            Err(AppError::State(format!("{operator:?} is not an operator of the active directory")))
+    named: Option<&str>,
+) -> Result<(String, Option<Configuration>), AppError> {
+    let before = match active(store).await {
+        Ok(active) => Some(active),
+        Err(AppError::Store(StoreError::NoGeneration)) => None,
+        Err(error) => return Err(error),
+    };
+    let login = store.login().await?;
+    let operator = match (&before, named) {
+        (Some(active), named) => of_login(&active.directory, named, &login.user)?,
+        (None, Some(named)) if login.owns => named.to_owned(),
+        (None, None) if login.owns => {
+            return Err(AppError::Usage("nothing is active yet: say who you are with --operator".into()));
         }
-        Ok(active) => Ok(Some(active)),
-        Err(AppError::Store(StoreError::NoGeneration)) => Ok(None),
-        Err(error) => Err(error),
+        (None, _) => {
+            let why = "the first folder is applied by the database's owner, and this login is";
+            return Err(AppError::State(format!("{why} {:?}", login.user)));
+        }
+    };
+    match folder.directory.operator(&operator).map(|operator| &operator.db_user) {
+        Some(Some(_)) => Ok((operator, before)),
+        Some(None) => Err(AppError::Usage(format!(
+            "{operator:?} has no db_user in the folder's directory.yaml, so they could not apply the next one"
+        ))),
+        None => {
+            Err(AppError::Usage(format!("{operator:?} is not an operator in the folder's directory.yaml")))
+        }
     }
 }

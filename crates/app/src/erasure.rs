@@ -4,15 +4,15 @@ use countersign_store::erasure;
 pub use countersign_store::erasure::{Erased, Held, LegalHold};
 use serde::Serialize;
 
-use crate::{AppError, Connections, operators::authorise};
+use crate::{AppError, Connections, operators::acting};
 
 /// A request to erase a person.
 #[derive(Clone, Debug)]
 pub struct Erase {
     /// The person, exactly as messages name them. Not blank.
     pub subject: String,
-    /// Who does it: an operator of the active directory.
-    pub operator: String,
+    /// Who does it, if it is to be checked: otherwise whoever has logged in to the database.
+    pub operator: Option<String>,
 }
 
 /// A legal hold to place.
@@ -22,8 +22,8 @@ pub struct PlaceLegalHold {
     pub held: Held,
     /// Why; must not name a person.
     pub reason: String,
-    /// Who does it: an operator of the active directory.
-    pub operator: String,
+    /// Who does it, if it is to be checked: otherwise whoever has logged in to the database.
+    pub operator: Option<String>,
 }
 
 /// A legal hold to release.
@@ -31,8 +31,8 @@ pub struct PlaceLegalHold {
 pub struct ReleaseLegalHold {
     /// The hold's number.
     pub id: i64,
-    /// Who does it: an operator of the active directory.
-    pub operator: String,
+    /// Who does it, if it is to be checked: otherwise whoever has logged in to the database.
+    pub operator: Option<String>,
 }
 
 /// A legal hold that has been placed or released.
@@ -53,9 +53,9 @@ pub async fn erase(connections: &Connections, request: &Erase) -> Result<Erased,
         return Err(AppError::State("whom? --subject is empty".into()));
     }
     let store = connections.store()?;
-    authorise(&store, operator).await?;
+    let operator = acting(&store, operator.as_deref()).await?.operator;
     let tx = store.transaction().await?;
-    let erased = erasure::erase(&tx, subject, operator).await?;
+    let erased = erasure::erase(&tx, subject, &operator).await?;
     tx.commit().await?;
     Ok(erased)
 }
@@ -70,9 +70,9 @@ pub async fn place_hold(
 ) -> Result<LegalHoldChange, AppError> {
     let PlaceLegalHold { held, reason, operator } = request;
     let store = connections.store()?;
-    authorise(&store, operator).await?;
+    let operator = acting(&store, operator.as_deref()).await?.operator;
     let tx = store.transaction().await?;
-    let hold = erasure::place_hold(&tx, held, &rand::random(), reason, operator).await?;
+    let hold = erasure::place_hold(&tx, held, &rand::random(), reason, &operator).await?;
     tx.commit().await?;
     Ok(LegalHoldChange { hold })
 }
@@ -87,9 +87,9 @@ pub async fn release_hold(
 ) -> Result<LegalHoldChange, AppError> {
     let ReleaseLegalHold { id, operator } = request;
     let store = connections.store()?;
-    authorise(&store, operator).await?;
+    let operator = acting(&store, operator.as_deref()).await?.operator;
     let tx = store.transaction().await?;
-    erasure::release_hold(&tx, *id, operator).await?;
+    erasure::release_hold(&tx, *id, &operator).await?;
     tx.commit().await?;
     Ok(LegalHoldChange { hold: *id })
 }

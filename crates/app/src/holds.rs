@@ -1,5 +1,6 @@
 //! Holds: stop permits and claims at once, and release them.
 
+use countersign_core::person::Persons as _;
 use countersign_policy::{Configuration, Tool};
 use countersign_store::{Store, generation, holds};
 pub use countersign_store::{
@@ -8,7 +9,10 @@ pub use countersign_store::{
 };
 use serde::Serialize;
 
-use crate::{AppError, Connections, configuration::active, operators::authorise};
+use crate::{
+    AppError, Connections,
+    operators::{Acting, acting},
+};
 
 /// A hold to place.
 #[derive(Clone, Debug)]
@@ -19,8 +23,8 @@ pub struct PlaceHold {
     pub name: String,
     /// Why.
     pub reason: String,
-    /// Who does it: an operator of the active directory.
-    pub operator: String,
+    /// Who does it, if it is to be checked: otherwise whoever has logged in to the database.
+    pub operator: Option<String>,
 }
 
 /// A hold to release.
@@ -28,8 +32,8 @@ pub struct PlaceHold {
 pub struct ReleaseHold {
     /// The hold's number.
     pub id: i64,
-    /// Who does it: an operator of the active directory, but not the one who placed the hold.
-    pub operator: String,
+    /// Who does it, if it is to be checked: otherwise whoever has logged in to the database.
+    pub operator: Option<String>,
 }
 
 /// A hold that has been placed or released.
@@ -54,10 +58,10 @@ pub async fn place(
     mut retrying: impl FnMut(&StoreError),
 ) -> Result<HoldChange, AppError> {
     let store = connections.store()?;
-    authorise(&store, &request.operator).await?;
-    known(&active(&store).await?, request.scope, &request.name)?;
+    let Acting { operator, configuration } = acting(&store, request.operator.as_deref()).await?;
+    known(&configuration, request.scope, &request.name)?;
     for left in (0..ATTEMPTS).rev() {
-        match attempt(&store, request).await {
+        match attempt(&store, request, &operator).await {
             Err(error @ StoreError::Statement(_)) if left > 0 => retrying(&error),
             placed => return Ok(placed?),
         }
@@ -65,8 +69,8 @@ pub async fn place(
     Err(AppError::State("the hold could not be placed".into()))
 }
 
-async fn attempt(store: &Store, request: &PlaceHold) -> Result<HoldChange, StoreError> {
-    let PlaceHold { scope, name, reason, operator } = request;
+async fn attempt(store: &Store, request: &PlaceHold, operator: &str) -> Result<HoldChange, StoreError> {
+    let PlaceHold { scope, name, reason, .. } = request;
     let tx = store.transaction().await?;
     let (hold, generation) = holds::place(&tx, *scope, name, reason, operator).await?;
     tx.commit().await?;
@@ -93,13 +97,14 @@ fn known(active: &Configuration, scope: Scope, name: &str) -> Result<(), AppErro
 /// Releases a hold that another operator placed.
 ///
 /// # Errors
-/// Where the operator is unknown or placed the hold, there is no such hold, or the database refuses.
+/// Where the operator is unknown or the person who placed the hold, there is no such hold, or the database refuses.
 pub async fn release(connections: &Connections, request: &ReleaseHold) -> Result<HoldChange, AppError> {
     let store = connections.store()?;
     let ReleaseHold { id, operator } = request;
-    authorise(&store, operator).await?;
+    let Acting { operator, configuration } = acting(&store, operator.as_deref()).await?;
+    let same = |one: &str, other: &str| configuration.directory.same(one, other);
     let tx = store.transaction().await?;
-    let generation = holds::release(&tx, *id, operator).await?;
+    let generation = holds::release(&tx, *id, &operator, same).await?;
     tx.commit().await?;
     Ok(HoldChange { generation, hold: *id })
 }

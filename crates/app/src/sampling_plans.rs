@@ -10,7 +10,7 @@ use countersign_store::{
 };
 use serde::Serialize;
 
-use crate::{AppError, Connections, configuration::active, operators::authorise};
+use crate::{AppError, Connections, configuration::active, operators::acting};
 
 /// A sampling plan with the thresholds of its rule.
 #[derive(Clone, Debug, Serialize)]
@@ -63,8 +63,8 @@ pub struct ChangePlan {
     pub stratum: String,
     /// The change.
     pub change: Change,
-    /// Who does it: an operator of the active directory.
-    pub operator: String,
+    /// Who does it, if it is to be checked: otherwise whoever has logged in to the database.
+    pub operator: Option<String>,
     /// Why.
     pub reason: String,
 }
@@ -89,6 +89,13 @@ pub struct ChangedPlan {
     pub stratum: String,
 }
 
+/// The operator who changes a plan, and why.
+#[derive(Clone, Copy)]
+struct By<'a> {
+    operator: &'a str,
+    reason: &'a str,
+}
+
 /// Pins, unpins or resets a sampling plan.
 ///
 /// # Errors
@@ -96,7 +103,8 @@ pub struct ChangedPlan {
 /// refuses.
 pub async fn change(connections: &Connections, request: ChangePlan) -> Result<ChangedPlan, AppError> {
     let store = connections.store()?;
-    authorise(&store, &request.operator).await?;
+    let operator = acting(&store, request.operator.as_deref()).await?.operator;
+    let by = By { operator: &operator, reason: &request.reason };
     let tx = store.transaction().await?;
     let stratum = request.stratum.as_str();
     let unknown = || {
@@ -108,9 +116,9 @@ pub async fn change(connections: &Connections, request: ChangePlan) -> Result<Ch
     let records = sampling_plans::records(&tx, &family.family).await?;
     let record = records.into_iter().find(|record| record.stratum == stratum).ok_or_else(unknown)?;
     let done = match request.change {
-        Change::Pin(state) => pin(&tx, family, &record, state, &request).await?,
+        Change::Pin(state) => pin(&tx, family, &record, state, by).await?,
         Change::Unpin => unpin(&tx, &record).await?,
-        Change::Reset => reset(&tx, &family, &record, &request).await?,
+        Change::Reset => reset(&tx, &family, &record, by).await?,
     };
     tx.commit().await?;
     Ok(ChangedPlan { done, stratum: request.stratum })
@@ -123,7 +131,7 @@ async fn pin(
     mut family: FamilyRecord,
     record: &PlanRecord,
     state: Option<PlanState>,
-    by: &ChangePlan,
+    by: By<'_>,
 ) -> Result<String, AppError> {
     let (before, stratum) = (record.switching.state, &record.stratum);
     let state = state.unwrap_or(before);
@@ -140,13 +148,13 @@ async fn pin(
         };
         Some(PlanMove { to, reason })
     };
-    let generation = sampling_plans::change(tx, &family.family, Some(&by.operator), moved).await?;
+    let generation = sampling_plans::change(tx, &family.family, Some(by.operator), moved).await?;
     if state > before {
         family.counters = family.counters.demoted(state);
         family.since = generation.filter(|_| state >= PlanState::PreApproval).unwrap_or(family.since);
         sampling_plans::save_counters(tx, &family).await?;
     }
-    sampling_plans::pin(tx, stratum, Some((&by.operator, &by.reason))).await?;
+    sampling_plans::pin(tx, stratum, Some((by.operator, by.reason))).await?;
     Ok(format!("{stratum} is pinned to {}", state.as_str()))
 }
 
@@ -165,7 +173,7 @@ async fn reset(
     tx: &Transaction,
     family: &FamilyRecord,
     record: &PlanRecord,
-    by: &ChangePlan,
+    by: By<'_>,
 ) -> Result<String, AppError> {
     let stratum = &record.stratum;
     if record.pinned_by.is_some() {
@@ -179,7 +187,7 @@ async fn reset(
         let reason = format!("{}: {}", by.operator, by.reason);
         resets.then(|| PlanMove { to: SwitchingState::new(PlanState::PreApproval), reason })
     };
-    sampling_plans::change(tx, &family.family, Some(&by.operator), moved).await?;
+    sampling_plans::change(tx, &family.family, Some(by.operator), moved).await?;
     Ok(format!(
         "{stratum} begins anew, and so do the agent's other versions and bands: every action is approved first"
     ))

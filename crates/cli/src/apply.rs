@@ -10,7 +10,7 @@ use crate::{Connections, output::show};
 /// Check a folder and make it active.
 #[derive(Args)]
 #[command(
-    after_help = "Needs the database as countersign_operator and the broker as an administrator. With\n\
+    after_help = "Needs the database login of an operator (the owner's for the first folder) and the broker as an administrator. With\n\
     --management-url the permissions of broker users follow the directory; who is no longer in it loses them.\n\
     An invalid folder changes nothing. A person without `public_keys` in it keeps the keys registered before:\n\
     a key is taken away by writing it with `revoked_at`."
@@ -18,9 +18,9 @@ use crate::{Connections, output::show};
 pub(crate) struct ApplyArgs {
     /// The folder with policy.yaml, tools.yaml and directory.yaml
     dir: PathBuf,
-    /// Who does this: an operator of the directory
+    /// Who does this; without it, the operator whose database login it is
     #[arg(long, value_name = "ID", env = "COUNTERSIGN_OPERATOR")]
-    operator: String,
+    operator: Option<String>,
 }
 
 pub(crate) async fn run(to: &Connections, args: ApplyArgs) -> anyhow::Result<ExitCode> {

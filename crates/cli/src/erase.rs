@@ -18,15 +18,15 @@ use crate::{
     every action that is found, with reasons and messages in quarantine. The ledger has none of it: its entries and\n\
     proofs stay as they are, and a bundle says what was erased. A legal hold forbids it, and so does an action that\n\
     has not ended. What agents, tools, reviewer apps and backups keep is not within reach.\n\n\
-    Needs the database as countersign_eraser."
+    Needs the database login of an operator who is a member of countersign_eraser."
 )]
 pub(crate) struct EraseArgs {
     /// The person, exactly as messages name them, such as mia_li_3668
     #[arg(long)]
     subject: String,
-    /// Who does this: an operator of the directory
+    /// Who does this; without it, the operator whose database login it is
     #[arg(long, value_name = "ID", env = "COUNTERSIGN_OPERATOR")]
-    operator: String,
+    operator: Option<String>,
 }
 
 pub(crate) async fn run(to: &Connections, args: EraseArgs) -> anyhow::Result<ExitCode> {
@@ -56,17 +56,17 @@ pub(crate) enum LegalHoldCommand {
         /// Why; names nobody
         #[arg(long)]
         reason: String,
-        /// Who does this: an operator of the directory
+        /// Who does this; without it, the operator whose database login it is
         #[arg(long, value_name = "ID", env = "COUNTERSIGN_OPERATOR")]
-        operator: String,
+        operator: Option<String>,
     },
     /// Release a legal hold
     Release {
         /// The hold's number
         id: i64,
-        /// Who does this: an operator of the directory
+        /// Who does this; without it, the operator whose database login it is
         #[arg(long, value_name = "ID", env = "COUNTERSIGN_OPERATOR")]
-        operator: String,
+        operator: Option<String>,
     },
     /// All of them, the newest first
     List,

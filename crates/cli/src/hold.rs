@@ -33,7 +33,7 @@ pub(crate) struct HoldArgs {
     /// Hold only what this rule decides
     #[arg(long, value_name = "ID", group = "scope")]
     rule: Option<String>,
-    /// Who does this: an operator of the directory
+    /// Who does this; without it, the operator whose database login it is
     #[arg(long, value_name = "ID", env = "COUNTERSIGN_OPERATOR")]
     operator: Option<String>,
     /// Why
@@ -49,9 +49,9 @@ enum HoldCommand {
     Release {
         /// The hold's number
         id: i64,
-        /// Who does this: not the one who placed it
+        /// Who does this, and not who placed it; without it, the operator whose database login it is
         #[arg(long, value_name = "ID", env = "COUNTERSIGN_OPERATOR")]
-        operator: String,
+        operator: Option<String>,
     },
 }
 
@@ -63,7 +63,6 @@ pub(crate) async fn run(to: &Connections, args: HoldArgs) -> anyhow::Result<Exit
             show(to, &released, || format!("hold {id} is released"))
         }
         None => {
-            let operator = args.operator.ok_or_else(|| usage("who holds? give --operator"))?;
             let reason = args.reason.ok_or_else(|| usage("why? give --reason"))?;
             let (scope, name) = match (args.agent, args.tool, args.rule) {
                 (Some(agent), _, _) => (Scope::Agent, agent),
@@ -71,7 +70,7 @@ pub(crate) async fn run(to: &Connections, args: HoldArgs) -> anyhow::Result<Exit
                 (_, _, Some(rule)) => (Scope::Rule, rule),
                 _ => (Scope::Everything, String::new()),
             };
-            let request = PlaceHold { scope, name, reason, operator };
+            let request = PlaceHold { scope, name, reason, operator: args.operator };
             let retrying = |error: &StoreError| eprintln!("not yet ({error}); trying again");
             let placed = holds::place(&to.app(), &request, retrying).await?;
             show(to, &placed, || {

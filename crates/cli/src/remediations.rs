@@ -30,9 +30,9 @@ pub(crate) enum RemediationsCommand {
         /// What shows it: a letter's number, a link, a sentence
         #[arg(long, value_name = "TEXT")]
         evidence: String,
-        /// Who does this: an operator of the directory
+        /// Who does this; without it, the operator whose database login it is
         #[arg(long, value_name = "ID", env = "COUNTERSIGN_OPERATOR")]
-        operator: String,
+        operator: Option<String>,
     },
 }
 

@@ -53,9 +53,9 @@ pub(crate) enum SwitchingCommand {
 /// The operator and the reason.
 #[derive(clap::Args)]
 pub(crate) struct By {
-    /// Who does this: an operator of the directory
+    /// Who does this; without it, the operator whose database login it is
     #[arg(long, value_name = "ID", env = "COUNTERSIGN_OPERATOR")]
-    operator: String,
+    operator: Option<String>,
     /// Why
     #[arg(long)]
     reason: String,

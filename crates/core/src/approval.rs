@@ -3,16 +3,20 @@
 //! **A request is satisfied only by distinct people who fill every required place, on the exact digest that the
 //! request shows.** Everything that can happen to a request goes through [`Request::apply`].
 
+mod spec;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     str::FromStr,
 };
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::refusal::Code;
+pub use spec::{ApprovalSpec, Escalation, Requirement};
+
+use crate::{person::Persons, refusal::Code};
 
 /// What a reviewer can decide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -64,160 +68,6 @@ impl Decision {
             Decision::Respond => "respond",
         }
     }
-}
-
-/// How many distinct members of a group must approve.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Requirement {
-    /// The group.
-    pub group: String,
-    /// How many of its members; at least 1.
-    pub count: u32,
-}
-
-/// Lets another group decide as well once a request has been open for some time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Escalation {
-    /// Seconds after the request is opened.
-    pub after: u64,
-    /// The group whose members may then decide.
-    pub also: String,
-    /// The one required group for which they count: an escalation never merges two groups.
-    #[serde(rename = "for", default)]
-    pub stands_for: String,
-}
-
-/// What a request requires. Fixed when the request is opened, except that a new policy can make it stricter.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ApprovalSpec {
-    /// All must be met, each by different people.
-    pub require: Vec<Requirement>,
-    /// The number of rejections that end the request.
-    pub reject_after: u32,
-    /// Seconds from opening to expiry.
-    pub expires_after: u64,
-    /// Who else may decide, and from when; ordered by time.
-    pub escalate: Vec<Escalation>,
-    /// The allowed kinds of decision.
-    pub decisions: Vec<Decision>,
-    /// The codes from which a rejection must choose. If empty, a text is enough.
-    pub reason_codes: Vec<String>,
-    /// Whether editing an action also counts as approving it.
-    pub edit_counts: bool,
-    /// CEL expressions over the action and the reviewer: if any is true, the reviewer may not decide.
-    pub exclude: Vec<String>,
-}
-
-impl ApprovalSpec {
-    /// When a request opened at `opened` expires.
-    pub fn deadline(&self, opened: DateTime<Utc>) -> DateTime<Utc> {
-        let seconds = i64::try_from(self.expires_after).unwrap_or(i64::MAX);
-        TimeDelta::try_seconds(seconds)
-            .and_then(|after| opened.checked_add_signed(after))
-            .unwrap_or(DateTime::<Utc>::MAX_UTC)
-    }
-
-    /// The groups that may decide at `now`: the required ones and those to which the request has escalated.
-    pub fn groups(&self, opened: DateTime<Utc>, now: DateTime<Utc>) -> BTreeSet<&str> {
-        let required = self.require.iter().map(|requirement| requirement.group.as_str());
-        required.chain(self.escalated(opened, now).map(|step| step.also.as_str())).collect()
-    }
-
-    /// The steps by which a request opened at `opened` has escalated by `now`.
-    pub fn escalated(&self, opened: DateTime<Utc>, now: DateTime<Utc>) -> impl Iterator<Item = &Escalation> {
-        let waited = u64::try_from((now - opened).num_seconds()).unwrap_or(0);
-        self.escalate.iter().filter(move |step| step.after <= waited)
-    }
-
-    /// How many people must approve in all.
-    pub fn quorum(&self) -> u32 {
-        self.require.iter().map(|requirement| requirement.count).sum()
-    }
-
-    /// The stricter of both in every respect: every group and the higher count of either, the fewest rejections, the
-    /// earliest expiry, only the decisions that both allow, only the escalations that both have, every exclusion of either.
-    pub fn union(&self, other: &Self) -> Self {
-        let mut require = self.require.clone();
-        for theirs in &other.require {
-            match require.iter_mut().find(|mine| mine.group == theirs.group) {
-                Some(mine) => mine.count = mine.count.max(theirs.count),
-                None => require.push(theirs.clone()),
-            }
-        }
-        let escalate = self.escalate.iter().filter_map(|mine| {
-            let same = |step: &&Escalation| (&step.also, &step.stands_for) == (&mine.also, &mine.stands_for);
-            let theirs = other.escalate.iter().find(same)?;
-            Some(Escalation { after: mine.after.max(theirs.after), ..mine.clone() })
-        });
-        let mut escalate: Vec<Escalation> = escalate.collect();
-        escalate.sort_by_key(|step| step.after);
-        let both = |decision: &Decision| other.decisions.contains(decision);
-        let merged = |mine: &[String], theirs: &[String]| {
-            let new = theirs.iter().filter(|text| !mine.contains(text));
-            mine.iter().chain(new).cloned().collect::<Vec<_>>()
-        };
-        Self {
-            require,
-            reject_after: self.reject_after.min(other.reject_after),
-            expires_after: self.expires_after.min(other.expires_after),
-            escalate,
-            decisions: self.decisions.iter().copied().filter(both).collect(),
-            reason_codes: merged(&self.reason_codes, &other.reason_codes),
-            edit_counts: self.edit_counts && other.edit_counts,
-            exclude: merged(&self.exclude, &other.exclude),
-        }
-    }
-
-    /// Whether these people fill every required place, each of them at most one.
-    ///
-    /// A maximum bipartite matching of people to places by augmenting paths (Kuhn 1955): counting per group would
-    /// count a person in two groups twice.
-    pub fn satisfied(&self, people: &[BTreeSet<String>], opened: DateTime<Utc>, now: DateTime<Utc>) -> bool {
-        let escalated: Vec<&Escalation> = self.escalated(opened, now).collect();
-        let places: Vec<&str> = self
-            .require
-            .iter()
-            .flat_map(|requirement| {
-                std::iter::repeat_n(requirement.group.as_str(), requirement.count as usize)
-            })
-            .collect();
-        if people.len() < places.len() {
-            return false;
-        }
-        let fits = |person: usize, place: usize| {
-            let stands =
-                |step: &&Escalation| step.stands_for == places[place] && people[person].contains(&step.also);
-            people[person].contains(places[place]) || escalated.iter().any(stands)
-        };
-        let mut taken: Vec<Option<usize>> = vec![None; people.len()];
-        (0..places.len()).all(|place| {
-            let mut tried = vec![false; people.len()];
-            seat(place, &fits, &mut taken, &mut tried)
-        })
-    }
-}
-
-/// Finds a person for `place`, if necessary by moving others to another place that they fit.
-fn seat(
-    place: usize,
-    fits: &impl Fn(usize, usize) -> bool,
-    taken: &mut [Option<usize>],
-    tried: &mut [bool],
-) -> bool {
-    for person in 0..taken.len() {
-        if !fits(person, place) || std::mem::replace(&mut tried[person], true) {
-            continue;
-        }
-        let free = match taken[person] {
-            None => true,
-            Some(other) => seat(other, fits, taken, tried),
-        };
-        if free {
-            taken[person] = Some(place);
-            return true;
-        }
-    }
-    false
 }
 
 /// The state of a request. Stored in `approvals.state`.
@@ -360,15 +210,61 @@ impl Request {
         Self { spec, digest, opened_at: now, expires_at, state, votes, editors }
     }
 
-    /// The reviewers who made this decision.
-    pub fn voters(&self, decision: Decision) -> impl Iterator<Item = &str> {
-        self.votes.iter().filter(move |(_, vote)| vote.decision == decision).map(|(id, _)| id.as_str())
+    /// The reviewers who made this decision and, under other ids of theirs, no other decision since.
+    fn voters<'s>(&'s self, decision: Decision, persons: &'s impl Persons) -> impl Iterator<Item = &'s str> {
+        let made = self.votes.iter().filter(move |(_, vote)| vote.decision == decision);
+        made.filter(|(id, vote)| !self.superseded(id, vote, persons)).map(|(id, _)| id.as_str())
+    }
+
+    /// Whether a person has decided differently, under whichever of their ids, in what they signed later than `vote`.
+    fn superseded(&self, reviewer: &str, vote: &Vote, persons: &impl Persons) -> bool {
+        self.votes.iter().any(|(id, other)| {
+            other.decision != vote.decision
+                && other.precedence() > vote.precedence()
+                && persons.same(id, reviewer)
+        })
+    }
+
+    /// Whether a person has edited the action, under whichever of their ids.
+    fn edited_by(&self, reviewer: &str, persons: &impl Persons) -> bool {
+        self.editors.iter().any(|id| persons.same(id, reviewer))
     }
 
     /// The reviewers whose approval can count under `spec`: who has edited the action counts only where the rule says so.
-    pub fn approvers<'s>(&'s self, spec: &ApprovalSpec) -> impl Iterator<Item = &'s str> + use<'s> {
+    pub fn approvers<'s>(
+        &'s self,
+        spec: &ApprovalSpec,
+        persons: &'s impl Persons,
+    ) -> impl Iterator<Item = &'s str> {
         let edit_counts = spec.edit_counts;
-        self.voters(Decision::Approve).filter(move |id| edit_counts || !self.editors.contains(*id))
+        let approving = self.voters(Decision::Approve, persons);
+        approving.filter(move |id| edit_counts || !self.edited_by(id, persons))
+    }
+
+    /// Whether the approvals fill every place that `spec` requires. A person counts once, with the groups of all their ids
+    /// that have approved. `counts` is as in [`Request::apply`].
+    pub fn satisfies(
+        &self,
+        spec: &ApprovalSpec,
+        now: DateTime<Utc>,
+        persons: &impl Persons,
+        counts: &impl Fn(&str) -> Option<BTreeSet<String>>,
+    ) -> bool {
+        let mut people: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+        for id in self.approvers(spec, persons) {
+            if let Some(groups) = counts(id) {
+                people.entry(persons.person(id)).or_default().extend(groups);
+            }
+        }
+        let people: Vec<_> = people.into_values().collect();
+        spec.satisfied(&people, self.opened_at, now)
+    }
+
+    /// How many people have rejected it.
+    pub fn rejections(&self, persons: &impl Persons) -> usize {
+        let people: BTreeSet<&str> =
+            self.voters(Decision::Reject, persons).map(|id| persons.person(id)).collect();
+        people.len()
     }
 
     /// The state after `event` at `now`. `counts` returns the groups of a person whose approval counts now, by the
@@ -377,7 +273,8 @@ impl Request {
     /// `now` is read from the database's clock under the action's row lock: a deadline that has passed takes precedence
     /// over any other event. An `edit` closes the request, because it no longer describes what would run; the caller
     /// opens another. A `respond` ends it as rejected. While a request is open, a person's later decision replaces the
-    /// earlier one: later by when it was signed, so that nobody who carries statements can hold one back.
+    /// earlier one: later by when it was signed, so that nobody who carries statements can hold one back. `persons` tells
+    /// which reviewers are one person.
     ///
     /// # Errors
     /// If the request does not accept the event. Nothing has changed then, unless the request has just expired.
@@ -385,6 +282,7 @@ impl Request {
         &mut self,
         event: RequestEvent,
         now: DateTime<Utc>,
+        persons: &impl Persons,
         counts: &impl Fn(&str) -> Option<BTreeSet<String>>,
     ) -> Result<RequestState, Refused> {
         if self.state != RequestState::Open {
@@ -404,32 +302,41 @@ impl Request {
                 self.spec = self.spec.union(&spec);
                 self.expires_at = self.expires_at.min(self.spec.deadline(self.opened_at));
                 // The rejections so far may be enough under the stricter rule.
-                if self.turned_down() {
+                if self.turned_down(persons) {
                     self.state = RequestState::Rejected;
                 }
             }
             RequestEvent::Decided { reviewer, decision, digest, signed_at } => {
-                self.vote(reviewer, Vote { decision, signed_at }, digest)?;
-                self.state = self.outcome(decision, now, counts);
+                self.vote(reviewer, Vote { decision, signed_at }, digest, persons)?;
+                self.state = self.outcome(decision, now, persons, counts);
             }
         }
         Ok(self.state)
     }
 
-    fn vote(&mut self, reviewer: String, vote: Vote, digest: [u8; 32]) -> Result<(), Refused> {
+    fn vote(
+        &mut self,
+        reviewer: String,
+        vote: Vote,
+        digest: [u8; 32],
+        persons: &impl Persons,
+    ) -> Result<(), Refused> {
         if digest != self.digest {
             return Err(Refused::DigestMismatch);
         }
         if !self.spec.decisions.contains(&vote.decision) {
             return Err(Refused::NotAllowed(vote.decision));
         }
-        if vote.decision == Decision::Approve && !self.spec.edit_counts && self.editors.contains(&reviewer) {
+        let approves = vote.decision == Decision::Approve;
+        if approves && !self.spec.edit_counts && self.edited_by(&reviewer, persons) {
             return Err(Refused::Editor);
+        }
+        if self.superseded(&reviewer, &vote, persons) {
+            return Err(Refused::Superseded);
         }
         match self.votes.get(&reviewer) {
             // A repetition; what was signed last is what a third statement must be later than.
             Some(before) if before.decision == vote.decision && vote.signed_at <= before.signed_at => {}
-            Some(before) if vote.precedence() < before.precedence() => return Err(Refused::Superseded),
             _ => {
                 self.votes.insert(reviewer.clone(), vote);
             }
@@ -444,26 +351,24 @@ impl Request {
         &self,
         decision: Decision,
         now: DateTime<Utc>,
+        persons: &impl Persons,
         counts: &impl Fn(&str) -> Option<BTreeSet<String>>,
     ) -> RequestState {
         match decision {
-            Decision::Approve | Decision::Reject if self.turned_down() => RequestState::Rejected,
-            Decision::Approve => {
-                let people: Vec<_> = self.approvers(&self.spec).filter_map(counts).collect();
-                match self.spec.satisfied(&people, self.opened_at, now) {
-                    true => RequestState::Approved,
-                    false => RequestState::Open,
-                }
-            }
+            Decision::Approve | Decision::Reject if self.turned_down(persons) => RequestState::Rejected,
+            Decision::Approve => match self.satisfies(&self.spec, now, persons, counts) {
+                true => RequestState::Approved,
+                false => RequestState::Open,
+            },
             Decision::Reject => RequestState::Open,
             Decision::Respond => RequestState::Rejected,
             Decision::Edit => RequestState::Closed,
         }
     }
 
-    /// Whether enough reviewers have rejected it.
-    fn turned_down(&self) -> bool {
-        self.voters(Decision::Reject).count() >= self.spec.reject_after as usize
+    /// Whether enough people have rejected it.
+    fn turned_down(&self, persons: &impl Persons) -> bool {
+        self.rejections(persons) >= self.spec.reject_after as usize
     }
 }
 

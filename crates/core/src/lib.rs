@@ -8,7 +8,8 @@
 //! - [`ids`] has a type per id; [`digest`] binds what is approved.
 //! - [`verdict`] is the policy's verdict, and [`sources`] has the texts that the policy was read from.
 //! - [`action`] has the states of an action, [`transition`] what moves it from one to the next.
-//! - [`approval`] is a request for approval and its quorum; [`signed`] are signed decisions and findings.
+//! - [`approval`] is a request for approval and its quorum; [`signed`] are signed decisions and findings; [`person`] tells
+//!   who is whom.
 //! - [`permit`] authorises one execution, and [`attempt`] is one call to a tool.
 //! - [`stratum`] names the group of comparable actions, [`keyed`] draws from it, and [`audit`] settles findings.
 //! - [`evidence`] has every kind of event that is recorded.
@@ -25,6 +26,7 @@ pub mod json;
 pub mod keyed;
 pub mod message;
 pub mod permit;
+pub mod person;
 pub mod proposal;
 pub mod quota;
 pub mod refusal;

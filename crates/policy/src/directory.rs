@@ -7,6 +7,7 @@ mod people;
 
 use std::collections::{BTreeSet, HashMap};
 
+use countersign_core::person::Persons;
 pub use key::{KeyRefusal, PublicKey};
 pub use people::{Agent, App, Authority, ComplianceReader, Member, Operator, Sender};
 
@@ -21,6 +22,14 @@ pub struct Directory {
     pub(crate) operators: Vec<Operator>,
     pub(crate) compliance: Vec<ComplianceReader>,
     pub(crate) users: HashMap<String, User>,
+    /// The person of each id that is not a person of its own.
+    pub(crate) persons: HashMap<String, String>,
+}
+
+impl Persons for Directory {
+    fn person<'p>(&'p self, id: &'p str) -> &'p str {
+        self.persons.get(id).map_or(id, String::as_str)
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -71,6 +80,11 @@ impl Directory {
     /// The operator with this id.
     pub fn operator(&self, id: &str) -> Option<&Operator> {
         self.operators.iter().find(|operator| operator.id == id)
+    }
+
+    /// The operator with this database login.
+    pub fn operator_of_login(&self, db_user: &str) -> Option<&Operator> {
+        self.operators.iter().find(|operator| operator.db_user.as_deref() == Some(db_user))
     }
 
     /// The agent with this id.

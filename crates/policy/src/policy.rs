@@ -107,7 +107,7 @@ impl Policy {
     /// Whether an `exclude` expression, of this policy or of an earlier one, bars the reviewer from deciding.
     /// An expression that cannot be evaluated bars everybody.
     pub fn excludes(&self, exclusion: &str, facts: &Facts<'_>, reviewer: &Member) -> bool {
-        let who = json!({"id": reviewer.id, "groups": reviewer.groups});
+        let who = json!({"id": reviewer.id, "person": reviewer.person, "groups": reviewer.groups});
         let holds = |expression: &Expression| {
             let mut bindings = facts.bind(|name| expression.roots().contains(&name))?;
             expr::bind_fields(&mut bindings, "reviewer", &who);

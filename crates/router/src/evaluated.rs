@@ -3,7 +3,7 @@
 use countersign_core::{
     action::State,
     approval::{ApprovalSpec, RequestState},
-    message::{Decision, Failure},
+    message::Failure,
     refusal::Code,
     stratum::stratum,
     transition::{Effect, Event, Illegal, Standing, transition},
@@ -117,8 +117,8 @@ pub(crate) fn resolve(
     let satisfied = || match (before, &spec) {
         (Some(before), Some(spec)) => {
             let counts = eligibility.counting(spec, &before.keys);
-            let people: Vec<_> = before.request.approvers(spec).filter_map(&counts).collect();
-            spec.satisfied(&people, before.request.opened_at, context.now)
+            let directory = &context.governed.configuration.directory;
+            before.request.satisfies(spec, context.now, directory, &counts)
         }
         _ => false,
     };
@@ -126,7 +126,7 @@ pub(crate) fn resolve(
     let standing = Standing { approved, ..standing };
     let held =
         context.governed.holds(agent, &proposal.tool, &rule) || plan_state == Some(PlanState::Discontinued);
-    let rejected = same && record.is_some_and(|record| rejected(record, spec.as_ref()));
+    let rejected = same && record.is_some_and(|record| rejected(context, record, spec.as_ref()));
     let event = match rejected && policy.verdict == Verdict::RequireApproval {
         true => Event::Rejected,
         false => Event::Evaluated { verdict: policy.verdict, held },
@@ -202,9 +202,10 @@ fn requirements(
 }
 
 /// Whether an open request has enough rejections to end it under the new requirements.
-fn rejected(record: &ActionRecord, spec: Option<&ApprovalSpec>) -> bool {
+fn rejected(context: &EvaluationContext<'_>, record: &ActionRecord, spec: Option<&ApprovalSpec>) -> bool {
     let open = record.approval.as_ref().filter(|approval| approval.request.state == RequestState::Open);
-    let rejections = open.map(|approval| approval.request.voters(Decision::Reject).count());
+    let directory = &context.governed.configuration.directory;
+    let rejections = open.map(|approval| approval.request.rejections(directory));
     let (Some(rejections), Some(spec)) = (rejections, spec) else { return false };
     rejections > 0 && rejections >= spec.reject_after as usize
 }

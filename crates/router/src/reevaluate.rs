@@ -130,7 +130,9 @@ pub(crate) fn apply(
         };
         let mut approval = open.clone();
         // A request whose deadline has passed is expired, whatever else happens to it.
-        let state = approval.request.apply(event, context.now, &|_| None).unwrap_or(approval.request.state);
+        let directory = &context.governed.configuration.directory;
+        let state = approval.request.apply(event, context.now, directory, &|_| None);
+        let state = state.unwrap_or(approval.request.state);
         if state == RequestState::Open {
             evaluated.effects.retain(|effect| *effect != Effect::OpenApproval);
             approval.rule.clone_from(&evaluated.status.rule);

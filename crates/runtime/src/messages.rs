@@ -14,6 +14,7 @@ use countersign_core::{
         Offer, OutcomeData, SettledPack, Severity, Timings, Why, kind,
     },
     permit::PACK_MAX,
+    person::IdsAlone,
 };
 use countersign_policy::{Configuration, ToolRegistry};
 use countersign_store::{actions::ActionRecord, audits::AuditRecord};
@@ -98,7 +99,7 @@ pub fn approval_requests(record: &ActionRecord) -> Vec<Outgoing> {
         groups: groups.clone(),
         require: request.spec.require.clone(),
         quorum: request.spec.quorum(),
-        approvers: request.approvers(&request.spec).map(str::to_owned).collect(),
+        approvers: request.approvers(&request.spec, &IdsAlone).map(str::to_owned).collect(),
         allowed_decisions: request.spec.decisions.clone(),
         reason_codes: request.spec.reason_codes.clone(),
         opened_at: request.opened_at,

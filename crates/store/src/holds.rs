@@ -115,8 +115,13 @@ pub async fn place(
     Ok((id, generation))
 }
 
-/// Releases a hold that another operator placed. Returns the new generation.
-pub async fn release(tx: &Transaction, id: i64, by: &str) -> Result<i64, StoreError> {
+/// Releases a hold that another operator placed. `same` tells whether two ids are one person's. Returns the new generation.
+pub async fn release(
+    tx: &Transaction,
+    id: i64,
+    by: &str,
+    same: impl Fn(&str, &str) -> bool,
+) -> Result<i64, StoreError> {
     let generation = generation::advance(tx).await?;
     let held_by: Option<String> = tx
         .query_opt("SELECT held_by FROM holds WHERE id = $1 AND released_at IS NULL FOR UPDATE", &[&id])
@@ -124,8 +129,8 @@ pub async fn release(tx: &Transaction, id: i64, by: &str) -> Result<i64, StoreEr
         .map(|row| row.get(0));
     match held_by {
         None => Err(StoreError::Refused(format!("there is no open hold {id}; see `countersign hold list`"))),
-        Some(held_by) if held_by == by => {
-            Err(StoreError::Refused(format!("{by} placed hold {id}; another operator must release it")))
+        Some(held_by) if same(&held_by, by) => {
+            Err(StoreError::Refused(format!("{held_by} placed hold {id}; another operator must release it")))
         }
         Some(_) => {
             let sql = "UPDATE holds SET released_by = $2, released_at = now() WHERE id = $1";

@@ -42,5 +42,5 @@ pub mod waiting;
 /// What statements are sent on: a connection, or a [`Transaction`].
 pub use deadpool_postgres::ClientWrapper as Client;
 pub use error::StoreError;
-pub use pool::Store;
+pub use pool::{Login, Store};
 pub use transaction::{Parameter, Pipeline, Transaction};

@@ -113,6 +113,25 @@ impl Store {
     }
 }
 
+/// Who has logged in to the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// The role, which neither SET ROLE nor a membership changes.
+    pub user: String,
+    /// Whether the role has the rights of the schema's owner.
+    pub owns: bool,
+}
+
+impl Store {
+    /// Who has logged in.
+    pub async fn login(&self) -> Result<Login, StoreError> {
+        let sql = "SELECT session_user::text, pg_has_role(session_user, relowner, 'USAGE')
+                   FROM pg_class WHERE oid = 'active'::regclass";
+        let row = self.transaction().await?.query_one(sql, &[]).await?;
+        Ok(Login { user: row.get(0), owns: row.get(1) })
+    }
+}
+
 /// Whether a connection's server is still there.
 async fn alive(client: &ClientWrapper, metrics: &Metrics) -> Result<(), HookError> {
     if metrics.last_used() < IDLE {

@@ -104,6 +104,29 @@ fn enrol(dir: &Path, folder: Folder) -> anyhow::Result<Folder> {
     Ok(folder.enrolled(&registered)?.0)
 }
 
+/// Makes a database login for each operator, with the owner's password. Systems on the same server share them.
+async fn logins(store: &Store, database_url: &str, folder: &Folder) -> anyhow::Result<()> {
+    let password = Url::parse(database_url)?.password().unwrap_or_default().replace('\'', "''");
+    for login in folder.configuration.directory.operators().iter().filter_map(|op| op.db_user.as_deref()) {
+        let login = format!("\"{}\"", login.replace('"', "\"\""));
+        // Another system may be making it at the same moment, with the same password.
+        let sql = format!(
+            "DO $do$ BEGIN
+               CREATE ROLE {login} LOGIN PASSWORD '{password}' IN ROLE countersign_operator, countersign_eraser;
+             EXCEPTION WHEN duplicate_object OR unique_violation THEN
+               BEGIN
+                 ALTER ROLE {login} PASSWORD '{password}';
+               EXCEPTION WHEN internal_error THEN NULL;
+               END;
+             END $do$"
+        );
+        let tx = store.transaction().await?;
+        tx.batch_execute(&sql).await.with_context(|| format!("making the login {login}"))?;
+        tx.commit().await?;
+    }
+    Ok(())
+}
+
 impl System {
     /// Migrates the database, makes keys and users, and applies `config`. Starts nothing.
     pub async fn set_up(
@@ -123,6 +146,7 @@ impl System {
             password(&place.amqp_url, user)
         })
         .await?;
+        logins(&store, &place.database_url, &folder).await?;
         apply::apply(&store, &place.amqp_url, &folder, operator).await?;
         Ok(Self { place, config: config.into(), folder, users, processes: BTreeMap::new() })
     }
@@ -167,6 +191,16 @@ impl System {
         let mut url = Url::parse(&self.place.database_url)?;
         let user = format!("countersign_{role}");
         anyhow::ensure!(url.set_username(&user).is_ok(), "the database URL cannot carry a user");
+        Ok(url.into())
+    }
+
+    /// The database as an operator who has a login, with the owner's password.
+    pub fn operator_url(&self, operator: &str) -> anyhow::Result<String> {
+        let operator = self.folder.configuration.directory.operator(operator);
+        let login = operator.and_then(|operator| operator.db_user.as_deref());
+        let mut url = Url::parse(&self.place.database_url)?;
+        let fits = url.set_username(login.context("the operator has no login")?);
+        anyhow::ensure!(fits.is_ok(), "the database URL cannot carry a user");
         Ok(url.into())
     }
 

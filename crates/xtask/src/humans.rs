@@ -1,4 +1,4 @@
-//! Simulated humans of a demo: teams of reviewers around an app, and an auditor.
+//! Simulated humans of a demo: teams of reviewers around an app, and auditors.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
 use countersign_broker::{
     publisher::Publisher,
     reader::Reader,
@@ -21,7 +20,7 @@ use countersign_core::{
     refusal::Code,
     signed::Signer,
 };
-use countersign_policy::{App, Sender};
+use countersign_policy::{App, Member, Sender};
 use countersign_testkit::{
     clients::{AuditorApp, decision, finding, signed},
     system::System,
@@ -41,16 +40,16 @@ const PERSONAL: [Code; 5] =
 /// Counts of the answers to the teams, by result or code.
 pub(crate) type Counts = Arc<Mutex<BTreeMap<String, usize>>>;
 
-/// The running teams and auditor; dropping ends them.
+/// The running teams and auditors; dropping ends them.
 pub(crate) struct Humans {
     _tasks: JoinSet<anyhow::Result<()>>,
-    _auditor: AuditorApp,
+    _auditors: Vec<AuditorApp>,
     /// The answers to the teams.
     pub(crate) answers: Counts,
 }
 
 impl Humans {
-    /// Starts a team around each app of the directory, and the first auditor. Reviewers without an app stay inactive.
+    /// Starts a team around each app of the directory, and every auditor. Reviewers without an app stay inactive.
     pub(crate) async fn start(system: &System, labels: &Arc<Labels>) -> anyhow::Result<Self> {
         let directory = &system.folder.configuration.directory;
         let (mut tasks, answers) = (JoinSet::new(), Counts::default());
@@ -60,23 +59,35 @@ impl Humans {
         }) {
             Team::start(system, app, labels.clone(), answers.clone(), &mut tasks).await?;
         }
-        let auditor = directory.auditors().first().context("the directory names no auditor")?;
-        let url = system.url(auditor.amqp_user.as_deref().unwrap_or_default())?;
-        let group = auditor.groups.first().cloned().unwrap_or_default();
-        let known = labels.clone();
-        let signer = system.signer(&auditor.id, &auditor.id)?;
-        let auditor = AuditorApp::start(url, signer, &group, move |request| {
-            let right = known.opinion(&request.action) == Opinion::Right;
-            let refused = matches!(request.outcome, Outcome::Rejected | Outcome::Denied);
-            let correct = right != refused;
-            let found = if correct { Finding::Correct } else { Finding::Wrong };
-            // Request the compensation of every error that can be undone.
-            let compensate = !correct && request.compensation.is_some();
-            Some(FindingData { compensate, ..finding(request, found, Some(NOT_WANTED)) })
-        })
-        .await?;
-        Ok(Self { _tasks: tasks, _auditor: auditor, answers })
+        let mut auditors = Vec::new();
+        for auditor in directory.auditors() {
+            for group in &auditor.groups {
+                auditors.push(judging(system, auditor, group, labels.clone()).await?);
+            }
+        }
+        Ok(Self { _tasks: tasks, _auditors: auditors, answers })
     }
+}
+
+/// An auditor who judges what their group is asked.
+async fn judging(
+    system: &System,
+    auditor: &Member,
+    group: &str,
+    labels: Arc<Labels>,
+) -> anyhow::Result<AuditorApp> {
+    let url = system.url(auditor.amqp_user.as_deref().unwrap_or_default())?;
+    let signer = system.signer(&auditor.id, &auditor.id)?;
+    AuditorApp::start(url, signer, group, move |request| {
+        let right = labels.opinion(&request.action) == Opinion::Right;
+        let refused = matches!(request.outcome, Outcome::Rejected | Outcome::Denied);
+        let correct = right != refused;
+        let found = if correct { Finding::Correct } else { Finding::Wrong };
+        // Request the compensation of every error that can be undone.
+        let compensate = !correct && request.compensation.is_some();
+        Some(FindingData { compensate, ..finding(request, found, Some(NOT_WANTED)) })
+    })
+    .await
 }
 
 const NOT_WANTED: &str = "this is not what the customer asked for";

@@ -60,12 +60,12 @@ pub(crate) async fn run(args: UpArgs) -> anyhow::Result<ExitCode> {
     .map(|_: Option<()>| ExitCode::SUCCESS)
 }
 
-/// The first operator of a folder's directory. Whoever starts a system may act as its operator.
+/// The first operator of a folder's directory, if possible one with a login. Whoever starts a system may act as its operator.
 pub(crate) fn operator(config: &Path, variables: impl Fn(&str) -> Option<String>) -> anyhow::Result<String> {
     let folder = countersign_app::folder::Folder::read_with(config, variables)?;
-    let operator =
-        folder.configuration.directory.operators().first().context("directory.yaml names no operator")?;
-    Ok(operator.id.clone())
+    let operators = folder.configuration.directory.operators();
+    let able = operators.iter().find(|operator| operator.db_user.is_some());
+    Ok(able.or(operators.first()).context("directory.yaml names no operator")?.id.clone())
 }
 
 fn url(system: &System, member: &Member) -> anyhow::Result<String> {
@@ -90,6 +90,15 @@ fn write(
         ("COUNTERSIGN_LEDGER", system.ledger().display().to_string()),
         ("COUNTERSIGN_LEDGER_KEY", system.ledger_key().display().to_string()),
     ];
+    // For each operator, such as `OLGA_DATABASE_URL`: one places a hold, another releases it.
+    let able = directory.operators().iter().filter(|operator| operator.db_user.is_some());
+    let operators = able.map(|operator| {
+        let name = operator.id.to_ascii_uppercase().replace(['-', '.'], "_");
+        anyhow::Ok((format!("{name}_DATABASE_URL"), system.operator_url(&operator.id)?))
+    });
+    let operators = operators.collect::<anyhow::Result<Vec<_>>>()?;
+    lines.extend(system.operator_url(operator).ok().map(|url| ("OPERATOR_DATABASE_URL", url)));
+    lines.extend(operators.iter().map(|(name, url)| (name.as_str(), url.clone())));
     // For commands that read the configuration folder, such as `apply`.
     lines.extend(tools.iter().map(|(variable, tools)| (*variable, tools.url().to_owned())));
     if let Some(agent) = directory.agents().first() {

@@ -141,8 +141,7 @@ async fn erased_content_is_gone_proofs_stay_valid_and_a_legal_hold_prevents_eras
     let mia = json!({"amount": "500", "to": "mia_li_3668"});
     agent.propose("hers", "move_money", mia.clone()).await?;
     let request = requests.next().await?;
-    let url = gate.system.database_url("eraser")?;
-    let erase = ["erase", "--subject", "mia_li_3668", "--operator", "olga", "--database-url", &url];
+    let erase = ["erase", "--subject", "mia_li_3668", "--operator", "olga"];
     let (output, ok) = gate.cli(&erase).await?;
     ensure!(!ok && output.contains("has not ended yet"), "{output}");
     sam.decides(&request, Decision::Reject, Some("Mia asked for nothing")).await?;
@@ -158,7 +157,7 @@ async fn erased_content_is_gone_proofs_stay_valid_and_a_legal_hold_prevents_eras
     let (output, ok) = gate.cli(&erase).await?;
     ensure!(!ok && output.contains("legal holds forbid it: [1]"), "{output}");
     // Nor by another value in her action; nor in spite of a hold on the action.
-    let by_amount = ["erase", "--subject", "500", "--operator", "olga", "--database-url", &url];
+    let by_amount = ["erase", "--subject", "500", "--operator", "olga"];
     let (output, ok) = gate.cli(&by_amount).await?;
     ensure!(!ok && output.contains("legal holds forbid it: [1]"), "{output}");
     let client = gate.system.store()?.client().await?;
@@ -219,8 +218,7 @@ async fn a_legal_hold_on_a_person_covers_everyone_in_the_same_statement() -> any
         ["legal-hold", "place", "--subject", "omar_rossi_1241", "--reason", "case 7", "--operator", "omar"];
     let (output, ok) = gate.cli(&hold).await?;
     ensure!(ok, "{output}");
-    let url = gate.system.database_url("eraser")?;
-    let erase = ["erase", "--subject", "mia_li_3668", "--operator", "olga", "--database-url", &url];
+    let erase = ["erase", "--subject", "mia_li_3668", "--operator", "olga"];
     let (output, ok) = gate.cli(&erase).await?;
     ensure!(!ok && output.contains("legal holds forbid it: [1]"), "{output}");
     let (output, ok) = gate.cli(&["legal-hold", "release", "1", "--operator", "olga"]).await?;

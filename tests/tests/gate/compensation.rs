@@ -1,17 +1,22 @@
 //! Compensation of wrong actions: requested by an auditor, evaluated by policy, executed once.
 
 use anyhow::{Context as _, ensure};
-use countersign_broker::reader::Reader;
+use countersign_broker::{publisher::Publisher, reader::Reader};
 use countersign_core::{
     action::Outcome,
     message::{AuditRequest, Decision, Finding, FindingData},
 };
-use countersign_testkit::clients::finding;
+use countersign_testkit::clients::{finding, found};
 use countersign_tests::{Gate, LIMIT, answer, expect, folder, willing};
 use serde_json::{Value, json};
 
 /// A gate where a record can be undone within `within`, after an approval.
 async fn gate(within: &str) -> anyhow::Result<Gate> {
+    audited(within, "0.0").await
+}
+
+/// The same with the share of compensations that are audited.
+async fn audited(within: &str, share: &str) -> anyhow::Result<Gate> {
     let config = folder(
         "\"pay\"]\n    verdict: allow\n    audit: {rate: 0.1,",
         "\"pay\"]\n    verdict: allow\n    audit: {rate: 1.0,",
@@ -25,8 +30,11 @@ async fn gate(within: &str) -> anyhow::Result<Gate> {
     edit(
         "policy.yaml",
         "rules:\n",
-        "audits: {remediation: {owner: others, due: 2d}}\nrules:\n  - id: undo\n    when: has(action.compensates)\n    \
-         verdict: require_approval\n    group: approvers\n    expires_after: 10m\n    audit: {rate: 0.0, group: auditors}\n",
+        &format!(
+            "audits: {{remediation: {{owner: others, due: 2d}}}}\nrules:\n  - id: undo\n    when: has(action.compensates)\n    \
+             verdict: require_approval\n    group: approvers\n    expires_after: 10m\n    \
+             audit: {{rate: {share}, group: auditors}}\n"
+        ),
     )?;
     edit(
         "tools.yaml",
@@ -39,6 +47,12 @@ async fn gate(within: &str) -> anyhow::Result<Gate> {
         ),
     )?;
     Gate::configured_acting(config, willing).await
+}
+
+/// Sends an auditor's finding.
+async fn finds(gate: &Gate, auditor: &str, data: FindingData) -> anyhow::Result<()> {
+    let publisher = Publisher::connect(gate.system.url(&format!("auditor-{auditor}"))?, "test").await?;
+    Ok(publisher.publish(&[found(&gate.system.signer(auditor, auditor)?, &[data])]).await?)
 }
 
 #[tokio::test]
@@ -93,6 +107,31 @@ async fn a_wrong_action_is_undone_once_after_an_approval_and_linked_both_ways() 
 }
 
 #[tokio::test]
+async fn whoever_asked_for_a_compensation_does_not_judge_it() -> anyhow::Result<()> {
+    let gate = audited("1h", "1.0").await?;
+    let mut agent = gate.agent("one").await?;
+    let mut requests = gate.requests("sam", "approvers").await?;
+    let url = gate.system.url("auditor-ada")?;
+    let mut audits = Reader::open(url, "test", "countersign.audits.auditors").await?;
+    agent.propose("record", "write_record", json!({"n": 7})).await?;
+    expect(&mut agent, "record", Outcome::Succeeded).await?;
+    let asked = audits.next::<AuditRequest>(LIMIT).await?.context("no audit request came")?.data;
+    let wrong = FindingData { compensate: true, ..finding(&asked, Finding::Wrong, Some("not ordered")) };
+    finds(&gate, "ada", wrong).await?;
+    gate.reviewer("sam").await?.decides(&requests.next().await?, Decision::Approve, None).await?;
+    let undone = audits.next::<AuditRequest>(LIMIT).await?.context("no audit of the compensation came")?.data;
+    ensure!(undone.action.tool == "erase_record", "{undone:?}");
+    finds(&gate, "ada", finding(&undone, Finding::Correct, None)).await?;
+    let refused =
+        "SELECT count(*) FROM evidence WHERE kind = 'finding.refused' AND body->>'code' = 'requester'";
+    gate.reaches(refused, 1).await?;
+    ensure!(gate.count("SELECT count(*) FROM audits WHERE state = 'open'").await? == 1);
+    finds(&gate, "ben", finding(&undone, Finding::Correct, None)).await?;
+    gate.reaches("SELECT count(*) FROM audits WHERE state = 'judged'", 2).await?;
+    gate.close().await
+}
+
+#[tokio::test]
 async fn a_rejected_compensation_opens_a_remediation_task() -> anyhow::Result<()> {
     let gate = gate("1h").await?;
     let mut agent = gate.agent("one").await?;
@@ -125,11 +164,8 @@ async fn an_action_that_can_no_longer_be_undone_opens_a_remediation_task() -> an
     expect(&mut agent, "record", Outcome::Succeeded).await?;
     let asked = audits.next::<AuditRequest>(LIMIT).await?.context("no audit request came")?.data;
     gate.reaches("SELECT count(*) FROM actions WHERE ended_at < now() - interval '1.1 seconds'", 1).await?;
-    let publisher =
-        countersign_broker::publisher::Publisher::connect(gate.system.url("auditor-ada")?, "test").await?;
     let wrong = FindingData { compensate: true, ..finding(&asked, Finding::Wrong, Some("not ordered")) };
-    let ada = gate.system.signer("ada", "ada")?;
-    publisher.publish(&[countersign_testkit::clients::found(&ada, &[wrong])]).await?;
+    finds(&gate, "ada", wrong).await?;
     let task = "SELECT count(*) FROM remediations WHERE reason = 'the time limit for undoing it has passed'";
     gate.reaches(task, 1).await?;
     ensure!(gate.count("SELECT count(*) FROM actions WHERE compensates IS NOT NULL").await? == 0);

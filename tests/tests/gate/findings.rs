@@ -8,7 +8,7 @@ use countersign_broker::{
     topology::audits_queue,
 };
 use countersign_core::{
-    message::{AuditRequest, CloudEvent, Finding, FindingData, Severity},
+    message::{AuditRequest, CloudEvent, Decision, Finding, FindingData, Severity},
     signed::{SignedStatement, Signer},
 };
 use countersign_testkit::clients::{finding, finding_event, found, proposal, statement};
@@ -273,6 +273,51 @@ async fn whoever_is_behind_an_action_or_its_policy_does_not_judge_it() -> anyhow
         desk.refused(code, auditor, &found(&desk.signer(auditor)?, &[desk.correct()])).await?;
     }
     desk.finds("dirk", desk.correct()).await?;
+    ensure!(desk.settled().await? == [("correct".into(), None)]);
+    desk.gate.close().await
+}
+
+#[tokio::test]
+async fn whoever_approved_an_action_under_one_id_does_not_audit_it_under_another() -> anyhow::Result<()> {
+    let config = folder("{id: ben,", "{id: ben, person: sam,")?;
+    let path = config.path().join("policy.yaml");
+    let policy = std::fs::read_to_string(&path)?;
+    std::fs::write(&path, policy.replace("rate: 0.1, group: auditors", "rate: 1.0, group: auditors"))?;
+    let gate = Gate::configured_acting(config, willing).await?;
+    let mut queue = Reader::open(gate.system.url("auditor-ada")?, "test", &audits_queue("auditors")).await?;
+    let mut requests = gate.requests("sam", "approvers").await?;
+    gate.agent("one").await?.propose("r", "move_money", json!({"amount": "500"})).await?;
+    let asked = requests.next().await?;
+    gate.reviewer("sam").await?.decides(&asked, Decision::Approve, None).await?;
+    let asked = request(&mut queue).await?.data;
+    let desk = Desk { gate, queue, asked };
+    desk.refused("approver", "ben", &found(&desk.signer("ben")?, &[desk.correct()])).await?;
+    desk.finds("ada", desk.correct()).await?;
+    ensure!(desk.settled().await? == [("correct".into(), None)]);
+    desk.gate.close().await
+}
+
+#[tokio::test]
+async fn one_person_under_two_ids_does_not_confirm_their_own_finding() -> anyhow::Result<()> {
+    let config = folder("{id: ben,", "{id: ben, person: ada,")?;
+    let path = config.path().join("policy.yaml");
+    let policy = std::fs::read_to_string(&path)?;
+    let policy = policy.replace("rate: 0.1, group: auditors", "rate: 1.0, group: auditors");
+    std::fs::write(&path, policy.replacen("default:", "audits: {twice: 1.0}\ndefault:", 1))?;
+    let directory = config.path().join("directory.yaml");
+    let more = std::fs::read_to_string(&directory)?
+        .replace("groups: [others]}\noperators", "groups: [others, auditors]}\noperators");
+    std::fs::write(&directory, more)?;
+    let gate = Gate::configured_acting(config, willing).await?;
+    let mut queue = Reader::open(gate.system.url("auditor-ada")?, "test", &audits_queue("auditors")).await?;
+    gate.agent("one").await?.propose("r", "write_record", json!({"n": 1})).await?;
+    let asked = request(&mut queue).await?.data;
+    let desk = Desk { gate, queue, asked };
+    desk.finds("ada", desk.correct()).await?;
+    desk.finds("ben", desk.correct()).await?;
+    ensure!(desk.gate.refusals("finding.refused", "already_judged").await? == 1);
+    ensure!(desk.settled().await?.is_empty(), "one person has settled an audit that needs two");
+    desk.finds("cleo", desk.correct()).await?;
     ensure!(desk.settled().await? == [("correct".into(), None)]);
     desk.gate.close().await
 }

@@ -119,3 +119,100 @@ async fn a_hold_on_an_unknown_name_is_refused() -> anyhow::Result<()> {
     }
     gate.close().await
 }
+
+#[tokio::test]
+async fn an_operator_is_whoever_has_logged_in_to_the_database() -> anyhow::Result<()> {
+    let gate = Gate::start().await?;
+    let folder = config().display().to_string();
+    // Omar's login and Olga's name.
+    let nothing = uuid::Uuid::nil().to_string();
+    let commands: [&[&str]; 9] = [
+        &["hold", "--reason", "x"],
+        &["hold", "release", "1"],
+        &["apply", &folder],
+        &["switching", "pin", "x", "--reason", "x"],
+        &["switching", "reset", "x", "--reason", "x"],
+        &["erase", "--subject", "mia"],
+        &["legal-hold", "place", "--subject", "mia", "--reason", "x"],
+        &["legal-hold", "release", "1"],
+        &["remediations", "close", &nothing, "--evidence", "x"],
+    ];
+    for command in commands {
+        let (output, ok) = gate.cli_of("omar", &[command, &["--operator", "olga"]].concat()).await?;
+        ensure!(
+            !ok && output.contains("as \"operator_olga\", and this login is \"operator_omar\""),
+            "{output}"
+        );
+        // The database's owner is nobody's either, with or without a name.
+        let (output, ok) = gate.cli_as(&gate.system.place.amqp_url, command).await?;
+        ensure!(!ok && output.contains("is no operator's"), "{output}");
+    }
+    let hold = ["hold", "--reason", "x", "--operator"];
+    for (operator, why) in [("otis", "cannot act"), ("sam", "is not an operator")] {
+        let (output, ok) = gate.cli_of("omar", &[&hold[..], &[operator]].concat()).await?;
+        ensure!(!ok && output.contains(why), "{output}");
+    }
+    ensure!(
+        gate.count("SELECT (SELECT count(*) FROM holds) + (SELECT count(*) FROM legal_holds)").await? == 0
+    );
+    ensure!(gate.count("SELECT generation FROM active").await? == 1);
+    // A login cannot become another.
+    let (omar, connection) =
+        tokio_postgres::connect(&gate.system.operator_url("omar")?, tokio_postgres::NoTls).await?;
+    let connection = tokio::spawn(connection);
+    for sql in ["SET SESSION AUTHORIZATION operator_olga", "SET ROLE operator_olga"] {
+        ensure!(omar.batch_execute(sql).await.is_err(), "{sql}");
+    }
+    drop(omar);
+    connection.await??;
+    // The login is enough.
+    let (output, ok) = gate.cli_of("omar", &hold[..3]).await?;
+    ensure!(ok, "{output}");
+    ensure!(gate.count("SELECT count(*) FROM holds WHERE held_by = 'omar'").await? == 1);
+    gate.close().await
+}
+
+#[tokio::test]
+async fn one_person_under_two_ids_does_not_release_their_own_hold() -> anyhow::Result<()> {
+    let config = folder("{id: omar,", "{id: omar, person: olga,")?;
+    let gate = Gate::configured(config.path()).await?;
+    let (output, ok) = gate.cli(&["hold", "--operator", "olga", "--reason", "stop"]).await?;
+    ensure!(ok, "{output}");
+    let (output, ok) = gate.cli(&["hold", "release", "1", "--operator", "omar"]).await?;
+    ensure!(!ok && output.contains("another operator"), "{output}");
+    gate.close().await
+}
+
+#[tokio::test]
+async fn the_owner_applies_the_first_folder_and_operators_all_others() -> anyhow::Result<()> {
+    let gate = Gate::start().await?;
+    let path = config().display().to_string();
+    let owner = async |operator: &[&str]| {
+        let arguments = [&["apply", path.as_str()], operator].concat();
+        gate.cli_as(&gate.system.place.amqp_url, &arguments).await
+    };
+    let (output, ok) = owner(&["--operator", "olga"]).await?;
+    ensure!(!ok && output.contains("\"operator_olga\""), "{output}");
+    // As before the first.
+    ensure!(
+        gate.count("WITH gone AS (DELETE FROM active RETURNING 1) SELECT count(*) FROM gone").await? == 1
+    );
+    let (output, ok) = gate.cli_of("olga", &["apply", &path]).await?;
+    ensure!(!ok && output.contains("applied by the database's owner"), "{output}");
+    for (operator, why) in [
+        (&[][..], "--operator"),
+        (&["--operator", "mallory"], "is not an operator"),
+        (&["--operator", "otis"], "has no db_user"),
+    ] {
+        let (output, ok) = owner(operator).await?;
+        ensure!(!ok && output.contains(why), "{output}");
+    }
+    let (output, ok) = owner(&["--operator", "olga"]).await?;
+    ensure!(ok, "{output}");
+    let (output, ok) = owner(&["--operator", "olga"]).await?;
+    ensure!(!ok && output.contains("\"operator_olga\""), "{output}");
+    let (output, ok) = gate.cli_of("omar", &["apply", &path]).await?;
+    ensure!(ok, "{output}");
+    ensure!(gate.count("SELECT count(*) FROM configs WHERE applied_by = 'omar'").await? == 1);
+    gate.close().await
+}

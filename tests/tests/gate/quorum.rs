@@ -15,7 +15,7 @@ use countersign_testkit::{
 use countersign_tests::{
     Gate, LIMIT, Requests, answer, config,
     evidence::{recorded, verify},
-    expect,
+    expect, folder, willing,
 };
 use serde_json::{Value, json};
 
@@ -33,7 +33,10 @@ struct Payments {
 
 impl Payments {
     async fn start() -> anyhow::Result<Self> {
-        let gate = Gate::start().await?;
+        Self::at(Gate::start().await?).await
+    }
+
+    async fn at(gate: Gate) -> anyhow::Result<Self> {
         let agent = gate.agent("one").await?;
         let requests = gate.requests("rob", "risk").await?;
         Ok(Self { gate, agent, requests })
@@ -230,6 +233,29 @@ async fn neither_requester_nor_policy_author_may_decide() -> anyhow::Result<()> 
     payments.gate.apply("version: \"test-1\"", "version: \"test-2\"\nauthor: rob").await?;
     payments.approves("rob", &asked).await?;
     payments.refused("policy_author").await?;
+    payments.gate.close().await
+}
+
+#[tokio::test]
+async fn one_person_under_two_ids_neither_fills_two_places_nor_separates_duties() -> anyhow::Result<()> {
+    let config = folder("{id: tom,", "{id: tom, person: tara,")?;
+    let path = config.path().join("directory.yaml");
+    // Olga, who has applied the policy, is Rob of risk.
+    std::fs::write(&path, std::fs::read_to_string(&path)?.replace("{id: olga", "{id: olga, person: rob"))?;
+    let mut payments = Payments::at(Gate::configured_acting(config, willing).await?).await?;
+    let asked = payments.pay("p-1", "500").await?;
+    payments.approves("rob", &asked).await?;
+    payments.refused("policy_author").await?;
+    for who in ["tara", "tom", "bea"] {
+        payments.approves(who, &asked).await?;
+    }
+    // Three approvals are kept, and they are two people's.
+    payments.recorded(3).await?;
+    ensure!(payments.gate.count("SELECT count(*) FROM actions WHERE state = 'pending_approval'").await? == 1);
+    ensure!(payments.gate.tools.calls() == 0, "executed after the approvals of two people");
+    payments.approves("tess", &asked).await?;
+    let outcome = expect(&mut payments.agent, "p-1", Outcome::Succeeded).await?;
+    ensure!(outcome.approvers == ["bea", "tara", "tess", "tom"], "{:?}", outcome.approvers);
     payments.gate.close().await
 }
 

@@ -15,7 +15,7 @@ pub struct Agent {
     pub id: String,
     /// Its broker user.
     pub amqp_user: String,
-    /// The person responsible for it, who therefore may not approve its actions.
+    /// The person responsible for it, by name or by an id of theirs, who therefore may not approve its actions.
     pub owner: Option<String>,
     /// The versions that it may have; any if `None`.
     pub versions: Option<BTreeSet<String>>,
@@ -47,8 +47,10 @@ pub struct Authority {
 /// A reviewer or an auditor.
 #[derive(Debug, Clone)]
 pub struct Member {
-    /// The person's id.
+    /// The id under which they decide or judge.
     pub id: String,
+    /// The person, who may have entries under other ids.
+    pub person: String,
     /// The person's broker user; `None` if they work only through an app.
     pub amqp_user: Option<String>,
     /// The groups that they belong to.
@@ -149,8 +151,12 @@ impl<'a> Sender<'a> {
 /// A person who runs Countersign.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Operator {
-    /// The person's id.
+    /// The id under which they act.
     pub id: String,
+    /// The person, who may have entries under other ids.
+    pub person: String,
+    /// The database login that is theirs alone; without one they cannot act.
+    pub db_user: Option<String>,
 }
 
 /// A person or app that reads the evidence.

@@ -50,7 +50,7 @@ pub(crate) static EXCLUSION: Scope = Scope {
         Root { name: "agent", fields: CONDITION.roots[1].fields },
         Root { name: "tool", fields: CONDITION.roots[2].fields },
         Root { name: "now", fields: &[] },
-        Root { name: "reviewer", fields: &["id", "groups"] },
+        Root { name: "reviewer", fields: &["id", "person", "groups"] },
     ],
     whole_objects: false,
     loops: true,

@@ -3,16 +3,18 @@
 mod check;
 mod document;
 mod key;
+mod persons;
 
-use check::{check_groups, check_ids, check_keys, check_quotas, check_senders, check_versions, index_users};
-use document::{AgentEntry, Document, MemberEntry, ReaderEntry};
+use check::{check_groups, check_ids, check_keys, check_logins, check_quotas, check_senders, check_versions, index_users};
+use document::{AgentEntry, Document, MemberEntry, OperatorEntry, ReaderEntry};
+use persons::index_persons;
 
 use super::{
     problems::Problems,
     yaml::{self, line},
 };
 use crate::{
-    directory::{Directory, Operator},
+    directory::Directory,
     problem::{DIRECTORY_FILE, Problem},
 };
 
@@ -26,6 +28,8 @@ pub(crate) fn parse(text: &str) -> Result<Directory, Vec<Problem>> {
     check_versions(&document, &mut problems);
     check_quotas(&document, &mut problems);
     let users = index_users(&document, &mut problems);
+    check_logins(&document, &mut problems);
+    let persons = index_persons(&document, &mut problems);
     for auditor in document.auditors.iter().filter(|auditor| !auditor.authority.is_empty()) {
         let message = format!("the auditor {:?} has authority entries", auditor.id.value);
         problems.add(line(&auditor.id), message, "remove them: only reviewers have authority");
@@ -41,9 +45,10 @@ pub(crate) fn parse(text: &str) -> Result<Directory, Vec<Problem>> {
         reviewers,
         apps,
         auditors,
-        operators: document.operators.into_iter().map(|entry| Operator { id: entry.id.value }).collect(),
+        operators: document.operators.into_iter().map(OperatorEntry::into_model).collect(),
         compliance: document.compliance.into_iter().map(ReaderEntry::into_model).collect(),
         users,
+        persons,
     };
     check_keys(&directory, &mut problems);
     problems.within_cost();

@@ -1,6 +1,6 @@
 //! What a policy refers to in the other files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_saphyr::Spanned;
 
@@ -58,7 +58,7 @@ impl References {
         self.auditing.values_mut().for_each(|(count, _)| *count = (*count).max(3));
     }
 
-    /// Checks that every group has enough members: an approval that nobody may decide could only expire,
+    /// Checks that every group has enough members, who are different people: an approval that nobody may decide could only expire,
     /// and an audit that nobody may carry out would stay open forever.
     pub(crate) fn check_groups(&self, directory: &Directory) -> Vec<Problem> {
         let approving = self.approving.iter().map(|(group, (count, at))| (group, *count, *at));
@@ -73,7 +73,8 @@ impl References {
         });
         let mut problems: Vec<_> = unknown.collect();
         for ((group, count, at), role, members) in uses {
-            let present = members.iter().filter(|member| member.groups.contains(group)).count();
+            let present = members.iter().filter(|member| member.groups.contains(group));
+            let present = present.map(|member| &member.person).collect::<BTreeSet<_>>().len();
             if !directory.groups().contains(group) {
                 let message = format!("unknown group {group:?}");
                 let help = "declare it under groups: in directory.yaml, or use a declared group";

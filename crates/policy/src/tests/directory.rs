@@ -1,4 +1,5 @@
 use chrono::{DateTime, Utc};
+use countersign_core::person::Persons;
 use serde_json::json;
 
 use super::{airline, broken, lines, parse};
@@ -15,6 +16,8 @@ fn a_broker_user_belongs_to_one_agent_or_person() {
     assert_eq!(directory.sender_of_user("reviewer-sam").unwrap().id(), "sam");
     assert_eq!(directory.auditor_of_user("auditor-ada").unwrap().id, "ada");
     assert!(directory.operator("olga").is_some() && directory.operator("sam").is_none());
+    assert_eq!(directory.operator_of_login("operator_olga").unwrap().id, "olga");
+    assert!(directory.operator_of_login("olga").is_none());
     for user in ["reviewer-sam", "auditor-ada", "compliance-cora", "unknown", ""] {
         assert!(directory.agent_of_user(user).is_none(), "{user}");
     }
@@ -23,8 +26,11 @@ fn a_broker_user_belongs_to_one_agent_or_person() {
     }
     assert!(directory.auditor_of_user("reviewer-sam").is_none());
     assert_eq!((directory.agents().len(), directory.reviewers().len()), (1, 4));
-    assert_eq!((directory.auditors().len(), directory.compliance().len()), (1, 1));
-    assert_eq!(directory.groups(), ["supervisors", "finance", "duty-managers", "service-audit"]);
+    assert_eq!((directory.auditors().len(), directory.compliance().len()), (2, 1));
+    assert_eq!(
+        directory.groups(),
+        ["supervisors", "finance", "duty-managers", "service-audit", "compensation-audit"]
+    );
 }
 
 #[test]
@@ -68,11 +74,41 @@ fn a_bad_directory_is_refused_with_line_and_help() {
             "owner: mara, versions: [\"1\", \"1\"]}",
             "directory.yaml:5: the version \"1\" is listed twice; remove",
         ),
+    ] {
+        let problems = broken("directory.yaml", from, to);
+        assert!(problems.contains(wanted), "{to}:\n{problems}");
+    }
+}
+
+#[test]
+fn the_person_and_the_login_of_an_operator_are_checked() {
+    for (from, to, wanted) in [
+        (
+            "{id: olga, db_user: operator_olga}",
+            "{id: olga, person: Sam}",
+            "directory.yaml:24: \"Sam\" is not a valid id of a person; use 1 to 64",
+        ),
+        (
+            "{id: olga, db_user: operator_olga}",
+            "{id: olga, person: service-desk}",
+            "directory.yaml:24: the person \"service-desk\" is an app; name",
+        ),
+        (
+            "db_user: operator_olga",
+            "db_user: countersign_router",
+            "directory.yaml:24: the database login \"countersign_router\" is reserved for Countersign's own roles; make",
+        ),
+        (
+            "db_user: operator_olga",
+            "db_user: operator_omar",
+            "directory.yaml:25: the database login \"operator_omar\" is used twice; give",
+        ),
         (
             "owner: mara}",
             "owner: mara, versions: [\"\"]}",
             "directory.yaml:5: \"\" is not a version that an agent can state; write",
         ),
+        ("db_user: operator_olga", "db_user: \"\"", "directory.yaml:24: \"\" is not a database login; write"),
         (
             "public_keys: []",
             "public_keys: [{x: 11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo, until: never}]",
@@ -95,6 +131,42 @@ fn an_agent_has_the_versions_that_are_listed_or_any() {
     let listed = agent(", versions: [\"1\", 2.10]");
     assert!(listed.lists("1") && listed.lists("2.10") && !listed.lists("3") && !listed.lists(""));
     assert!(!agent(", versions: []").lists("1"));
+}
+
+#[test]
+fn the_directory_says_which_ids_are_one_person() {
+    let with = |operators: &str| {
+        let mut sources = airline();
+        sources.directory = sources.directory.replacen("{id: olga, db_user: operator_olga}", operators, 1);
+        sources
+    };
+    let directory = parse(&with("{id: olga, person: sam}\n  - {id: otto, person: otto-doe}")).directory;
+    assert!(directory.same("olga", "sam") && directory.same("otto", "otto-doe"));
+    assert!(!directory.same("olga", "otto") && !directory.same("olga", "rita"));
+    assert_eq!(directory.person("olga"), "sam");
+    assert_eq!(directory.operator("otto").unwrap().person, "otto-doe");
+    // Nobody is in the directory under this name.
+    assert!(directory.same("mara", "mara") && !directory.same("mara", "sam"));
+    // `olga` would be two people: who has the id, and whose person it is.
+    let ambiguous = with("{id: olga, person: sam}\n  - {id: otto, person: olga}");
+    let problems = lines(&Configuration::parse(&ambiguous).err().unwrap_or_default());
+    assert!(
+        problems.contains(
+            "the person \"olga\" is also the id of an entry of the person \"sam\"; write person: sam"
+        ),
+        "{problems}"
+    );
+}
+
+#[test]
+fn one_person_is_not_two_members_of_a_group() {
+    let mut sources = airline();
+    let two = "require: [{group: supervisors, count: 2}, {group: finance}]";
+    sources.policy = sources.policy.replacen("require: [{group: supervisors}, {group: finance}]", two, 1);
+    parse(&sources);
+    sources.directory = sources.directory.replacen("{id: rita", "{id: rita, person: sam", 1);
+    let problems = lines(&Configuration::parse(&sources).err().unwrap_or_default());
+    assert!(problems.contains("the group \"supervisors\" needs 2 reviewers and has 1"), "{problems}");
 }
 
 const X: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";

@@ -204,10 +204,11 @@ fn vote(
         }
     }
     let spec = voted.request.spec.clone();
+    let directory = &context.governed.configuration.directory;
     let event = RequestEvent::Decided { reviewer, decision: decision.data.decision, digest, signed_at };
     voted
         .request
-        .apply(event, context.now, &eligibility.counting(&spec, &voted.keys))
+        .apply(event, context.now, directory, &eligibility.counting(&spec, &voted.keys))
         .map_err(|refused| (refused.code(), refused.to_string()))?;
     Ok(voted)
 }
@@ -249,7 +250,8 @@ fn approve(state: &mut BatchState<'_>, record: &mut ActionRecord) -> Result<(), 
         transition(&reevaluate::standing(record), Event::Approved { held: evaluated.held }, context.now)
             .map_err(illegal)?;
     let requests = record.approval.iter().map(|approval| &approval.request);
-    let approvers = requests.flat_map(|request| request.approvers(&request.spec));
+    let directory = &context.governed.configuration.directory;
+    let approvers = requests.flat_map(|request| request.approvers(&request.spec, directory));
     evaluated.status.approvers = approvers.map(str::to_owned).collect();
     evaluated.status.state = now;
     evaluated.status.approved = true;

@@ -7,6 +7,7 @@ use countersign_core::{
     evidence::{self as events, ActionResolved, AuditSettled, CompensationRequested},
     json::canonical,
     message::{self, Call, Finding, FindingData, Resolution, Severity},
+    person::Persons as _,
     refusal::{Code, Complaint},
     transition::{Event, Standing, transition},
     verdict::Verdict,
@@ -59,12 +60,14 @@ pub(super) async fn apply(
 ) -> Result<Answer, StoreError> {
     let (data, configuration) = (signed.data, &governed.configuration);
     let mut found = audits::findings(tx, audit.id).await?;
-    if let Some(before) = found.iter().find(|before| before.auditor == signed.auditor.id) {
+    let directory = &configuration.directory;
+    // A person judges once, under whichever id.
+    if let Some(before) = found.iter().find(|before| directory.same(&before.auditor, &signed.auditor.id)) {
         let opinion = Opinion { finding: data.finding, severity: data.severity };
-        if before.opinion == opinion {
+        if before.auditor == signed.auditor.id && before.opinion == opinion {
             return Ok(Ok((Applied::Before, vec![])));
         }
-        return Ok(Err((Code::AlreadyJudged, "you have already submitted a different finding".into())));
+        return Ok(Err((Code::AlreadyJudged, "you have already submitted another finding".into())));
     }
     // Most findings that do not count are on audits that others have settled meanwhile: nothing more is read for them.
     if !audit.open {
@@ -162,12 +165,11 @@ fn eligible(
     }
     let content: Option<Value> =
         record.content.as_deref().and_then(|content| serde_json::from_slice(content).ok());
-    // A compensation is made for the auditor who asked for it. Whether it was right may be judged by them, too: a group of one
-    // could end its audit in no other way.
-    let stated = content.filter(|_| record.compensates.is_none());
-    let stated = stated.and_then(|mut content| content.get_mut("agent").map(Value::take)).unwrap_or_default();
+    let stated =
+        content.and_then(|mut content| content.get_mut("agent").map(Value::take)).unwrap_or_default();
     independence::check(governed, &record.agent, &stated, &auditor.id)?;
-    if record.status.approvers.contains(&auditor.id) {
+    let directory = &governed.configuration.directory;
+    if record.status.approvers.iter().any(|approver| directory.same(approver, &auditor.id)) {
         return Err((Code::Approver, "whoever approved an action may not judge it".into()));
     }
     Ok(())

@@ -16,6 +16,10 @@ use crate::directory::{Directory, User};
 
 /// AMQP users of Countersign's own processes begin with this.
 const RESERVED_USERS: &str = "countersign-";
+/// Database roles of Countersign's own processes begin with this.
+const RESERVED_LOGINS: &str = "countersign_";
+/// The longest name of a PostgreSQL role, in bytes.
+const LOGIN_MAX: usize = 63;
 
 pub(super) fn check_groups(document: &Document, problems: &mut Problems) {
     let mut declared = BTreeSet::new();
@@ -157,6 +161,37 @@ fn check_unique_id<'a>(
             format!("the id {:?} is already used on line {first}", id.value),
             "give each agent, person and app one entry with a unique id",
         );
+    }
+}
+
+/// Checks that each operator has a database login of their own: it is how they are known.
+pub(super) fn check_logins(document: &Document, problems: &mut Problems) {
+    let mut seen = BTreeSet::new();
+    for login in document.operators.iter().filter_map(|operator| operator.db_user.as_ref()) {
+        let name = login.value.as_str();
+        if !is_name(name) || name.len() > LOGIN_MAX {
+            problems.add(
+                line(login),
+                format!("{name:?} is not a database login"),
+                format!(
+                    "write the name of a PostgreSQL role: 1 to {LOGIN_MAX} bytes without control characters"
+                ),
+            );
+        }
+        if name.to_ascii_lowercase().starts_with(RESERVED_LOGINS) {
+            problems.add(
+                line(login),
+                format!("the database login {name:?} is reserved for Countersign's own roles"),
+                format!("make a login of the operator's own, and grant {RESERVED_LOGINS}operator to it"),
+            );
+        }
+        if !seen.insert(name) {
+            problems.add(
+                line(login),
+                format!("the database login {name:?} is used twice"),
+                "give each operator a login of their own: they are known by it",
+            );
+        }
     }
 }
 

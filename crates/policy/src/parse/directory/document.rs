@@ -11,7 +11,7 @@ use super::{
     key::{KeyEntry, public_keys},
 };
 use crate::{
-    directory::{Agent, App, Authority, ComplianceReader, Member, User},
+    directory::{Agent, App, Authority, ComplianceReader, Member, Operator, User},
     expr::CONDITION,
 };
 
@@ -70,6 +70,7 @@ impl QuotasEntry {
 #[serde(deny_unknown_fields)]
 pub(super) struct MemberEntry {
     pub(super) id: Spanned<String>,
+    pub(super) person: Option<Spanned<String>>,
     pub(super) amqp_user: Option<Spanned<String>>,
     pub(super) groups: Vec<Spanned<String>>,
     #[serde(default)]
@@ -112,6 +113,8 @@ impl AuthorityEntry {
 #[serde(deny_unknown_fields)]
 pub(super) struct OperatorEntry {
     pub(super) id: Spanned<String>,
+    pub(super) person: Option<Spanned<String>>,
+    pub(super) db_user: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -141,12 +144,25 @@ impl MemberEntry {
         let authority = self.authority.into_iter().filter_map(|entry| entry.into_model(problems));
         Member {
             authority: authority.collect(),
+            person: named(self.person, &self.id),
             id: self.id.value,
             amqp_user: self.amqp_user.map(|user| user.value),
             groups: self.groups.into_iter().map(|group| group.value).collect(),
             public_keys: public_keys(&self.public_keys, problems),
         }
     }
+}
+
+impl OperatorEntry {
+    pub(super) fn into_model(self) -> Operator {
+        let db_user = self.db_user.map(|login| login.value);
+        Operator { person: named(self.person, &self.id), id: self.id.value, db_user }
+    }
+}
+
+/// The person of an entry: whom it names, or its own id.
+fn named(person: Option<Spanned<String>>, id: &Spanned<String>) -> String {
+    person.map_or_else(|| id.value.clone(), |person| person.value)
 }
 
 impl AppEntry {
