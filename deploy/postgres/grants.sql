@@ -1,8 +1,8 @@
 -- What each process may do, once per database, as its owner, after the migrations. `countersign db grant` runs it.
 -- Nobody may delete anything, except that the recorder and the executor delete their notes of what is still to be recorded
--- and published, lanes their probes, and the router withdrawals of what has never come
--- and proposals that have had their turn. Nobody may change evidence, the ledger, permits, draws or outcomes once written, except that the eraser
--- empties what is about people.
+-- and published, lanes their probes, and the router withdrawals of what has never come and proposals that have had their turn.
+-- Nobody may change evidence, the ledger, permits, draws or outcomes once written, except that the eraser empties what is about
+-- people.
 REVOKE ALL ON ALL TABLES IN SCHEMA public FROM countersign_router, countersign_executor, countersign_sampler, countersign_operator, countersign_recorder, countersign_eraser;
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 GRANT USAGE ON SCHEMA public TO countersign_router, countersign_executor, countersign_sampler, countersign_operator, countersign_recorder, countersign_eraser;

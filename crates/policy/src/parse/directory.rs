@@ -5,7 +5,10 @@ mod document;
 mod key;
 mod persons;
 
-use check::{check_groups, check_ids, check_keys, check_logins, check_quotas, check_senders, check_versions, index_users};
+use check::{
+    check_groups, check_ids, check_keys, check_logins, check_quotas, check_senders, check_versions,
+    index_users,
+};
 use document::{AgentEntry, Document, MemberEntry, OperatorEntry, ReaderEntry};
 use persons::index_persons;
 
