@@ -15,8 +15,8 @@ use countersign_store::{
 use serde_json::{Value, json};
 
 use crate::{
-    arrival::{COMPENSATIONS, Compensation},
     context::EvaluationContext,
+    incoming::{COMPENSATIONS, Compensation},
     intake::propose,
     shared::Router,
 };

@@ -26,11 +26,11 @@ use countersign_store::{
 
 use self::candidate::{Candidate, Draft};
 use crate::{
-    arrival::{Arrival, Compensation},
     cancel,
     context::EvaluationContext,
     evaluation::Evaluation,
     inbound::{Inbound, Message},
+    incoming::{Compensation, Incoming},
     limit_usage::{Before, LimitUsage},
     outgoing_messages::{self, PendingNotifications},
     quota::{self, Admission},
@@ -105,9 +105,9 @@ pub(crate) async fn ingest(
     if !cancellations.is_empty() {
         withdrawn = self::withdrawn(tx, proposals.iter()).await?;
     }
-    let Admission { arrivals, rates } =
+    let Admission { incoming, rates } =
         quota::admit(tx, &context, router.process.settings.quotas, proposals).await?;
-    let mut result = accept(router, tx, &context, arrivals, withdrawn.into_iter().collect()).await?;
+    let mut result = accept(router, tx, &context, incoming, withdrawn.into_iter().collect()).await?;
     result.use_rates(rates);
     result.pending.others.extend(ended);
     Ok(result)
@@ -121,14 +121,14 @@ pub(crate) async fn propose(
     proposals: &[(Delivery, Compensation<'_>)],
 ) -> Result<Vec<ActionId>, StoreError> {
     // Made of a message within the limit and the tool's answer: an agent must not be able to make it too large.
-    let batch: Vec<Arrival<'_>> = proposals
+    let batch: Vec<Incoming<'_>> = proposals
         .iter()
-        .map(|(delivery, undoes)| Arrival {
+        .map(|(delivery, undoes)| Incoming {
             compensation: Some(*undoes),
-            ..Arrival::of(Inbound::decode(delivery, usize::MAX))
+            ..Incoming::of(Inbound::decode(delivery, usize::MAX))
         })
         .collect();
-    let withdrawn = withdrawn(tx, batch.iter().map(|arrival| &arrival.inbound)).await?;
+    let withdrawn = withdrawn(tx, batch.iter().map(|incoming| &incoming.inbound)).await?;
     let result = accept(router, tx, context, batch, withdrawn.into_iter().collect()).await?;
     tx.run(&result.writes(tx).await?).await?;
     Ok(result.pending.all())
@@ -139,13 +139,13 @@ pub(crate) async fn accept<'a>(
     router: &Router,
     tx: &Transaction,
     context: &EvaluationContext<'a>,
-    batch: Vec<Arrival<'a>>,
+    batch: Vec<Incoming<'a>>,
     withdrawn: HashSet<ActionRef>,
 ) -> Result<IntakeResult, StoreError> {
     let mut drafts = Vec::with_capacity(batch.len());
-    for arrival in batch {
-        let delivery = arrival.inbound.delivery;
-        match Draft::new(context, arrival) {
+    for incoming in batch {
+        let delivery = incoming.inbound.delivery;
+        match Draft::new(context, incoming) {
             Ok(draft) => drafts.push(draft),
             Err(complaint) => refuse(tx, delivery, complaint).await?,
         }

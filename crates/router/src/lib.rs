@@ -4,7 +4,6 @@
 //! **No side-effect code is linked here**, and no tool's credential: the worst that a broken router can do to the
 //! outside is to sign a permit, and the executor checks once more whether to use it.
 
-mod arrival;
 mod cancel;
 mod command;
 mod compensate;
@@ -16,6 +15,7 @@ mod escalation;
 mod evaluated;
 mod evaluation;
 mod inbound;
+mod incoming;
 mod intake;
 mod limit_usage;
 mod outgoing_messages;

@@ -15,15 +15,15 @@ use countersign_store::{
 };
 
 use crate::{
-    arrival::Arrival,
     context::EvaluationContext,
     inbound::{Inbound, Message},
+    incoming::Incoming,
 };
 
 /// What becomes of a batch.
 pub(crate) struct Admission<'a> {
     /// What is processed now. The rest waits.
-    pub(crate) arrivals: Vec<Arrival<'a>>,
+    pub(crate) incoming: Vec<Incoming<'a>>,
     /// How much of its rate each agent uses up, in seconds.
     pub(crate) rates: BTreeMap<String, f64>,
 }
@@ -86,7 +86,7 @@ pub(crate) async fn admit<'a>(
         let is_over = |agent: &&str| shares.get_mut(*agent).is_some_and(|share| !share.admits());
         match agent.filter(is_over) {
             Some(agent) => over.push((place, agent, inbound)),
-            None => now.push((place, Arrival::of(inbound))),
+            None => now.push((place, Incoming::of(inbound))),
         }
     }
     let mut rows = Vec::new();
@@ -96,12 +96,12 @@ pub(crate) async fn admit<'a>(
         let repeats = inbound.proposes().is_some_and(|reference| known.contains(reference));
         let storable = inbound.delivery.body.len() <= context.limits.message_bytes;
         if repeats {
-            now.push((place, Arrival::of(inbound)));
+            now.push((place, Incoming::of(inbound)));
         } else if storable && share.waits() {
             rows.push((agent, inbound));
         } else {
             let refused = Some(share.refusal(context));
-            now.push((place, Arrival { refused, ..Arrival::of(inbound) }));
+            now.push((place, Incoming { refused, ..Incoming::of(inbound) }));
         }
     }
     if !rows.is_empty() {
@@ -112,7 +112,7 @@ pub(crate) async fn admit<'a>(
     now.sort_unstable_by_key(|(place, _)| *place);
     let rates = shares.iter().filter(|(_, share)| share.admitted > 0);
     Ok(Admission {
-        arrivals: now.into_iter().map(|(_, arrival)| arrival).collect(),
+        incoming: now.into_iter().map(|(_, incoming)| incoming).collect(),
         rates: rates
             .map(|(agent, share)| ((*agent).to_owned(), share.quotas.seconds_for(share.admitted)))
             .collect(),

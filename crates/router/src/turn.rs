@@ -19,7 +19,7 @@ use countersign_store::{
     waiting::{self, Waiting},
 };
 
-use crate::{arrival::Arrival, context::EvaluationContext, inbound::Inbound, intake, shared::Router};
+use crate::{context::EvaluationContext, inbound::Inbound, incoming::Incoming, intake, shared::Router};
 
 /// How soon a turn comes once there is room.
 const EVERY: Duration = Duration::from_millis(250);
@@ -93,14 +93,14 @@ pub(crate) async fn admit(
     let before: Vec<ActionRef> = before.into_iter().map(reference).collect();
     let before = actions::find(tx, &before.iter().collect::<Vec<_>>()).await?;
     let deliveries: Vec<(Delivery, bool)> = rows.into_iter().map(delivery).collect();
-    let arrivals: Vec<Arrival<'_>> = deliveries
+    let incoming: Vec<Incoming<'_>> = deliveries
         .iter()
-        .map(|(delivery, _)| Arrival::of(Inbound::decode(delivery, settings.limits.message_bytes)))
+        .map(|(delivery, _)| Incoming::of(Inbound::decode(delivery, settings.limits.message_bytes)))
         .collect();
     let mut withdrawn: Vec<ActionRef> =
-        intake::withdrawn(tx, arrivals.iter().map(|arrival| &arrival.inbound)).await?;
-    let marked = arrivals.iter().zip(&deliveries).filter(|(_, (_, withdrawn))| *withdrawn);
-    withdrawn.extend(marked.filter_map(|(arrival, _)| arrival.inbound.proposes().cloned()));
+        intake::withdrawn(tx, incoming.iter().map(|incoming| &incoming.inbound)).await?;
+    let marked = incoming.iter().zip(&deliveries).filter(|(_, (_, withdrawn))| *withdrawn);
+    withdrawn.extend(marked.filter_map(|(incoming, _)| incoming.inbound.proposes().cloned()));
     let mut counts = BTreeMap::new();
     for (delivery, _) in &deliveries {
         let user = delivery.author.as_deref().unwrap_or_default();
@@ -109,7 +109,7 @@ pub(crate) async fn admit(
             *counts.entry(agent.id.clone()).or_insert(0.0) += seconds;
         }
     }
-    let mut result = intake::accept(router, tx, &context, arrivals, withdrawn.into_iter().collect()).await?;
+    let mut result = intake::accept(router, tx, &context, incoming, withdrawn.into_iter().collect()).await?;
     result.use_rates(counts);
     tx.run(&result.writes(tx).await?).await?;
     waiting::admitted(tx, ids).await?;

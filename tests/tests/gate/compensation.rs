@@ -1,7 +1,7 @@
 //! Compensation of wrong actions: requested by an auditor, evaluated by policy, executed once.
 
 use anyhow::{Context as _, ensure};
-use countersign_broker::{publisher::Publisher, reader::Reader};
+use countersign_broker::{publisher::Publisher, reader::Reader, topology::audits_queue};
 use countersign_core::{
     action::Outcome,
     message::{AuditRequest, Decision, Finding, FindingData},
@@ -9,6 +9,7 @@ use countersign_core::{
 use countersign_testkit::clients::{finding, found};
 use countersign_tests::{Gate, LIMIT, answer, expect, folder, willing};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 /// A gate where a record can be undone within `within`, after an approval.
 async fn gate(within: &str) -> anyhow::Result<Gate> {
@@ -17,6 +18,11 @@ async fn gate(within: &str) -> anyhow::Result<Gate> {
 
 /// The same with the share of compensations that are audited.
 async fn audited(within: &str, share: &str) -> anyhow::Result<Gate> {
+    Gate::configured_acting(reversible(within, share)?, willing).await
+}
+
+/// A folder where a record can be undone by what the tool answers.
+fn reversible(within: &str, share: &str) -> anyhow::Result<TempDir> {
     let config = folder(
         "\"pay\"]\n    verdict: allow\n    audit: {rate: 0.1,",
         "\"pay\"]\n    verdict: allow\n    audit: {rate: 1.0,",
@@ -46,7 +52,7 @@ async fn audited(within: &str, share: &str) -> anyhow::Result<Gate> {
              arguments: {{type: object, required: [n]}}\n    timeout: 2s\n    idempotent: true\n"
         ),
     )?;
-    Gate::configured_acting(config, willing).await
+    Ok(config)
 }
 
 /// Sends an auditor's finding.
@@ -103,6 +109,26 @@ async fn a_wrong_action_is_undone_once_after_an_approval_and_linked_both_ways() 
     gate.reaches("SELECT count(*) FROM evidence WHERE kind = 'audit.settled'", 2).await?;
     ensure!(gate.count("SELECT count(*) FROM actions WHERE compensates IS NOT NULL").await? == 1);
     ensure!(gate.count("SELECT count(*) FROM remediations").await? == 0);
+    gate.close().await
+}
+
+#[tokio::test]
+async fn what_cannot_be_undone_says_so_before_anybody_asks_for_it() -> anyhow::Result<()> {
+    // The answer lacks what the compensation is made of.
+    let gate = Gate::configured_acting(reversible("1h", "0.0")?, |_: &str, _: &Value| Ok(json!({"done": 1})))
+        .await?;
+    let mut agent = gate.agent("one").await?;
+    let url = gate.system.url("auditor-ada")?;
+    let mut audits = Reader::open(url, "test", &audits_queue("auditors")).await?;
+    agent.propose("record", "write_record", json!({"n": 7})).await?;
+    expect(&mut agent, "record", Outcome::Succeeded).await?;
+    let asked = audits.next::<AuditRequest>(LIMIT).await?.context("no audit was requested")?.data;
+    let why = asked.cannot_be_undone.context("the request does not say that it cannot be undone")?;
+    ensure!(asked.compensation.is_none() && why.contains("seen"), "{why}");
+    let (output, ok) = gate.cli(&["actions", "show", "record", "--json"]).await?;
+    let shown: Value = serde_json::from_str(&output)?;
+    ensure!(ok && shown["cannot_be_undone"] == why.as_str(), "{output}");
+    ensure!(gate.system.log("sampler").contains("no tool can undo this action"));
     gate.close().await
 }
 

@@ -20,11 +20,11 @@ use uuid::Uuid;
 
 use super::lineage::{describe, lineage};
 use crate::{
-    arrival::{Arrival, COMPENSATIONS, Compensation},
     context::EvaluationContext,
     evaluated::{Evaluated, refuse, resolve},
     evaluation::{Evaluation, refusal},
     inbound::Message,
+    incoming::{COMPENSATIONS, Compensation, Incoming},
     shared::Router,
     write_set::{Subject, WriteSet},
 };
@@ -59,8 +59,8 @@ impl<'a> Draft<'a> {
     }
 
     /// Checks the author and evaluates the proposal.
-    pub(super) fn new(context: &EvaluationContext<'a>, arrival: Arrival<'a>) -> Result<Self, Complaint> {
-        let Arrival { inbound, compensation, refused } = arrival;
+    pub(super) fn new(context: &EvaluationContext<'a>, incoming: Incoming<'a>) -> Result<Self, Complaint> {
+        let Incoming { inbound, compensation, refused } = incoming;
         let delivery = inbound.delivery;
         let (agent, source) = resolve_author(context, delivery, compensation)?;
         let salt: Salt = rand::random();

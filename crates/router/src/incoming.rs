@@ -17,7 +17,7 @@ pub(crate) struct Compensation<'a> {
 }
 
 /// A proposal on its way in.
-pub(crate) struct Arrival<'a> {
+pub(crate) struct Incoming<'a> {
     pub(crate) inbound: Inbound<'a>,
     /// What it undoes, if Countersign itself proposes it.
     pub(crate) compensation: Option<Compensation<'a>>,
@@ -25,7 +25,7 @@ pub(crate) struct Arrival<'a> {
     pub(crate) refused: Option<Failure>,
 }
 
-impl<'a> Arrival<'a> {
+impl<'a> Incoming<'a> {
     /// An agent's proposal, to be evaluated.
     pub(crate) fn of(inbound: Inbound<'a>) -> Self {
         Self { inbound, compensation: None, refused: None }
