@@ -50,6 +50,15 @@ pub fn folder(from: &str, to: &str) -> anyhow::Result<TempDir> {
     copy(&config(), from, to)
 }
 
+/// A copy of the suites' folder in which agent one has these quotas.
+pub fn with_quotas(quotas: &str) -> anyhow::Result<TempDir> {
+    let agent = "{id: one, amqp_user: agent-one, owner: mara";
+    folder(agent, &format!("{agent}, quotas: {{{quotas}}}"))
+}
+
+/// Quotas that no test reaches.
+pub const AMPLE: &str = "rate: 100000, in_flight: 10000, open_requests: 10000";
+
 /// A copy of the airline example's folder that works with the suites' services.
 pub fn airline() -> anyhow::Result<TempDir> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/airline");

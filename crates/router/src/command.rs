@@ -16,7 +16,7 @@ use countersign_core::{
 };
 use countersign_runtime::{batch_handler::BatchHandler, messages, process};
 use countersign_store::{
-    Pipeline, StoreError, Transaction,
+    Pipeline, Store, StoreError, Transaction,
     actions::{self, ActionRecord, LoadDepth},
     approvals,
     generation::{self, Active},
@@ -52,6 +52,19 @@ impl BatchHandler for Commands {
         outgoing.extend(result.outgoing);
         Ok(outgoing)
     }
+
+    async fn quarantine(
+        &mut self,
+        store: &Store,
+        delivery: &Delivery,
+        code: Code,
+        reason: &str,
+    ) -> Result<(), StoreError> {
+        match turn::named(delivery) {
+            Some(id) => turn::quarantine(store, id, code, reason).await,
+            None => process::keep(store, delivery, code, reason).await,
+        }
+    }
 }
 
 /// What follows from a batch of commands.
@@ -72,7 +85,7 @@ async fn carry_out(router: &Router, batch: &[Delivery]) -> Result<(Transaction, 
             Ok(Command::Reevaluate { action }) => evaluate.push(action),
             Ok(Command::RequestApproval { action }) => request.push(action),
             Ok(Command::Compensate { action }) => undo.push(action),
-            Ok(Command::Admit { waiting }) => turns.extend(waiting),
+            Ok(Command::Admit { waiting }) => turns.push(waiting),
             Ok(Command::Replay { quarantine }) => replays.push(quarantine),
             Ok(other) => refused.push((delivery, format!("{other:?} is not for the router"))),
             Err(error) => refused.push((delivery, error.to_string())),

@@ -6,16 +6,18 @@ use async_trait::async_trait;
 use countersign_broker::{lane::Delivery, publisher::Outgoing, topology::commands_queue};
 use countersign_core::{
     ids::{ActionId, ActionRef},
-    message::Command,
+    message::{CloudEvent, Command},
+    refusal::Code,
 };
 use countersign_runtime::{
     messages,
-    process::Process,
+    process::{self, Process},
     sweep::{Load, Sweeper},
 };
 use countersign_store::{
-    StoreError, Transaction, actions,
+    Store, StoreError, Transaction, actions,
     generation::{self, Active},
+    quarantine,
     waiting::{self, Waiting},
 };
 
@@ -23,9 +25,6 @@ use crate::{context::EvaluationContext, inbound::Inbound, incoming::Incoming, in
 
 /// How soon a turn comes once there is room.
 const EVERY: Duration = Duration::from_millis(250);
-
-/// The most proposals that one command names.
-const COMMAND_MAX: usize = 64;
 
 /// Calls proposals whose turn has come.
 pub(crate) struct Turns {
@@ -71,9 +70,8 @@ impl Sweeper for Turns {
         };
         let rooms: BTreeMap<String, u64> = waiting::usage(tx, &names).await?.into_iter().map(room).collect();
         let called = waiting::call(tx, &rooms).await?;
-        let command =
-            |ids: &[i64]| messages::command("router", Command::Admit { waiting: ids.to_vec() }, now);
-        Ok(called.chunks(COMMAND_MAX).map(command).collect())
+        let command = |waiting: i64| messages::command("router", Command::Admit { waiting }, now);
+        Ok(called.into_iter().map(command).collect())
     }
 }
 
@@ -115,6 +113,26 @@ pub(crate) async fn admit(
     waiting::admitted(tx, ids).await?;
     let before = before.into_iter().map(|known| known.id);
     Ok(result.pending.all().into_iter().chain(before).collect())
+}
+
+/// The waiting proposal that a command names.
+pub(crate) fn named(command: &Delivery) -> Option<i64> {
+    match serde_json::from_slice::<CloudEvent<Command>>(&command.body).ok()?.data {
+        Command::Admit { waiting } => Some(waiting),
+        _ => None,
+    }
+}
+
+/// Quarantines a proposal that cannot be processed when its turn has come, in place of the command that names it.
+pub(crate) async fn quarantine(store: &Store, id: i64, code: Code, reason: &str) -> Result<(), StoreError> {
+    let tx = store.transaction().await?;
+    let rows = waiting::lock(&tx, &[id]).await?;
+    for (delivery, _) in rows.into_iter().filter(|row| !row.admitted).map(delivery) {
+        tracing::warn!(%code, reason, exchange = delivery.exchange, "message quarantined");
+        quarantine::insert(&tx, &process::entry(&delivery, code, reason)).await?;
+    }
+    waiting::admitted(&tx, &[id]).await?;
+    tx.commit().await
 }
 
 /// The action that a proposal became.

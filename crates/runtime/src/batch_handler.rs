@@ -26,6 +26,20 @@ pub trait BatchHandler: Send {
     /// Whatever the database answers. A deadlock is retried; a message that fails alone, again and again, while the database is
     /// well, is quarantined; where the database is not well, the lane restarts.
     async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, StoreError>;
+
+    /// Quarantines a message that fails alone, again and again.
+    ///
+    /// # Errors
+    /// Whatever the database answers.
+    async fn quarantine(
+        &mut self,
+        store: &Store,
+        delivery: &Delivery,
+        code: Code,
+        reason: &str,
+    ) -> Result<(), StoreError> {
+        quarantine::keep(store, delivery, code, reason).await
+    }
 }
 
 /// Adapts a [`BatchHandler`] to the broker's lanes.
@@ -54,7 +68,7 @@ impl<H: BatchHandler> Handler for Adapter<H> {
     }
 
     async fn quarantine(&mut self, delivery: &Delivery, code: Code, reason: &str) -> Result<(), Failure> {
-        quarantine::keep(&self.store, delivery, code, reason).await.map_err(failure)
+        self.handler.quarantine(&self.store, delivery, code, reason).await.map_err(failure)
     }
 }
 

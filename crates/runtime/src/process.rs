@@ -7,7 +7,7 @@ use countersign_store::{Store, StoreError};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-pub use crate::quarantine::entry;
+pub use crate::quarantine::{entry, keep};
 use crate::{
     batch_handler::{Adapter, BatchHandler},
     governed::GovernedCache,

@@ -17,12 +17,7 @@ pub fn entry<'a>(delivery: &'a Delivery, code: Code, message: &'a str) -> quaran
 }
 
 /// Quarantines a message in a transaction of its own.
-pub(crate) async fn keep(
-    store: &Store,
-    delivery: &Delivery,
-    code: Code,
-    reason: &str,
-) -> Result<(), StoreError> {
+pub async fn keep(store: &Store, delivery: &Delivery, code: Code, reason: &str) -> Result<(), StoreError> {
     tracing::warn!(%code, reason, exchange = delivery.exchange, "message quarantined");
     let tx = store.transaction().await?;
     quarantine::insert(&tx, &entry(delivery, code, reason)).await?;

@@ -15,7 +15,7 @@ use countersign_testkit::{
     clients::{finding, found, proposal},
     wait::eventually,
 };
-use countersign_tests::{Gate, LIMIT, all_succeed, answer, expect};
+use countersign_tests::{AMPLE, Gate, LIMIT, all_succeed, answer, expect, with_quotas};
 use futures_util::StreamExt as _;
 use lapin::{
     BasicProperties,
@@ -101,7 +101,8 @@ async fn a_sampler_that_is_away_neither_repeats_an_outcome_nor_loses_a_draw() ->
 
 #[tokio::test]
 async fn an_executor_resumes_claiming_after_its_claims_were_refused() -> anyhow::Result<()> {
-    let mut gate = Gate::start().await?;
+    let config = with_quotas(AMPLE)?;
+    let mut gate = Gate::configured(config.path()).await?;
     gate.system.kill("executor")?;
     let client = gate.system.store()?.client().await?;
     client.batch_execute("REVOKE INSERT ON evidence FROM countersign_executor").await?;

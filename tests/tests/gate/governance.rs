@@ -3,14 +3,15 @@
 use anyhow::ensure;
 use countersign_core::action::Outcome;
 use countersign_testkit::{clients::proposal, tools::Slow, wait::eventually};
-use countersign_tests::{Gate, LIMIT, all_succeed, config, expect, folder, willing};
+use countersign_tests::{AMPLE, Gate, LIMIT, all_succeed, config, expect, folder, willing, with_quotas};
 use serde_json::{Value, json};
 
 #[tokio::test]
 async fn no_claim_starts_after_a_hold_has_returned_and_everything_resumes_after_its_release()
 -> anyhow::Result<()> {
     const ACTIONS: usize = 2_000;
-    let gate = Gate::start().await?;
+    let config = with_quotas(AMPLE)?;
+    let gate = Gate::configured(config.path()).await?;
     let mut agent = gate.agent("one").await?;
     let events: Vec<Value> =
         (0..ACTIONS).map(|n| proposal("one", &format!("n-{n}"), "write_record", json!({"n": n}))).collect();

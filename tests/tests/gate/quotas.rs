@@ -6,13 +6,12 @@ use anyhow::{Context as _, ensure};
 use chrono::Utc;
 use countersign_core::{action::Outcome, message::Decision, refusal::Code};
 use countersign_testkit::clients::{proposal, withdrawal};
-use countersign_tests::{Gate, all_succeed, answer, expect, folder};
+use countersign_tests::{Gate, all_succeed, answer, expect, with_quotas};
 use serde_json::{Value, json};
 
 /// A gate in which agent one has these quotas.
 async fn gate(quotas: &str) -> anyhow::Result<Gate> {
-    let agent = "{id: one, amqp_user: agent-one, owner: mara";
-    let config = folder(agent, &format!("{agent}, quotas: {{{quotas}}}"))?;
+    let config = with_quotas(quotas)?;
     Gate::configured(config.path()).await
 }
 
@@ -66,12 +65,11 @@ async fn what_waits_is_evaluated_under_the_policy_that_is_in_force_at_its_turn()
     let gate = gate("in_flight: 1").await?;
     held(&gate, 0..2).await?;
     gate.reaches(WAITING, 1).await?;
-    let agent = "{id: one, amqp_user: agent-one, owner: mara";
-    let stricter = folder(r#"["move_money", "write_record","#, r#"["move_money","#)?;
-    let people = stricter.path().join("directory.yaml");
+    let stricter = with_quotas("in_flight: 1")?;
+    let policy = stricter.path().join("policy.yaml");
     let text =
-        std::fs::read_to_string(&people)?.replace(agent, &format!("{agent}, quotas: {{in_flight: 1}}"));
-    std::fs::write(&people, text)?;
+        std::fs::read_to_string(&policy)?.replace(r#"["move_money", "write_record","#, r#"["move_money","#);
+    std::fs::write(&policy, text)?;
     let (output, ok) =
         gate.cli(&["apply", &stricter.path().display().to_string(), "--operator", "olga"]).await?;
     ensure!(ok, "{output}");
@@ -102,6 +100,30 @@ async fn what_waits_can_be_withdrawn_and_expires() -> anyhow::Result<()> {
     ensure!(gate.count(WAITING).await? == 1);
     release(&gate).await?;
     all_succeed(&mut agent, 2).await?;
+    gate.close().await
+}
+
+#[tokio::test]
+async fn what_the_database_refuses_at_its_turn_is_quarantined_alone() -> anyhow::Result<()> {
+    let gate = gate("in_flight: 1").await?;
+    held(&gate, 0..6).await?;
+    gate.reaches(WAITING, 5).await?;
+    let client = gate.system.store()?.client().await?;
+    let poison: String = client.query_one("SELECT min(event_id) FROM waiting", &[]).await?.get(0);
+    let refuse = format!(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN
+           IF NEW.event_id = '{poison}' THEN RAISE EXCEPTION 'refused' USING ERRCODE = '54000'; END IF;
+           RETURN NEW;
+         END $$;
+         CREATE TRIGGER refuse BEFORE INSERT ON actions FOR EACH ROW EXECUTE FUNCTION refuse();"
+    );
+    client.batch_execute(&refuse).await?;
+    release(&gate).await?;
+    all_succeed(&mut gate.agent("one").await?, 5).await?;
+    let kept = "SELECT count(*) FROM quarantine WHERE code = 'poison' AND author = 'agent-one'";
+    gate.reaches(kept, 1).await?;
+    ensure!(gate.count(WAITING).await? == 0 && gate.count("SELECT count(*) FROM quarantine").await? == 1);
     gate.close().await
 }
 

@@ -26,10 +26,10 @@ pub enum Command {
         /// The action.
         action: ActionId,
     },
-    /// To the router: these proposals have waited until their agents are within their quotas.
+    /// To the router: the turn of a proposal has come that has waited because its agent was over its quotas.
     Admit {
-        /// Their ids in the table of waiting proposals.
-        waiting: Vec<i64>,
+        /// Its id in the table of waiting proposals.
+        waiting: i64,
     },
     /// To the router: process a quarantined message again.
     Replay {
