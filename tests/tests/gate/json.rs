@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, ensure};
+use countersign_core::action::Outcome;
 use countersign_core::message::{Decision, DecisionData, Finding, FindingData};
 use countersign_testkit::clients::{decision, finding};
-use countersign_tests::{Gate, LIMIT, folder};
+use countersign_tests::{Gate, LIMIT, expect, folder};
 use expect_test::expect_file;
 use serde_json::{Map, Value, json};
 
@@ -72,7 +73,10 @@ fn alternatives(shape: Value) -> Vec<Value> {
 
 /// Actions, decisions and findings for the commands to print.
 async fn scene(gate: &Gate) -> anyhow::Result<()> {
-    let agent = gate.agent("one").await?;
+    let mut agent = gate.agent("one").await?;
+    // Before any feedback, and not audited.
+    agent.propose("first", "few", json!({})).await?;
+    expect(&mut agent, "first", Outcome::Succeeded).await?;
     let mut requests = gate.requests("sam", "approvers").await?;
     let sam = gate.reviewer("sam").await?;
     agent.propose("bad", "move_money", json!({"amount": "500"})).await?;
@@ -96,7 +100,7 @@ async fn scene(gate: &Gate) -> anyhow::Result<()> {
             Some(FindingData { correction, ..wrong })
         })
         .await?;
-    gate.reaches("SELECT count(*) FROM sampling WHERE executed", 2).await?;
+    gate.reaches("SELECT count(*) FROM sampling WHERE executed", 3).await?;
     gate.reaches("SELECT count(*) FROM audits WHERE state = 'judged'", 1).await
 }
 

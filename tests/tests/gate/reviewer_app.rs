@@ -107,7 +107,18 @@ async fn the_reviewer_app_of_the_examples_approves_rejects_and_edits() -> anyhow
 
     let mut app = App::start(&python, &gate)?;
     agent.propose("odd", "move_money", json!({"amount": "500"})).await?;
-    ensure!(app.decides("respond ask for less")? == "respond recorded");
+    // An earlier request or answer may come once more: it was not acked when the first app ended.
+    let respond = "respond ask for less";
+    app.enter(respond)?;
+    loop {
+        let answer = app.answer()?;
+        if answer == "respond recorded" {
+            break;
+        }
+        if answer.starts_with("respond refused") {
+            app.enter(respond)?;
+        }
+    }
     let outcome = expect(&mut agent, "odd", Outcome::Rejected).await?;
     ensure!(outcome.error.is_some_and(|error| error.message == "ask for less"));
     gate.close().await
