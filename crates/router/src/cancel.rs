@@ -45,8 +45,6 @@ pub(crate) async fn withdraw(
     }
     let references: Vec<&ActionRef> = references.iter().collect();
     cancellations::insert(tx, &references).await?;
-    let ids: Vec<&str> = references.iter().map(|reference| reference.id.as_str()).collect();
-    waiting::withdraw(tx, &agents, &ids).await?;
     let ids: Vec<ActionId> = actions::find(tx, &references).await?.iter().map(|known| known.id).collect();
     let mut write_set = WriteSet::default();
     for mut record in actions::lock_and_load(tx, &ids, LoadDepth::Bodies).await? {
@@ -61,6 +59,9 @@ pub(crate) async fn withdraw(
             }
         }
     }
+    // After the actions, which the commands lane locks first as well.
+    let named: Vec<&str> = references.iter().map(|reference| reference.id.as_str()).collect();
+    waiting::withdraw(tx, &agents, &named).await?;
     write_set.write(tx).await?;
     Ok(ids)
 }
