@@ -1,7 +1,7 @@
 //! The governed configuration: policy, tools and directory.
 
 use countersign_policy::{Configuration, Problem};
-use countersign_store::{Store, generation};
+use countersign_store::{Store, Transaction, generation};
 
 use crate::AppError;
 
@@ -11,10 +11,18 @@ use crate::AppError;
 /// Where none is active yet, or the database cannot be read.
 pub async fn active(store: &Store) -> Result<Configuration, AppError> {
     let (tx, active) = generation::begin(store).await?;
-    let sources = generation::sources(&tx, active.config).await?;
+    of(&tx, active.config).await
+}
+
+/// A configuration that was applied.
+///
+/// # Errors
+/// Where this version cannot parse it, or the database cannot be read.
+pub(crate) async fn of(tx: &Transaction, config: i64) -> Result<Configuration, AppError> {
+    let sources = generation::sources(tx, config).await?;
     Configuration::parse(&sources).map_err(|found| {
         let found = problems(&found);
-        AppError::Usage(format!("the active configuration was written by another version: {found}"))
+        AppError::Usage(format!("configuration {config} was written by another version: {found}"))
     })
 }
 

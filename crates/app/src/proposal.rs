@@ -1,7 +1,7 @@
 //! Proposals from files: CloudEvents, or recorded tool calls.
 
 use chrono::Utc;
-use countersign_core::message::kind;
+use countersign_core::{ids::ActionRef, message::kind};
 use serde_json::{Value, json};
 
 /// The proposal of a line: a full event, a proposal's `data`, or a recorded call
@@ -21,7 +21,7 @@ pub fn event(line: &Value) -> Result<Value, String> {
     Ok(json!({
         "specversion": "1.0",
         "id": id,
-        "source": format!("/agents/{agent}"),
+        "source": ActionRef::source_of(agent),
         "type": kind::PROPOSED,
         "time": Utc::now(),
         "datacontenttype": "application/json",

@@ -1,6 +1,8 @@
 //! Why an action is audited whatever its rate, and when an audit is settled: by one auditor, by two who work independently,
 //! or by a third.
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::message::{Finding, Severity};
@@ -34,6 +36,17 @@ impl ForcedReason {
             Self::NewTool => "new_tool",
             Self::Failed => "failed",
         }
+    }
+}
+
+impl FromStr for ForcedReason {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let all =
+            [Self::InDoubt, Self::NewAgent, Self::NewModel, Self::NewPolicy, Self::NewTool, Self::Failed];
+        let known = all.into_iter().find(|reason| reason.as_str() == text);
+        known.ok_or_else(|| format!("{text:?} is no reason to audit an action whatever its rate"))
     }
 }
 

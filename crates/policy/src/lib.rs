@@ -102,6 +102,7 @@ mod explanation;
 mod expr;
 mod facts;
 mod hex;
+mod inclusion;
 mod key_registration;
 mod limit;
 mod parse;
@@ -122,6 +123,7 @@ pub use directory::{
 pub use evaluation::{Evaluation, RuleError};
 pub use explanation::{Explanation, RuleResult, RuleTrace};
 pub use facts::Facts;
+pub use inclusion::{Ended, Inclusion};
 pub use key_registration::{add_missing_keys, registered_keys};
 pub use limit::LimitUse;
 pub use policy::{INTAKE, LimitSummary, Policy};

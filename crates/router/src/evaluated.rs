@@ -10,7 +10,7 @@ use countersign_core::{
     verdict::Verdict,
 };
 use countersign_policy::{INTAKE, LimitUse, Tool};
-use countersign_statistics::switching::{PlanState, TIGHTER};
+use countersign_statistics::switching::PlanState;
 use countersign_store::{
     actions::{ActionRecord, ActionStatus, ApprovalRecord},
     sampling_plans::SamplingPlan,
@@ -134,9 +134,7 @@ pub(crate) fn resolve(
     let (state, effects) = transition(&standing, event, context.now)?;
     let mut status = status(context, state, &policy, approved);
     (status.rule, status.stratum, status.plan_state) = (rule, stratum, plan_state);
-    if plan_state == Some(PlanState::Tightened) {
-        status.audit_rate = (status.audit_rate * TIGHTER).min(1.0);
-    }
+    status.audit_rate = (status.audit_rate * plan_state.map_or(1.0, PlanState::tighter)).min(1.0);
     if let Some(record) = record.filter(|_| approved) {
         status.approvers.clone_from(&record.status.approvers);
     }

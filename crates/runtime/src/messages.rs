@@ -203,8 +203,6 @@ pub struct FeedbackDetail<'a> {
     pub before: Option<&'a Value>,
     /// What the call should have been, according to an auditor.
     pub correction: Option<&'a Value>,
-    /// The inclusion probability of the audit.
-    pub pi: Option<f64>,
     /// How bad it was.
     pub severity: Option<Severity>,
 }
@@ -236,7 +234,6 @@ pub fn feedback(record: &ActionRecord, kind: FeedbackKind, detail: &FeedbackDeta
         corrected,
         reason_code: detail.reason_code.map(str::to_owned),
         rationale: detail.rationale.map(str::to_owned),
-        pi: detail.pi,
         severity: detail.severity,
         agent: content.agent,
         rule: record.status.rule.clone(),

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use countersign_core::{action::State, audit::ForcedReason, ids::ActionId};
-use countersign_policy::{AuditSpec, Policy};
-use countersign_statistics::switching::{PlanState, TIGHTER};
+use countersign_policy::{AuditSpec, Ended, Policy};
+use countersign_statistics::switching::PlanState;
 use countersign_store::{
     StoreError, Transaction,
     actions::ActionRecord,
@@ -42,14 +42,16 @@ pub(crate) async fn draw(
     Ok(records.iter().zip(forced).map(drawn).collect())
 }
 
-/// How an action is audited: by its evaluation, and otherwise by the policy in force.
+/// How an executed action is audited.
 fn spec(policy: &Policy, record: &ActionRecord) -> AuditSpec {
-    let rate = record.status.audit_rate;
-    let tighter = if record.status.plan_state == Some(PlanState::Tightened) { TIGHTER } else { 1.0 };
-    let (floor, at_least) = policy
-        .audit_spec(&record.status.rule)
-        .map_or((rate, 0), |spec| ((spec.floor * tighter).min(rate), spec.at_least));
-    AuditSpec { rate, floor, at_least, group: record.status.audit_group.clone() }
+    let status = &record.status;
+    policy.inclusion(&Ended {
+        rule: &status.rule,
+        rate: status.audit_rate,
+        group: &status.audit_group,
+        tighter: status.plan_state.map_or(1.0, PlanState::tighter),
+        executed: status.state.executed(),
+    })
 }
 
 /// What rates depend on besides the rule.

@@ -99,7 +99,7 @@ async fn sample(
     let Some(now) = fresh.iter().map(|record| record.now).max() else {
         return Ok(known.into_iter().collect());
     };
-    let epoch = now.timestamp().div_euclid(sampler.epoch_seconds());
+    let epoch = epochs::current(tx, now.timestamp().div_euclid(sampler.epoch_seconds())).await?;
     open_epoch(sampler, tx, epoch).await?;
     let draws = draw(sampler, tx, policy, epoch, &fresh).await?;
     let new: HashSet<ActionId> = sampling::insert(tx, &draws).await?.into_iter().collect();

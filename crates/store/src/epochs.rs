@@ -5,12 +5,18 @@ use countersign_core::{
     digest::tagged,
     evidence::{EpochOpened, Event},
 };
-use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, types::ToSql};
 
 use crate::{
     StoreError, Transaction,
     evidence::{self, Evidence},
 };
+
+/// The epoch to draw in: that of the clock, but none whose key is known, however far back the clock was set.
+pub async fn current(tx: &Transaction, clock: i64) -> Result<i64, StoreError> {
+    let sql = "SELECT greatest($1, (SELECT max(epoch) + 1 FROM epoch_keys))";
+    Ok(tx.query_one(&tx.prepare_cached(sql).await?, &[&clock]).await?.get(0))
+}
 
 /// Opens an epoch, once, with the commitment to its key, and writes the evidence.
 pub async fn open(
@@ -51,12 +57,16 @@ pub struct Epoch {
     pub commitment: Vec<u8>,
     /// Its key, where it has closed.
     pub key: Option<Vec<u8>>,
+    /// When it ends.
+    pub ends_at: DateTime<Utc>,
 }
 
 /// All epochs, or one, in order.
 pub async fn list(tx: &Transaction, epoch: Option<i64>) -> Result<Vec<Epoch>, StoreError> {
-    let sql = "SELECT epoch, commitment, key FROM epochs LEFT JOIN epoch_keys USING (epoch)
+    let sql = "SELECT epoch, commitment, key, ends_at FROM epochs LEFT JOIN epoch_keys USING (epoch)
                WHERE $1::bigint IS NULL OR epoch = $1 ORDER BY epoch";
     let rows = tx.query(sql, &[&epoch as &(dyn ToSql + Sync)]).await?;
-    Ok(rows.iter().map(|row| Epoch { epoch: row.get(0), commitment: row.get(1), key: row.get(2) }).collect())
+    let epoch =
+        |row: &Row| Epoch { epoch: row.get(0), commitment: row.get(1), key: row.get(2), ends_at: row.get(3) };
+    Ok(rows.iter().map(epoch).collect())
 }

@@ -87,6 +87,12 @@ pub async fn sources(tx: &Transaction, config: i64) -> Result<Sources, StoreErro
     Ok(Sources { policy: row.get(0), tools: row.get(1), directory: row.get(2) })
 }
 
+/// The configurations that were ever applied, oldest first: which, and when.
+pub async fn applied(tx: &Transaction) -> Result<Vec<(i64, DateTime<Utc>)>, StoreError> {
+    let rows = tx.query("SELECT id, applied_at FROM configs ORDER BY id", &[]).await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
 /// Which policy a configuration has.
 #[derive(Clone, Copy, Debug)]
 pub struct PolicyIdentity<'a> {

@@ -2,11 +2,14 @@
 
 use std::collections::HashSet;
 
+use chrono::{DateTime, Utc};
 use countersign_core::{
     audit::ForcedReason,
     ids::{ActionId, ActionRef},
     keyed::Draw,
 };
+use countersign_statistics::switching::PlanState;
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::{StoreError, Transaction};
@@ -81,8 +84,24 @@ pub struct StoredDraw {
     pub reference: ActionRef,
     /// π, R and whether it was selected.
     pub draw: Draw,
-    /// Whether there is an audit of it.
+    /// Whether there is an audit of it, other than in a look-back.
     pub audited: bool,
+    /// π before a lack of auditors lowered it.
+    pub wanted: f64,
+    /// Why it was 1 whatever the rule said.
+    pub forced: Option<ForcedReason>,
+    /// Whether its tool was called.
+    pub executed: bool,
+    /// The rule that decided on it.
+    pub rule: String,
+    /// The audit rate that its evaluation led to.
+    pub rate: f64,
+    /// The group that audits it.
+    pub group: String,
+    /// The state of its sampling plan, if it has one.
+    pub plan_state: Option<PlanState>,
+    /// When it was accepted.
+    pub proposed_at: DateTime<Utc>,
 }
 
 /// A page of the draws of an epoch, in order of their actions' ids, after `after`.
@@ -93,12 +112,19 @@ pub async fn of_epoch(
     limit: i64,
 ) -> Result<Vec<StoredDraw>, StoreError> {
     let sql = "SELECT s.action, a.source, a.event_id, s.pi, s.r, s.selected,
-                      EXISTS (SELECT FROM audits u WHERE u.action = s.action)
+                      EXISTS (SELECT FROM audits u WHERE u.action = s.action AND u.reason <> 'look_back'),
+                      s.wanted, s.forced, s.executed, a.rule, a.audit_rate, a.audit_group, a.plan_state, a.proposed_at
                FROM sampling s JOIN actions a ON a.id = s.action
                WHERE s.epoch = $1 AND ($2::uuid IS NULL OR s.action > $2) ORDER BY s.action LIMIT $3";
     let after = after.map(|action| action.0);
     let rows = tx.query(&tx.prepare_cached(sql).await?, &[&epoch, &after, &limit]).await?;
-    let stored = |row: &tokio_postgres::Row| StoredDraw {
+    rows.iter().map(stored).collect()
+}
+
+fn stored(row: &Row) -> Result<StoredDraw, StoreError> {
+    let forced = row.get::<_, Option<&str>>(8).map(str::parse).transpose();
+    let plan_state = row.get::<_, Option<&str>>(13).map(str::parse).transpose();
+    Ok(StoredDraw {
         action: ActionId(row.get(0)),
         reference: ActionRef { source: row.get(1), id: row.get(2) },
         draw: Draw {
@@ -107,6 +133,26 @@ pub async fn of_epoch(
             selected: row.get(5),
         },
         audited: row.get(6),
-    };
-    Ok(rows.iter().map(stored).collect())
+        wanted: row.get(7),
+        forced: forced.map_err(StoreError::Corrupt)?,
+        executed: row.get(9),
+        rule: row.get(10),
+        rate: row.get(11),
+        group: row.get(12),
+        plan_state: plan_state.map_err(StoreError::Corrupt)?,
+        proposed_at: row.get(14),
+    })
+}
+
+/// Executed actions that have no draw although they ended before this epoch did, and not before the one before it: how many,
+/// and the first `limit` of them.
+pub async fn undrawn(tx: &Transaction, epoch: i64, limit: i64) -> Result<(u64, Vec<ActionId>), StoreError> {
+    let sql = "SELECT a.id, count(*) OVER ()
+               FROM epochs e JOIN actions a ON a.ended_at < e.ends_at AND a.started_at IS NOT NULL
+                AND a.ended_at >= coalesce((SELECT max(b.ends_at) FROM epochs b WHERE b.epoch < e.epoch), '-infinity')
+               WHERE e.epoch = $1 AND NOT EXISTS (SELECT FROM sampling s WHERE s.action = a.id)
+               ORDER BY a.id LIMIT $2";
+    let rows = tx.query(sql, &[&epoch, &limit]).await?;
+    let all = rows.first().map_or(0, |row| u64::try_from(row.get::<_, i64>(1)).unwrap_or_default());
+    Ok((all, rows.iter().map(|row| ActionId(row.get(0))).collect()))
 }

@@ -236,7 +236,7 @@ async fn training_data(gate: &Gate, wrong: usize, correct: usize) -> anyhow::Res
     ensure!(plain.len() == wrong + 2, "{summary}");
     for line in &plain {
         let data: FeedbackData = serde_json::from_value(line.clone())?;
-        ensure!((data.kind == FeedbackKind::Correction) == (data.pi == Some(0.5)), "{line}");
+        ensure!((data.kind == FeedbackKind::Correction) == (line["pi"] == 0.5), "{line}");
     }
     ensure!(sides.len() == CUSTOMERS, "{sides:?}");
     files(gate, &kto).await

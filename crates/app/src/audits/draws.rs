@@ -1,19 +1,28 @@
 //! Proves the sampling draws: repeats them with the keys of closed epochs.
+//!
+//! A draw is right if the epoch's key leads to it, a policy that was in force asks for its inclusion probability, and what it
+//! selected has an audit. Every executed action has one.
 
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
 use countersign_core::{ids::ActionId, keyed};
+use countersign_policy::{Configuration, Ended, Inclusion};
+use countersign_statistics::switching::PlanState;
 use countersign_store::{
     Transaction,
     epochs::{self, Epoch},
-    sampling,
+    generation,
+    sampling::{self, StoredDraw},
 };
 use serde::Serialize;
 
-use crate::{AppError, Connections};
+use crate::{AppError, Connections, configuration};
 
 /// Most draws that are read at once.
 const PAGE: i64 = 5_000;
 
-/// Most wrong draws that are named.
+/// Most wrong draws, and most actions without one, that are named.
 const NAMED: usize = 10;
 
 /// The result of proving an epoch's draws.
@@ -23,9 +32,10 @@ pub enum Standing {
     /// The epoch is open and its key still secret.
     #[default]
     Open,
-    /// The key matches the commitment and reproduces every draw.
+    /// The key matches the commitment and reproduces every draw, policies ask for the probabilities, and no executed action
+    /// lacks a draw.
     Proved,
-    /// The key does not match the commitment, or does not reproduce every draw.
+    /// That is not so.
     Wrong,
 }
 
@@ -51,10 +61,14 @@ pub struct EpochProof {
     pub draws: u64,
     /// How many selected their action.
     pub selected: u64,
-    /// The first few actions whose draw cannot be reproduced.
+    /// The first few actions whose draw cannot be reproduced, or has a probability that no policy asked for.
     pub wrong: Vec<ActionId>,
     /// How many such actions there are.
     pub wrong_in_all: u64,
+    /// The first few executed actions that ended in the epoch's time and have no draw.
+    pub undrawn: Vec<ActionId>,
+    /// How many such actions there are.
+    pub undrawn_in_all: u64,
 }
 
 /// Proves the draws of `epoch`, or of all epochs.
@@ -63,14 +77,19 @@ pub struct EpochProof {
 /// Where the database cannot be read.
 pub async fn prove(connections: &Connections, epoch: Option<i64>) -> Result<Vec<EpochProof>, AppError> {
     let tx = connections.store()?.transaction().await?;
+    let mut policies = Policies { applied: generation::applied(&tx).await?, parsed: HashMap::new() };
     let mut proofs = Vec::new();
     for epoch in epochs::list(&tx, epoch).await? {
-        proofs.push(prove_epoch(&tx, &epoch).await?);
+        proofs.push(prove_epoch(&tx, &epoch, &mut policies).await?);
     }
     Ok(proofs)
 }
 
-async fn prove_epoch(tx: &Transaction, epoch: &Epoch) -> Result<EpochProof, AppError> {
+async fn prove_epoch(
+    tx: &Transaction,
+    epoch: &Epoch,
+    policies: &mut Policies,
+) -> Result<EpochProof, AppError> {
     let mut proof = EpochProof { epoch: epoch.epoch, ..EpochProof::default() };
     let key: Option<[u8; 32]> = epoch.key.as_deref().and_then(|key| key.try_into().ok());
     let mut after = None;
@@ -83,7 +102,8 @@ async fn prove_epoch(tx: &Transaction, epoch: &Epoch) -> Result<EpochProof, AppE
             proof.selected += u64::from(stored.draw.selected);
             let Some(key) = &key else { continue };
             let draw = keyed::draw(key, &stored.reference.source, &stored.reference.id, stored.draw.pi);
-            if draw != stored.draw || stored.audited != stored.draw.selected {
+            let repeated = draw == stored.draw && stored.audited == stored.draw.selected;
+            if !repeated || !policies.ask_for(tx, stored, epoch.ends_at).await? {
                 proof.wrong_in_all += 1;
                 if proof.wrong.len() < NAMED {
                     proof.wrong.push(stored.action);
@@ -92,9 +112,48 @@ async fn prove_epoch(tx: &Transaction, epoch: &Epoch) -> Result<EpochProof, AppE
         }
     }
     if let Some(key) = &key {
+        let named = i64::try_from(NAMED).unwrap_or(i64::MAX);
+        (proof.undrawn_in_all, proof.undrawn) = sampling::undrawn(tx, epoch.epoch, named).await?;
         let committed = keyed::commitment(key).as_slice() == epoch.commitment;
-        let holds = committed && proof.wrong_in_all == 0;
+        let holds = committed && proof.wrong_in_all == 0 && proof.undrawn_in_all == 0;
         proof.found = if holds { Standing::Proved } else { Standing::Wrong };
     }
     Ok(proof)
+}
+
+/// The policies that were in force, parsed when a draw first needs them.
+struct Policies {
+    applied: Vec<(i64, DateTime<Utc>)>,
+    parsed: HashMap<i64, Configuration>,
+}
+
+impl Policies {
+    /// Whether a policy that was in force after the action was accepted, and not only after its epoch, asks for the draw's
+    /// probabilities.
+    async fn ask_for(
+        &mut self,
+        tx: &Transaction,
+        stored: &StoredDraw,
+        ends_at: DateTime<Utc>,
+    ) -> Result<bool, AppError> {
+        let ended = Ended {
+            rule: &stored.rule,
+            rate: stored.rate,
+            group: &stored.group,
+            tighter: stored.plan_state.map_or(1.0, PlanState::tighter),
+            executed: stored.executed,
+        };
+        let inclusion = Inclusion { pi: stored.draw.pi, wanted: stored.wanted, forced: stored.forced };
+        let first = self.applied.partition_point(|(_, at)| *at <= stored.proposed_at).saturating_sub(1);
+        let last = self.applied.partition_point(|(_, at)| *at <= ends_at);
+        for (config, _) in self.applied.get(first..last.max(first)).unwrap_or_default() {
+            if !self.parsed.contains_key(config) {
+                self.parsed.insert(*config, configuration::of(tx, *config).await?);
+            }
+            if self.parsed.get(config).is_some_and(|parsed| parsed.policy.asks_for(&ended, &inclusion)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
 }

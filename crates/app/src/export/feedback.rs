@@ -132,7 +132,8 @@ fn write(
     let mut written = false;
     if request.format == FeedbackFormat::Jsonl {
         for (source, data) in published(item, &payload) {
-            sink.write(side, &plain(&common, &data))?;
+            let pi = item.pi.filter(|_| source == Source::Correction);
+            sink.write(side, &plain(&common, &data, pi))?;
             summary.add(source, side);
         }
         return Ok(());

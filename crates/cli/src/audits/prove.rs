@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use countersign_app::audits::draws::{self, Standing};
+use countersign_core::ids::ActionId;
 
 use crate::{
     Connections,
@@ -12,23 +13,25 @@ use crate::{
 pub(super) async fn run(to: &Connections, epoch: Option<i64>) -> anyhow::Result<ExitCode> {
     let proofs = draws::prove(&to.app(), epoch).await?;
     show(to, &proofs, || {
-        let mut table = table(["epoch", "found", "draws", "selected", "wrong"]);
+        let mut table = table(["epoch", "found", "draws", "selected", "wrong", "no draw"]);
         for proof in &proofs {
-            let named: Vec<String> = proof.wrong.iter().map(ToString::to_string).collect();
-            let wrong = match proof.wrong_in_all {
-                0 => String::new(),
-                count => format!("{count}: {}", named.join(", ")),
-            };
             table.add_row([
                 proof.epoch.to_string(),
                 proof.found.as_str().into(),
                 proof.draws.to_string(),
                 proof.selected.to_string(),
-                wrong,
+                named(proof.wrong_in_all, &proof.wrong),
+                named(proof.undrawn_in_all, &proof.undrawn),
             ]);
         }
         format!("{table}\nan open epoch can be proved once it has closed")
     })?;
     let wrong = proofs.iter().any(|proof| proof.found == Standing::Wrong);
     Ok(if wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// How many, and the first of them.
+fn named(all: u64, first: &[ActionId]) -> String {
+    let first: Vec<String> = first.iter().map(ToString::to_string).collect();
+    if all == 0 { String::new() } else { format!("{all}: {}", first.join(", ")) }
 }

@@ -29,6 +29,9 @@ pub enum FeedbackKind {
 }
 
 /// `countersign.feedback.v1`: what a reviewer decided or an auditor found about an action.
+///
+/// Nothing in it says how likely the audit was: from inclusion probabilities an agent would learn when its first actions are
+/// no longer all audited, and when its plan is no longer tightened. The exports have them.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct FeedbackData {
     /// The proposal's `source` and `id`.
@@ -52,9 +55,6 @@ pub struct FeedbackData {
     /// Why, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rationale: Option<String>,
-    /// The inclusion probability of the audit that found it; weight a correction by 1/π.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pi: Option<f64>,
     /// The agent, in canonical form: `id`, `version`, `model`, `on_behalf_of`.
     #[schemars(with = "Value")]
     pub agent: Box<RawValue>,

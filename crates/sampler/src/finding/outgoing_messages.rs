@@ -13,7 +13,7 @@ use countersign_store::{
     StoreError, Transaction,
     actions::{self, ActionRecord, LoadDepth},
     audits::{self, AuditRecord},
-    compensations, listing,
+    compensations,
 };
 
 /// Reads the audits as this transaction leaves them and returns what follows: a request to another auditor, feedback to
@@ -69,7 +69,6 @@ async fn feedback(
         rationale: last.reason.as_deref(),
         before: None,
         correction: correction.as_ref(),
-        pi: listing::draw(tx, record.id).await?.filter(|draw| draw.selected).map(|draw| draw.pi),
         severity: settled.severity,
     };
     Ok(messages::feedback(record, FeedbackKind::Correction, &detail))

@@ -62,10 +62,7 @@ impl Plan {
 
     /// The inclusion probability in a state that executes at once.
     pub fn pi(&self, state: PlanState) -> f64 {
-        match state {
-            PlanState::Tightened => (self.wanted.pi * TIGHTER).min(1.0),
-            _ => self.wanted.pi,
-        }
+        (self.wanted.pi * state.tighter()).min(1.0)
     }
 }
 
@@ -84,6 +81,11 @@ pub enum PlanState {
 }
 
 impl PlanState {
+    /// By how much it raises the rate of audits.
+    pub fn tighter(self) -> f64 {
+        if self == PlanState::Tightened { TIGHTER } else { 1.0 }
+    }
+
     /// The word used in the database, in messages and on the screen.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -159,7 +159,6 @@ pub(super) fn published(item: &FeedbackItem, payload: &Payload) -> Vec<(Source, 
         reason_code: reason.code.clone(),
         severity: None,
         rationale: reason.text.clone(),
-        pi: None,
         agent: payload.agent.clone(),
         rule: item.rule.clone(),
         policy_version: item.policy_version.clone(),
@@ -177,7 +176,6 @@ pub(super) fn published(item: &FeedbackItem, payload: &Payload) -> Vec<(Source, 
         let wrong = FeedbackData {
             patch: correction.and_then(|correction| payload.call.correcting(&correction)),
             severity: judged.settled.severity,
-            pi: item.pi,
             ..data(FeedbackKind::Correction, &payload.call, corrected, &judged.reason)
         };
         all.push((Source::Correction, wrong));

@@ -89,17 +89,21 @@ pub(super) struct Line<'a> {
 pub(super) struct Plain<'a> {
     #[serde(flatten)]
     data: &'a FeedbackData,
+    /// The inclusion probability of the audit that found it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pi: Option<f64>,
     weight: f64,
     agent_version: Option<&'a str>,
     model: Option<&'a str>,
     split: Split,
 }
 
-/// The line of published feedback.
-pub(super) fn plain<'a>(common: &'a Common, data: &'a FeedbackData) -> Plain<'a> {
+/// The line of published feedback; `pi` is that of the audit from which it came.
+pub(super) fn plain<'a>(common: &'a Common, data: &'a FeedbackData, pi: Option<f64>) -> Plain<'a> {
     Plain {
         data,
-        weight: data.pi.filter(|pi| *pi > 0.0).map_or(1.0, |pi| 1.0 / pi),
+        pi,
+        weight: pi.filter(|pi| *pi > 0.0).map_or(1.0, |pi| 1.0 / pi),
         agent_version: common.agent_version.as_deref(),
         model: common.model.as_deref(),
         split: common.split,
