@@ -62,6 +62,13 @@ pub struct ActionRef {
     pub id: String,
 }
 
+impl ActionRef {
+    /// The `source` of an agent's actions.
+    pub fn source_of(agent: &str) -> String {
+        format!("/agents/{agent}")
+    }
+}
+
 impl fmt::Display for ActionRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}#{}", self.source, self.id)

@@ -137,7 +137,7 @@ pub(crate) async fn quarantine(store: &Store, id: i64, code: Code, reason: &str)
 
 /// The action that a proposal became.
 fn reference(row: Waiting) -> ActionRef {
-    ActionRef { source: format!("/agents/{}", row.agent), id: row.event_id }
+    ActionRef { source: ActionRef::source_of(&row.agent), id: row.event_id }
 }
 
 /// A waiting proposal as it was delivered, and whether its agent has withdrawn it.

@@ -18,8 +18,8 @@ CREATE TABLE waiting (
 );
 -- A message that is sent again while it waits is the same one; another under the same id is not.
 CREATE UNIQUE INDEX waiting_once ON waiting (agent, event_id, sha256(body)) WHERE admitted_at IS NULL;
-CREATE INDEX waiting_turn ON waiting (agent, id) WHERE admitted_at IS NULL;
-CREATE INDEX waiting_called ON waiting (agent, called_at) WHERE admitted_at IS NULL AND called_at IS NOT NULL;
+CREATE INDEX waiting_turn ON waiting (agent, id) INCLUDE (called_at) WHERE admitted_at IS NULL;
+CREATE INDEX waiting_withdrawn ON waiting (agent) WHERE admitted_at IS NULL AND withdrawn;
 CREATE INDEX waiting_expires ON waiting (expires_at) WHERE admitted_at IS NULL AND expires_at IS NOT NULL;
 CREATE INDEX waiting_admitted ON waiting (admitted_at) WHERE admitted_at IS NOT NULL;
 

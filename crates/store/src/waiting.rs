@@ -60,17 +60,15 @@ pub struct Waiting {
 /// What agents have under way, by their ids.
 pub async fn usage(tx: &Transaction, agents: &[&str]) -> Result<BTreeMap<String, Usage>, StoreError> {
     let sql = format!(
-        "SELECT u.agent, open.in_flight + now.called, open.requests, turn.waiting, r.used_until
+        "SELECT u.agent, open.in_flight + turn.called, open.requests, turn.waiting, r.used_until
          FROM UNNEST($1::text[]) AS u (agent)
          CROSS JOIN LATERAL (
            SELECT count(*) FILTER (WHERE state <> 'pending_approval') AS in_flight,
                   count(*) FILTER (WHERE state = 'pending_approval') AS requests
            FROM actions WHERE agent = u.agent AND ended_at IS NULL) open
          CROSS JOIN LATERAL (
-           SELECT count(*) AS waiting FROM waiting WHERE agent = u.agent AND admitted_at IS NULL) turn
-         CROSS JOIN LATERAL (
-           SELECT count(*) AS called FROM waiting
-           WHERE agent = u.agent AND admitted_at IS NULL AND called_at > now() - {CALLED_FOR}) now
+           SELECT count(*) AS waiting, count(*) FILTER (WHERE called_at > now() - {CALLED_FOR}) AS called
+           FROM waiting WHERE agent = u.agent AND admitted_at IS NULL) turn
          LEFT JOIN agent_rates r ON r.agent = u.agent"
     );
     let rows = tx.query(&tx.prepare_cached(&sql).await?, &[&agents]).await?;

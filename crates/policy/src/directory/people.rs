@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use chrono::{DateTime, Utc};
-use countersign_core::quota::AgentQuotas;
+use countersign_core::{ids::ActionRef, quota::AgentQuotas};
 
 use super::key::PublicKey;
 use crate::{expr::Expression, facts::Facts};
@@ -26,7 +26,7 @@ pub struct Agent {
 impl Agent {
     /// The CloudEvents `source` of its actions.
     pub fn source(&self) -> String {
-        format!("/agents/{}", self.id)
+        ActionRef::source_of(&self.id)
     }
 
     /// Whether a version is one that it may have. A version that is not listed begins in pre-approval.
