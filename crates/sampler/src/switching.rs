@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::{DateTime, Utc};
 use countersign_core::{
     action::State,
     evidence::{Event, LookbackOpened, OpenedAudit},
@@ -137,7 +138,7 @@ impl Family<'_> {
         };
         let back =
             self.plans.get(&input.stratum).is_some_and(|own| own.switching.state == PlanState::PreApproval);
-        if back { look_back(self.tx, &before, self.rule.look_back).await } else { Ok(vec![]) }
+        if back { look_back(self.tx, self.rule, &before, input.event).await } else { Ok(vec![]) }
     }
 
     /// Moves the stratum of an event by its own record, and all that are looser and not pinned by the demotion.
@@ -204,12 +205,26 @@ fn joint_reason(plan: &Plan, event: SwitchingEvent, to: PlanState) -> String {
     }
 }
 
-/// Opens audits of the last actions of a stratum that have none: a census of its own, which enters no estimate.
-async fn look_back(tx: &Transaction, record: &PlanRecord, count: u32) -> Result<Vec<ActionId>, StoreError> {
+/// Most findings among which the last zero of a CUSUM is looked for.
+const FINDINGS: i64 = 10_000;
+
+/// Opens audits of the last actions of a stratum that have none: a census of its own, which enters no estimate. `record` is the
+/// plan before it moved, by `event`. If the CUSUM of its audits moved it, what went wrong began after that was last at zero, and
+/// nothing before is audited.
+async fn look_back(
+    tx: &Transaction,
+    rule: &Switching,
+    record: &PlanRecord,
+    event: SwitchingEvent,
+) -> Result<Vec<ActionId>, StoreError> {
+    let (plan, count) = (&rule.plan, rule.look_back);
     if count == 0 {
         return Ok(vec![]);
     }
-    let found = audits::to_look_back(tx, &record.stratum, record.since, count).await?;
+    let cusum = matches!(event, SwitchingEvent::Audited { .. })
+        && record.switching.after(plan, event).state == PlanState::PreApproval;
+    let from = if cusum { began(tx, plan, record).await? } else { None };
+    let found = audits::to_look_back(tx, &record.stratum, record.since, from, count).await?;
     let mut opened = Vec::with_capacity(found.len());
     let mut noted = Vec::with_capacity(found.len());
     for (action, group) in found {
@@ -222,4 +237,15 @@ async fn look_back(tx: &Transaction, record: &PlanRecord, count: u32) -> Result<
     audits::open(tx, &opened).await?;
     evidence::insert(tx, &noted).await?;
     Ok(opened.iter().map(|audit| audit.action).collect())
+}
+
+/// When the first action ended that was found after the CUSUM was last at zero.
+async fn began(
+    tx: &Transaction,
+    plan: &Plan,
+    record: &PlanRecord,
+) -> Result<Option<DateTime<Utc>>, StoreError> {
+    let findings = audits::settled_of(tx, &record.stratum, record.since, FINDINGS).await?;
+    let zero = plan.lattice.last_zero(findings.iter().map(|(_, wrong)| *wrong));
+    Ok(findings.iter().skip(zero).map(|(ended_at, _)| *ended_at).min())
 }

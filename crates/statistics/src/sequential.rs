@@ -67,6 +67,18 @@ impl Lattice {
     pub fn after(&self, level: u32, wrong: bool) -> u32 {
         if wrong { level + self.up } else { level.saturating_sub(1) }
     }
+
+    /// How many findings, in order, had come when the sum was last at zero: whatever it shows now began after them.
+    pub fn last_zero(&self, findings: impl IntoIterator<Item = bool>) -> usize {
+        let (mut level, mut zero) = (0, 0);
+        for (index, wrong) in findings.into_iter().enumerate() {
+            level = self.after(level, wrong);
+            if level == 0 {
+                zero = index + 1;
+            }
+        }
+        zero
+    }
 }
 
 /// Audits until the sum passes `h` at the rate `p`, on average, from level 0: the solution of the linear equations of
@@ -116,6 +128,18 @@ pub(super) fn solve<const N: usize>(mut matrix: Vec<Vec<f64>>) -> [Vec<f64>; N] 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_went_wrong_began_after_the_sum_was_last_at_zero() {
+        let lattice = Lattice::new(0.1, 0.3);
+        assert!(lattice.up > 1);
+        let early = [true].into_iter().chain(std::iter::repeat_n(false, lattice.up as usize + 1));
+        let findings: Vec<bool> = early.chain([true, false, true]).collect();
+        assert_eq!(lattice.last_zero(findings.iter().copied()), findings.len() - 3);
+        assert_eq!(lattice.last_zero([true, true]), 0);
+        assert_eq!(lattice.last_zero([false, false]), 2);
+        assert_eq!(lattice.last_zero([]), 0);
+    }
     use crate::simulated::{Dice, false_alarms, run_length};
 
     #[test]

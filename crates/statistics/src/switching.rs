@@ -36,6 +36,8 @@ pub enum SwitchingEvent {
         /// Whether the action was wrong.
         wrong: bool,
     },
+    /// An audit has found wrong what a reviewer had approved as it was: the approval was no clean one.
+    Overturned,
     /// A sampled audit has settled whether an action was wrong that was executed since the plan last left pre-approval.
     Audited {
         /// Whether the action was wrong.
@@ -84,6 +86,8 @@ impl SwitchingState {
     pub fn after(self, plan: &Plan, event: SwitchingEvent) -> Self {
         match (self.state, event) {
             (PlanState::PreApproval, SwitchingEvent::Reviewed { wrong }) => self.reviewed(plan, wrong),
+            // The review itself has been counted, and the clearance fails with the next that is wrong.
+            (PlanState::PreApproval, SwitchingEvent::Overturned) => Self { clean: 0, ..self },
             (PlanState::Normal | PlanState::Tightened, SwitchingEvent::Audited { wrong }) => {
                 self.audited(plan, wrong)
             }

@@ -213,20 +213,41 @@ pub async fn published(tx: &Transaction, ids: &[AuditId], seconds: f64) -> Resul
     Ok(tx.query(sql, &[&ids, &seconds]).await?.iter().map(|row| ActionId(row.get(0))).collect())
 }
 
-/// A page of the look-back: the last `count` actions of a stratum that were executed at once under `since` or a later
-/// generation and that have no audit, with the group that audits them.
+/// The findings of the last `limit` audits that a draw selected in a stratum, of actions executed at once under `since` or a
+/// later generation, in the order in which they were settled: when the action ended, and whether it was wrong.
+pub async fn settled_of(
+    tx: &Transaction,
+    stratum: &str,
+    since: i64,
+    limit: i64,
+) -> Result<Vec<(DateTime<Utc>, bool)>, StoreError> {
+    let sql = "SELECT ended_at, wrong FROM
+                 (SELECT a.ended_at, u.finding = 'wrong' AS wrong, u.judged_at, u.id
+                  FROM sampling s JOIN actions a ON a.id = s.action JOIN audits u ON u.action = s.action
+                  WHERE s.stratum = $1 AND s.selected AND s.executed AND a.verdict = 'allow' AND a.generation >= $2
+                    AND u.state = 'judged'
+                  ORDER BY u.judged_at DESC, u.id DESC LIMIT $3) latest
+               ORDER BY judged_at, id";
+    let rows = tx.query(sql, &[&stratum, &since, &limit]).await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+/// The look-back: of the last `count` actions of a stratum that were executed at once under `since` or a later generation, and
+/// ended at `from` or later, those that have no audit, with the group that audits them.
 pub async fn to_look_back(
     tx: &Transaction,
     stratum: &str,
     since: i64,
+    from: Option<DateTime<Utc>>,
     count: u32,
 ) -> Result<Vec<(ActionId, String)>, StoreError> {
     let sql = "SELECT id, audit_group FROM
                  (SELECT a.id, a.audit_group, a.ended_at FROM sampling s JOIN actions a ON a.id = s.action
                   WHERE s.stratum = $1 AND s.executed AND a.verdict = 'allow' AND a.generation >= $2
+                    AND ($4::timestamptz IS NULL OR a.ended_at >= $4)
                   ORDER BY a.ended_at DESC LIMIT $3) latest
                WHERE NOT EXISTS (SELECT FROM audits u WHERE u.action = latest.id) ORDER BY id";
-    let rows = tx.query(sql, &[&stratum, &since, &i64::from(count)]).await?;
+    let rows = tx.query(sql, &[&stratum, &since, &i64::from(count), &from]).await?;
     Ok(rows.iter().map(|row| (ActionId(row.get(0)), row.get(1))).collect())
 }
 

@@ -113,6 +113,42 @@ async fn a_clean_record_ends_pre_approval_and_errors_restore_it() -> anyhow::Res
     gate.close().await
 }
 
+/// What a reviewer waved through and an auditor finds wrong is no clean approval.
+#[tokio::test]
+async fn an_audit_of_an_approved_action_ends_a_clean_run() -> anyhow::Result<()> {
+    let config = folder(
+        "\"pay\"]\n    verdict: allow\n    audit: {rate: 0.1, group: auditors}\n",
+        "\"pay\"]\n    verdict: allow\n    audit: {rate: 1.0, floor: 0.1, group: auditors}\n    group: approvers\n    \
+         expires_after: 10m\n    switching: {limit: 0.2, aoql: 0.05}\n",
+    )?;
+    let gate = Gate::configured_acting(config, willing).await?;
+    let mut agent = gate.agent("one").await?;
+    let mut requests = gate.requests("sam", "approvers").await?;
+    let sam = gate.reviewer("sam").await?;
+    for n in 1..=2 {
+        let id = format!("r-{n}");
+        agent.propose(&id, "write_record", json!({"n": n})).await?;
+        sam.decides(&requests.next().await?, Decision::Approve, None).await?;
+        expect(&mut agent, &id, Outcome::Succeeded).await?;
+    }
+    let clean = |count: u32| {
+        format!(
+            "SELECT count(*) FROM sampling_plans WHERE stratum = '{STRATUM}' AND plan_state = 'pre_approval'
+             AND switching_state->>'clean' = '{count}'"
+        )
+    };
+    gate.reaches(&clean(2), 1).await?;
+    let _auditor = gate
+        .auditor("ada", |request: &AuditRequest| {
+            let wrong = request.action.id == "r-1";
+            let found = if wrong { Finding::Wrong } else { Finding::Correct };
+            Some(finding(request, found, Some("not ordered")))
+        })
+        .await?;
+    gate.reaches(&clean(0), 1).await?;
+    gate.close().await
+}
+
 #[tokio::test]
 async fn an_operator_pins_discontinues_and_resets_a_stratum() -> anyhow::Result<()> {
     let gate = gate().await?;

@@ -111,8 +111,8 @@ pub(super) async fn apply(
     Ok(Ok((Applied::Now, switching_input(tx, &record, wrong, settled.severity).await?)))
 }
 
-/// What a settled audit contributes to the stratum's sampling plan: only audits that the draw selected among what was
-/// executed without approval count, and critical errors always.
+/// What a settled audit contributes to the stratum's sampling plan: of what was executed without approval, only audits that the
+/// draw selected count. Where a reviewer has waved an error through, whatever audit found it, and critical errors always.
 async fn switching_input(
     tx: &Transaction,
     record: &ActionRecord,
@@ -123,8 +123,12 @@ async fn switching_input(
     let at_once = record.status.verdict == Verdict::Allow;
     let drawn = listing::draw(tx, record.id).await?.is_some_and(|draw| draw.selected);
     let audited = (at_once && drawn).then_some(SwitchingEvent::Audited { wrong });
-    let critical = (critical && record.status.state.executed()).then_some(SwitchingEvent::Critical);
-    Ok(audited.into_iter().chain(critical).filter_map(|event| SwitchingInput::of(record, event)).collect())
+    let executed = record.status.state.executed();
+    // An edit has been counted as an error already.
+    let waved_through = wrong && executed && record.status.approved && record.edited.is_none();
+    let overturned = (!at_once && waved_through).then_some(SwitchingEvent::Overturned);
+    let critical = (critical && executed).then_some(SwitchingEvent::Critical);
+    Ok(audited.into_iter().chain(overturned).chain(critical).filter_map(|event| SwitchingInput::of(record, event)).collect())
 }
 
 /// A finding as a row, with the correction as the full call and as a JSON Patch.

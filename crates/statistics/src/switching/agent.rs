@@ -36,7 +36,7 @@ impl AgentCounters {
     #[must_use]
     pub fn after(self, plan: &Plan, event: SwitchingEvent) -> (Self, Option<PlanState>) {
         match event {
-            SwitchingEvent::Reviewed { .. } => {
+            SwitchingEvent::Reviewed { .. } | SwitchingEvent::Overturned => {
                 let reviews = self.reviews.after(plan, event);
                 match reviews.state {
                     PlanState::PreApproval => (Self { reviews, ..self }, None),

@@ -137,3 +137,21 @@ fn the_chain_and_the_simulation_agree() {
         assert!((simulated / solved - 1.0).abs() < 0.1, "{p}: {simulated} simulated, {solved} solved");
     }
 }
+
+#[test]
+fn an_approval_that_an_audit_overturns_ends_the_clean_run() {
+    let plan = Plan::with_clearance(WANTED, 5).unwrap();
+    let approved = SwitchingEvent::Reviewed { wrong: false };
+    let mut state = SwitchingState::new(PlanState::PreApproval);
+    for _ in 0..4 {
+        state = state.after(&plan, approved);
+    }
+    state = state.after(&plan, SwitchingEvent::Overturned).after(&plan, approved);
+    assert_eq!((state.state, state.clean), (PlanState::PreApproval, 1));
+    for _ in 0..4 {
+        state = state.after(&plan, approved);
+    }
+    assert_eq!(state.state, PlanState::Normal);
+    // What was approved before counts for nothing any more.
+    assert_eq!(state.after(&plan, SwitchingEvent::Overturned), state);
+}
