@@ -128,7 +128,12 @@ async fn switching_input(
     let waved_through = wrong && executed && record.status.approved && record.edited.is_none();
     let overturned = (!at_once && waved_through).then_some(SwitchingEvent::Overturned);
     let critical = (critical && executed).then_some(SwitchingEvent::Critical);
-    Ok(audited.into_iter().chain(overturned).chain(critical).filter_map(|event| SwitchingInput::of(record, event)).collect())
+    Ok(audited
+        .into_iter()
+        .chain(overturned)
+        .chain(critical)
+        .filter_map(|event| SwitchingInput::of(record, event))
+        .collect())
 }
 
 /// A finding as a row, with the correction as the full call and as a JSON Patch.
