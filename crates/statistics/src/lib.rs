@@ -8,11 +8,11 @@
 //! wrong?
 //!
 //! ```
-//! use countersign_statistics::estimate::{Group, estimate};
+//! use countersign_statistics::estimate::{ALPHA, Cell, estimate};
 //!
-//! let audits = Group { stratum: 0, pi: 0.1, judged: 100, wrong: 3, missing: 0 };
-//! let found = estimate(&[1_000], &[audits]);
-//! assert!((found.errors - 30.0).abs() < 1e-9);
+//! let audited = Cell { pi: 0.1, executed: 1_000, judged: 100, wrong: 3, missing: 0 };
+//! let found = estimate(&[audited], ALPHA);
+//! assert_eq!(found.errors, Some(30.0));
 //! assert!(found.interval.contains(0.03) && found.interval.upper < 0.1);
 //! ```
 //!
@@ -45,6 +45,7 @@
 //! ```
 
 pub mod agreement;
+pub mod anytime;
 pub mod binomial;
 pub mod csp;
 pub mod efficacy;

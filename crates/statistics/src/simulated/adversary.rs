@@ -1,0 +1,99 @@
+//! Agents that know what was drawn and found, and err when it suits them.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::Dice;
+use crate::{
+    anytime::at_most,
+    estimate::{ALPHA, Cell},
+};
+
+/// The probabilities of the draw: less where nothing was found of late.
+const PI: [f64; 2] = [0.1, 0.3];
+
+/// How many actions after a wrong finding are drawn with the larger one.
+const CAREFUL: u32 = 100;
+
+/// How many actions later a finding is known.
+const DELAY: u32 = 40;
+
+/// Actions a day: the bound is looked at each evening.
+const DAY: u32 = 50;
+
+/// The share of runs in which a bound at any time, looked at after each of `days`, is ever exceeded by an agent that errs
+/// in half of what it does while it is lucky, that is while fewer of its errors were drawn than had to be expected, and
+/// otherwise in 1 of 100.
+pub fn ever_exceeded(seed: u64, runs: u32, days: u32) -> f64 {
+    let mut dice = Dice::new(seed);
+    let exceeded = (0..runs).filter(|_| Cheat::default().exceeds(&mut dice, days)).count();
+    exceeded as f64 / f64::from(runs)
+}
+
+#[derive(Default)]
+struct Cheat {
+    /// By the bits of π.
+    cells: BTreeMap<u64, Cell>,
+    errors: u64,
+    found: u64,
+    /// How many more errors had to be expected among the drawn than were drawn.
+    luck: f64,
+    /// Draws whose findings are not known: when they will be, with which π, whether wrong.
+    open: VecDeque<(u32, u64, bool)>,
+    careful_until: u32,
+}
+
+impl Cheat {
+    fn exceeds(&mut self, dice: &mut Dice, days: u32) -> bool {
+        (0..days).any(|day| {
+            for now in day * DAY..(day + 1) * DAY {
+                self.judge(now);
+                self.act(dice, now);
+            }
+            let cells: Vec<Cell> = self.cells.values().copied().collect();
+            self.errors - self.found > at_most(&cells, ALPHA).undetected
+        })
+    }
+
+    fn judge(&mut self, now: u32) {
+        while self.open.front().is_some_and(|(due, _, _)| *due <= now) {
+            let Some((_, pi, wrong)) = self.open.pop_front() else { break };
+            if let Some(cell) = self.cells.get_mut(&pi) {
+                cell.missing -= 1;
+                cell.judged += 1;
+                cell.wrong += u64::from(wrong);
+            }
+            self.found += u64::from(wrong);
+            if wrong {
+                self.careful_until = now + CAREFUL;
+            }
+        }
+    }
+
+    fn act(&mut self, dice: &mut Dice, now: u32) {
+        let pi = PI[usize::from(now < self.careful_until)];
+        let wrong = dice.below(if self.luck >= 0.0 { 0.5 } else { 0.01 });
+        let drawn = dice.below(pi);
+        let unseen = Cell { pi, executed: 0, judged: 0, wrong: 0, missing: 0 };
+        let cell = self.cells.entry(pi.to_bits()).or_insert(unseen);
+        cell.executed += 1;
+        cell.missing += u64::from(drawn);
+        if drawn {
+            self.open.push_back((now + DELAY, pi.to_bits(), wrong));
+        }
+        if wrong {
+            self.errors += 1;
+            self.luck += pi - f64::from(u8::from(drawn));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_that_errs_while_it_is_lucky_exceeds_the_bound_in_at_most_one_of_twenty_runs() {
+        let share = ever_exceeded(1, 300, 40);
+        assert!(share <= 0.05, "{share}");
+    }
+}
