@@ -1,9 +1,11 @@
 //! The report as a table.
 
+mod at_most;
 mod learning;
 
 use countersign_app::report::{Line, Percentiles, Rate, Report};
 
+pub use self::at_most::explain;
 use crate::output::table;
 
 /// A table with a line per pattern and rule, and what its columns mean.

@@ -16,6 +16,15 @@
 //! assert!(found.interval.contains(0.03) && found.interval.upper < 0.1);
 //! ```
 //!
+//! And how many has nobody found, at most, however often one looks and whatever the agents do?
+//!
+//! ```
+//! use countersign_statistics::{anytime::at_most, estimate::{ALPHA, Cell}};
+//!
+//! let audited = Cell { pi: 0.1, executed: 1_000, judged: 100, wrong: 3, missing: 0 };
+//! assert_eq!(at_most(&[audited], ALPHA).undetected, 107);
+//! ```
+//!
 //! Is the rate above 2 %? An e-process may be evaluated after every audit:
 //!
 //! ```

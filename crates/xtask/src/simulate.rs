@@ -86,8 +86,8 @@ fn switching(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
 const STRETCHES: u64 = 20;
 
 /// The shares of undetected errors in stretches of a long run.
-fn stretches(args: &SimulateArgs, plan: &Plan, p: f64, n: u64) -> Vec<f64> {
-    let seeds = (0..STRETCHES).map(|stretch| args.seed + STRETCHES * n + stretch);
+fn stretches(args: &SimulateArgs, plan: &Plan, p: f64, n: u32) -> Vec<f64> {
+    let seeds = (0..STRETCHES).map(|stretch| args.seed + STRETCHES * u64::from(n) + stretch);
     seeds.map(|seed| undetected(seed, plan, p, 10_000 * args.times)).collect()
 }
 
