@@ -2,6 +2,7 @@
 //! simulate` large ones.
 
 pub mod adversary;
+pub mod comparisons;
 pub mod designs;
 
 use std::collections::VecDeque;
@@ -99,4 +100,26 @@ pub fn undetected(seed: u64, plan: &Plan, p: f64, actions: u32) -> f64 {
         }
     }
     f64::from(undetected) / f64::from(actions)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ends_with_the_first_error_has_too_many_and_half_of_it_all_has_not() {
+        let (mut dice, rate, runs, audits) = (Dice::new(5), 0.01, 1_000, 1_000);
+        let (mut before, mut earlier) = (0.0, 0.0);
+        for _ in 0..runs {
+            let wrong: Vec<bool> = (0..audits).map(|_| dice.below(rate)).collect();
+            let first = wrong.iter().position(|wrong| *wrong);
+            before += first.map_or(0.0, |first| 1.0 / (first + 1) as f64);
+            let half = &wrong[..audits / 2];
+            earlier += half.iter().filter(|wrong| **wrong).count() as f64 / half.len() as f64;
+        }
+        let [before, earlier] = [before, earlier].map(|sum| sum / f64::from(runs) / rate);
+        // ln(1 / 0.01) is 4.6.
+        assert!((4.0..5.5).contains(&before), "{before} times the rate before the first error");
+        assert!((earlier - 1.0).abs() < 0.05, "{earlier} times the rate in the earlier half");
+    }
 }

@@ -1,5 +1,6 @@
 //! `cargo xtask simulate`: verifies the promises of the statistics by large simulations.
 
+mod comparisons;
 mod intervals;
 
 use std::process::ExitCode;
@@ -57,6 +58,7 @@ pub(crate) fn run(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
     );
     ensure!(share <= 0.05 + chance(0.05, runs), "the bound at any time does not hold");
 
+    comparisons::run(args.seed, args.times)?;
     switching(args)
 }
 
