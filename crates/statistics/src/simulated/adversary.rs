@@ -14,27 +14,37 @@ const PI: [f64; 2] = [0.1, 0.3];
 /// How many actions after a wrong finding are drawn with the larger one.
 const CAREFUL: u32 = 100;
 
-/// How many actions later a finding is known, in every other run: a draw without a finding counts as an error, so that a
-/// delay raises the bound.
-const DELAY: [u32; 2] = [0, 40];
-
 /// Actions a day: the bound is looked at each evening.
 const DAY: u32 = 50;
 
-/// The share of runs in which a bound at any time, looked at after each of `days`, is ever exceeded by an agent that errs
-/// in half of what it does while it is lucky, that is while fewer of its errors were drawn than had to be expected, and
-/// otherwise in 1 of 100.
-pub fn ever_exceeded(seed: u64, runs: u32, days: u32) -> f64 {
+/// How an agent errs. It is lucky while fewer of its errors were drawn than had to be expected.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Agent {
+    /// The share of its actions that is wrong while it is lucky.
+    pub lucky: f64,
+    /// The share otherwise.
+    pub otherwise: f64,
+    /// How many actions later a finding is known. A draw without a finding counts as an error.
+    pub delay: u32,
+}
+
+/// Agents that would exceed a bound if any did: careful when found out, never careful, and slowly judged.
+pub const AGENTS: [Agent; 4] = [
+    Agent { lucky: 0.5, otherwise: 0.01, delay: 0 },
+    Agent { lucky: 1.0, otherwise: 0.0, delay: 0 },
+    Agent { lucky: 1.0, otherwise: 1.0, delay: 0 },
+    Agent { lucky: 0.5, otherwise: 0.01, delay: 40 },
+];
+
+/// The share of runs in which the bound at any time, looked at after each of `days`, is ever exceeded.
+pub fn ever_exceeded(seed: u64, agent: Agent, runs: u32, days: u32) -> f64 {
     let mut dice = Dice::new(seed);
-    let delays = DELAY.iter().cycle().take(runs as usize);
-    let cheats = delays.map(|delay| Cheat { delay: *delay, ..Cheat::default() });
-    let exceeded: u32 = cheats.map(|mut cheat| u32::from(cheat.exceeds(&mut dice, days))).sum();
+    let exceeded: u32 = (0..runs).map(|_| u32::from(Run::of(agent).exceeds(&mut dice, days))).sum();
     f64::from(exceeded) / f64::from(runs)
 }
 
-#[derive(Default)]
-struct Cheat {
-    delay: u32,
+struct Run {
+    agent: Agent,
     /// By the bits of π.
     cells: BTreeMap<u64, Cell>,
     errors: u64,
@@ -46,7 +56,12 @@ struct Cheat {
     careful_until: u32,
 }
 
-impl Cheat {
+impl Run {
+    fn of(agent: Agent) -> Self {
+        let (cells, open) = (BTreeMap::new(), VecDeque::new());
+        Self { agent, cells, errors: 0, found: 0, luck: 0.0, open, careful_until: 0 }
+    }
+
     fn exceeds(&mut self, dice: &mut Dice, days: u32) -> bool {
         (0..days).any(|day| {
             for now in day * DAY..(day + 1) * DAY {
@@ -76,14 +91,14 @@ impl Cheat {
 
     fn act(&mut self, dice: &mut Dice, now: u32) {
         let pi = PI[usize::from(now < self.careful_until)];
-        let wrong = dice.below(if self.luck >= 0.0 { 0.5 } else { 0.01 });
+        let wrong = dice.below(if self.luck >= 0.0 { self.agent.lucky } else { self.agent.otherwise });
         let drawn = dice.below(pi);
         let unseen = Cell { pi, executed: 0, judged: 0, wrong: 0, missing: 0 };
         let cell = self.cells.entry(pi.to_bits()).or_insert(unseen);
         cell.executed += 1;
         cell.missing += u64::from(drawn);
         if drawn {
-            self.open.push_back((now + self.delay, pi.to_bits(), wrong));
+            self.open.push_back((now + self.agent.delay, pi.to_bits(), wrong));
         }
         if wrong {
             self.errors += 1;
@@ -97,8 +112,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_agent_that_errs_while_it_is_lucky_exceeds_the_bound_in_at_most_one_of_twenty_runs() {
-        let share = ever_exceeded(1, 300, 40);
-        assert!(share <= 0.05, "{share}");
+    fn no_agent_exceeds_the_bound_in_more_than_one_of_twenty_runs() {
+        for agent in AGENTS {
+            let share = ever_exceeded(1, agent, 100, 40);
+            // At 5 %, more than 13 of 100 come once in a thousand times.
+            assert!(share <= 0.13, "{agent:?}: {share}");
+        }
     }
 }
