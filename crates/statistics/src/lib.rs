@@ -64,6 +64,7 @@ pub mod efficacy;
 pub mod estimate;
 #[cfg(test)]
 mod fixtures;
+pub mod groups;
 pub mod multiple;
 pub mod sequential;
 pub mod simulated;
