@@ -290,9 +290,15 @@ async fn report(gate: &Gate, wrong: usize, correct: usize) -> anyhow::Result<()>
     let number = |value: &Value| value.as_f64().with_context(|| format!("a number, not {value}: {output}"));
     let correction = &learning["correction"];
     ensure!(correction["corrected"] == 1 && correction["reference"] == json!([0.7, 0.9]), "{output}");
-    ensure!(number(&correction["errors"])? == 2.0 * wrong as f64, "{output}");
+    // Each audit of a record stands for as many records.
+    let records = &report["rates"][1];
+    let [found, judged] = ["wrong", "judged"].map(|member| records[member].as_f64().unwrap_or_default());
+    let estimated = RECORDS as f64 * found / judged;
+    ensure!(found > 0.0 && (number(&records["errors"])? - estimated).abs() < 1e-9, "{output}");
+    ensure!(correction["errors"] == report["rates"][0]["errors"], "{output}");
+    let errors = number(&correction["errors"])?;
     let share = number(&correction["share"])?;
-    ensure!((share - 0.5 / wrong as f64).abs() < 1e-12, "{output}");
+    ensure!((share - 1.0 / errors).abs() < 1e-12, "{output}");
     ensure!(number(&correction["lower"])? <= share && share <= number(&correction["upper"])?, "{output}");
 
     let prevented = json!({"rejections": 1, "edits": 1, "rejections_audited": 1, "rejections_upheld": 1});
