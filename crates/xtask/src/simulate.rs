@@ -1,5 +1,6 @@
 //! `cargo xtask simulate`: verifies the promises of the statistics by large simulations.
 
+mod chance;
 mod comparisons;
 mod intervals;
 
@@ -39,19 +40,13 @@ pub(crate) struct SimulateArgs {
     lag: u32,
 }
 
-/// What a share of `runs` that should be `share` may differ from it by chance: four standard errors, which one in
-/// 30,000 exceeds on a side.
-fn chance(share: f64, runs: u32) -> f64 {
-    4.0 * (share * (1.0 - share) / f64::from(runs)).sqrt()
-}
-
 pub(crate) fn run(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
     intervals::run(args.seed, args.times)?;
 
     let runs = 1_000 * args.times;
     let share = false_alarms(args.seed, args.limit, runs, 1_000);
     println!("an e-process looked at after each of 1,000 audits is wrong in {:.2} %", 100.0 * share);
-    ensure!(share <= 0.05 + chance(0.05, runs), "the e-process does not hold");
+    ensure!(share <= 0.05 + chance::of(0.05, runs), "the e-process does not hold");
 
     let runs = 200 * args.times;
     println!("looked at on 100 evenings, the bound at any time is ever exceeded by an agent that errs");
@@ -64,7 +59,7 @@ pub(crate) fn run(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
             agent.delay,
             100.0 * share
         );
-        ensure!(share <= 0.05 + chance(0.05, runs), "the bound at any time does not hold");
+        ensure!(share <= 0.05 + chance::of(0.05, runs), "the bound at any time does not hold");
     }
 
     comparisons::run(args.seed, args.times)?;

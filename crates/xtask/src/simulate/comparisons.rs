@@ -21,7 +21,7 @@ pub(super) fn run(seed: u64, times: u32) -> anyhow::Result<()> {
             100.0 * found,
             100.0 * falsely
         );
-        ensure!(first + others <= 0.05 + chance(0.05, runs), "too many groups are flagged");
+        ensure!(first + others <= 0.05 + chance::of(0.05, runs), "too many groups are flagged");
     }
 
     let runs = 1_000 * times;
@@ -32,7 +32,7 @@ pub(super) fn run(seed: u64, times: u32) -> anyhow::Result<()> {
         let shares = [0.001, 0.005, 0.02, 0.05, 0.1, 0.3].map(|rate| (rate, share(rate)));
         let line = shares.map(|(rate, share)| format!("{:.2} % at {:.1} %", 100.0 * share, 100.0 * rate));
         println!("  sensitivity {sensitivity}, specificity {specificity}: {}", line.join(", "));
-        let least = 0.94 - chance(0.94, runs);
+        let least = 0.94 - chance::of(0.94, runs);
         ensure!(shares.iter().all(|(_, share)| *share >= least), "corrected rates do not hold");
     }
     Ok(())

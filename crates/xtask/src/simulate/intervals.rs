@@ -15,6 +15,8 @@ use countersign_statistics::simulated::{
 };
 use indicatif::ProgressBar;
 
+use super::chance;
+
 /// How many random designs.
 const DESIGNS: usize = 400;
 
@@ -30,7 +32,7 @@ const WIDER: f64 = 1.05;
 fn played(design: &Design, seed: u64, times: u32) -> Coverage {
     let mut dice = Dice::new(seed);
     let few = design.play(&mut dice, 200 * times);
-    if few.share() - super::chance(0.95, few.runs) > 0.95 {
+    if few.share() - chance::of(0.95, few.runs) > 0.95 {
         return few;
     }
     design.play(&mut dice, 1_000 * times)
@@ -65,7 +67,7 @@ fn describe(design: &Design) -> String {
 }
 
 fn holds(design: &Design, coverage: &Coverage) -> anyhow::Result<()> {
-    let least = LEAST - super::chance(LEAST, coverage.runs);
+    let least = LEAST - chance::of(LEAST, coverage.runs);
     ensure!(coverage.share() >= least, "the interval does not hold: {} {coverage:?}", describe(design));
     Ok(())
 }
