@@ -264,6 +264,16 @@ async fn files(gate: &Gate, all: &[Value]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Each audit of a record stands for as many records.
+fn estimated(report: &Value) -> anyhow::Result<()> {
+    let [all, records] = [&report["rates"][0], &report["rates"][1]];
+    let number = |member: &str| records[member].as_f64().with_context(|| format!("{member} in {records}"));
+    let errors = RECORDS as f64 * number("wrong")? / number("judged")?;
+    ensure!(errors > 0.0 && (number("errors")? - errors).abs() < 1e-9, "{records}");
+    ensure!(report["learning"]["correction"]["errors"] == all["errors"], "{all}");
+    Ok(())
+}
+
 async fn report(gate: &Gate, wrong: usize, correct: usize) -> anyhow::Result<()> {
     // No tool can undo the errors found; one remediation is closed by hand.
     let (output, _) = gate.cli(&["remediations", "list", "--json"]).await?;
@@ -290,12 +300,7 @@ async fn report(gate: &Gate, wrong: usize, correct: usize) -> anyhow::Result<()>
     let number = |value: &Value| value.as_f64().with_context(|| format!("a number, not {value}: {output}"));
     let correction = &learning["correction"];
     ensure!(correction["corrected"] == 1 && correction["reference"] == json!([0.7, 0.9]), "{output}");
-    // Each audit of a record stands for as many records.
-    let records = &report["rates"][1];
-    let [found, judged] = ["wrong", "judged"].map(|member| records[member].as_f64().unwrap_or_default());
-    let estimated = RECORDS as f64 * found / judged;
-    ensure!(found > 0.0 && (number(&records["errors"])? - estimated).abs() < 1e-9, "{output}");
-    ensure!(correction["errors"] == report["rates"][0]["errors"], "{output}");
+    estimated(&report)?;
     let errors = number(&correction["errors"])?;
     let share = number(&correction["share"])?;
     ensure!((share - 1.0 / errors).abs() < 1e-12, "{output}");
