@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     learning::{Agreement, Correction, Learning, Prevented, Remediations},
-    rates::Rate,
+    rates::{Bound, Rate},
     versions::Version,
 };
 use crate::{AppError, Connections};
@@ -38,7 +38,8 @@ pub struct Report {
     pub to: DateTime<Utc>,
     /// One line per pattern, and one per rule within it.
     pub lines: Vec<Line>,
-    /// Error rates of what was executed: all together, then by stratum.
+    /// Error rates of what was executed: all together, then each rule, followed by its
+    /// strata.
     pub rates: Vec<Rate>,
     /// Errors corrected and prevented by humans, and the effect of their feedback.
     pub learning: Learning,

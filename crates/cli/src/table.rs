@@ -1,9 +1,11 @@
 //! The report as a table.
 
+mod at_most;
 mod learning;
 
 use countersign_app::report::{Line, Percentiles, Rate, Report};
 
+pub use self::at_most::explain;
 use crate::output::table;
 
 /// A table with a line per pattern and rule, and what its columns mean.
@@ -47,7 +49,7 @@ fn rates(rates: &[Rate]) -> String {
         return String::new();
     }
     let mut table = table([
-        "stratum",
+        "rule / stratum",
         "executed",
         "audited",
         "wrong",
@@ -55,25 +57,46 @@ fn rates(rates: &[Rate]) -> String {
         "error rate\n95 % interval",
         "errors\nestimated",
         "errors\nundetected",
+        "undetected\nat most,\nat any time",
     ]);
     for rate in rates {
-        let estimate = rate.rate.map_or_else(|| "unknown".into(), percent);
+        let name = match (&rate.rule, &rate.stratum) {
+            (None, _) => "ALL THAT WAS EXECUTED".into(),
+            (Some(rule), None) => format!("  {rule}"),
+            (Some(_), Some(stratum)) => format!("    {stratum}"),
+        };
         table.add_row([
-            rate.stratum.clone().map_or_else(|| "ALL THAT WAS EXECUTED".into(), |name| format!("  {name}")),
+            name,
             rate.executed.to_string(),
             rate.judged.to_string(),
             rate.wrong.to_string(),
             rate.missing.to_string(),
-            format!("{estimate}\n{} to {}", percent(rate.lower), percent(rate.upper)),
-            format!("{:.1}", rate.errors),
-            format!("{:.1}", rate.undetected),
+            format!("{}\n{}", known(rate.rate, percent), interval(rate)),
+            known(rate.errors, |errors| format!("{errors:.1}")),
+            known(rate.undetected, |errors| format!("{errors:.1}")),
+            rate.at_most.undetected.to_string(),
         ]);
     }
     format!(
         "\n\n{table}\n\
-         error rate: Hájek's estimate with weights 1/π, interval of Korn and Graubard; an audit that is not judged yet\n\
-         counts as right below and as wrong above."
+         error rate: each audit stands for the same number of actions with its inclusion probability. The intervals of all\n\
+         rules hold together with 95 % confidence, and so do those of all strata: each alone has the confidence that stands\n\
+         beside it. An audit that is not judged yet counts as right below and as wrong above; unknown: nothing is judged of\n\
+         what was drawn with one of the probabilities. At most, at any time: report --at-most explains it."
     )
+}
+
+fn known(value: Option<f64>, print: impl Fn(f64) -> String) -> String {
+    value.map_or_else(|| "unknown".into(), print)
+}
+
+/// The interval of a rate, with its confidence where that is not 95 %.
+fn interval(rate: &Rate) -> String {
+    let [lower, upper] = [rate.lower, rate.upper].map(percent);
+    match 100.0 * rate.confidence {
+        usual if (usual - 95.0).abs() < 5e-3 => format!("{lower} to {upper}"),
+        wider => format!("{lower} to {upper} ({wider:.2} %)"),
+    }
 }
 
 fn row(line: &Line) -> Vec<String> {

@@ -1,16 +1,21 @@
 //! Error rates from audits that were drawn with unequal probabilities.
-
-use statrs::distribution::{ContinuousCDF as _, StudentsT};
+//!
+//! The draw is independent from action to action, so that a population splits by inclusion probability and by nothing
+//! else: given how many of a cell were drawn, each of its subsets was as likely. Strata within a cell cost nothing, and
+//! what one cell shows says nothing of another.
 
 use super::binomial::{Interval, clopper_pearson};
 
-/// Audited and judged actions of one stratum with one inclusion probability.
+/// The probability outside a 95 % interval.
+pub const ALPHA: f64 = 0.05;
+
+/// Executed actions with one inclusion probability, and their audits.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Group {
-    /// Which stratum, as a number of the caller's.
-    pub stratum: usize,
-    /// The inclusion probability π of each: above 0, at most 1.
+pub struct Cell {
+    /// The inclusion probability π of each, 0 to 1.
     pub pi: f64,
+    /// How many were executed, drawn or not.
+    pub executed: u64,
     /// Drawn and judged, right or wrong.
     pub judged: u64,
     /// Judged wrong.
@@ -22,174 +27,198 @@ pub struct Group {
 /// What is estimated of a population of executed actions.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Estimate {
-    /// Horvitz and Thompson's estimate of the number of errors: Σ 1/π over what was found wrong (JASA 47, 1952).
-    pub errors: f64,
-    /// Hájek's estimate of the rate: that, divided by the estimated number of actions, Σ 1/π. `None` without audits.
+    /// The number of errors: Σ N · wrong / judged over cells, each audit standing for the same number of its cell's N
+    /// actions. `None` without audits, and where what was drawn of a cell is not judged at all. Cells that were never
+    /// drawn from add nothing.
+    pub errors: Option<f64>,
+    /// The rate among the cells with a judgement. `None` without one.
     pub rate: Option<f64>,
-    /// 95 % interval of the rate: Korn and Graubard (Survey Methodology 24, 1998), or where no error was found the
-    /// stratified bound of [`bound_without_errors`]. Missing audits widen it: they count as right below, wrong above.
+    /// The interval of the rate of all that was executed: see [`estimate`].
     pub interval: Interval,
-    /// Errors among what nobody has audited: `errors` less those that were found.
-    pub undetected: f64,
+    /// Errors that nobody has found: `errors` less what was judged wrong.
+    pub undetected: Option<f64>,
 }
 
-const ALPHA: f64 = 0.05;
+/// Estimates the error rate of `cells` with an interval that misses it with probability `alpha`, half on each side.
+/// Cells with the same π are as one.
+///
+/// The upper end is the largest of three: Korn and Graubard's (Survey Methodology 24, 1998; without their factor for
+/// strata, for there are none), which says what the audits found where they looked; the errors that were found with
+/// those that may lie where nobody looked (`unseen`); and what a single cell may hold if all others are as they were
+/// found to be (`alone`), for Korn and Graubard's variance is too small where the few audits of a cell with a small π
+/// happen to find nothing. The lower end is the same of the actions that are right. Neither contradicts what was judged.
+/// An audit that is not judged yet counts as right below and as wrong above.
+pub fn estimate(cells: &[Cell], alpha: f64) -> Estimate {
+    let cells = merged(cells);
+    let groups = groups(&cells);
+    let judged = || groups.iter().filter_map(|group| Some((group, group.errors()?)));
+    let executed: f64 = judged().map(|(group, _)| group.executed()).sum();
+    let errors: f64 = judged().map(|(_, errors)| errors).sum();
+    let rate = (executed > 0.0).then(|| errors / executed);
+    let known = groups.iter().all(|group| group.errors().is_some() || !group.is_drawn());
+    let errors = rate.filter(|_| known).map(|_| errors);
+    let found: u64 = cells.iter().map(|cell| cell.wrong).sum();
+    let mut interval = interval(&settled(&cells, false), &settled(&cells, true), alpha);
+    if let Some(rate) = rate {
+        // Korn and Graubard weigh by 1/π what the estimate weighs by N / judged.
+        interval = Interval { lower: interval.lower.min(rate), upper: interval.upper.max(rate) };
+    }
+    let undetected = errors.map(|errors| (errors - found as f64).max(0.0));
+    Estimate { errors, rate, interval, undetected }
+}
 
-/// Estimates the error rate of `executed` actions by stratum, of which `groups` were drawn. The number of strata is
-/// the length of `executed`; groups of others are left out.
-pub fn estimate(executed: &[u64], groups: &[Group]) -> Estimate {
-    let groups: Vec<Group> =
-        groups.iter().copied().filter(|group| group.stratum < executed.len() && group.pi > 0.0).collect();
-    let found: u64 = groups.iter().map(|group| group.wrong).sum();
-    // The sum of nothing is -0.0, which would be printed as such.
-    let errors = 0.0 + groups.iter().map(|group| group.wrong as f64 / group.pi).sum::<f64>();
-    let weight: f64 = groups.iter().map(|group| group.judged as f64 / group.pi).sum();
-    // A missing audit may be found right or wrong.
-    let settled = |wrong: bool| -> Vec<Group> {
-        let settle = |group: &Group| Group {
-            judged: group.judged + group.missing,
-            wrong: group.wrong + if wrong { group.missing } else { 0 },
-            missing: 0,
-            ..*group
-        };
-        groups.iter().map(settle).collect()
-    };
-    Estimate {
-        errors,
-        rate: (weight > 0.0).then(|| errors / weight),
-        interval: Interval {
-            lower: interval(executed, &settled(false)).lower,
-            upper: interval(executed, &settled(true)).upper,
-        },
-        undetected: (errors - found as f64).max(0.0),
+/// The probability outside each of `intervals` independent intervals that all hold at once but with probability `alpha`
+/// (Šidák, JASA 62, 1967).
+pub fn each_of(intervals: usize, alpha: f64) -> f64 {
+    -((-alpha).ln_1p() / intervals.max(1) as f64).exp_m1()
+}
+
+/// One cell per inclusion probability, the smallest first; those without actions are left out. Where all was judged, it
+/// no longer matters with what probability it was drawn: a census.
+pub(super) fn merged(cells: &[Cell]) -> Vec<Cell> {
+    let census = cells.iter().all(|cell| cell.judged == cell.executed);
+    let cells = cells.iter().filter(|cell| cell.executed > 0);
+    let mut sorted: Vec<Cell> =
+        cells.map(|cell| Cell { pi: if census { 1.0 } else { cell.pi }, ..*cell }).collect();
+    sorted.sort_by(|one, other| one.pi.total_cmp(&other.pi));
+    let mut merged: Vec<Cell> = Vec::with_capacity(sorted.len());
+    for cell in sorted {
+        match merged.last_mut().filter(|last| last.pi == cell.pi) {
+            Some(last) => {
+                last.executed += cell.executed;
+                last.judged += cell.judged;
+                last.wrong += cell.wrong;
+                last.missing += cell.missing;
+            }
+            None => merged.push(cell),
+        }
+    }
+    merged
+}
+
+/// Cells that are estimated together, by the ratio of the sums of 1/π over wrong and over judged ones.
+struct Group(Vec<Cell>);
+
+impl Group {
+    fn executed(&self) -> f64 {
+        self.0.iter().map(|cell| cell.executed as f64).sum()
+    }
+
+    fn is_drawn(&self) -> bool {
+        self.0.iter().any(|cell| cell.judged + cell.missing > 0)
+    }
+
+    /// In one cell: N · wrong / judged. `None` without a judgement.
+    fn errors(&self) -> Option<f64> {
+        let sum = |pick: fn(&Cell) -> u64| self.0.iter().map(|cell| pick(cell) as f64 / cell.pi).sum::<f64>();
+        let (wrong, judged) = (sum(|cell| cell.wrong), sum(|cell| cell.judged));
+        (judged > 0.0).then(|| self.executed() * (wrong / judged))
+    }
+
+    /// The most errors, by the interval of these cells alone and what was judged right.
+    fn most(&self, alpha: f64) -> f64 {
+        let right = self.0.iter().map(|cell| (cell.judged - cell.wrong) as f64).sum::<f64>();
+        (self.executed() * korn_graubard(&self.0, alpha).upper).min(self.executed() - right)
     }
 }
 
-/// The interval of the rate where every audit that was drawn is judged.
-fn interval(executed: &[u64], groups: &[Group]) -> Interval {
-    let judged: f64 = groups.iter().map(|group| group.judged as f64).sum();
-    let weight: f64 = groups.iter().map(|group| group.judged as f64 / group.pi).sum();
-    let wrong: f64 = groups.iter().map(|group| group.wrong as f64 / group.pi).sum();
-    if judged == 0.0 {
+/// Cells with fewer audits than this to be expected are no group of their own: of a cell from which nothing was drawn,
+/// though something might have been, nothing can be estimated, and to leave it out would count its errors as none.
+const EXPECTED_DRAWS: f64 = 5.0;
+
+/// The cells from which something can be drawn, the small ones as one group.
+fn groups(cells: &[Cell]) -> Vec<Group> {
+    let drawable = cells.iter().copied().filter(|cell| cell.pi > 0.0);
+    let (small, large): (Vec<Cell>, Vec<Cell>) =
+        drawable.partition(|cell| cell.pi * (cell.executed as f64) < EXPECTED_DRAWS);
+    let small = (!small.is_empty()).then_some(Group(small));
+    large.into_iter().map(|cell| Group(vec![cell])).chain(small).collect()
+}
+
+/// The cells as if all that was drawn were judged, and what is not judged yet were right or wrong.
+fn settled(cells: &[Cell], wrong: bool) -> Vec<Cell> {
+    let settle = |cell: &Cell| Cell {
+        judged: cell.judged + cell.missing,
+        wrong: cell.wrong + if wrong { cell.missing } else { 0 },
+        missing: 0,
+        ..*cell
+    };
+    cells.iter().map(settle).collect()
+}
+
+/// The most errors among the cells, not above what was not judged right.
+fn most(cells: &[Cell], alpha: f64) -> f64 {
+    let sum = |pick: fn(&Cell) -> u64| cells.iter().map(pick).sum::<u64>() as f64;
+    let (executed, judged, wrong) =
+        (sum(|cell| cell.executed), sum(|cell| cell.judged), sum(|cell| cell.wrong));
+    let mut most = korn_graubard(cells, alpha).upper * executed;
+    // Within one cell that is exact, and chance alone decides what was not drawn.
+    if cells.len() > 1 {
+        most = most.max(wrong + unseen(cells, alpha / 2.0)).max(alone(cells, alpha));
+    }
+    most.min(executed - (judged - wrong))
+}
+
+/// The interval of the rate where all that was drawn is judged: for its lower end as if it were `right`.
+fn interval(right: &[Cell], wrong: &[Cell], alpha: f64) -> Interval {
+    let executed = wrong.iter().map(|cell| cell.executed).sum::<u64>() as f64;
+    if executed == 0.0 {
         return Interval::UNKNOWN;
     }
-    if wrong == 0.0 {
-        return Interval { lower: 0.0, upper: bound_without_errors(executed, groups, ALPHA / 2.0) };
+    let mirror = |cell: &Cell| Cell { wrong: cell.judged - cell.wrong, ..*cell };
+    let mirrored: Vec<Cell> = right.iter().map(mirror).collect();
+    // Whole numbers are subtracted and then divided, so that a census is exact.
+    Interval { lower: (executed - most(&mirrored, alpha)) / executed, upper: most(wrong, alpha) / executed }
+}
+
+/// The most errors that a single group may hold, with as many in the others as were estimated. All of what is never
+/// drawn may be wrong.
+fn alone(cells: &[Cell], alpha: f64) -> f64 {
+    let groups = groups(cells);
+    let errors = |group: &Group| group.errors().unwrap_or(0.0);
+    let all: f64 = groups.iter().map(errors).sum();
+    let more = groups.iter().map(|group| group.most(alpha) - errors(group)).fold(0.0, f64::max);
+    let never = cells.iter().filter(|cell| cell.pi <= 0.0).map(|cell| cell.executed as f64).sum::<f64>();
+    all + more + never
+}
+
+/// The most actions of one kind, wrong or right, that the draw may have missed altogether with a probability of more
+/// than `alpha`: in a cell with π each is missed with 1 − π, so it costs −ln(1 − π) of a budget of −ln `alpha`. Those
+/// least likely to be drawn come first, in order of π, as [`merged`] puts them.
+fn unseen(cells: &[Cell], alpha: f64) -> f64 {
+    let mut budget = -alpha.ln();
+    let mut unseen = 0;
+    for cell in cells.iter().filter(|cell| cell.pi < 1.0) {
+        let cost = -(-cell.pi).ln_1p();
+        let affordable = if cost > 0.0 { (budget / cost) as u64 } else { u64::MAX };
+        let missed = affordable.min(cell.executed.saturating_sub(cell.judged));
+        budget = (budget - missed as f64 * cost).max(0.0);
+        unseen += missed;
     }
-    let rate = wrong / weight;
-    if wrong >= weight {
-        let right = |group: &Group| Group { wrong: 0, ..*group };
-        let mirrored: Vec<Group> = groups.iter().map(right).collect();
-        return Interval { lower: 1.0 - bound_without_errors(executed, &mirrored, ALPHA / 2.0), upper: 1.0 };
+    unseen as f64
+}
+
+/// Clopper and Pearson's interval with the effective number of audits: as many as would estimate the rate as well if
+/// all had been drawn with the same probability.
+pub(super) fn korn_graubard(cells: &[Cell], alpha: f64) -> Interval {
+    let cells = || cells.iter().filter(|cell| cell.judged > 0);
+    let judged = cells().map(|cell| cell.judged as f64).sum::<f64>();
+    let wrong = cells().map(|cell| cell.wrong as f64).sum::<f64>();
+    if wrong == 0.0 || wrong == judged {
+        return clopper_pearson(wrong, judged, alpha);
     }
+    let weight: f64 = cells().map(|cell| cell.judged as f64 / cell.pi).sum();
+    let rate = cells().map(|cell| cell.wrong as f64 / cell.pi).sum::<f64>() / weight;
     // The linearised variance of a ratio under a Poisson design with replacement, from what was drawn.
-    let square = |group: &Group| {
-        let (wrong, right) = (group.wrong as f64, (group.judged - group.wrong) as f64);
-        (wrong * (1.0 - rate).powi(2) + right * rate.powi(2)) / group.pi.powi(2)
+    let square = |cell: &Cell| {
+        let (wrong, right) = (cell.wrong as f64, (cell.judged - cell.wrong) as f64);
+        (wrong * (1.0 - rate).powi(2) + right * rate.powi(2)) / cell.pi.powi(2)
     };
-    let spread: f64 = groups.iter().map(square).sum();
+    let spread: f64 = cells().map(square).sum();
     let variance = spread / weight.powi(2) * judged / (judged - 1.0).max(1.0);
-    let effective = (rate * (1.0 - rate) / variance).min(judged) * narrowed(judged, groups);
-    clopper_pearson(rate * effective, effective, ALPHA)
-}
-
-/// Korn and Graubard's factor for the degrees of freedom that strata take away: (t(n−1) / t(n−H))².
-fn narrowed(judged: f64, groups: &[Group]) -> f64 {
-    let mut strata: Vec<usize> =
-        groups.iter().filter(|group| group.judged > 0).map(|group| group.stratum).collect();
-    strata.sort_unstable();
-    strata.dedup();
-    let quantile = |freedom: f64| {
-        StudentsT::new(0.0, 1.0, freedom.max(1.0)).map_or(f64::INFINITY, |t| t.inverse_cdf(1.0 - ALPHA / 2.0))
-    };
-    (quantile(judged - 1.0) / quantile(judged - strata.len() as f64)).powi(2).min(1.0)
-}
-
-/// The largest overall rate that `alpha` does not rule out where no audit has found an error: the maximum of Σ W·p over
-/// strata with Π (1 − p)^n ≥ alpha, W being a stratum's share of what was executed. By Lagrange's condition the best
-/// share of right ones is min(1, μ·n/W) in each stratum; μ is found by bisection. A stratum without audits may be all
-/// wrong.
-pub fn bound_without_errors(executed: &[u64], groups: &[Group], alpha: f64) -> f64 {
-    let all: u64 = executed.iter().sum();
-    if all == 0 {
-        return 1.0;
-    }
-    let strata: Vec<(f64, f64)> = executed
-        .iter()
-        .enumerate()
-        .map(|(stratum, executed)| {
-            let judged = groups.iter().filter(|group| group.stratum == stratum).map(|group| group.judged);
-            (*executed as f64 / all as f64, judged.sum::<u64>() as f64)
-        })
-        .filter(|(share, _)| *share > 0.0)
-        .collect();
-    let right = |mu: f64, (share, judged): (f64, f64)| (mu * judged / share).min(1.0);
-    let likelihood = |mu: f64| -> f64 {
-        let audited = strata.iter().filter(|(_, judged)| *judged > 0.0);
-        audited.map(|stratum| stratum.1 * right(mu, *stratum).ln()).sum()
-    };
-    let (mut low, mut high) = (0.0_f64, 1.0_f64);
-    for _ in 0..200 {
-        let middle = low + (high - low) / 2.0;
-        if likelihood(middle) < alpha.ln() { low = middle } else { high = middle }
-    }
-    strata.iter().map(|stratum| stratum.0 * (1.0 - right(high, *stratum))).sum()
+    let effective = (rate * (1.0 - rate) / variance).min(judged);
+    clopper_pearson(rate * effective, effective, alpha)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::binomial::clopper_pearson;
-
-    fn group(stratum: usize, pi: f64, judged: u64, wrong: u64) -> Group {
-        Group { stratum, pi, judged, wrong, missing: 0 }
-    }
-
-    #[test]
-    fn with_one_probability_it_is_the_plain_interval() {
-        let estimate = estimate(&[1_000], &[group(0, 0.1, 100, 7)]);
-        assert_eq!((estimate.errors.round(), estimate.rate), (70.0, Some(0.07)));
-        let plain = clopper_pearson(7.0, 100.0, 0.05);
-        // The variance has n − 1 in it, Clopper and Pearson's interval has n.
-        assert!((estimate.interval.lower - plain.lower).abs() < 2e-3, "{estimate:?} {plain:?}");
-        assert!((estimate.interval.upper - plain.upper).abs() < 2e-3, "{estimate:?} {plain:?}");
-        assert_eq!(estimate.undetected.round(), 63.0);
-    }
-
-    #[test]
-    fn errors_in_what_is_seldom_drawn_weigh_more() {
-        let estimate = estimate(&[1_000, 1_000], &[group(0, 0.5, 500, 0), group(1, 0.05, 50, 5)]);
-        assert_eq!(estimate.errors.round(), 100.0);
-        assert!((estimate.rate.unwrap() - 0.05).abs() < 1e-12);
-        assert!(estimate.interval.contains(0.05) && estimate.interval.upper < 0.12, "{estimate:?}");
-    }
-
-    #[test]
-    fn without_errors_the_bound_is_that_of_the_worst_split() {
-        // One stratum: 59 clean audits say less than 5 % with 5 % on that side.
-        let one = bound_without_errors(&[10_000], &[group(0, 0.1, 59, 0)], 0.05);
-        assert!((one - clopper_pearson(0.0, 59.0, 0.1).upper).abs() < 1e-9, "{one}");
-        // Two equal strata with equal audits are as one.
-        let two = bound_without_errors(&[500, 500], &[group(0, 0.1, 30, 0), group(1, 0.1, 29, 0)], 0.05);
-        assert!((two - one).abs() < 1e-3, "{two}");
-        // A stratum without audits may be all wrong.
-        let blind = bound_without_errors(&[900, 100], &[group(0, 0.1, 299, 0)], 0.05);
-        assert!(blind > 0.1 && blind < 0.11, "{blind}");
-    }
-
-    #[test]
-    fn missing_audits_widen_the_interval_to_both_sides() {
-        let all = [Group { missing: 0, ..group(0, 0.1, 100, 5) }];
-        let some = [Group { missing: 20, ..group(0, 0.1, 100, 5) }];
-        let (all, some) = (estimate(&[1_000], &all), estimate(&[1_000], &some));
-        assert_eq!(all.rate, some.rate);
-        assert!(some.interval.upper > all.interval.upper + 0.1 && some.interval.lower < all.interval.lower);
-    }
-
-    #[test]
-    fn without_audits_nothing_is_known() {
-        let estimate = estimate(&[1_000], &[]);
-        assert_eq!((estimate.rate, estimate.interval), (None, Interval::UNKNOWN));
-        assert!(estimate.errors.is_sign_positive() && estimate.undetected.is_sign_positive());
-    }
-}
+mod tests;

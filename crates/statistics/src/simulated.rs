@@ -1,11 +1,13 @@
 //! Simulations of what the statistics promise: seeded, so that each run is the same. Tests run small ones, `cargo xtask
 //! simulate` large ones.
 
+pub mod adversary;
+pub mod comparisons;
+pub mod designs;
+
 use std::collections::VecDeque;
 
 use super::{
-    binomial::Interval,
-    estimate::{Group, estimate},
     sequential::{EProcess, Lattice},
     switching::{Plan, PlanState, SwitchingEvent, SwitchingState},
 };
@@ -39,40 +41,6 @@ impl Dice {
     pub fn below(&mut self, p: f64) -> bool {
         self.unit() < p
     }
-}
-
-/// A stratum of [`coverage`]: how many actions, how many of them wrong, how many audited.
-const STRATA: [(u64, f64, f64); 5] =
-    [(3_000, 0.002, 0.05), (1_500, 0.01, 0.1), (600, 0.04, 0.2), (300, 0.15, 0.3), (60, 0.3, 1.0)];
-
-/// Draws populations of mixed strata, audits each by sample, and returns the share of populations whose true error
-/// rate lies within the 95 % interval. Each population is of two or more of the strata, at rates of its own.
-pub fn coverage(seed: u64, populations: u32) -> f64 {
-    let mut dice = Dice::new(seed);
-    let covered = (0..populations).filter(|_| {
-        let (mut executed, mut groups, mut errors) = (vec![], vec![], 0_u64);
-        for (stratum, &(size, rate, pi)) in STRATA.iter().enumerate() {
-            if stratum >= 2 && dice.below(0.3) {
-                continue;
-            }
-            let rate = rate * 2.0 * dice.unit();
-            let mut group = Group { stratum: executed.len(), pi, judged: 0, wrong: 0, missing: 0 };
-            for _ in 0..size {
-                let wrong = dice.below(rate);
-                errors += u64::from(wrong);
-                if dice.below(pi) {
-                    group.judged += 1;
-                    group.wrong += u64::from(wrong);
-                }
-            }
-            executed.push(size);
-            groups.push(group);
-        }
-        let all: u64 = executed.iter().sum();
-        let interval: Interval = estimate(&executed, &groups).interval;
-        interval.contains(errors as f64 / all as f64)
-    });
-    covered.count() as f64 / f64::from(populations)
 }
 
 /// The share of runs of `audits` each, at exactly the limit `p0`, in which an e-process that is evaluated after every
@@ -139,8 +107,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn intervals_cover_the_truth_of_mixed_strata() {
-        let share = coverage(11, 1_000);
-        assert!(share >= 0.95, "{share}");
+    fn what_ends_with_the_first_error_has_too_many_and_half_of_it_all_has_not() {
+        let (mut dice, rate, runs, audits) = (Dice::new(5), 0.01, 1_000, 1_000);
+        let (mut before, mut earlier) = (0.0, 0.0);
+        for _ in 0..runs {
+            let wrong: Vec<bool> = (0..audits).map(|_| dice.below(rate)).collect();
+            let first = wrong.iter().position(|wrong| *wrong);
+            before += first.map_or(0.0, |first| 1.0 / (first + 1) as f64);
+            let half = &wrong[..audits / 2];
+            earlier += half.iter().filter(|wrong| **wrong).count() as f64 / half.len() as f64;
+        }
+        let [before, earlier] = [before, earlier].map(|sum| sum / f64::from(runs) / rate);
+        // ln(1 / 0.01) is 4.6.
+        assert!((4.0..5.5).contains(&before), "{before} times the rate before the first error");
+        assert!((earlier - 1.0).abs() < 0.05, "{earlier} times the rate in the earlier half");
     }
 }

@@ -8,6 +8,8 @@ use crate::{StoreError, Transaction};
 /// Executed actions of one stratum with one inclusion probability, and their audits.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DrawCounts {
+    /// The rule.
+    pub rule: String,
     /// The stratum.
     pub stratum: String,
     /// The inclusion probability π of each.
@@ -25,6 +27,7 @@ pub struct DrawCounts {
 impl DrawCounts {
     pub(crate) fn read(row: &Row) -> Self {
         Self {
+            rule: row.get("rule"),
             stratum: row.get("stratum"),
             pi: row.get("pi"),
             executed: count(row, "executed"),
@@ -39,7 +42,7 @@ pub(crate) fn count(row: &Row, column: &str) -> u64 {
     u64::try_from(row.get::<_, i64>(column)).unwrap_or_default()
 }
 
-/// Counts the executed of the actions accepted in `from..to`, in order of strata and inclusion probabilities.
+/// Counts the executed of the actions accepted in `from..to`, in order of rules, strata and inclusion probabilities.
 pub async fn draws(
     tx: &Transaction,
     from: DateTime<Utc>,

@@ -181,7 +181,9 @@ async fn the_report_estimates_the_error_rate_with_an_interval() -> anyhow::Resul
     let (output, _) = gate.cli(&["report", "--json"]).await?;
     let before: Value = serde_json::from_str(&output)?;
     let all = &before["rates"][0];
-    ensure!(all["rate"].is_null() && all["missing"].as_u64() > Some(50), "{output}");
+    ensure!(all["missing"].as_u64() > Some(50), "{output}");
+    ensure!(["rate", "errors", "undetected"].iter().all(|member| all.get(member).is_none()), "{output}");
+    ensure!(all["at_most"]["undetected"].as_u64() > all["missing"].as_u64(), "{output}");
     ensure!(all["lower"] == 0.0 && all["upper"] == 1.0, "{output}");
 
     let _auditor = gate
@@ -203,8 +205,16 @@ async fn the_report_estimates_the_error_rate_with_an_interval() -> anyhow::Resul
     let number = |member: &str| all[member].as_f64().context("a number");
     ensure!(all["executed"] == ACTIONS as u64 && all["missing"] == 0, "{output}");
     ensure!(number("lower")? < 0.25 && number("upper")? > 0.25, "{output}");
-    ensure!(report["rates"][1]["stratum"] == "allowed/write_record/one@1.4.2", "{output}");
+    let most = &all["at_most"];
+    let [errors, undetected] = ["errors", "undetected"].map(|member| most[member].as_u64());
+    let wrong = all["wrong"].as_u64().context("a count")?;
+    ensure!(undetected > Some(0) && errors == undetected.map(|undetected| undetected + wrong), "{output}");
+    ensure!(report["rates"][1]["rule"] == "allowed" && report["rates"][1]["stratum"].is_null(), "{output}");
+    ensure!(report["rates"][2]["stratum"] == "allowed/write_record/one@1.4.2", "{output}");
     let (output, ok) = gate.cli(&["report"]).await?;
     ensure!(ok && output.contains("ALL THAT WAS EXECUTED") && output.contains("95 % interval"), "{output}");
+    let (output, ok) = gate.cli(&["report", "--at-most"]).await?;
+    let sentence = format!("{ACTIONS} actions accepted from");
+    ensure!(ok && output.contains(&sentence) && output.contains("at every moment at once"), "{output}");
     gate.close().await
 }

@@ -11,7 +11,7 @@ use countersign_core::{
     keyed::{KeyedSampler, Secret},
     message::Finding,
 };
-use countersign_statistics::estimate::{Group, estimate};
+use countersign_statistics::estimate::{ALPHA, Cell, estimate};
 use countersign_testkit::clients::{Agent, AuditorApp, finding, proposal, withdrawal};
 use countersign_tests::{Gate, folder, willing};
 use serde_json::{Value, json};
@@ -30,42 +30,35 @@ fn recorded() -> anyhow::Result<Option<Vec<Value>>> {
 }
 
 /// How many of twenty keys yield an interval that covers the labelled error rate.
-fn covered(writes: &[Value], stratum: impl Fn(&Value) -> String) -> anyhow::Result<u32> {
+fn covered(writes: &[Value]) -> anyhow::Result<u32> {
     let wrong = |action: &Value| action["correct"] == false;
     let truth = writes.iter().filter(|action| wrong(action)).count();
-    let mut strata: Vec<String> = writes.iter().map(&stratum).collect();
-    strata.sort_unstable();
-    strata.dedup();
     let mut covered = 0;
     for key in 0..20_u8 {
         let keyed_sampler = KeyedSampler::new(Secret::new(vec![key; 32])?);
-        let mut executed = vec![0; strata.len()];
-        let mut groups: Vec<Group> = (0..strata.len())
-            .map(|stratum| Group { stratum, pi: PI, judged: 0, wrong: 0, missing: 0 })
-            .collect();
-        for action in writes {
-            let of = stratum(action);
-            let index = strata.iter().position(|known| *known == of).unwrap_or_default();
-            executed[index] += 1;
-            if keyed_sampler.draw(1, "/agents/one", &id(action), PI).selected {
-                groups[index].judged += 1;
-                groups[index].wrong += u64::from(wrong(action));
-            }
-        }
-        let estimate = estimate(&executed, &groups);
-        covered += u32::from(estimate.interval.contains(truth as f64 / writes.len() as f64));
+        let drawn = |action: &&Value| keyed_sampler.draw(1, "/agents/one", &id(action), PI).selected;
+        let drawn: Vec<&Value> = writes.iter().filter(drawn).collect();
+        let cell = Cell {
+            pi: PI,
+            executed: writes.len() as u64,
+            judged: drawn.len() as u64,
+            wrong: drawn.iter().filter(|action| wrong(action)).count() as u64,
+            missing: 0,
+        };
+        let interval = estimate(&[cell], ALPHA).interval;
+        covered += u32::from(interval.contains(truth as f64 / writes.len() as f64));
     }
     Ok(covered)
 }
 
-/// Only state-changing actions, one stratum per tool.
+/// Only state-changing actions.
 #[test]
 fn the_estimate_covers_the_labelled_truth_for_nearly_every_key() -> anyhow::Result<()> {
     let Some(actions) = recorded()? else { return Ok(()) };
     let writes: Vec<Value> = actions.into_iter().filter(|action| action["writes"] == true).collect();
     let truth = writes.iter().filter(|action| action["correct"] == false).count();
     ensure!((writes.len(), truth) == (250, 162), "{} {truth}", writes.len());
-    let covered = covered(&writes, |action| action["tool"].to_string())?;
+    let covered = covered(&writes)?;
     eprintln!("{covered} of 20 keys cover 162 of 250");
     ensure!(covered >= 18, "{covered} of 20");
     Ok(())
@@ -204,10 +197,7 @@ async fn pinned_to_normal_the_estimate_covers_the_truth_through_the_whole_system
     let all = &report["rates"][0];
     let drawn = gate.count("SELECT count(*) FROM sampling WHERE selected").await?;
     ensure!(all["executed"] == 250 && all["judged"] == drawn && all["missing"] == 0, "{all}");
-    // The stored strata, drawn again with twenty keys.
-    let strata = stored(gate).await?;
-    ensure!(strata.len() == 250);
-    let covered = covered(&run.writes, |action| strata.get(&id(action)).cloned().unwrap_or_default())?;
+    let covered = covered(&run.writes)?;
     eprintln!(
         "run A: {truth} of 250 wrong, this key: {} to {}; {covered} of 20 keys cover it",
         all["lower"], all["upper"]
@@ -253,12 +243,4 @@ async fn with_switching_what_is_often_wrong_goes_to_approval() -> anyhow::Result
     let done = run.gate.count("SELECT count(*) FROM actions WHERE state = 'succeeded'").await?;
     eprintln!("run B: {done} of 250 executed");
     run.gate.close().await
-}
-
-/// The stratum of each executed action, by its id.
-async fn stored(gate: &Gate) -> anyhow::Result<HashMap<String, String>> {
-    let store = gate.system.store()?;
-    let tx = store.transaction().await?;
-    let sql = "SELECT a.event_id, s.stratum FROM sampling s JOIN actions a ON a.id = s.action";
-    Ok(tx.query(sql, &[]).await?.iter().map(|row| (row.get(0), row.get(1))).collect())
 }

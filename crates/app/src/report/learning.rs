@@ -26,7 +26,7 @@ pub struct Learning {
     pub correction: Option<Correction>,
     /// Errors that reviewers prevented.
     pub prevented: Prevented,
-    /// Each version of an agent, before and after the first feedback on it.
+    /// Each version of an agent: the earlier and the later half of what it did. Their intervals hold together.
     pub versions: Vec<Version>,
     /// How far auditors agree.
     pub agreement: Agreement,
@@ -43,9 +43,11 @@ pub struct Learning {
 pub struct Correction {
     /// Errors found, and compensated by a tool or fixed by people.
     pub corrected: u64,
-    /// Horvitz and Thompson's estimate of the errors among what was executed.
-    pub errors: f64,
-    /// The ratio of the two, 0 to 1; absent if no error is estimated.
+    /// The estimated number of errors among what was executed; absent where it is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errors: Option<f64>,
+    /// The ratio of the two, 0 to 1; absent if the number is unknown or 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<f64>,
     /// The lower end of its 95 % interval.
     pub lower: f64,

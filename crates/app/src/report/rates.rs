@@ -1,16 +1,19 @@
 //! Error rates of executed actions, estimated from the audits that were drawn.
 
 use countersign_statistics::{
+    anytime::{self, AtMost},
     binomial::Interval,
-    estimate::{Estimate, Group, estimate},
+    estimate::{ALPHA, Cell, Estimate, each_of, estimate},
 };
 use countersign_store::rates::DrawCounts;
 use serde::{Deserialize, Serialize};
 
-/// The error rate of a stratum, or of all strata together.
+/// The error rate of a stratum, of a rule, or of all together.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Rate {
-    /// The stratum; absent for all together.
+    /// The rule; absent for all together.
+    pub rule: Option<String>,
+    /// The stratum; absent for a whole rule and for all together.
     pub stratum: Option<String>,
     /// Actions whose tool was called.
     pub executed: u64,
@@ -20,41 +23,64 @@ pub struct Rate {
     pub wrong: u64,
     /// Audits drawn and not judged yet, which widen the interval.
     pub missing: u64,
-    /// Horvitz and Thompson's estimate of the number of errors.
-    pub errors: f64,
-    /// The estimated number of errors among unaudited actions.
-    pub undetected: f64,
-    /// Hájek's estimate of the error rate; absent where nothing was judged.
+    /// The estimated number of errors; absent without audits, and where what was drawn with one inclusion probability is
+    /// not judged at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errors: Option<f64>,
+    /// The estimated number of errors that nobody has found; absent where `errors` is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undetected: Option<f64>,
+    /// The estimated error rate, 0 to 1; absent where nothing was judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<f64>,
-    /// The lower end of its 95 % interval.
+    /// The confidence of this interval alone, 0 to 1. Those of all rules hold together with 95 % confidence, and so do
+    /// those of all strata.
+    pub confidence: f64,
+    /// The lower end of the interval of the rate.
     pub lower: f64,
-    /// The upper end of its 95 % interval.
+    /// The upper end of the interval of the rate.
     pub upper: f64,
+    /// The most errors, at every moment at once with 95 % confidence.
+    pub at_most: Bound,
+}
+
+/// The most errors that are possible, however often it is looked at and whatever agents do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bound {
+    /// Errors among what was executed.
+    pub errors: u64,
+    /// Those that nobody has found, audits that are not judged yet among them.
+    pub undetected: u64,
 }
 
 impl Rate {
-    /// The rate of strata that have `executed` actions each, of which `groups` were drawn.
-    fn of(stratum: Option<String>, executed: &[u64], groups: &[Group]) -> Self {
-        let Estimate { errors, rate, interval, undetected } = estimate(executed, groups);
-        let sum = |pick: fn(&Group) -> u64| groups.iter().map(pick).sum();
-        Self {
-            stratum,
-            executed: executed.iter().sum(),
-            judged: sum(|group| group.judged),
-            wrong: sum(|group| group.wrong),
-            missing: sum(|group| group.missing),
+    /// The rate of what was counted together, one of `lines` whose intervals hold together; `None` where nothing was
+    /// executed.
+    pub(super) fn of<'a>(counts: impl IntoIterator<Item = &'a DrawCounts>, lines: usize) -> Option<Self> {
+        let cell = |count: &DrawCounts| {
+            let DrawCounts { pi, executed, judged, wrong, missing, .. } = *count;
+            Cell { pi, executed, judged, wrong, missing }
+        };
+        let cells: Vec<Cell> = counts.into_iter().map(cell).collect();
+        let alpha = each_of(lines, ALPHA);
+        let Estimate { errors, rate, interval, undetected } = estimate(&cells, alpha);
+        let AtMost { errors: most, undetected: most_undetected } = anytime::at_most(&cells, ALPHA);
+        let sum = |pick: fn(&Cell) -> u64| cells.iter().map(pick).sum();
+        (!cells.is_empty()).then(|| Self {
+            rule: None,
+            stratum: None,
+            executed: sum(|cell| cell.executed),
+            judged: sum(|cell| cell.judged),
+            wrong: sum(|cell| cell.wrong),
+            missing: sum(|cell| cell.missing),
             errors,
             undetected,
             rate,
+            confidence: 1.0 - alpha,
             lower: interval.lower,
             upper: interval.upper,
-        }
-    }
-
-    /// The rate of all that was counted together; `None` where nothing was executed.
-    pub(super) fn overall<'a>(counts: impl IntoIterator<Item = &'a DrawCounts>) -> Option<Self> {
-        let Strata { executed, groups, .. } = Strata::of(counts);
-        (!groups.is_empty()).then(|| Self::of(None, &executed, &groups))
+            at_most: Bound { errors: most, undetected: most_undetected },
+        })
     }
 
     /// The estimate alone.
@@ -64,45 +90,22 @@ impl Rate {
     }
 }
 
-/// Counts by stratum, in the form that the estimators take.
-#[derive(Default)]
-struct Strata<'a> {
-    names: Vec<&'a str>,
-    executed: Vec<u64>,
-    groups: Vec<Group>,
-}
-
-impl<'a> Strata<'a> {
-    /// Counts of one stratum must follow each other.
-    fn of(counts: impl IntoIterator<Item = &'a DrawCounts>) -> Self {
-        let mut strata = Self::default();
-        for count in counts {
-            if strata.names.last() != Some(&count.stratum.as_str()) {
-                strata.names.push(&count.stratum);
-                strata.executed.push(0);
-            }
-            if let Some(executed) = strata.executed.last_mut() {
-                *executed += count.executed;
-            }
-            let DrawCounts { pi, judged, wrong, missing, .. } = *count;
-            strata.groups.push(Group { stratum: strata.names.len() - 1, pi, judged, wrong, missing });
-        }
-        strata
-    }
-}
-
-/// The rates of all together, then of each stratum. Empty where nothing was executed.
+/// The rates of all together, then of each rule, followed by those of its strata. Counts of one rule, and within it of
+/// one stratum, must follow each other. Empty where nothing was executed.
 pub(super) fn rates(counts: &[DrawCounts]) -> Vec<Rate> {
-    let Strata { names, executed, groups } = Strata::of(counts);
-    if names.is_empty() {
-        return vec![];
+    let by_rule = || counts.chunk_by(|one, other| one.rule == other.rule);
+    let by_stratum = |one: &DrawCounts, other: &DrawCounts| one.stratum == other.stratum;
+    let strata = by_rule().map(|rule| rule.chunk_by(by_stratum).count()).sum();
+    let mut rates: Vec<Rate> = Rate::of(counts, 1).into_iter().collect();
+    for of_rule in by_rule() {
+        let name = |counts: &[DrawCounts]| counts.first().map(|count| count.rule.clone());
+        let line = Rate::of(of_rule, by_rule().count());
+        rates.extend(line.map(|rate| Rate { rule: name(of_rule), ..rate }));
+        for alone in of_rule.chunk_by(by_stratum) {
+            let stratum = alone.first().map(|count| count.stratum.clone());
+            rates.extend(Rate::of(alone, strata).map(|rate| Rate { rule: name(alone), stratum, ..rate }));
+        }
     }
-    let mut rates = vec![Rate::of(None, &executed, &groups)];
-    rates.extend(names.iter().zip(&executed).enumerate().map(|(stratum, (name, executed))| {
-        let alone = groups.iter().filter(|group| group.stratum == stratum);
-        let alone: Vec<Group> = alone.map(|group| Group { stratum: 0, ..*group }).collect();
-        Rate::of(Some((*name).to_owned()), &[*executed], &alone)
-    }));
     rates
 }
 
@@ -111,25 +114,56 @@ mod tests {
     use super::*;
 
     fn counts(stratum: &str, pi: f64, [executed, judged, wrong]: [u64; 3]) -> DrawCounts {
-        DrawCounts { stratum: stratum.into(), pi, executed, judged, wrong, missing: 0 }
+        let rule = stratum.split('/').next().unwrap_or_default().into();
+        DrawCounts { rule, stratum: stratum.into(), pi, executed, judged, wrong, missing: 0 }
+    }
+
+    fn mixed() -> Vec<Rate> {
+        rates(&[
+            counts("a/x", 0.5, [10, 5, 1]),
+            counts("a/x", 1.0, [2, 2, 1]),
+            counts("a/y", 0.5, [6, 3, 0]),
+            counts("b/x", 0.25, [8, 2, 0]),
+        ])
     }
 
     #[test]
-    fn the_strata_add_up_to_all_together() {
-        let counts =
-            [counts("a", 0.5, [10, 5, 1]), counts("a", 1.0, [2, 2, 1]), counts("b", 0.25, [8, 2, 0])];
-        let rates = rates(&counts);
-        let names: Vec<Option<&str>> = rates.iter().map(|rate| rate.stratum.as_deref()).collect();
-        assert_eq!(names, [None, Some("a"), Some("b")]);
+    fn the_strata_add_up_to_their_rules_and_these_to_all_together() {
+        let rates = mixed();
+        let names: Vec<[Option<&str>; 2]> =
+            rates.iter().map(|rate| [rate.rule.as_deref(), rate.stratum.as_deref()]).collect();
+        let (a, b) = (Some("a"), Some("b"));
+        let expected =
+            [[None, None], [a, None], [a, Some("a/x")], [a, Some("a/y")], [b, None], [b, Some("b/x")]];
+        assert_eq!(names, expected);
         let executed: Vec<u64> = rates.iter().map(|rate| rate.executed).collect();
-        assert_eq!(executed, [20, 12, 8]);
+        assert_eq!(executed, [26, 18, 12, 6, 8, 8]);
         // 1/0.5 and 1/1.
-        assert_eq!((rates[0].errors, rates[1].errors, rates[2].errors), (3.0, 3.0, 0.0));
-        assert_eq!(rates[1].rate, Some(3.0 / 12.0));
+        assert_eq!(rates[1].errors.zip(rates[2].errors), Some((3.0, 3.0)));
+        assert_eq!(rates[2].rate, Some(3.0 / 12.0));
+    }
+
+    #[test]
+    fn intervals_of_rules_and_of_strata_each_hold_together() {
+        let rates = mixed();
+        let confidence: Vec<f64> = rates.iter().map(|rate| rate.confidence).collect();
+        let (rule, stratum) = (0.95_f64.powf(1.0 / 2.0), 0.95_f64.powf(1.0 / 3.0));
+        for (is, expected) in confidence.iter().zip([0.95, rule, stratum, stratum, rule, stratum]) {
+            assert!((is - expected).abs() < 1e-12, "{confidence:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_unknown_is_not_printed_as_nothing() {
+        let waits = DrawCounts { missing: 10, ..counts("a/x", 0.1, [100, 0, 0]) };
+        let rates = rates(&[waits]);
+        assert_eq!((rates[0].errors, rates[0].undetected, rates[0].rate), (None, None, None));
+        let json = serde_json::to_value(&rates[0]).unwrap();
+        assert!(json.get("errors").is_none() && json.get("undetected").is_none(), "{json}");
     }
 
     #[test]
     fn where_nothing_was_executed_there_is_no_rate() {
-        assert!(rates(&[]).is_empty() && Rate::overall(&[]).is_none());
+        assert!(rates(&[]).is_empty() && Rate::of(&[], 1).is_none());
     }
 }

@@ -1,4 +1,7 @@
-//! Whether agents make fewer errors after the first feedback on them.
+//! Whether agents make fewer errors as they go on: each version's first half beside its second.
+//!
+//! To split at the first feedback would be biased, for the part before it would end with an error by construction: at 1 %
+//! errors it shows 4.6 times as many.
 
 use std::collections::BTreeMap;
 
@@ -23,10 +26,10 @@ pub struct Version {
     pub version: String,
     /// When a human first found an error: an audit settled as wrong, a rejection, an edit.
     pub first_feedback: Option<DateTime<Utc>>,
-    /// The error rate of what it proposed before that, or ever without feedback; absent if nothing was executed.
-    pub before: Option<Rate>,
-    /// The error rate of what it proposed after that; absent if nothing was executed.
-    pub after: Option<Rate>,
+    /// The error rate of the half of its executed actions that was accepted earlier; absent if nothing was executed.
+    pub earlier: Option<Rate>,
+    /// The error rate of the half that was accepted later; absent if that is empty.
+    pub later: Option<Rate>,
 }
 
 /// The version stated in an action's content, or in the stratum's name if the content is erased.
@@ -47,7 +50,7 @@ fn named(strata: &[AgentStratum]) -> (Vec<Version>, Vec<usize>) {
         let version = stated(content.as_deref(), stratum);
         let index = *indexes.entry((agent, version.clone())).or_insert_with(|| {
             let agent = agent.clone();
-            versions.push(Version { agent, version, first_feedback: None, before: None, after: None });
+            versions.push(Version { agent, version, first_feedback: None, earlier: None, later: None });
             versions.len() - 1
         });
         if let Some(version) = versions.get_mut(index) {
@@ -69,23 +72,19 @@ pub(super) async fn versions(
     let asked: Vec<VersionStratum<'_>> = strata
         .iter()
         .zip(indexes)
-        .map(|(stratum, version)| VersionStratum {
-            stratum: &stratum.stratum,
-            agent: &stratum.agent,
-            version,
-            first_feedback: versions.get(version).and_then(|version| version.first_feedback),
-        })
+        .map(|(AgentStratum { stratum, agent, .. }, version)| VersionStratum { stratum, agent, version })
         .collect();
-    let mut sides: BTreeMap<(usize, bool), Vec<DrawCounts>> = BTreeMap::new();
+    let mut halves: BTreeMap<(usize, bool), Vec<DrawCounts>> = BTreeMap::new();
     for counted in version_counts(tx, from, to, &asked).await? {
-        sides.entry((counted.version, counted.after)).or_default().push(counted.counts);
+        halves.entry((counted.version, counted.later)).or_default().push(counted.counts);
     }
-    for ((number, after), counts) in &sides {
+    for ((number, later), counts) in &halves {
         if let Some(version) = versions.get_mut(*number) {
-            *(if *after { &mut version.after } else { &mut version.before }) = Rate::overall(counts);
+            *(if *later { &mut version.later } else { &mut version.earlier }) =
+                Rate::of(counts, halves.len());
         }
     }
-    versions.retain(|version| version.before.is_some() || version.after.is_some());
+    versions.retain(|version| version.earlier.is_some());
     versions.sort_by(|one, other| (&one.agent, &one.version).cmp(&(&other.agent, &other.version)));
     Ok(versions)
 }

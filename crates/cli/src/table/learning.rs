@@ -4,7 +4,7 @@ use countersign_app::report::{
     Agreement, Correction, Learning, Lowered, PlanChange, Prevented, Rate, Remediations, Version,
 };
 
-use super::percent;
+use super::{interval, known, percent};
 use crate::output::table;
 
 /// All sections with data, each after an empty line.
@@ -23,11 +23,14 @@ pub(super) fn render(learning: &Learning) -> String {
 
 fn correction(correction: &Correction) -> String {
     let Correction { corrected, errors, share, lower, upper, reference } = correction;
-    let share = share.map_or_else(|| "no error estimated".into(), percent);
+    let none = if errors.is_some() { "no error estimated" } else { "unknown" };
+    let share = share.map_or_else(|| none.into(), percent);
+    let errors =
+        errors.map_or_else(|| "an unknown number of errors".into(), |n| format!("{n:.1} errors estimated"));
     let [low, high] = reference.map(|end| format!("{:.0}", 100.0 * end));
     format!(
         "correction efficacy: {share}, {} to {} with 95 % confidence; reference {low}-{high} %\n  \
-         {corrected} found wrong and put right of {errors:.1} errors estimated among what was executed",
+         {corrected} found wrong and put right of {errors} among what was executed",
         percent(*lower),
         percent(*upper),
     )
@@ -61,28 +64,34 @@ fn versions(versions: &[Version]) -> Option<String> {
     if versions.is_empty() {
         return None;
     }
-    let side = |rate: &Option<Rate>| {
+    let half = |rate: &Option<Rate>| {
         let Some(rate) = rate else { return "nothing executed".to_owned() };
-        let estimate = rate.rate.map_or_else(|| "unknown".into(), percent);
-        let (lower, upper) = (percent(rate.lower), percent(rate.upper));
         format!(
-            "{estimate} ({lower} to {upper})\n{} of {} audited, {} wrong",
-            rate.judged, rate.executed, rate.wrong
+            "{} ({})\n{} of {} audited, {} wrong",
+            known(rate.rate, percent),
+            interval(rate),
+            rate.judged,
+            rate.executed,
+            rate.wrong
         )
     };
-    let mut table =
-        table(["agent", "version", "first feedback", "error rate before\n95 % interval", "and after"]);
+    let mut table = table([
+        "agent",
+        "version",
+        "first feedback",
+        "error rate of the earlier half\n95 % interval",
+        "and of the later half",
+    ]);
     for version in versions {
-        let (first, after) = match version.first_feedback {
-            Some(first) => (first.format("%F %T").to_string(), side(&version.after)),
-            None => ("none".into(), String::new()),
-        };
-        let before = side(&version.before);
-        table.add_row([version.agent.clone(), version.version.clone(), first, before, after]);
+        let first =
+            version.first_feedback.map_or_else(|| "none".into(), |first| first.format("%F %T").to_string());
+        let [earlier, later] = [half(&version.earlier), half(&version.later)];
+        table.add_row([version.agent.clone(), version.version.clone(), first, earlier, later]);
     }
     Some(format!(
         "{table}\n\
-         first feedback: the first rejection, edit or finding of wrong; before and after: when an action was accepted."
+         halves of what was executed, in the order of acceptance; their intervals hold together with 95 % confidence.\n\
+         first feedback: the first rejection, edit or finding of wrong."
     ))
 }
 
@@ -164,7 +173,7 @@ mod tests {
     fn efficacy_stands_beside_its_reference() {
         let correction = Correction {
             corrected: 8,
-            errors: 10.0,
+            errors: Some(10.0),
             share: Some(0.8),
             lower: 0.4,
             upper: 1.0,

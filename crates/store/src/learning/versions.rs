@@ -43,22 +43,20 @@ pub struct VersionStratum<'a> {
     pub agent: &'a str,
     /// The version, as a number of the caller's.
     pub version: usize,
-    /// When a human first gave feedback on the version.
-    pub first_feedback: Option<DateTime<Utc>>,
 }
 
-/// What a version had executed on one side of its first feedback.
+/// Half of what a version had executed.
 #[derive(Clone, Debug)]
 pub struct VersionCounts {
     /// The version, by the caller's number.
     pub version: usize,
-    /// Whether the actions were accepted after the first feedback.
-    pub after: bool,
+    /// Whether it is the half that was accepted later.
+    pub later: bool,
     /// The counts.
     pub counts: DrawCounts,
 }
 
-/// Counts the executed of the actions accepted in `from..to` by version and side, strata and inclusion probabilities in
+/// Counts the executed of the actions accepted in `from..to` by version and half, strata and inclusion probabilities in
 /// order.
 pub async fn version_counts(
     tx: &Transaction,
@@ -70,12 +68,11 @@ pub async fn version_counts(
     let agents: Vec<&str> = strata.iter().map(|stratum| stratum.agent).collect();
     let versions: Vec<i64> =
         strata.iter().map(|stratum| i64::try_from(stratum.version).unwrap_or(i64::MAX)).collect();
-    let first: Vec<Option<DateTime<Utc>>> = strata.iter().map(|stratum| stratum.first_feedback).collect();
-    let parameters: [&(dyn ToSql + Sync); 6] = [&from, &to, &names, &agents, &versions, &first];
+    let parameters: [&(dyn ToSql + Sync); 5] = [&from, &to, &names, &agents, &versions];
     let rows = tx.query(include_str!("../sql/version_rates.sql"), &parameters).await?;
     let counted = |row: &tokio_postgres::Row| VersionCounts {
         version: usize::try_from(row.get::<_, i64>("version")).unwrap_or(usize::MAX),
-        after: row.get("after"),
+        later: row.get("later"),
         counts: DrawCounts::read(row),
     };
     Ok(rows.iter().map(counted).collect())

@@ -1,5 +1,5 @@
--- One row per stratum and inclusion probability of executed actions. Look-back audits were not drawn, and are left out.
-SELECT s.stratum, s.pi,
+-- One row per rule, stratum and inclusion probability of executed actions. Look-back audits were not drawn, and are left out.
+SELECT a.rule, s.stratum, s.pi,
        count(*) AS executed,
        count(*) FILTER (WHERE u.state = 'judged') AS judged,
        count(*) FILTER (WHERE u.finding = 'wrong') AS wrong,
@@ -8,5 +8,5 @@ FROM sampling s
 JOIN actions a ON a.id = s.action
 LEFT JOIN audits u ON u.action = s.action AND s.selected
 WHERE s.executed AND a.proposed_at >= $1 AND a.proposed_at < $2
-GROUP BY s.stratum, s.pi
-ORDER BY s.stratum, s.pi
+GROUP BY a.rule, s.stratum, s.pi
+ORDER BY a.rule, s.stratum, s.pi
