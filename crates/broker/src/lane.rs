@@ -3,30 +3,18 @@
 mod handler;
 mod inbox;
 mod isolation;
+mod settings;
 
 use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
-pub use self::handler::{Delivery, Failure, Handler};
+pub use self::{
+    handler::{Delivery, Failure, Handler},
+    settings::LaneSettings,
+};
 use self::{inbox::Inbox, isolation::Suspects};
 use crate::{BrokerError, crash, properties, publisher::Publisher, session::Session};
-
-/// Where a lane takes its messages from and how many at a time.
-#[derive(Clone, Debug)]
-pub struct LaneSettings {
-    /// The broker.
-    pub url: String,
-    /// The queue.
-    pub queue: String,
-    /// Most deliveries in one transaction.
-    pub batch_max: u16,
-    /// How long to wait for further deliveries after the first. Zero takes what has already arrived; a lane that is behind
-    /// waits at least a millisecond.
-    pub linger: Duration,
-    /// How long a batch's transaction may take.
-    pub handle_limit: Duration,
-}
 
 /// Runs a lane until `stop`, through every failure of broker and database.
 pub async fn run<H: Handler>(

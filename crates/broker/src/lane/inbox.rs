@@ -17,7 +17,7 @@ use lapin::{
 };
 use tokio::time::{Instant, timeout_at};
 
-use super::LaneSettings;
+use super::settings::LaneSettings;
 use crate::{
     BrokerError,
     error::within,
