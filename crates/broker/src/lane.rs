@@ -83,13 +83,13 @@ async fn cycle<H: Handler>(
     loop {
         let deliveries = tokio::select! {
             deliveries = inbox.batch() => deliveries?,
-            () = stop.cancelled() => return Ok(()),
+            () = stop.cancelled() => return Ok(inbox.ack_except(&[]).await?),
         };
         let tags: Vec<u64> = deliveries.iter().map(|delivery| delivery.delivery_tag).collect();
         let batch: Vec<Delivery> = deliveries.into_iter().map(convert).collect();
         tokio::select! {
             () = handler.admit(&batch) => {}
-            () = stop.cancelled() => return Ok(()),
+            () = stop.cancelled() => return Ok(inbox.ack_except(&tags).await?),
         }
         if cfg!(feature = "broken-ack-first") {
             inbox.ack().await?;

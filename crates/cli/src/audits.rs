@@ -37,7 +37,9 @@ pub(crate) enum AuditsCommand {
     /// Repeat the sampling draws of the epochs that have closed, and check every selection
     #[command(
         after_help = "The SHA-256 of an epoch's key became evidence when the epoch opened, the key itself after it closed.\n\
-        With the key, every draw is repeated: R, and whether R selects the action at its stored π."
+        With the key, every draw is repeated: R, whether R selects the action at its stored π, whether a policy that\n\
+                      was in force can have asked for that π, and whether what was selected has an audit. An epoch in whose time\n\
+                      an executed action ended that has no draw is `undrawn`: that is so too while the sampler is behind."
     )]
     Prove {
         /// Only this epoch

@@ -132,13 +132,14 @@ impl Family<'_> {
             (_, Some(to)) => joint_reason(plan, input.event, to),
             _ => return Ok(vec![]),
         };
+        let cusum = moved.is_some() && matches!(input.event, SwitchingEvent::Audited { .. });
         self.change(Change { input, after, demotion, why }).await?;
         let Some(before) = before.filter(|before| before.switching.state < PlanState::PreApproval) else {
             return Ok(vec![]);
         };
         let back =
             self.plans.get(&input.stratum).is_some_and(|own| own.switching.state == PlanState::PreApproval);
-        if back { look_back(self.tx, self.rule, &before, input.event).await } else { Ok(vec![]) }
+        if back { look_back(self.tx, self.rule, &before, cusum).await } else { Ok(vec![]) }
     }
 
     /// Moves the stratum of an event by its own record, and all that are looser and not pinned by the demotion.
@@ -209,21 +210,19 @@ fn joint_reason(plan: &Plan, event: SwitchingEvent, to: PlanState) -> String {
 const FINDINGS: i64 = 10_000;
 
 /// Opens audits of the last actions of a stratum that have none: a census of its own, which enters no estimate. `record` is the
-/// plan before it moved, by `event`. If the CUSUM of its audits moved it, what went wrong began after that was last at zero, and
-/// nothing before is audited.
+/// plan before it moved. If the CUSUM of its own audits moved it, what went wrong began after that was last at zero, and nothing
+/// before is audited.
 async fn look_back(
     tx: &Transaction,
     rule: &Switching,
     record: &PlanRecord,
-    event: SwitchingEvent,
+    cusum: bool,
 ) -> Result<Vec<ActionId>, StoreError> {
-    let (plan, count) = (&rule.plan, rule.look_back);
+    let count = rule.look_back;
     if count == 0 {
         return Ok(vec![]);
     }
-    let cusum = matches!(event, SwitchingEvent::Audited { .. })
-        && record.switching.after(plan, event).state == PlanState::PreApproval;
-    let from = if cusum { began(tx, plan, record).await? } else { None };
+    let from = if cusum { began(tx, &rule.plan, record).await? } else { None };
     let found = audits::to_look_back(tx, &record.stratum, record.since, from, count).await?;
     let mut opened = Vec::with_capacity(found.len());
     let mut noted = Vec::with_capacity(found.len());
@@ -239,7 +238,8 @@ async fn look_back(
     Ok(opened.iter().map(|audit| audit.action).collect())
 }
 
-/// When the first action ended that was found after the CUSUM was last at zero.
+/// When the last action ended that left the CUSUM at zero, or an earlier one that was judged later. `None` if it never was there
+/// since its first finding: then all may have been wrong.
 async fn began(
     tx: &Transaction,
     plan: &Plan,
@@ -247,5 +247,6 @@ async fn began(
 ) -> Result<Option<DateTime<Utc>>, StoreError> {
     let findings = audits::settled_of(tx, &record.stratum, record.since, FINDINGS).await?;
     let zero = plan.lattice.last_zero(findings.iter().map(|(_, wrong)| *wrong));
-    Ok(findings.iter().skip(zero).map(|(ended_at, _)| *ended_at).min())
+    let Some(last) = zero.checked_sub(1) else { return Ok(None) };
+    Ok(findings.iter().skip(last).map(|(ended_at, _)| *ended_at).min())
 }

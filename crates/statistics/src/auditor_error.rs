@@ -53,7 +53,9 @@ pub fn correct(
         return None;
     }
     let (sensitivity, specificity) = (known_wrong.share(), known_right.share());
-    if sensitivity + specificity <= 1.0 {
+    let ((adjusted, of_wrong), (passing, of_right)) = (known_wrong.adjusted(), known_right.adjusted());
+    let gain = adjusted + passing - 1.0;
+    if sensitivity + specificity <= 1.0 || gain <= f64::EPSILON {
         return None;
     }
     let rate = (wrong / judged + specificity - 1.0) / (sensitivity + specificity - 1.0);
@@ -62,9 +64,7 @@ pub fn correct(
     let z = Normal::standard().inverse_cdf(1.0 - alpha / 2.0);
     let audits = judged + z * z;
     let apparent = (wrong + z * z / 2.0) / audits;
-    let ((sensitivity, of_wrong), (specificity, of_right)) = (known_wrong.adjusted(), known_right.adjusted());
-    let gain = sensitivity + specificity - 1.0;
-    let centre = (apparent + specificity - 1.0) / gain;
+    let centre = (apparent + passing - 1.0) / gain;
     let variance =
         apparent * (1.0 - apparent) / audits + of_wrong * centre.powi(2) + of_right * (1.0 - centre).powi(2);
     let shift = 2.0 * z * z * (centre * of_wrong - (1.0 - centre) * of_right);
@@ -101,5 +101,8 @@ mod tests {
         let half = Known { items: 100, recognised: 50 };
         assert_eq!(correct(10.0, 100.0, half, half, 0.05), None);
         assert_eq!(correct(10.0, 100.0, half, Known { items: 0, recognised: 0 }, 0.05), None);
+        // With so few known items one more of each outcome leaves no better than chance.
+        let one = Known { items: 1, recognised: 1 };
+        assert_eq!(correct(10.0, 100.0, one, Known { items: 100, recognised: 1 }, 0.05), None);
     }
 }

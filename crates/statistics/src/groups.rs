@@ -51,7 +51,11 @@ pub fn compare(groups: &[Vec<Judged>], reference: usize, least: u64, level: f64)
             difference: difference(rate, base),
             ratio: (base.rate > 0.0).then(|| rate.rate / base.rate),
             flagged: flagged(group),
-            visible: visible(all.judged, of, (others.len() as f64 / level).ln()),
+            visible: if group == reference {
+                None
+            } else {
+                visible(all.judged, of, (others.len() as f64 / level).ln())
+            },
         }
     };
     (0..groups.len()).map(|group| shown(&group).then(|| compared(group))).collect()

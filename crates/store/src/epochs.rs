@@ -12,9 +12,10 @@ use crate::{
     evidence::{self, Evidence},
 };
 
-/// The epoch to draw in: that of the clock, but none whose key is known, however far back the clock was set.
+/// The epoch to draw in: that of the clock, unless its key is known because the clock was set back. Then it is the one after
+/// all whose keys are known, until the clock has caught up.
 pub async fn current(tx: &Transaction, clock: i64) -> Result<i64, StoreError> {
-    let sql = "SELECT greatest($1, (SELECT max(epoch) + 1 FROM epoch_keys))";
+    let sql = "SELECT coalesce((SELECT (SELECT max(epoch) + 1 FROM epoch_keys) FROM epoch_keys WHERE epoch = $1), $1)";
     Ok(tx.query_one(&tx.prepare_cached(sql).await?, &[&clock]).await?.get(0))
 }
 

@@ -90,8 +90,10 @@ pub struct StoredDraw {
     pub wanted: f64,
     /// Why it was 1 whatever the rule said.
     pub forced: Option<ForcedReason>,
-    /// Whether its tool was called.
+    /// Whether its tool was called, as the draw has it.
     pub executed: bool,
+    /// Whether its tool was called, as the action has it.
+    pub called: bool,
     /// The rule that decided on it.
     pub rule: String,
     /// The audit rate that its evaluation led to.
@@ -113,7 +115,7 @@ pub async fn of_epoch(
 ) -> Result<Vec<StoredDraw>, StoreError> {
     let sql = "SELECT s.action, a.source, a.event_id, s.pi, s.r, s.selected,
                       EXISTS (SELECT FROM audits u WHERE u.action = s.action AND u.reason <> 'look_back'),
-                      s.wanted, s.forced, s.executed, a.rule, a.audit_rate, a.audit_group, a.plan_state, a.proposed_at
+                      s.wanted, s.forced, s.executed, a.rule, a.audit_rate, a.audit_group, a.plan_state, a.proposed_at, a.started_at IS NOT NULL
                FROM sampling s JOIN actions a ON a.id = s.action
                WHERE s.epoch = $1 AND ($2::uuid IS NULL OR s.action > $2) ORDER BY s.action LIMIT $3";
     let after = after.map(|action| action.0);
@@ -141,6 +143,7 @@ fn stored(row: &Row) -> Result<StoredDraw, StoreError> {
         group: row.get(12),
         plan_state: plan_state.map_err(StoreError::Corrupt)?,
         proposed_at: row.get(14),
+        called: row.get(15),
     })
 }
 

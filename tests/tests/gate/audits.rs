@@ -85,15 +85,20 @@ async fn no_action_escapes_its_draw_unseen() -> anyhow::Result<()> {
     ensure!(ok && output.contains("proved"), "{output}");
 
     let spared = "(SELECT action FROM sampling WHERE NOT selected ORDER BY action LIMIT 1)";
-    let unselected = format!("UPDATE sampling SET selected = true WHERE action = {spared} RETURNING 1");
-    let less_often =
-        format!("UPDATE sampling SET pi = pi / 50, wanted = wanted / 50 WHERE action = {spared} RETURNING 1");
-    let undrawn = format!("DELETE FROM sampling WHERE action = {spared} RETURNING 1");
-    for tampering in [unselected, less_often, undrawn] {
+    let update = |set: &str| format!("UPDATE sampling SET {set} WHERE action = {spared} RETURNING 1");
+    let tampering = [
+        (update("selected = true"), "wrong"),
+        (update("pi = pi / 50, wanted = wanted / 50"), "wrong"),
+        (update("executed = false, pi = 0, wanted = 0"), "wrong"),
+        (format!("DELETE FROM sampling WHERE action = {spared} RETURNING 1"), "undrawn"),
+    ];
+    for (tampering, standing) in tampering {
         changes(&gate, "CREATE TABLE sampling_before AS SELECT * FROM sampling").await?;
         changes(&gate, &tampering).await?;
-        let (output, ok) = gate.cli(&["audits", "prove"]).await?;
-        ensure!(!ok && output.contains("wrong"), "{tampering}: {output}");
+        let (output, ok) = gate.cli(&["audits", "prove", "--json"]).await?;
+        let proofs: Vec<Value> = serde_json::from_str(&output)?;
+        let found = proofs.iter().filter(|proof| proof["found"] == standing).count();
+        ensure!(!ok && found == 1, "{tampering}: {output}");
         changes(&gate, "DELETE FROM sampling").await?;
         changes(&gate, "INSERT INTO sampling SELECT * FROM sampling_before").await?;
         changes(&gate, "DROP TABLE sampling_before").await?;
@@ -106,7 +111,8 @@ async fn no_draw_is_made_in_an_epoch_whose_key_is_known() -> anyhow::Result<()> 
     let gate = Gate::start().await?;
     // As if the clock had been set back.
     let known = "WITH known AS (INSERT INTO epochs (epoch, commitment, ends_at)
-                   SELECT extract(epoch FROM now())::bigint / 86400 + 2, sha256('key'), now() RETURNING epoch)
+                   SELECT floor(extract(epoch FROM now()) / 86400)::bigint + day, sha256('key'), now()
+                   FROM generate_series(0, 2) day RETURNING epoch)
                  INSERT INTO epoch_keys (epoch, key) SELECT epoch, sha256('') FROM known";
     changes(&gate, known).await?;
     executed(&gate).await?;

@@ -1,7 +1,7 @@
 //! Proves the sampling draws: repeats them with the keys of closed epochs.
 //!
-//! A draw is right if the epoch's key leads to it, a policy that was in force asks for its inclusion probability, and what it
-//! selected has an audit. Every executed action has one.
+//! A draw is right if the epoch's key leads to it, a policy that was in force can have asked for its inclusion probability, and
+//! what it selected has an audit. Every executed action that ended before the last of these epochs has one.
 
 use std::collections::HashMap;
 
@@ -35,6 +35,8 @@ pub enum Standing {
     /// The key matches the commitment and reproduces every draw, policies ask for the probabilities, and no executed action
     /// lacks a draw.
     Proved,
+    /// All is as it should be but for executed actions that have no draw. A sampler that is behind makes them yet.
+    Undrawn,
     /// That is not so.
     Wrong,
 }
@@ -45,6 +47,7 @@ impl Standing {
         match self {
             Self::Open => "open",
             Self::Proved => "proved",
+            Self::Undrawn => "undrawn",
             Self::Wrong => "wrong",
         }
     }
@@ -103,7 +106,10 @@ async fn prove_epoch(
             let Some(key) = &key else { continue };
             let draw = keyed::draw(key, &stored.reference.source, &stored.reference.id, stored.draw.pi);
             let repeated = draw == stored.draw && stored.audited == stored.draw.selected;
-            if !repeated || !policies.ask_for(tx, stored, epoch.ends_at).await? {
+            // No draw is made under a key that was revealed before the action was accepted.
+            let consistent = stored.executed == stored.called && stored.proposed_at <= epoch.ends_at;
+            let right = repeated && consistent && policies.ask_for(tx, stored, epoch.ends_at).await?;
+            if !right {
                 proof.wrong_in_all += 1;
                 if proof.wrong.len() < NAMED {
                     proof.wrong.push(stored.action);
@@ -115,8 +121,11 @@ async fn prove_epoch(
         let named = i64::try_from(NAMED).unwrap_or(i64::MAX);
         (proof.undrawn_in_all, proof.undrawn) = sampling::undrawn(tx, epoch.epoch, named).await?;
         let committed = keyed::commitment(key).as_slice() == epoch.commitment;
-        let holds = committed && proof.wrong_in_all == 0 && proof.undrawn_in_all == 0;
-        proof.found = if holds { Standing::Proved } else { Standing::Wrong };
+        proof.found = match (committed && proof.wrong_in_all == 0, proof.undrawn_in_all) {
+            (true, 0) => Standing::Proved,
+            (true, _) => Standing::Undrawn,
+            (false, _) => Standing::Wrong,
+        };
     }
     Ok(proof)
 }
@@ -144,7 +153,8 @@ impl Policies {
             executed: stored.executed,
         };
         let inclusion = Inclusion { pi: stored.draw.pi, wanted: stored.wanted, forced: stored.forced };
-        let first = self.applied.partition_point(|(_, at)| *at <= stored.proposed_at).saturating_sub(1);
+        // One more: a configuration comes into force a little after the time that is stored with it.
+        let first = self.applied.partition_point(|(_, at)| *at <= stored.proposed_at).saturating_sub(2);
         let last = self.applied.partition_point(|(_, at)| *at <= ends_at);
         for (config, _) in self.applied.get(first..last.max(first)).unwrap_or_default() {
             if !self.parsed.contains_key(config) {

@@ -1,7 +1,7 @@
 //! What has been delivered to a lane: which messages are handled next, and which of the handled ones the broker may forget.
 //!
 //! Batches are shared fairly: where more waits than fits, each sender has as many places as any other, in the order of its own
-//! messages. One sender's flood delays another's message by the batch that is being handled, not by all that lies before it.
+//! messages. Among what has been delivered ahead, one sender's flood delays another's message by a batch.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// How many batches are delivered ahead: what lies in the queue beyond them cannot be shared fairly.
-const AHEAD: u16 = 4;
+const AHEAD: u16 = 2;
 
 /// The least linger of a lane that finds deliveries waiting: it is behind, and larger batches let it catch up.
 const BEHIND: Duration = Duration::from_millis(1);

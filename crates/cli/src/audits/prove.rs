@@ -26,8 +26,8 @@ pub(super) async fn run(to: &Connections, epoch: Option<i64>) -> anyhow::Result<
         }
         format!("{table}\nan open epoch can be proved once it has closed")
     })?;
-    let wrong = proofs.iter().any(|proof| proof.found == Standing::Wrong);
-    Ok(if wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    let failed = proofs.iter().any(|proof| matches!(proof.found, Standing::Wrong | Standing::Undrawn));
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// How many, and the first of them.

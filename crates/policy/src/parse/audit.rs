@@ -16,7 +16,7 @@ use crate::{
     expr::{CONDITION, Expression},
 };
 
-const MAX_LOOK_BACK: u32 = 10_000;
+const MAX_LOOK_BACK: u32 = 1_000;
 const MAX_CODES: usize = 50;
 const LEAST_DUE: Duration = Duration::from_secs(1);
 const MOST_DUE: Duration = Duration::from_secs(366 * 86_400);
