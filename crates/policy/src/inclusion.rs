@@ -133,7 +133,7 @@ auditors: [{id: ada, amqp_user: auditor-ada, groups: [auditors]}]
         assert!(asked(&limited, &ENDED, [0.1, 0.07]) && asked(&limited, &ENDED, [0.1, 0.05]));
         assert!(!asked(&limited, &ENDED, [0.1, 0.04]) && !asked(&limited, &ENDED, [0.1, 0.2]));
         let tightened = Ended { rate: 0.3, tighter: 3.0, ..ENDED };
-        assert!(asked(&limited, &tightened, [0.3, 0.15]) && !asked(&limited, &tightened, [0.3, 0.1]));
+        assert!(asked(&limited, &tightened, [0.3, 0.2]) && !asked(&limited, &tightened, [0.3, 0.1]));
     }
 
     #[test]
