@@ -4,7 +4,7 @@ use super::binomial::Interval;
 
 /// Judged actions of a group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Judged {
+pub struct AuditCounts {
     /// How many.
     pub judged: u64,
     /// How many of them were wrong, or whatever else is counted.
@@ -20,7 +20,7 @@ pub struct Judged {
 /// depend on what they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct TwoGroups {
-    groups: [Judged; 2],
+    groups: [AuditCounts; 2],
     ln_value: f64,
 }
 
@@ -30,7 +30,7 @@ const PRIOR: f64 = 0.18;
 
 impl TwoGroups {
     /// Takes a block of findings into account.
-    pub fn observe(&mut self, block: [Judged; 2]) {
+    pub fn observe(&mut self, block: [AuditCounts; 2]) {
         let suggested =
             self.groups.map(|group| (group.wrong as f64 + PRIOR) / (group.judged as f64 + 2.0 * PRIOR));
         let size = block.map(|group| group.judged as f64);
@@ -42,7 +42,7 @@ impl TwoGroups {
             }
         }
         for (sum, group) in self.groups.iter_mut().zip(block) {
-            *sum = Judged { judged: sum.judged + group.judged, wrong: sum.wrong + group.wrong };
+            *sum = AuditCounts { judged: sum.judged + group.judged, wrong: sum.wrong + group.wrong };
         }
     }
 
@@ -83,7 +83,7 @@ mod tests {
             let mut process = TwoGroups::default();
             for block in blocks.chunks_exact(4) {
                 let [a, b, c, d] = [block[0], block[1], block[2], block[3]].map(|count| count as u64);
-                process.observe([Judged { judged: a, wrong: b }, Judged { judged: c, wrong: d }]);
+                process.observe([AuditCounts { judged: a, wrong: b }, AuditCounts { judged: c, wrong: d }]);
             }
             assert!((process.ln_value() - expected).abs() < 1e-9, "{} {expected}", process.ln_value());
         }
@@ -92,11 +92,11 @@ mod tests {
     #[test]
     fn a_block_of_one_group_alone_is_no_evidence() {
         let mut process = TwoGroups::default();
-        process.observe([Judged { judged: 50, wrong: 0 }, Judged::default()]);
-        process.observe([Judged::default(), Judged { judged: 50, wrong: 50 }]);
+        process.observe([AuditCounts { judged: 50, wrong: 0 }, AuditCounts::default()]);
+        process.observe([AuditCounts::default(), AuditCounts { judged: 50, wrong: 50 }]);
         assert_eq!(process.ln_value(), 0.0);
         // But it is remembered.
-        process.observe([Judged { judged: 2, wrong: 0 }, Judged { judged: 2, wrong: 2 }]);
+        process.observe([AuditCounts { judged: 2, wrong: 0 }, AuditCounts { judged: 2, wrong: 2 }]);
         assert!(process.ln_value() > 2.0, "{process:?}");
     }
 

@@ -2,7 +2,7 @@
 
 use super::{
     binomial::clopper_pearson,
-    comparison::{Judged, Measured, TwoGroups, difference},
+    comparison::{AuditCounts, Measured, TwoGroups, difference},
     estimate::each_of,
     multiple::e_bh,
 };
@@ -11,7 +11,7 @@ use super::{
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Compared {
     /// What was judged of it in all blocks.
-    pub all: Judged,
+    pub all: AuditCounts,
     /// Its rate, with Clopper and Pearson's interval. The intervals of all groups that are shown hold together.
     pub rate: Measured,
     /// Its rate less that of the reference, with an interval made of theirs.
@@ -30,8 +30,13 @@ pub struct Compared {
 /// of blocks for each). A group of which fewer than `least` were judged is suppressed: `None` stands in its place, and
 /// if it is the reference, for all. `level` is the false discovery rate of the flags, and the probability outside the
 /// intervals.
-pub fn compare(groups: &[Vec<Judged>], reference: usize, least: u64, level: f64) -> Vec<Option<Compared>> {
-    let sums: Vec<Judged> = groups.iter().map(|blocks| sum(blocks)).collect();
+pub fn compare(
+    groups: &[Vec<AuditCounts>],
+    reference: usize,
+    least: u64,
+    level: f64,
+) -> Vec<Option<Compared>> {
+    let sums: Vec<AuditCounts> = groups.iter().map(|blocks| sum(blocks)).collect();
     let shown = |group: &usize| sums.get(*group).is_some_and(|all| all.judged >= least.max(1));
     let (Some(of), Some(blocks)) = (sums.get(reference), groups.get(reference).filter(|_| shown(&reference)))
     else {
@@ -61,20 +66,20 @@ pub fn compare(groups: &[Vec<Judged>], reference: usize, least: u64, level: f64)
     (0..groups.len()).map(|group| shown(&group).then(|| compared(group))).collect()
 }
 
-fn sum(blocks: &[Judged]) -> Judged {
-    let add = |sum: Judged, block: &Judged| Judged {
+fn sum(blocks: &[AuditCounts]) -> AuditCounts {
+    let add = |sum: AuditCounts, block: &AuditCounts| AuditCounts {
         judged: sum.judged + block.judged,
         wrong: sum.wrong + block.wrong,
     };
-    blocks.iter().fold(Judged::default(), add)
+    blocks.iter().fold(AuditCounts::default(), add)
 }
 
-fn measured(all: &Judged, alpha: f64) -> Measured {
+fn measured(all: &AuditCounts, alpha: f64) -> Measured {
     let (judged, wrong) = (all.judged as f64, all.wrong as f64);
     Measured { rate: wrong / judged, interval: clopper_pearson(wrong, judged, alpha) }
 }
 
-fn evidence(one: &[Judged], reference: &[Judged]) -> f64 {
+fn evidence(one: &[AuditCounts], reference: &[AuditCounts]) -> f64 {
     let mut test = TwoGroups::default();
     for (one, reference) in one.iter().zip(reference) {
         test.observe([*one, *reference]);
@@ -84,7 +89,7 @@ fn evidence(one: &[Judged], reference: &[Judged]) -> f64 {
 
 /// The smallest difference at which the expected evidence of `judged` findings beside those of the reference reaches
 /// `needed`, if both rates are known.
-fn visible(judged: u64, reference: &Judged, needed: f64) -> Option<f64> {
+fn visible(judged: u64, reference: &AuditCounts, needed: f64) -> Option<f64> {
     let (one, other) = (judged as f64, reference.judged as f64);
     let base = reference.wrong as f64 / other;
     let expected = |rate: f64| {
@@ -113,14 +118,14 @@ mod tests {
     use super::*;
     use crate::simulated::Dice;
 
-    fn days(dice: &mut Dice, rate: f64, days: u32) -> Vec<Judged> {
-        let day = |_| Judged { judged: 10, wrong: (0..10).filter(|_| dice.below(rate)).count() as u64 };
+    fn days(dice: &mut Dice, rate: f64, days: u32) -> Vec<AuditCounts> {
+        let day = |_| AuditCounts { judged: 10, wrong: (0..10).filter(|_| dice.below(rate)).count() as u64 };
         (0..days).map(day).collect()
     }
 
     #[test]
     fn a_group_is_shown_beside_the_reference() {
-        let block = |judged, wrong| vec![Judged { judged, wrong }; 20];
+        let block = |judged, wrong| vec![AuditCounts { judged, wrong }; 20];
         let found = compare(&[block(10, 1), block(10, 4), block(10, 1)], 0, 100, 0.05);
         let [Some(reference), Some(worse), Some(same)] = found[..] else { panic!("{found:?}") };
         assert_eq!([reference.flagged, worse.flagged, same.flagged], [false, true, false]);
@@ -134,7 +139,7 @@ mod tests {
 
     #[test]
     fn groups_of_which_little_was_judged_are_suppressed() {
-        let block = |judged, wrong| vec![Judged { judged, wrong }; 2];
+        let block = |judged, wrong| vec![AuditCounts { judged, wrong }; 2];
         let found = compare(&[block(10, 1), block(1, 1)], 0, 10, 0.05);
         assert!(found[0].is_some() && found[1].is_none(), "{found:?}");
         assert_eq!(compare(&[block(10, 1), block(1, 1)], 1, 10, 0.05), [None, None]);
@@ -144,7 +149,7 @@ mod tests {
     #[test]
     fn what_is_said_to_be_invisible_is_seldom_flagged() {
         let mut dice = Dice::new(8);
-        let reference = Judged { judged: 1_000, wrong: 50 };
+        let reference = AuditCounts { judged: 1_000, wrong: 50 };
         let least = visible(1_000, &reference, 20_f64.ln()).unwrap();
         assert!((0.02..0.06).contains(&least), "{least}");
         let flagged = (0..200).filter(|_| {
@@ -157,6 +162,6 @@ mod tests {
 
     #[test]
     fn too_few_findings_show_no_difference_at_all() {
-        assert_eq!(visible(2, &Judged { judged: 2, wrong: 0 }, 20_f64.ln()), None);
+        assert_eq!(visible(2, &AuditCounts { judged: 2, wrong: 0 }, 20_f64.ln()), None);
     }
 }

@@ -3,7 +3,7 @@
 use super::Dice;
 use crate::{
     auditor_error::{Known, correct},
-    comparison::{Judged, TwoGroups},
+    comparison::{AuditCounts, TwoGroups},
     estimate::ALPHA,
     multiple::e_bh,
 };
@@ -24,7 +24,7 @@ pub fn flagged(seed: u64, rate: f64, first: f64, runs: u32, days: u32) -> [f64; 
         for _ in 0..days {
             let mut day = |rate: f64| {
                 let wrong = (0..A_DAY).filter(|_| dice.below(rate)).count();
-                Judged { judged: A_DAY, wrong: wrong as u64 }
+                AuditCounts { judged: A_DAY, wrong: wrong as u64 }
             };
             let reference = day(rate);
             for (group, test) in tests.iter_mut().enumerate() {
