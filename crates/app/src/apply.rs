@@ -17,7 +17,7 @@ use countersign_statistics::switching::PlanState;
 use countersign_store::{
     Store, StoreError, Transaction,
     generation::{self, PolicyIdentity},
-    revocations,
+    inbound_queues, revocations,
     sampling_plans::{self, FamilyRecord, PlanMove, PlanRecord},
 };
 use serde::Serialize;
@@ -131,6 +131,7 @@ pub async fn apply(
     };
     let registered = registered_keys(&before).map_err(problems)?;
     let (enrolled, kept) = folder.enrolled(&registered)?;
+    inbound_queues::add(&tx, &topology.inbound()).await?;
     revoke(&tx, &enrolled.configuration.directory, operator).await?;
     let policy = &enrolled.configuration.policy;
     let policy = PolicyIdentity { version: policy.version(), digest: policy.digest() };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use countersign_broker::{
     publisher::Publisher,
-    topology::{ACTIONS, DECISIONS},
+    topology::{DECISIONS, takes_actions},
 };
 use countersign_core::message::Command;
 use countersign_runtime::messages;
@@ -69,7 +69,7 @@ const POLL: (Duration, usize) = (Duration::from_millis(100), 100);
 pub async fn replay(connections: &Connections, id: i64) -> Result<ReplayedMessage, AppError> {
     let store = connections.store()?;
     let entry = entry(&store.transaction().await?, id).await?;
-    if ![ACTIONS, DECISIONS].contains(&entry.exchange.as_str()) || entry.truncated {
+    if !(takes_actions(&entry.exchange) || entry.exchange == DECISIONS) || entry.truncated {
         return Err(AppError::State(format!(
             "only whole proposals and decisions can be replayed; see `quarantine show {id}`"
         )));

@@ -10,7 +10,7 @@ use std::{
 use countersign_broker::{
     publisher::{Outgoing, Publisher},
     reader::Reader,
-    topology::{ACTIONS, outcomes_queue},
+    topology::{actions_exchange, outcomes_queue},
 };
 pub use countersign_core::message::OutcomeData;
 use serde::Serialize;
@@ -91,7 +91,7 @@ pub async fn submit_and_wait(
 ) -> Result<Outcomes, AppError> {
     let batch = Batch::read(&request.file)?;
     let url = connections.amqp()?;
-    let agent = batch.source.rsplit('/').next().unwrap_or_default();
+    let agent = agent_of(&batch.source).map_err(AppError::Usage)?;
     let outcomes = Reader::open(url, "countersign-app:outcomes", &outcomes_queue(agent)).await?;
     batch.publish(url, &mut progress).await?;
     let ids = batch.messages.into_iter().map(|message| message.message_id).collect();
@@ -119,13 +119,15 @@ impl Batch {
             let event = proposal::event(&line).map_err(at)?;
             let text =
                 |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
-            sources.insert(text("/source"));
+            let source = text("/source");
+            let agent = agent_of(&source).map_err(at)?;
             messages.push(Outgoing {
-                exchange: ACTIONS,
+                exchange: actions_exchange(agent).into(),
                 routing_key: text("/data/tool"),
                 message_id: text("/id"),
                 body: event.to_string().into_bytes(),
             });
+            sources.insert(source);
         }
         let mut sources = sources.into_iter();
         match (sources.next(), sources.next()) {
@@ -147,6 +149,12 @@ impl Batch {
         }
         Ok(())
     }
+}
+
+/// The agent that a source names.
+fn agent_of(source: &str) -> Result<&str, String> {
+    let agent = source.strip_prefix("/agents/").filter(|agent| !agent.is_empty() && !agent.contains('/'));
+    agent.ok_or_else(|| format!("its source is {source:?}, and must be /agents/<id of the agent>"))
 }
 
 /// Receives outcomes until none of `open` is left, or `silence` passes without any.

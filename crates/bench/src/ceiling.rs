@@ -138,7 +138,8 @@ impl Ceiling {
             for index in 0..lanes {
                 let settings = LaneSettings {
                     url: self.env.amqp_url.clone(),
-                    queue: stage.queue.into(),
+                    input: stage.queue.into(),
+                    queues: LaneSettings::one(stage.queue),
                     batch_max: BATCH_MAX,
                     linger: Duration::ZERO,
                     handle_limit: Duration::from_secs(45),
@@ -235,7 +236,7 @@ impl Bare {
 
     fn follows(&self, items: &[Item]) -> Vec<Outgoing> {
         let message = |queue: String, id: String, body: Vec<u8>| Outgoing {
-            exchange: EXCHANGE,
+            exchange: EXCHANGE.into(),
             routing_key: queue,
             message_id: id,
             body,

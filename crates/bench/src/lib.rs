@@ -195,7 +195,9 @@ impl Bench {
         let mut bare = Vec::new();
         for agent in AGENTS {
             let (url, outcomes) = (ceiling.env.amqp_url.clone(), ceiling::outcomes(agent));
-            bare.push(Client::connect(Place { url, agent, exchange: ceiling::EXCHANGE, outcomes }).await?);
+            bare.push(
+                Client::connect(Place { url, agent, exchange: ceiling::EXCHANGE.into(), outcomes }).await?,
+            );
         }
         let agents = BTreeMap::from([(CEILING, bare), (SYSTEM, agents_of(&system).await?)]);
         let mut bench = Self { system, ceiling, young: None, reviewers, agents, tools };

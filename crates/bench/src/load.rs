@@ -43,7 +43,7 @@ pub(super) struct Place {
     /// The agent's own URL.
     pub(super) url: String,
     pub(super) agent: &'static str,
-    pub(super) exchange: &'static str,
+    pub(super) exchange: String,
     pub(super) outcomes: String,
 }
 
@@ -109,7 +109,15 @@ fn read<T: DeserializeOwned>(delivery: &Delivery) -> Result<T, Failure> {
 /// The settings of a lane of a client.
 pub(super) fn lane_of(url: &str, queue: String) -> LaneSettings {
     let handle_limit = Duration::from_secs(45);
-    LaneSettings { url: url.into(), queue, batch_max: 256, linger: Duration::ZERO, handle_limit }
+    let queues = LaneSettings::one(&queue);
+    LaneSettings {
+        url: url.into(),
+        input: queue,
+        queues,
+        batch_max: 256,
+        linger: Duration::ZERO,
+        handle_limit,
+    }
 }
 
 impl Client {
@@ -136,7 +144,7 @@ impl Client {
             let id = format!("{prefix}-{}-{n}", self.place.agent);
             let body = self.body(way.tool, &id, n);
             let routing_key = way.routing_key.into();
-            Outgoing { exchange: self.place.exchange, routing_key, message_id: id, body }
+            Outgoing { exchange: self.place.exchange.clone().into(), routing_key, message_id: id, body }
         };
         (0..count).map(message).collect()
     }

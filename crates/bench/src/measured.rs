@@ -4,7 +4,7 @@ use std::{fs, sync::Arc, time::Duration};
 
 use countersign_broker::{
     lane,
-    topology::{ACTIONS, answers_queue, approvals_queue, outcomes_queue},
+    topology::{actions_exchange, answers_queue, approvals_queue, outcomes_queue},
 };
 use countersign_testkit::{
     build,
@@ -75,7 +75,7 @@ pub(super) async fn agents_of(system: &System) -> anyhow::Result<Vec<Client>> {
 /// An agent of a system.
 pub(super) async fn client(system: &System, agent: &'static str) -> anyhow::Result<Client> {
     let (url, outcomes) = (system.url(&format!("agent-{agent}"))?.to_owned(), outcomes_queue(agent));
-    Client::connect(Place { url, agent, exchange: ACTIONS, outcomes }).await
+    Client::connect(Place { url, agent, exchange: actions_exchange(agent), outcomes }).await
 }
 
 /// Waits until everything is sampled and recorded, so that one side's backlog does not slow the other.

@@ -3,8 +3,8 @@
 use countersign_policy::Directory;
 
 use crate::topology::{
-    ACTIONS, ANSWERS, APPROVALS, AUDIT_STREAM, AUDITS, COMMANDS, DECISIONS, EXECUTION, FEEDBACK, FINDINGS,
-    OUTCOMES, QUARANTINE, SETTLED, answers_queue, approvals_queue, audits_queue, commands_queue,
+    ANSWERS, APPROVALS, AUDIT_STREAM, AUDITS, COMMANDS, DECISIONS, EXECUTION, FEEDBACK, FINDINGS, OUTCOMES,
+    QUARANTINE, SETTLED, actions_exchange, answers_queue, approvals_queue, audits_queue, commands_queue,
     feedback_queue, outcomes_queue,
 };
 
@@ -16,13 +16,21 @@ pub struct Access {
     pub user: String,
     /// Exchanges it may publish to.
     pub write: Vec<String>,
-    /// Queues it may consume.
+    /// Queues it may consume. An asterisk at the end stands for any id.
     pub read: Vec<String>,
 }
 
 impl Access {
     fn new(user: &str, write: &[&str], read: Vec<String>) -> Self {
         Self { user: user.into(), write: write.iter().map(|&name| name.to_owned()).collect(), read }
+    }
+
+    /// Whether it may consume this queue.
+    pub fn reads(&self, queue: &str) -> bool {
+        self.read.iter().any(|name| match name.strip_suffix('*') {
+            Some(start) => queue.starts_with(start),
+            None => name == queue,
+        })
     }
 
     /// The write permission as RabbitMQ takes it: an anchored regular expression.
@@ -41,7 +49,8 @@ fn pattern(names: &[String]) -> String {
     if names.is_empty() {
         return String::new();
     }
-    let escaped: Vec<String> = names.iter().map(|name| name.replace('.', "\\.")).collect();
+    let escaped = |name: &String| name.replace('.', "\\.").replace('*', "[a-z0-9._-]+");
+    let escaped: Vec<String> = names.iter().map(escaped).collect();
     format!("^({})$", escaped.join("|"))
 }
 
@@ -59,11 +68,13 @@ pub fn roles(tool_exchanges: impl IntoIterator<Item = String>) -> Vec<Access> {
     });
     let tools: std::collections::BTreeSet<String> = tools.collect();
     let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+    // Also of agents who have left the directory: what they sent before must not lie there for ever.
+    let actions = actions_exchange("*");
     let mut roles = vec![
         Access::new(
             &role_user("router"),
             &[OUTCOMES, APPROVALS, ANSWERS, FEEDBACK, EXECUTION, SETTLED, COMMANDS],
-            [names(&[ACTIONS, DECISIONS, QUARANTINE]), vec![commands_queue("router")]].concat(),
+            [names(&[DECISIONS, QUARANTINE]), vec![actions, commands_queue("router")]].concat(),
         ),
         Access::new(
             &role_user("executor"),
@@ -86,7 +97,7 @@ pub fn people(directory: &Directory) -> Vec<Access> {
     let mut all = Vec::new();
     for agent in directory.agents() {
         let queues = vec![outcomes_queue(&agent.id), feedback_queue(&agent.id)];
-        all.push(Access::new(&agent.amqp_user, &[ACTIONS], queues));
+        all.push(Access::new(&agent.amqp_user, &[&actions_exchange(&agent.id)], queues));
     }
     for sender in directory.senders() {
         let groups = directory.groups_of(sender).into_iter().map(|group| approvals_queue(&group));
@@ -106,12 +117,16 @@ pub fn people(directory: &Directory) -> Vec<Access> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topology::ACTIONS;
 
     #[test]
     fn a_pattern_matches_exactly_the_names() {
         let access = Access::new("a", &[], vec!["countersign.outcomes.a".into()]);
         assert_eq!(access.read_pattern(), r"^(countersign\.outcomes\.a)$");
         assert_eq!(access.write_pattern(), "");
+        let access = Access::new("b", &[], vec![actions_exchange("*"), "countersign.decisions".into()]);
+        assert_eq!(access.read_pattern(), r"^(countersign\.actions\.[a-z0-9._-]+|countersign\.decisions)$");
+        assert!(access.reads("countersign.actions.a") && !access.reads("countersign.action"));
     }
 
     #[test]
@@ -119,7 +134,8 @@ mod tests {
         for access in roles([]) {
             let may = |exchange: &str| access.write.iter().any(|name| name == exchange);
             assert_eq!(may(EXECUTION), access.user == role_user("router"));
-            assert!(!may(ACTIONS) && !may(DECISIONS) && !may(FINDINGS));
+            assert!(!access.write.iter().any(|name| name.starts_with(ACTIONS)));
+            assert!(!may(DECISIONS) && !may(FINDINGS));
         }
     }
 }

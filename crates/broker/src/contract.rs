@@ -12,8 +12,8 @@ use countersign_core::{
 use serde_json::{Map, Value, json};
 
 use crate::topology::{
-    ACTIONS, ANSWERS, APPROVALS, AUDIT_STREAM, AUDITS, COMMANDS, DECISIONS, EXECUTION, FEEDBACK, FINDINGS,
-    OUTCOMES, QUARANTINE, SETTLED,
+    ANSWERS, APPROVALS, AUDIT_STREAM, AUDITS, COMMANDS, DECISIONS, EXECUTION, FEEDBACK, FINDINGS, OUTCOMES,
+    QUARANTINE, SETTLED,
 };
 
 /// The direction of messages, seen from Countersign.
@@ -42,11 +42,11 @@ struct Route {
 const ROUTES: &[Route] = &[
     Route {
         name: "actions",
-        exchange: ACTIONS,
+        exchange: "countersign.actions.{agent}",
         key: "{tool}",
-        queue: "countersign.actions",
+        queue: "countersign.actions.{agent}",
         direction: Direction::Inbound,
-        summary: "Agents propose and withdraw actions.",
+        summary: "Each agent proposes and withdraws actions at an exchange of its own.",
         messages: &["actionProposed", "actionCancelled"],
     },
     Route {

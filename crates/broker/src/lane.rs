@@ -4,6 +4,7 @@ mod handler;
 mod inbox;
 mod isolation;
 mod settings;
+mod source;
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,10 +12,13 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::{
     handler::{Delivery, Failure, Handler},
-    settings::LaneSettings,
+    settings::{LaneSettings, Queues},
 };
-use self::{inbox::Inbox, isolation::Suspects};
-use crate::{BrokerError, crash, properties, publisher::Publisher, session::Session};
+use self::{
+    inbox::{Inbox, Tag},
+    isolation::Suspects,
+};
+use crate::{BrokerError, crash, properties, publisher::Publisher};
 
 /// Runs a lane until `stop`, through every failure of broker and database.
 pub async fn run<H: Handler>(
@@ -77,16 +81,15 @@ async fn cycle<H: Handler>(
 ) -> Result<(), LaneError> {
     handler.ready().await?;
     let publisher = Publisher::connect(&settings.url, name).await?;
-    let session = Session::open(&settings.url, name).await?;
-    let mut inbox = Inbox::open(&session, settings).await?;
-    tracing::debug!(lane = name, queue = settings.queue, "lane consumes");
+    let mut inbox = Inbox::open(name, settings).await?;
+    tracing::debug!(lane = name, "lane consumes");
     loop {
-        let deliveries = tokio::select! {
-            deliveries = inbox.batch() => deliveries?,
+        let taken = tokio::select! {
+            taken = inbox.batch() => taken?,
             () = stop.cancelled() => return Ok(inbox.ack_except(&[]).await?),
         };
-        let tags: Vec<u64> = deliveries.iter().map(|delivery| delivery.delivery_tag).collect();
-        let batch: Vec<Delivery> = deliveries.into_iter().map(convert).collect();
+        let (tags, batch): (Vec<Tag>, Vec<Delivery>) =
+            taken.into_iter().map(|(tag, delivery)| (tag, convert(delivery))).unzip();
         tokio::select! {
             () = handler.admit(&batch) => {}
             () = stop.cancelled() => return Ok(inbox.ack_except(&tags).await?),
@@ -94,14 +97,15 @@ async fn cycle<H: Handler>(
         if cfg!(feature = "broken-ack-first") {
             inbox.ack().await?;
         }
-        crash::point(&settings.queue, "taken");
+        let input = settings.input.as_str();
+        crash::point(input, "taken");
         let applied = isolation::apply(handler, &batch, settings.handle_limit, suspects);
-        let applied = crash::each_wait(&settings.queue, "handling", applied).await?;
-        crash::point(&settings.queue, "committed");
+        let applied = crash::each_wait(input, "handling", applied).await?;
+        crash::point(input, "committed");
         publisher.publish(&applied.outgoing).await?;
-        crash::point(&settings.queue, "confirmed");
+        crash::point(input, "confirmed");
         if !applied.unhandled.is_empty() {
-            let unhandled: Vec<u64> =
+            let unhandled: Vec<Tag> =
                 applied.unhandled.iter().filter_map(|index| tags.get(*index)).copied().collect();
             inbox.ack_except(&unhandled).await?;
             return Err(LaneError::Handler(applied.why));
@@ -109,7 +113,10 @@ async fn cycle<H: Handler>(
         if !cfg!(feature = "broken-ack-first") {
             inbox.ack().await?;
         }
-        crash::point(&settings.queue, "acked");
+        crash::point(input, "acked");
+        for (queue, pause) in handler.pauses() {
+            inbox.pause(&queue, pause);
+        }
     }
 }
 

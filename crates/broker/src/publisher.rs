@@ -1,6 +1,6 @@
 //! Publishing with confirms, from one task that owns its channel.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use countersign_core::message::{CONTENT_TYPE, CloudEvent};
 use futures_util::{
@@ -35,7 +35,7 @@ const AHEAD: usize = 64;
 #[derive(Clone, Debug)]
 pub struct Outgoing {
     /// Where to.
-    pub exchange: &'static str,
+    pub exchange: Cow<'static, str>,
     /// With which key.
     pub routing_key: String,
     /// The event's id.
@@ -47,12 +47,12 @@ pub struct Outgoing {
 impl Outgoing {
     /// An event from one of our roles. `id` is the event's and the message's.
     pub fn event<T: Serialize>(
-        exchange: &'static str,
+        exchange: impl Into<Cow<'static, str>>,
         routing_key: impl Into<String>,
         event: &CloudEvent<T>,
     ) -> Self {
         Self {
-            exchange,
+            exchange: exchange.into(),
             routing_key: routing_key.into(),
             message_id: event.id.clone(),
             // Our own types have string keys and finite numbers, so they always serialise.
@@ -97,7 +97,7 @@ impl Publisher {
     ) -> Result<(), BrokerError> {
         let mut confirms = Vec::with_capacity(messages.len());
         for messages in messages.chunks(AHEAD) {
-            let first = messages.first().map(|message| message.exchange).unwrap_or_default();
+            let first = messages.first().map(|message| message.exchange.as_ref()).unwrap_or_default();
             let doing = || format!("publishing {} messages, the first to {first:?}", messages.len());
             confirms.extend(within(CONFIRM_LIMIT, doing, self.send(content_type, messages)).await?);
         }
@@ -107,7 +107,7 @@ impl Publisher {
         let doing = || format!("waiting for {} confirms", messages.len());
         let answers = within(CONFIRM_LIMIT, doing, async { Ok(join_all(confirms).await) }).await?;
         for (answer, message) in answers.into_iter().zip(messages) {
-            let exchange = || message.exchange.to_owned();
+            let exchange = || message.exchange.to_string();
             let why = match answer {
                 Ok(Confirmation::Ack(None)) => continue,
                 Ok(Confirmation::Ack(Some(_))) => "it was returned as unroutable",
@@ -135,7 +135,7 @@ impl Publisher {
         let mut publishes = Vec::with_capacity(messages.len());
         for message in messages {
             let mut publish = Box::pin(maybe_done(self.session.channel.basic_publish(
-                message.exchange.into(),
+                message.exchange.as_ref().into(),
                 message.routing_key.as_str().into(),
                 BasicPublishOptions { mandatory: true, ..Default::default() },
                 &message.body,

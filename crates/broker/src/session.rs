@@ -24,17 +24,12 @@ const FRAME_MAX: u32 = 128 * 1024;
 /// frames.
 const PUBLISHING_FRAME_MAX: u32 = 16 * 1024;
 
-/// A connection with one channel. Dropping it closes both.
-pub struct Session {
-    /// Owned by one task alone.
-    pub channel: Channel,
-    // lapin closes a connection when its last handle is dropped.
-    _connection: Connection,
-}
+/// A connection, on which channels are opened. Dropping it closes them.
+pub(crate) struct Link(Connection);
 
-impl Session {
-    /// Opens a connection called `name` and a channel on it.
-    pub async fn open(url: &str, name: &str) -> Result<Self, BrokerError> {
+impl Link {
+    /// Opens a connection called `name`.
+    pub(crate) async fn open(url: &str, name: &str) -> Result<Self, BrokerError> {
         Self::connect(url, name, FRAME_MAX).await
     }
 
@@ -45,20 +40,46 @@ impl Session {
         uri.query.frame_max.get_or_insert(frame_max);
         let properties = ConnectionProperties::default().with_connection_name(name.into());
         let doing = || format!("connecting to {} as {name:?}", without_password(url));
-        let connection = within(REQUEST_LIMIT, doing, Connection::connect_uri(uri, properties)).await?;
-        let channel =
-            within(REQUEST_LIMIT, || "opening a channel".into(), connection.create_channel()).await?;
-        Ok(Self { channel, _connection: connection })
+        Ok(Self(within(REQUEST_LIMIT, doing, Connection::connect_uri(uri, properties)).await?))
+    }
+
+    /// Opens one more channel.
+    pub(crate) async fn channel(&self) -> Result<Channel, BrokerError> {
+        within(REQUEST_LIMIT, || "opening a channel".into(), self.0.create_channel()).await
+    }
+
+    /// Whether the connection is still open.
+    pub(crate) fn is_open(&self) -> bool {
+        self.0.status().connected()
+    }
+}
+
+/// A connection with one channel. Dropping it closes both.
+pub struct Session {
+    /// Owned by one task alone.
+    pub channel: Channel,
+    // lapin closes a connection when its last handle is dropped.
+    _link: Link,
+}
+
+impl Session {
+    /// Opens a connection called `name` and a channel on it.
+    pub async fn open(url: &str, name: &str) -> Result<Self, BrokerError> {
+        Self::over(Link::open(url, name).await?).await
+    }
+
+    async fn over(link: Link) -> Result<Self, BrokerError> {
+        Ok(Self { channel: link.channel().await?, _link: link })
     }
 
     /// The same, with publisher confirms switched on.
     pub async fn open_confirming(url: &str, name: &str) -> Result<Self, BrokerError> {
-        Self::connect(url, name, FRAME_MAX).await?.confirming().await
+        Self::open(url, name).await?.confirming().await
     }
 
     /// The same, for publishing alone.
     pub async fn open_publishing(url: &str, name: &str) -> Result<Self, BrokerError> {
-        Self::connect(url, name, PUBLISHING_FRAME_MAX).await?.confirming().await
+        Self::over(Link::connect(url, name, PUBLISHING_FRAME_MAX).await?).await?.confirming().await
     }
 
     async fn confirming(self) -> Result<Self, BrokerError> {

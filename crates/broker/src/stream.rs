@@ -177,7 +177,8 @@ impl Feed {
         let mut body = vec![b'['];
         body.extend(events.join(b",".as_slice()));
         body.push(b']');
-        let message = Outgoing { exchange: AUDIT_STREAM, routing_key: "evidence".into(), message_id, body };
+        let message =
+            Outgoing { exchange: AUDIT_STREAM.into(), routing_key: "evidence".into(), message_id, body };
         self.publisher.publish_as(BATCH_CONTENT_TYPE, &[message]).await
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use countersign_policy::Directory;
 use serde_json::{Map, Value, json};
 
-/// Agents publish proposals here, with the tool's name as routing key.
+/// Agents publish proposals to exchanges whose names begin so: see [`actions_exchange`].
 pub const ACTIONS: &str = "countersign.actions";
 /// Outcomes to agents, routing key `agent.<agent id>`.
 pub const OUTCOMES: &str = "countersign.outcomes";
@@ -35,6 +35,17 @@ pub const QUARANTINE: &str = "countersign.quarantine";
 /// The queue of commands to a role.
 pub fn commands_queue(role: &str) -> String {
     format!("{COMMANDS}.{role}")
+}
+
+/// The exchange that one agent publishes its proposals to, with the tool's name as routing key, and the name of its queue. No
+/// other agent can write to it, so that one agent's flood fills nobody else's queue.
+pub fn actions_exchange(agent: &str) -> String {
+    format!("{ACTIONS}.{agent}")
+}
+
+/// Whether an exchange takes an agent's proposals.
+pub fn takes_actions(exchange: &str) -> bool {
+    exchange.strip_prefix(ACTIONS).is_some_and(|agent| agent.starts_with('.'))
 }
 
 /// The queue of outcomes to one agent.
@@ -188,28 +199,28 @@ impl Topology {
     pub fn of(directory: &Directory, limits: &Limits) -> Self {
         let plain = |name: &str, kind| Exchange { name: name.into(), kind, arguments: Map::new() };
         // A message that no queue is bound for goes to the quarantine.
-        let routed = |name: &str| Exchange {
+        let routed = |name: String| Exchange {
             arguments: arguments(json!({"alternate-exchange": QUARANTINE})),
-            ..plain(name, "topic")
+            ..plain(&name, "topic")
         };
         let mut exchanges = vec![plain(QUARANTINE, "fanout")];
         let names = [
-            ACTIONS, OUTCOMES, APPROVALS, DECISIONS, ANSWERS, EXECUTION, SETTLED, AUDITS, FINDINGS, FEEDBACK,
-            COMMANDS,
+            OUTCOMES, APPROVALS, DECISIONS, ANSWERS, EXECUTION, SETTLED, AUDITS, FINDINGS, FEEDBACK, COMMANDS,
         ];
-        exchanges.extend(names.map(routed));
+        exchanges.extend(names.map(str::to_owned).map(routed));
+        exchanges.extend(directory.agents().iter().map(|agent| routed(actions_exchange(&agent.id))));
         // Without an alternate exchange: the feeder must learn that the stream is missing.
         exchanges.push(plain(AUDIT_STREAM, "topic"));
 
         let mut queues = vec![quarantine(limits)];
-        queues.extend(
-            [ACTIONS, DECISIONS, EXECUTION, SETTLED, FINDINGS].map(|name| own(name, name, "#", limits)),
-        );
+        queues.extend([DECISIONS, EXECUTION, SETTLED, FINDINGS].map(|name| own(name, name, "#", limits)));
         queues.extend(
             ["router", "executor", "sampler"].map(|role| own(&commands_queue(role), COMMANDS, role, limits)),
         );
         queues.push(stream(limits));
         for agent in directory.agents() {
+            let actions = actions_exchange(&agent.id);
+            queues.push(own(&actions, &actions, "#", limits));
             queues.push(reader(outcomes_queue(&agent.id), OUTCOMES, agent_key(&agent.id), limits));
             queues.push(reader(feedback_queue(&agent.id), FEEDBACK, agent_key(&agent.id), limits));
         }
@@ -226,6 +237,14 @@ impl Topology {
             queues.push(reader(audits_queue(&group), AUDITS, group, limits));
         }
         Self { exchanges, queues }
+    }
+}
+
+impl Topology {
+    /// The queues of agents' proposals.
+    pub fn inbound(&self) -> Vec<String> {
+        let names = self.queues.iter().map(|queue| queue.name.clone());
+        names.filter(|name| takes_actions(name)).collect()
     }
 }
 

@@ -127,8 +127,9 @@ impl Calls {
     pub(crate) fn start(&self, claimed: ClaimedCall, slot: Option<OwnedSemaphorePermit>) {
         let calls = self.clone();
         tokio::spawn(async move {
-            let completion = execute(&calls.store, claimed, slot).await;
-            calls.settle(Settled::Completed(completion));
+            if let Some(completion) = execute(&calls.store, claimed, slot).await {
+                calls.settle(Settled::Completed(completion));
+            }
         });
     }
 }
@@ -168,11 +169,13 @@ async fn covered(store: &Store, claimed: &mut ClaimedCall) -> bool {
     false
 }
 
+/// Calls the tool. `None` if the lease has ended first and the call may be repeated: then whoever finds the interrupted
+/// attempt sees to that.
 async fn execute(
     store: &Store,
     mut claimed: ClaimedCall,
     slot: Option<OwnedSemaphorePermit>,
-) -> CallCompletion {
+) -> Option<CallCompletion> {
     let covered = covered(store, &mut claimed).await;
     let tool = &claimed.tool;
     let (result, attempts) = match arguments(&claimed.content) {
@@ -182,11 +185,11 @@ async fn execute(
                 (Code::LeaseExpired.into(), "the claim was too old to start the call".into());
             // A call that never began had no effect, unless there was an earlier attempt.
             match claimed.fence > 1 {
-                true => (CallResult::InDoubt { code, message }, 0),
+                true => (lease_ended(&claimed, message)?, 0),
                 false => (CallResult::Failed { code, message }, 0),
             }
         }
-        Some(arguments) => call(&claimed, arguments.get().as_bytes()).await,
+        Some(arguments) => call(&claimed, arguments.get().as_bytes()).await?,
         None => {
             let message = "the stored content does not parse; nothing was called".into();
             (CallResult::Failed { code: Code::ContentUnreadable.into(), message }, 0)
@@ -203,17 +206,26 @@ async fn execute(
     metrics::counter!("countersign_calls_total", "tool" => tool.name.clone()).increment(1);
     let salt = claimed.salt.as_slice().try_into().ok();
     let result_digest = result.as_ref().zip(salt).map(|(result, salt)| tagged(&salted(salt, result)));
-    CallCompletion {
+    Some(CallCompletion {
         result,
         result_digest,
         error,
         attempts,
         slot,
         ..CallCompletion::of(claimed.action, claimed.fence, completion)
-    }
+    })
 }
 
-async fn call(claimed: &ClaimedCall, arguments: &[u8]) -> (CallResult, u32) {
+/// What an attempt that may have taken effect comes to when its lease ends. `None` if the call may be repeated.
+fn lease_ended(claimed: &ClaimedCall, message: String) -> Option<CallResult> {
+    if claimed.tool.idempotent {
+        tracing::warn!(action = %claimed.action, message, "an interrupted call will be repeated");
+        return None;
+    }
+    Some(CallResult::InDoubt { code: Code::LeaseExpired.into(), message })
+}
+
+async fn call(claimed: &ClaimedCall, arguments: &[u8]) -> Option<(CallResult, u32)> {
     let tool = &claimed.tool;
     let key = claimed.action.to_string();
     crash::point("call", "begins");
@@ -235,11 +247,8 @@ async fn call(claimed: &ClaimedCall, arguments: &[u8]) -> (CallResult, u32) {
     );
     // The budget already bounds the attempts; this limit holds even if a connector ignores it.
     match tokio::time::timeout(tool.lease.saturating_sub(claimed.claimed_at.elapsed()), attempts).await {
-        Ok(ended) => ended,
-        Err(_) => {
-            let message = "the attempts outlasted their lease".into();
-            (CallResult::InDoubt { code: Code::LeaseExpired.into(), message }, tool.attempts)
-        }
+        Ok(ended) => Some(ended),
+        Err(_) => Some((lease_ended(claimed, "the attempts outlasted their lease".into())?, tool.attempts)),
     }
 }
 
@@ -251,4 +260,62 @@ fn arguments(content: &[u8]) -> Option<&RawValue> {
         arguments: &'a RawValue,
     }
     serde_json::from_slice::<Content<'_>>(content).ok().map(|content| content.arguments)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::connector::Connector;
+    use async_trait::async_trait;
+
+    /// A tool that never answers.
+    struct Silent;
+
+    #[async_trait]
+    impl Connector for Silent {
+        async fn call(&self, _: &Call<'_>) -> Attempt {
+            std::future::pending().await
+        }
+    }
+
+    /// A claim on a silent tool whose lease ends in its third attempt.
+    fn claimed(idempotent: bool) -> ClaimedCall {
+        let tool = ToolCall {
+            name: "silent".into(),
+            connector: Arc::new(Silent),
+            idempotent,
+            timeout: Duration::from_secs(2),
+            attempts: 10,
+            backoff: Duration::from_millis(1),
+            lease: Duration::from_secs(5),
+        };
+        ClaimedCall {
+            action: "00000000-0000-0000-0000-000000000001".parse().unwrap(),
+            fence: 1,
+            reference: ("/agents/a".into(), "a-1".into()),
+            tool: Arc::new(tool),
+            content: br#"{"arguments":{}}"#.to_vec(),
+            salt: vec![0; 16],
+            traceparent: None,
+            claimed_at: Instant::now(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idempotent_call_that_outlasts_its_lease_is_left_to_be_repeated() {
+        assert!(call(&claimed(true), b"{}").await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn any_other_call_without_an_answer_is_in_doubt() {
+        let mut once = claimed(false);
+        let (result, attempts) = call(&once, b"{}").await.unwrap();
+        assert!(matches!(result, CallResult::InDoubt { .. }) && attempts == 1);
+        once.claimed_at -= Duration::from_secs(4);
+        let (result, _) = call(&once, b"{}").await.unwrap();
+        let code = Code::LeaseExpired.as_str().to_owned();
+        assert!(matches!(result, CallResult::InDoubt { code: found, .. } if found == code));
+    }
 }

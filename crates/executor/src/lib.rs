@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use countersign_broker::topology::{EXECUTION, commands_queue};
 use countersign_core::permit::PACK_MAX;
-use countersign_runtime::process::{self, Batches, Process};
+use countersign_runtime::process::{self, Batches, Input, Process};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use self::shared::Executor;
@@ -35,7 +35,13 @@ pub async fn run(process: Process, keys: Keys) {
     let batches = Batches { batch_max: packs, linger: settings.lanes.linger };
     let mut tasks = JoinSet::new();
     for index in 0..settings.lanes.per_process {
-        process.lane_of(&mut tasks, EXECUTION, index, batches, claim::Claims::new(executor.clone()));
+        process.lane_of(
+            &mut tasks,
+            Input::queue(EXECUTION),
+            index,
+            batches,
+            claim::Claims::new(executor.clone()),
+        );
     }
     let commands = command::Commands { executor: executor.clone() };
     process.lane(&mut tasks, &commands_queue("executor"), 0, commands);

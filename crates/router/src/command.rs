@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use countersign_broker::{
     lane::Delivery,
     publisher::Outgoing,
-    topology::{ACTIONS, DECISIONS},
+    topology::{DECISIONS, takes_actions},
 };
 use countersign_core::{
     action::State,
@@ -208,7 +208,7 @@ async fn replay(
         unreadable: None,
     };
     let ids = match delivery.exchange.as_str() {
-        ACTIONS => {
+        exchange if takes_actions(exchange) => {
             let inbound = Inbound::decode(&delivery, router.process.settings.limits.message_bytes);
             let withdrawn = intake::withdrawn(tx, std::iter::once(&inbound)).await?;
             let result = intake::ingest(router, tx, active, vec![inbound], withdrawn).await?;

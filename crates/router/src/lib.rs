@@ -4,6 +4,7 @@
 //! **No side-effect code is linked here**, and no tool's credential: the worst that a broken router can do to the
 //! outside is to sign a permit, and the executor checks once more whether to use it.
 
+mod agent_queues;
 mod cancel;
 mod command;
 mod compensate;
@@ -29,7 +30,7 @@ mod write_set;
 use std::sync::Arc;
 
 use countersign_broker::topology::{ACTIONS, DECISIONS, QUARANTINE, commands_queue};
-use countersign_runtime::process::{self, Process};
+use countersign_runtime::process::{self, Input, Process};
 use tokio::task::JoinSet;
 
 pub use shared::Keys;
@@ -39,8 +40,10 @@ use shared::Router;
 pub async fn run(process: Process, keys: Keys) {
     let router = Router { process: process.clone(), keys: Arc::new(keys) };
     let mut tasks = JoinSet::new();
+    let queues = agent_queues::follow(&process, &mut tasks);
     for index in 0..process.settings.lanes.per_process {
-        process.lane(&mut tasks, ACTIONS, index, intake::Intake { router: router.clone() });
+        let intake = intake::Intake::new(router.clone());
+        process.lane_of(&mut tasks, Input::of(ACTIONS, &queues), index, process.batches(), intake);
         process.lane(&mut tasks, DECISIONS, index, decide::Decisions { router: router.clone() });
     }
     process.lane(&mut tasks, &commands_queue("router"), 0, command::Commands { router: router.clone() });

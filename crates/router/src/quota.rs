@@ -26,6 +26,8 @@ pub(crate) struct Admission<'a> {
     pub(crate) incoming: Vec<Incoming<'a>>,
     /// How much of its rate each agent uses up, in seconds.
     pub(crate) rates: BTreeMap<String, f64>,
+    /// How many were over their agents' quotas, by the exchange that they came by.
+    pub(crate) over: BTreeMap<String, u32>,
 }
 
 /// An agent's part of a batch.
@@ -90,6 +92,10 @@ pub(crate) async fn admit<'a>(
         }
     }
     let mut rows = Vec::new();
+    let mut counts = BTreeMap::new();
+    for (_, _, inbound) in &over {
+        *counts.entry(inbound.delivery.exchange.clone()).or_insert(0) += 1;
+    }
     let known = known(tx, &over).await?;
     for (place, agent, inbound) in over {
         let Some(share) = shares.get_mut(agent) else { continue };
@@ -116,6 +122,7 @@ pub(crate) async fn admit<'a>(
         rates: rates
             .map(|(agent, share)| ((*agent).to_owned(), share.quotas.seconds_for(share.admitted)))
             .collect(),
+        over: counts,
     })
 }
 

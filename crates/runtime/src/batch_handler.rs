@@ -1,5 +1,7 @@
 //! Lanes whose handlers use the database: the handler applies the batch, and the rest is the same for all.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use countersign_broker::{
     lane::{Delivery, Failure, Handler},
@@ -26,6 +28,11 @@ pub trait BatchHandler: Send {
     /// Whatever the database answers. A deadlock is retried; a message that fails alone, again and again, while the database is
     /// well, is quarantined; where the database is not well, the lane restarts.
     async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, StoreError>;
+
+    /// The queues of which nothing more is to be taken for so long, after what has been handled. Each is told once.
+    fn pauses(&mut self) -> Vec<(String, Duration)> {
+        vec![]
+    }
 
     /// Quarantines a message that fails alone, again and again.
     ///
@@ -61,6 +68,10 @@ impl<H: BatchHandler> Handler for Adapter<H> {
 
     async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure> {
         self.handler.handle(batch).await.map_err(failure)
+    }
+
+    fn pauses(&mut self) -> Vec<(String, Duration)> {
+        self.handler.pauses()
     }
 
     async fn probe(&mut self) -> Result<(), Failure> {

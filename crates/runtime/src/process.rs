@@ -2,7 +2,7 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use countersign_broker::lane::{self, LaneSettings};
+use countersign_broker::lane::{self, LaneSettings, Queues};
 use countersign_store::{Store, StoreError};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -60,29 +60,53 @@ impl Process {
         index: u16,
         handler: H,
     ) {
-        let Lanes { batch_max, linger, .. } = self.settings.lanes;
-        self.lane_of(tasks, queue, index, Batches { batch_max, linger }, handler);
+        self.lane_of(tasks, Input::queue(queue), index, self.batches(), handler);
     }
 
-    /// Starts a lane on `queue` with batches of its own.
+    /// The settings' batches.
+    pub fn batches(&self) -> Batches {
+        let Lanes { batch_max, linger, .. } = self.settings.lanes;
+        Batches { batch_max, linger }
+    }
+
+    /// Starts a lane on `input` with batches of its own.
     pub fn lane_of<H: BatchHandler + 'static>(
         &self,
         tasks: &mut JoinSet<()>,
-        queue: &str,
+        input: Input,
         index: u16,
         batches: Batches,
         handler: H,
     ) {
+        let name = format!("countersign-{}:{}#{index}", self.role, input.name);
         let settings = LaneSettings {
             url: self.amqp_url.clone(),
-            queue: queue.into(),
+            queues: input.queues,
+            input: input.name,
             batch_max: batches.batch_max,
             linger: batches.linger,
             handle_limit: self.settings.limits.transaction,
         };
-        let name = format!("countersign-{}:{queue}#{index}", self.role);
         let handler = Adapter { store: self.store.clone(), handler };
         tasks.spawn(lane::run(name.into(), settings, handler, self.stop.clone()));
+    }
+}
+
+/// What a lane takes.
+pub struct Input {
+    name: String,
+    queues: Queues,
+}
+
+impl Input {
+    /// One queue.
+    pub fn queue(name: &str) -> Self {
+        Self::of(name, &LaneSettings::one(name))
+    }
+
+    /// Several queues, which together have a name.
+    pub fn of(name: &str, queues: &Queues) -> Self {
+        Self { name: name.into(), queues: queues.clone() }
     }
 }
 

@@ -15,7 +15,7 @@ mod switching;
 use std::{sync::Arc, time::Duration};
 
 use countersign_broker::topology::{FINDINGS, SETTLED, commands_queue};
-use countersign_runtime::process::{self, Batches, Process};
+use countersign_runtime::process::{self, Batches, Input, Process};
 use tokio::task::JoinSet;
 
 pub use self::shared::Keys;
@@ -33,7 +33,13 @@ pub async fn run(process: Process, keys: Keys) {
     // A delivery holds up to 64 actions, so a few make a batch.
     let batches = Batches { batch_max: lanes.batch_max.div_ceil(32), linger: lanes.linger.max(LINGER) };
     for index in 0..process.settings.lanes.per_process {
-        process.lane_of(&mut tasks, SETTLED, index, batches, sample::Samples { sampler: sampler.clone() });
+        process.lane_of(
+            &mut tasks,
+            Input::queue(SETTLED),
+            index,
+            batches,
+            sample::Samples { sampler: sampler.clone() },
+        );
     }
     process.lane(&mut tasks, FINDINGS, 0, finding::Findings { sampler: sampler.clone() });
     let commands = command::Commands { sampler: sampler.clone() };

@@ -23,6 +23,11 @@ CREATE INDEX waiting_withdrawn ON waiting (agent) WHERE admitted_at IS NULL AND 
 CREATE INDEX waiting_expires ON waiting (expires_at) WHERE admitted_at IS NULL AND expires_at IS NOT NULL;
 CREATE INDEX waiting_admitted ON waiting (admitted_at) WHERE admitted_at IS NOT NULL;
 
+-- The queues that agents publish to, also of those who have left the directory: what they sent before is still processed.
+CREATE TABLE inbound_queues (
+  queue text PRIMARY KEY
+);
+
 -- Until when an agent has used up its rate.
 CREATE TABLE agent_rates (
   agent      text PRIMARY KEY,

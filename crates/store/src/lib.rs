@@ -17,6 +17,7 @@ pub mod expected;
 pub mod feedback;
 pub mod generation;
 pub mod holds;
+pub mod inbound_queues;
 pub mod learning;
 pub mod ledger;
 pub mod limits;

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use countersign_broker::{
     publisher::{Outgoing, Publisher},
     reader::Reader,
-    topology::{ACTIONS, DECISIONS, FINDINGS, approvals_queue, audits_queue, outcomes_queue},
+    topology::{DECISIONS, FINDINGS, actions_exchange, approvals_queue, audits_queue, outcomes_queue},
 };
 use countersign_core::{
     action::Outcome,
@@ -66,7 +66,7 @@ impl Agent {
         let messages: Vec<Outgoing> = bodies
             .iter()
             .map(|body| Outgoing {
-                exchange: ACTIONS,
+                exchange: actions_exchange(&self.id).into(),
                 routing_key: "tool".into(),
                 message_id: uuid::Uuid::now_v7().to_string(),
                 body: body.clone(),

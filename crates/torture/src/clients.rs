@@ -12,7 +12,7 @@ use countersign_broker::{
     BrokerError,
     publisher::{Outgoing, Publisher},
     reader::Reader,
-    topology::{ACTIONS, approvals_queue, audits_queue, outcomes_queue},
+    topology::{actions_exchange, approvals_queue, audits_queue, outcomes_queue},
 };
 use countersign_core::{
     message::{
@@ -164,7 +164,7 @@ impl Clients {
                 mine.filter_map(|id| sent.get(id).cloned()).collect()
             };
             let publisher = Publisher::connect(system.url(&format!("agent-{agent}"))?, "agent").await?;
-            publisher.publish(&events.iter().map(message).collect::<Vec<_>>()).await?;
+            publisher.publish(&events.iter().map(|event| message(agent, event)).collect::<Vec<_>>()).await?;
         }
         Ok(())
     }
@@ -182,12 +182,12 @@ impl Clients {
                 })
                 .collect();
             let events: Vec<Value> = actions.iter().map(|action| self.proposal(agent, action)).collect();
-            let mut messages: Vec<Outgoing> = events.iter().map(message).collect();
+            let mut messages: Vec<Outgoing> = events.iter().map(|event| message(agent, event)).collect();
             if rng.random_bool(0.03) {
-                messages.push(message(&events[0]));
+                messages.push(message(agent, &events[0]));
             }
             if rng.random_bool(0.02) {
-                messages.push(message(&withdrawal(agent, &actions[0].id)));
+                messages.push(message(agent, &withdrawal(agent, &actions[0].id)));
             }
             let insistent = rng.random_bool(0.7);
             self.insist(&url, &mut publisher, &messages, &actions, insistent).await;
@@ -409,9 +409,9 @@ fn kind(rng: &mut StdRng) -> Kind {
     }
 }
 
-fn message(event: &Value) -> Outgoing {
+fn message(agent: &str, event: &Value) -> Outgoing {
     Outgoing {
-        exchange: ACTIONS,
+        exchange: actions_exchange(agent).into(),
         routing_key: "tool".into(),
         message_id: event["id"].as_str().unwrap_or_default().to_owned(),
         body: event.to_string().into_bytes(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use chrono::Utc;
-use countersign_broker::topology::{ACTIONS, DECISIONS, FINDINGS};
+use countersign_broker::topology::{DECISIONS, FINDINGS, actions_exchange};
 use countersign_core::{
     ids::{ApprovalId, AuditId},
     message::{Decision, DecisionData, Finding, FindingData},
@@ -68,10 +68,10 @@ pub(crate) async fn poison(store: &Store) -> anyhow::Result<()> {
 pub(crate) fn start(system: &System, seed: u64, tasks: &mut Tasks) -> anyhow::Result<()> {
     let reviewer = system.signer("otto", "otto")?;
     let auditor = system.signer("dirk", "dirk")?;
-    let bodies: [(&str, Bodies); 3] = [
-        (ACTIONS, Box::new(|rng| body(rng).into_bytes())),
-        (DECISIONS, Box::new(move |rng| decision(&reviewer, rng))),
-        (FINDINGS, Box::new(move |rng| finding(&auditor, rng))),
+    let bodies: [(String, Bodies); 3] = [
+        (actions_exchange(AGENT), Box::new(|rng| body(rng).into_bytes())),
+        (DECISIONS.into(), Box::new(move |rng| decision(&reviewer, rng))),
+        (FINDINGS.into(), Box::new(move |rng| finding(&auditor, rng))),
     ];
     for ((exchange, bodies), user) in bodies.into_iter().zip(USERS) {
         let url = system.url(user)?.to_owned();
@@ -102,7 +102,7 @@ type Bodies = Box<dyn Fn(&mut StdRng) -> Vec<u8> + Send>;
 struct Sender {
     url: String,
     user: &'static str,
-    exchange: &'static str,
+    exchange: String,
     bodies: Bodies,
     rng: StdRng,
 }
@@ -120,7 +120,7 @@ impl Sender {
                 let key =
                     if self.rng.random_bool(0.1) { bytes(&mut self.rng, 200) } else { b"tool".to_vec() };
                 let properties = properties(&mut self.rng).with(Name::UserId, self.user.as_bytes());
-                anyhow::ensure!(raw.publish(self.exchange, &key, &properties, &body).await?, "refused");
+                anyhow::ensure!(raw.publish(&self.exchange, &key, &properties, &body).await?, "refused");
             }
             sleep(Duration::from_millis(self.rng.random_range(50..400))).await;
         }

@@ -28,7 +28,7 @@ pub(crate) fn process(role: &str, number: u32) -> String {
 }
 
 fn of_a_broker(rng: &mut StdRng) -> Vec<Fault> {
-    let queues = ["countersign.actions", EXECUTION, SETTLED, "countersign.findings"];
+    let queues = ["countersign.actions.one", EXECUTION, SETTLED, "countersign.findings"];
     vec![
         Fault::KillBroker,
         Fault::PauseBroker,
@@ -40,7 +40,7 @@ fn of_a_broker(rng: &mut StdRng) -> Vec<Fault> {
 }
 
 fn of_a_cluster(rng: &mut StdRng) -> Vec<Fault> {
-    let queues = ["countersign.actions", EXECUTION, SETTLED, "countersign.outcomes.one"];
+    let queues = ["countersign.actions.one", EXECUTION, SETTLED, "countersign.outcomes.one"];
     let mut faults = vec![Fault::KillNodes];
     for queue in queues {
         faults.push(Fault::KillLeader(queue));

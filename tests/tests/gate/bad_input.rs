@@ -90,7 +90,7 @@ async fn a_message_without_author_or_with_copies_is_quarantined() -> anyhow::Res
         let options = BasicPublishOptions::default();
         session
             .channel
-            .basic_publish("countersign.actions".into(), "t".into(), options, &body, properties)
+            .basic_publish("countersign.actions.one".into(), "t".into(), options, &body, properties)
             .await?
             .await?;
     }

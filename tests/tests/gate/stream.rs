@@ -101,7 +101,7 @@ async fn a_compliance_reader_reads_the_stream_and_nothing_else() -> anyhow::Resu
         events[0]["sequence"] == "0000000000000002" && events[0]["type"] == "countersign.evidence.v1",
         "{output}"
     );
-    for queue in ["countersign.outcomes.one", "countersign.actions", "countersign.approvals.approvers"] {
+    for queue in ["countersign.outcomes.one", "countersign.actions.one", "countersign.approvals.approvers"] {
         ensure!(Reader::open(&cora, "nosy", queue).await.is_err(), "{queue}");
     }
     let sent =

@@ -1,5 +1,7 @@
 //! What a lane hands over to whoever handles its messages.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use countersign_core::refusal::Code;
 
@@ -47,6 +49,12 @@ pub trait Handler: Send {
     /// Applies a batch, idempotently, each message's transition in one transaction with its evidence. Returns what follows from
     /// the states that are stored then.
     async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, Failure>;
+
+    /// The queues of which nothing more is to be taken for so long after what has been handled, because their senders send more
+    /// than they may. Each is told once.
+    fn pauses(&mut self) -> Vec<(String, Duration)> {
+        vec![]
+    }
 
     /// Whether the database is well: whether a transaction that writes succeeds.
     async fn probe(&mut self) -> Result<(), Failure> {

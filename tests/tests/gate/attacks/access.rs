@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use anyhow::{Context as _, ensure};
 use countersign_app::users;
 use countersign_broker::topology::{
-    ACTIONS, ANSWERS, APPROVALS, AUDIT_STREAM, AUDITS, COMMANDS, DECISIONS, EXECUTION, FEEDBACK, FINDINGS,
-    Limits, OUTCOMES, SETTLED, Topology,
+    ANSWERS, APPROVALS, AUDIT_STREAM, AUDITS, COMMANDS, DECISIONS, EXECUTION, FEEDBACK, FINDINGS, Limits,
+    OUTCOMES, SETTLED, Topology, actions_exchange,
 };
 use countersign_tests::Gate;
 use futures_util::future::try_join_all;
@@ -19,20 +19,21 @@ const BUILT_IN: [&str; 7] =
     ["", "amq.direct", "amq.topic", "amq.fanout", "amq.headers", "amq.match", "amq.rabbitmq.trace"];
 
 /// The exchanges that a user may publish to, by ARCHITECTURE.md and independent of `access.rs`.
-fn may_write(user: &str) -> &'static [&'static str] {
-    match user {
+fn may_write(user: &str) -> Vec<String> {
+    let names: &[&str] = match user {
         "countersign-router" => &[OUTCOMES, APPROVALS, ANSWERS, FEEDBACK, EXECUTION, SETTLED, COMMANDS],
         // One of the suites' tools is a queue behind the default exchange.
         "countersign-executor" => &[OUTCOMES, SETTLED, COMMANDS, ""],
         "countersign-sampler" => &[OUTCOMES, SETTLED, AUDITS, FEEDBACK, COMMANDS],
         "countersign-recorder" => &[AUDIT_STREAM],
-        _ => match user.split_once('-').map_or("", |(role, _)| role) {
-            "agent" => &[ACTIONS],
-            "reviewer" | "app" => &[DECISIONS],
-            "auditor" => &[FINDINGS],
+        _ => match user.split_once('-') {
+            Some(("agent", id)) => return vec![format!("countersign.actions.{id}")],
+            Some(("reviewer" | "app", _)) => &[DECISIONS],
+            Some(("auditor", _)) => &[FINDINGS],
             _ => &[],
         },
-    }
+    };
+    names.iter().map(|&name| name.to_owned()).collect()
 }
 
 /// One user's attempts, with counts of those refused and allowed.
@@ -91,8 +92,8 @@ impl Intruder {
             Ok(channel.exchange_declare("mine".into(), kind, Default::default(), none()).await?)
         })
         .await?;
-        self.tries(&format!("route {exchange} to {ACTIONS}"), false, async |channel| {
-            let (to, from) = (ACTIONS.into(), exchange.into());
+        self.tries(&format!("route {exchange} to an agent's actions"), false, async |channel| {
+            let (to, from) = (actions_exchange("one").into(), exchange.into());
             Ok(channel.exchange_bind(to, from, "#".into(), Default::default(), none()).await?)
         })
         .await
@@ -148,17 +149,18 @@ async fn users_can_access_only_their_own_exchanges_and_queues() -> anyhow::Resul
         let role = access.user.starts_with("countersign-");
         for exchange in &exchanges {
             // The gate's own processes do not publish here, as their messages would be processed.
-            if !(role && own.contains(exchange)) {
-                intruder.publishes(exchange, "x", own.contains(exchange)).await?;
+            let may = own.iter().any(|name| name == exchange);
+            if !(role && may) {
+                intruder.publishes(exchange, "x", may).await?;
             }
         }
         for queue in &queues {
-            if !own.contains(&"") {
+            if !own.iter().any(String::is_empty) {
                 intruder.publishes("", queue, false).await?;
             }
-            intruder.reads(queue, access.read.iter().any(|name| name == queue)).await?;
+            intruder.reads(queue, access.reads(queue)).await?;
         }
-        for queue in access.read.iter().map(String::as_str).chain([ACTIONS, EXECUTION]) {
+        for queue in access.read.iter().map(String::as_str).chain(["countersign.actions.one", EXECUTION]) {
             intruder.configures(queue, EXECUTION).await?;
             // Only the router may read and write it.
             if access.user != "countersign-router" && access.user != "countersign-executor" {

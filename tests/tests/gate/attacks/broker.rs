@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use countersign_broker::topology::{ACTIONS, DECISIONS, FINDINGS};
+use countersign_broker::topology::{DECISIONS, FINDINGS};
 use countersign_core::{action::Outcome, message::Decision};
 use countersign_testkit::{
     raw_amqp::{Name, RawProperties, RawPublisher, nested_arrays, short},
@@ -14,7 +14,7 @@ use serde_json::json;
 
 /// Everybody who may publish: where to, and as whom.
 const SENDERS: [(&str, &str); 3] =
-    [(ACTIONS, "agent-one"), (DECISIONS, "reviewer-sam"), (FINDINGS, "auditor-ada")];
+    [("countersign.actions.one", "agent-one"), (DECISIONS, "reviewer-sam"), (FINDINGS, "auditor-ada")];
 
 /// Publishes a message, if the broker accepts it. One that it refuses harms nobody.
 async fn publish(

@@ -5,7 +5,7 @@ use chrono::Utc;
 use countersign_broker::{
     publisher::Outgoing,
     reader::Reader,
-    topology::{ACTIONS, DECISIONS, EXECUTION, FINDINGS, answers_queue},
+    topology::{DECISIONS, EXECUTION, FINDINGS, answers_queue},
 };
 use countersign_core::{
     action::Outcome,
@@ -45,7 +45,7 @@ async fn messages_without_author_or_with_copies_are_refused_at_every_ingress() -
     let small = proposal("one", "small", "write_record", json!({"n": 1})).to_string().into_bytes();
 
     for (exchange, user, other, body) in [
-        (ACTIONS, "agent-one", "agent-two", small),
+        ("countersign.actions.one", "agent-one", "agent-two", small),
         (DECISIONS, "reviewer-sam", "reviewer-mara", approval().body),
         (FINDINGS, "auditor-ada", "auditor-ben", found(&ada, &[judged]).body),
     ] {
@@ -97,7 +97,7 @@ async fn a_blind_copy_reaches_nobody_else() -> anyhow::Result<()> {
     let properties = BasicProperties::default().with_user_id("agent-one".into()).with_headers(headers("BCC"));
     for (id, amount) in [("small", "5"), ("big", "500")] {
         let body = proposal("one", id, "move_money", json!({"amount": amount})).to_string();
-        publish(&channel, (ACTIONS, "x"), properties.clone(), body.as_bytes()).await?;
+        publish(&channel, ("countersign.actions.one", "x"), properties.clone(), body.as_bytes()).await?;
     }
     expect(&mut agent, "small", Outcome::Succeeded).await?;
     gate.reaches("SELECT count(*) FROM actions WHERE state = 'pending_approval'", 1).await?;
@@ -117,7 +117,10 @@ async fn an_executor_that_publishes_to_queues_by_name_decides_nothing() -> anyho
     let judged = FindingData::new(AuditId(Uuid::now_v7()), &asked.digest, Finding::Correct);
     // Correctly signed but sent by the wrong user. It cannot sign a permit at all.
     let bodies = [
-        (ACTIONS, proposal("one", "small", "write_record", json!({"n": 1})).to_string().into_bytes()),
+        (
+            "countersign.actions.one",
+            proposal("one", "small", "write_record", json!({"n": 1})).to_string().into_bytes(),
+        ),
         (DECISIONS, decided(statement(&sam, &[decision(&asked, Decision::Approve, None)], Utc::now())).body),
         (FINDINGS, found(&ada, &[judged]).body),
         (EXECUTION, proposal("one", "x", "move_money", json!({"amount": "5"})).to_string().into_bytes()),

@@ -5,7 +5,7 @@ use chrono::Utc;
 use countersign_broker::{
     publisher::{Outgoing, Publisher},
     reader::Reader,
-    topology::{ACTIONS, DECISIONS, FINDINGS, audits_queue},
+    topology::{DECISIONS, FINDINGS, audits_queue},
 };
 use countersign_core::{
     action::Outcome,
@@ -24,7 +24,9 @@ use super::{connect, publish};
 #[tokio::test]
 async fn a_message_with_the_largest_header_blocks_nobody() -> anyhow::Result<()> {
     let gate = Gate::start().await?;
-    for (exchange, user) in [(ACTIONS, "agent-one"), (DECISIONS, "reviewer-sam"), (FINDINGS, "auditor-ada")] {
+    for (exchange, user) in
+        [("countersign.actions.one", "agent-one"), (DECISIONS, "reviewer-sam"), (FINDINGS, "auditor-ada")]
+    {
         let connection = connect(gate.system.url(user)?).await?;
         let channel = connection.create_channel().await?;
         let mut headers = FieldTable::default();
@@ -61,7 +63,9 @@ async fn every_ingress_refuses_the_same_malformed_messages() -> anyhow::Result<(
         ("integer_out_of_range", br#"{"data":1e400}"#.to_vec()),
         ("reserved_key", br#"{"data":{"$serde_json::private::RawValue":"{}"}}"#.to_vec()),
     ];
-    for (exchange, user) in [(ACTIONS, "agent-one"), (DECISIONS, "reviewer-sam"), (FINDINGS, "auditor-ada")] {
+    for (exchange, user) in
+        [("countersign.actions.one", "agent-one"), (DECISIONS, "reviewer-sam"), (FINDINGS, "auditor-ada")]
+    {
         let connection = connect(gate.system.url(user)?).await?;
         let channel = connection.create_channel().await?;
         for (_, body) in &bodies {

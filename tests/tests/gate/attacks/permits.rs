@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
 use chrono::{DateTime, TimeDelta, Utc};
-use countersign_broker::topology::{ACTIONS, EXECUTION};
+use countersign_broker::topology::{EXECUTION, actions_exchange};
 use countersign_core::{
     action::Outcome,
     ids::{ActionId, PermitId},
@@ -46,8 +46,10 @@ impl Thief {
         let connection = connect(&gate.system.place.amqp_url).await?;
         let channel = connection.create_channel().await?;
         // Once the broker has noticed, nothing more comes from the router. Permits that it has sent are purged.
-        until("the router is gone", async || (consumers(&channel, ACTIONS).await.ok()? == 0).then_some(()))
-            .await?;
+        until("the router is gone", async || {
+            (consumers(&channel, &actions_exchange("one")).await.ok()? == 0).then_some(())
+        })
+        .await?;
         until("no permit is queued", async || {
             let purged = channel.queue_purge(EXECUTION.into(), Default::default()).await.ok()?;
             (purged == 0).then_some(())
