@@ -44,13 +44,13 @@ use crate::{
 /// Accepts proposals and cancellations.
 pub(crate) struct Intake {
     router: Router,
-    /// Exchanges of agents who are over their quotas, by how many of their proposals the last batches had.
-    over: BTreeMap<String, u32>,
+    /// The queues to be left alone for a while after the last batches.
+    pauses: BTreeMap<String, Duration>,
 }
 
 impl Intake {
     pub(crate) fn new(router: Router) -> Self {
-        Self { router, over: BTreeMap::new() }
+        Self { router, pauses: BTreeMap::new() }
     }
 }
 
@@ -65,34 +65,29 @@ impl BatchHandler for Intake {
         let references: Vec<&ActionRef> = references.iter().collect();
         let (tx, active, withdrawn) = cancellations::begin(&router.process.store, &references).await?;
         let mut result = ingest(router, &tx, &active, batch, withdrawn).await?;
-        let over = std::mem::take(&mut result.over);
+        let pauses = std::mem::take(&mut result.pauses);
         let PendingNotifications { now, permits, others } = &result.pending;
         let writes = result.writes(&tx).await?;
         let mut outgoing = outgoing_messages::commit(tx, writes, others, &router.keys.permit).await?;
         outgoing.extend(outgoing_messages::issued(permits, &router.keys.permit, *now));
-        for (exchange, count) in over {
-            *self.over.entry(exchange).or_default() += count;
+        for (exchange, pause) in pauses {
+            *self.pauses.entry(exchange).or_default() += pause;
         }
         Ok(outgoing)
     }
 
     fn pauses(&mut self) -> Vec<(String, Duration)> {
-        let over = std::mem::take(&mut self.over);
-        over.into_iter().map(|(exchange, count)| (exchange, OVER_QUOTA * count)).collect()
+        std::mem::take(&mut self.pauses).into_iter().collect()
     }
 }
-
-/// How long an agent's queue is left alone for each of its proposals that was over its quotas. To store a flood as fast as it
-/// comes would take all of the machine from others.
-const OVER_QUOTA: Duration = Duration::from_millis(1);
 
 /// The result of a batch: what to write, and what to send messages about.
 pub(crate) struct IntakeResult {
     payloads: Vec<Payload>,
     write_set: WriteSet,
     pub(crate) pending: PendingNotifications,
-    /// How many proposals were over their agents' quotas, by the exchange that they came by.
-    over: BTreeMap<String, u32>,
+    /// The queues to be left alone for a while: see [`Admission`].
+    pauses: BTreeMap<String, Duration>,
 }
 
 impl IntakeResult {
@@ -131,11 +126,11 @@ pub(crate) async fn ingest(
     if !cancellations.is_empty() {
         withdrawn = self::withdrawn(tx, proposals.iter()).await?;
     }
-    let Admission { incoming, rates, over } =
+    let Admission { incoming, rates, pauses } =
         quota::admit(tx, &context, router.process.settings.quotas, proposals).await?;
     let mut result = accept(router, tx, &context, incoming, withdrawn.into_iter().collect()).await?;
     result.use_rates(rates);
-    result.over = over;
+    result.pauses = pauses;
     result.pending.others.extend(ended);
     Ok(result)
 }
@@ -240,7 +235,7 @@ async fn store(
         }
     }
     let pending = PendingNotifications { now: context.now, permits: write_set.issued(), others: vec![] };
-    let mut result = IntakeResult { payloads, write_set, pending, over: BTreeMap::new() };
+    let mut result = IntakeResult { payloads, write_set, pending, pauses: BTreeMap::new() };
     if !known.is_empty() {
         // A proposal that is in the batch twice is compared with the stored first one.
         tx.run(&result.writes(tx).await?).await?;

@@ -1,6 +1,9 @@
 //! Quotas: which of a batch's proposals are processed now, which wait for their turn, and which are denied.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    time::Duration,
+};
 
 use countersign_core::{
     ids::ActionRef,
@@ -26,9 +29,13 @@ pub(crate) struct Admission<'a> {
     pub(crate) incoming: Vec<Incoming<'a>>,
     /// How much of its rate each agent uses up, in seconds.
     pub(crate) rates: BTreeMap<String, f64>,
-    /// How many were over their agents' quotas, by the exchange that they came by.
-    pub(crate) over: BTreeMap<String, u32>,
+    /// For how long nothing more is taken from the queues of agents that are over their quotas, by exchange.
+    pub(crate) pauses: BTreeMap<String, Duration>,
 }
+
+/// The longest pause for each proposal that is over its agent's quotas. To store a flood as fast as it comes would take the
+/// machine from others.
+const PAUSE_MAX: Duration = Duration::from_millis(8);
 
 /// An agent's part of a batch.
 struct Share {
@@ -52,6 +59,11 @@ impl Share {
             self.quotas.exceeded == OverQuota::Wait && self.usage.waiting < u64::from(self.quotas.waiting);
         self.usage.waiting += u64::from(waits);
         waits
+    }
+
+    /// How long its queue is left alone for each proposal that is over the quotas.
+    fn pause(&self) -> Duration {
+        Duration::try_from_secs_f64(self.quotas.seconds_for(1)).unwrap_or(PAUSE_MAX).min(PAUSE_MAX)
     }
 
     fn refusal(&self, context: &EvaluationContext<'_>) -> Failure {
@@ -92,9 +104,11 @@ pub(crate) async fn admit<'a>(
         }
     }
     let mut rows = Vec::new();
-    let mut counts = BTreeMap::new();
-    for (_, _, inbound) in &over {
-        *counts.entry(inbound.delivery.exchange.clone()).or_insert(0) += 1;
+    let mut pauses: BTreeMap<String, Duration> = BTreeMap::new();
+    for (_, agent, inbound) in &over {
+        // A lane reads the queue no slower than the agent's rate: it may have room again at any time.
+        let pause = shares.get(agent).map_or(PAUSE_MAX, |share| share.pause());
+        *pauses.entry(inbound.delivery.exchange.clone()).or_default() += pause;
     }
     let known = known(tx, &over).await?;
     for (place, agent, inbound) in over {
@@ -122,7 +136,7 @@ pub(crate) async fn admit<'a>(
         rates: rates
             .map(|(agent, share)| ((*agent).to_owned(), share.quotas.seconds_for(share.admitted)))
             .collect(),
-        over: counts,
+        pauses,
     })
 }
 

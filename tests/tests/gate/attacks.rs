@@ -6,6 +6,7 @@ mod decisions;
 mod input;
 mod isolation;
 mod permits;
+mod queues;
 mod secrets;
 
 use anyhow::{Context as _, ensure};

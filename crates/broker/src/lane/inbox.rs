@@ -209,9 +209,8 @@ impl<'a> Inbox<'a> {
 
     /// Takes nothing more from a queue for so long.
     pub(super) fn pause(&mut self, queue: &str, pause: Duration) {
-        let until = Instant::now() + pause;
         for source in self.sources.values_mut().filter(|source| source.queue == queue) {
-            source.paused_until = Some(until);
+            source.pause(pause);
         }
     }
 
@@ -223,14 +222,15 @@ impl<'a> Inbox<'a> {
     }
 
     fn ready(&self) -> usize {
-        self.sources.values().map(Source::ready).sum()
+        self.sources.values().map(|source| source.ready(self.settings.batch_max.into())).sum()
     }
 
     /// Takes a batch of what is ready.
     fn take(&mut self) -> Vec<(Tag, Delivery)> {
-        let ready: Vec<usize> = self.sources.values().map(Source::ready).collect();
-        let places = places(&ready, self.settings.batch_max.into(), self.turn);
-        self.turn = self.turn.wrapping_add(self.settings.batch_max.into());
+        let most = usize::from(self.settings.batch_max);
+        let ready: Vec<usize> = self.sources.values().map(|source| source.ready(most)).collect();
+        let places = places(&ready, most, self.turn);
+        self.turn = self.turn.wrapping_add(most);
         let mut batch = Vec::with_capacity(places.iter().sum());
         for ((number, source), places) in self.sources.iter_mut().zip(places) {
             let taken = source.take(places).into_iter();

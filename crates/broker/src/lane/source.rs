@@ -1,6 +1,9 @@
 //! One queue of a lane: what has been delivered, what is being handled, and what the broker may forget.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    time::Duration,
+};
 
 use lapin::{
     Acker, Channel, Consumer,
@@ -16,6 +19,9 @@ use crate::{
     session::{Link, REQUEST_LIMIT},
 };
 
+/// What part of a batch a queue has at most after it was paused.
+const SLOW: usize = 4;
+
 /// A queue with a channel of its own: when its channel fails, no other does.
 pub(super) struct Source {
     pub(super) queue: String,
@@ -23,6 +29,8 @@ pub(super) struct Source {
     pub(super) waiting: VecDeque<Delivery>,
     /// Nothing is taken until then.
     pub(super) paused_until: Option<Instant>,
+    /// Whether it has been paused since something was last taken: then little is taken at once, so that the others wait less.
+    slow: bool,
     /// Being handled, or handled and not acked yet, by delivery tag. Everything before the first that waits is here.
     taken: BTreeMap<u64, Acker>,
     // lapin closes a channel when its last handle is dropped.
@@ -50,19 +58,31 @@ impl Source {
             queue: queue.into(),
             waiting: VecDeque::new(),
             paused_until: None,
+            slow: false,
             taken: BTreeMap::new(),
             _channel: channel,
         };
         Ok((source, consumer))
     }
 
-    /// How many messages can be taken now.
-    pub(super) fn ready(&self) -> usize {
-        if self.paused_until.is_some() { 0 } else { self.waiting.len() }
+    /// How many messages can be taken now for a batch of at most `most`.
+    pub(super) fn ready(&self, most: usize) -> usize {
+        match (self.paused_until, self.slow) {
+            (Some(_), _) => 0,
+            (None, true) => self.waiting.len().min((most / SLOW).max(1)),
+            (None, false) => self.waiting.len(),
+        }
+    }
+
+    /// Takes nothing more for so long.
+    pub(super) fn pause(&mut self, pause: Duration) {
+        self.paused_until = Some(Instant::now() + pause);
+        self.slow = true;
     }
 
     /// Takes so many messages.
     pub(super) fn take(&mut self, count: usize) -> Vec<Delivery> {
+        self.slow &= count == 0;
         let batch = share(&mut self.waiting, count, |delivery| {
             delivery.properties.user_id().as_ref().map(|user| user.as_str().to_owned())
         });
