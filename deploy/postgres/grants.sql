@@ -41,7 +41,7 @@ GRANT UPDATE (generation) ON active TO countersign_sampler;
 GRANT UPDATE (state, ended_at, state_at) ON actions TO countersign_sampler;
 
 -- Operators: configurations, holds, plans that they pin or reset, remediation tasks that they close.
-GRANT INSERT ON configs, active, holds, revoked_keys, plan_changes TO countersign_operator;
+GRANT INSERT ON configs, active, inbound_queues, holds, revoked_keys, plan_changes TO countersign_operator;
 GRANT UPDATE ON active, holds, plan_families, sampling_plans, remediations TO countersign_operator;
 
 -- The recorder: it alone appends to the ledger, and deletes the notes of what it has recorded.

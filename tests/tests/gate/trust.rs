@@ -137,6 +137,6 @@ async fn a_foreign_client_that_knows_only_the_contract_can_do_its_own_work_and_n
     let (output, ok) = run(client).await?;
     ensure!(ok, "{output}");
     ensure!(output.contains("outcome succeeded"), "{output}");
-    ensure!(output.contains("refused 26 of 26"), "{output}");
+    ensure!(output.contains("refused 28 of 28"), "{output}");
     gate.close().await
 }
