@@ -1,0 +1,496 @@
+//! Gold items: an auditor cannot tell them, nothing follows from them, and they show how auditors do.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use anyhow::{Context as _, ensure};
+use chrono::{DateTime, Utc};
+use countersign_broker::{publisher::Publisher, reader::Reader, topology::audits_queue};
+use countersign_core::message::{AuditRequest, CloudEvent, Finding, FindingData};
+use countersign_testkit::{
+    clients::{Agent, AuditorApp, finding, found, proposal},
+    wait::eventually,
+};
+use countersign_tests::{Gate, LIMIT, answer, evidence::recorded, willing};
+use serde_json::{Value, json};
+
+use crate::compensation::reversible;
+
+/// How many records are settled before the first gold item.
+const EARLY: usize = 24;
+
+/// A gate where records can be undone, all are audited, and ada has judged the first of them: every third was wrong.
+struct Desk {
+    gate: Gate,
+    agent: Agent,
+    /// What ada was shown, by the action's id.
+    first: BTreeMap<String, Value>,
+}
+
+/// Whether a record is wrong.
+fn is_wrong(request: &AuditRequest) -> bool {
+    let arguments: Value = serde_json::from_str(request.action.arguments.get()).unwrap_or_default();
+    arguments["n"].as_u64().is_some_and(|n| n % 3 == 0)
+}
+
+fn truth(request: &AuditRequest) -> FindingData {
+    let found = if is_wrong(request) { Finding::Wrong } else { Finding::Correct };
+    finding(request, found, Some("a multiple of three"))
+}
+
+fn is_early(request: &AuditRequest) -> bool {
+    request.action.id.starts_with("early-")
+}
+
+impl Desk {
+    async fn open() -> anyhow::Result<Self> {
+        let config = reversible("1h", "0.0")?;
+        let path = config.path().join("countersign.toml");
+        let settings = std::fs::read_to_string(&path)?;
+        let short = "\n[limits]\ntransaction = \"5s\"\n[sampling]\nepoch = \"1s\"\n";
+        std::fs::write(&path, settings + short)?;
+        let gate = Gate::configured_acting(config, willing).await?;
+        let agent = gate.agent("one").await?;
+        let mut desk = Self { gate, agent, first: BTreeMap::new() };
+        let seen = Arc::new(Mutex::new(BTreeMap::new()));
+        let noting = seen.clone();
+        let ada = move |request: &AuditRequest| {
+            let shown = serde_json::to_value(request).ok()?;
+            noting.lock().ok()?.insert(request.action.id.clone(), shown);
+            Some(truth(request))
+        };
+        let app = desk.gate.auditor("ada", ada).await?;
+        desk.executes("early", EARLY).await?;
+        desk.gate.reaches("SELECT count(*) FROM audits WHERE state = 'judged'", EARLY as i64).await?;
+        drop(app);
+        desk.first = seen.lock().map_err(|_| anyhow::anyhow!("a test panicked"))?.clone();
+        // From now on one gold item for two audits.
+        let folder = desk.gate.folder().context("a folder of its own")?.to_path_buf();
+        let path = folder.join("policy.yaml");
+        let policy = std::fs::read_to_string(&path)?;
+        std::fs::write(&path, policy.replacen("audits: {", "audits: {gold: 0.5, ", 1))?;
+        let folder = folder.display().to_string();
+        let (output, ok) = desk.gate.cli(&["apply", &folder, "--operator", "olga"]).await?;
+        ensure!(ok, "{output}");
+        Ok(desk)
+    }
+
+    /// Records are written, each for a customer of its own.
+    async fn executes(&mut self, name: &str, count: usize) -> anyhow::Result<()> {
+        let record = |n: usize| {
+            let mut event = proposal("one", &format!("{name}-{n}"), "write_record", json!({"n": n}));
+            event["data"]["agent"]["on_behalf_of"] = format!("customer:c{n}").into();
+            event
+        };
+        self.agent.send(&(0..count).map(record).collect::<Vec<_>>()).await?;
+        for _ in 0..count {
+            answer(&mut self.agent).await?;
+        }
+        Ok(())
+    }
+
+    /// An app in which ben judges what `judge` wants to.
+    async fn ben(
+        &self,
+        judge: impl FnMut(&AuditRequest) -> Option<FindingData> + Send + 'static,
+    ) -> anyhow::Result<AuditorApp> {
+        self.gate.auditor("ben", judge).await
+    }
+
+    async fn submits(&self, auditor: &str, data: FindingData) -> anyhow::Result<()> {
+        let publisher =
+            Publisher::connect(self.gate.system.url(&format!("auditor-{auditor}"))?, "test").await?;
+        Ok(publisher.publish(&[found(&self.gate.system.signer(auditor, auditor)?, &[data])]).await?)
+    }
+
+    /// The auditors' requests that nobody has read yet, until every open audit and gold item has come.
+    async fn requests(&self) -> anyhow::Result<Vec<CloudEvent<Value>>> {
+        let url = self.gate.system.url("auditor-ben")?;
+        let mut queue = Reader::open(url, "test", &audits_queue("auditors")).await?;
+        let due = "SELECT count(*) FROM gold_draws WHERE opened_at IS NULL";
+        eventually("all are open", LIMIT, async || (self.gate.count(due).await.ok()? == 0).then_some(()))
+            .await?;
+        let mut open = self.items("g.state = 'open'").await?;
+        let store = self.gate.system.store()?;
+        let audits =
+            store.transaction().await?.query("SELECT id::text FROM audits WHERE state = 'open'", &[]).await?;
+        open.extend(audits.iter().map(|row| row.get::<_, String>(0)));
+        let mut all = BTreeMap::new();
+        while !open.is_empty() {
+            let event = queue.next::<Value>(LIMIT).await?.context("no request came")?;
+            if open.remove(&event.id) {
+                all.insert(event.id.clone(), event);
+            }
+        }
+        Ok(all.into_values().collect())
+    }
+
+    /// The ids of gold items.
+    async fn items(&self, condition: &str) -> anyhow::Result<BTreeSet<String>> {
+        let store = self.gate.system.store()?;
+        let tx = store.transaction().await?;
+        let sql =
+            format!("SELECT g.id::text FROM gold_items g JOIN audits u ON u.id = g.audit WHERE {condition}");
+        Ok(tx.query(&sql, &[]).await?.iter().map(|row| row.get(0)).collect())
+    }
+
+    async fn json(&self, arguments: &[&str]) -> anyhow::Result<Value> {
+        let (output, ok) = self.gate.cli(arguments).await?;
+        ensure!(ok, "{output}");
+        serde_json::from_str(&output).with_context(|| output.clone())
+    }
+
+    /// The report without the part about gold items, which alone may know of them.
+    async fn figures(&self, from: &str) -> anyhow::Result<(Value, Value)> {
+        let mut report = self.json(&["report", "--from", from, "--json"]).await?;
+        let gold = report["gold"].take();
+        report["to"] = Value::Null;
+        Ok((report, gold))
+    }
+
+    async fn all_gold_is_judged(&self) -> anyhow::Result<()> {
+        let open = "SELECT count(*) FROM gold_items WHERE state = 'open'";
+        eventually("every gold item is judged", LIMIT, async || {
+            (self.gate.count(open).await.ok()? == 0).then_some(())
+        })
+        .await
+    }
+}
+
+/// Every path to a member of an object, with the kind of what is there.
+fn shape(value: &Value, at: &str, into: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(members) => {
+            members.iter().for_each(|(name, value)| shape(value, &format!("{at}/{name}"), into));
+        }
+        Value::Array(all) => all.iter().for_each(|value| shape(value, &format!("{at}/*"), into)),
+        Value::String(_) => drop(into.insert(format!("{at} text"))),
+        other => drop(into.insert(format!("{at} {other:?}").split('(').next().unwrap_or_default().into())),
+    }
+}
+
+fn time(value: &Value) -> anyhow::Result<DateTime<Utc>> {
+    Ok(serde_json::from_value(value.clone())?)
+}
+
+#[tokio::test]
+async fn an_auditor_cannot_tell_a_gold_item_from_an_audit() -> anyhow::Result<()> {
+    let mut desk = Desk::open().await?;
+    desk.executes("late", 20).await?;
+    desk.gate.reaches("SELECT count(*) FROM gold_items", 2).await?;
+    let requests = desk.requests().await?;
+    let items = desk.items("g.state = 'open'").await?;
+    ensure!(items.len() >= 2 && requests.len() == items.len() + 20, "{} {}", items.len(), requests.len());
+    // No evidence speaks of an item, and nothing in the report.
+    for item in &items {
+        let named = format!("SELECT count(*) FROM evidence WHERE body::text LIKE '%{item}%'");
+        ensure!(desk.gate.count(&named).await? == 0, "{item}");
+    }
+    ensure!(desk.figures("1h").await?.1 == json!({"auditors": [], "corrected": []}));
+
+    let mut shapes: [BTreeSet<BTreeSet<String>>; 2] = Default::default();
+    for event in &requests {
+        let data = &event.data;
+        let gold = items.contains(data["audit"].as_str().unwrap_or_default());
+        let id = data["action"]["id"].as_str().context("an action")?;
+        ensure!(gold == id.starts_with("early-"), "{id}");
+        let mut paths = BTreeSet::new();
+        shape(&serde_json::to_value(event)?, "", &mut paths);
+        shapes[usize::from(gold)].insert(paths);
+        // The id, the event's time and the time in the id are those of an audit that was opened then.
+        let opened = time(&data["opened_at"])?;
+        let uuid: uuid::Uuid = event.id.parse()?;
+        ensure!(data["audit"] == event.id.as_str() && event.time == Some(opened), "{event:?}");
+        let (seconds, _) = uuid.get_timestamp().context("a time")?.to_unix();
+        ensure!(uuid.get_version_num() == 7 && (seconds as i64 - opened.timestamp()).abs() <= 2, "{event:?}");
+        ensure!(data["reason"] == "sampled", "{data}");
+        // It can be undone for as long as it could be when its first audit was opened.
+        let until = time(&data["compensation"]["reversible_until"])? - opened;
+        ensure!((3_500..=3_600).contains(&until.num_seconds()), "{until} {data}");
+        if gold {
+            ensure!(Utc::now() - opened < chrono::TimeDelta::minutes(2), "{opened}");
+            let mut again = data.clone();
+            let first = desk.first.get(id).context("ada has judged it")?;
+            again["audit"] = first["audit"].clone();
+            again["opened_at"] = first["opened_at"].clone();
+            let shifted = time(&again["compensation"]["reversible_until"])? - opened;
+            let before = time(&first["compensation"]["reversible_until"])? - time(&first["opened_at"])?;
+            ensure!(shifted == before, "{shifted} {before}");
+            again["compensation"]["reversible_until"] = first["compensation"]["reversible_until"].clone();
+            ensure!(again == *first, "{again}\n{first}");
+        }
+    }
+    ensure!(shapes[0] == shapes[1] && shapes[0].len() == 1, "{shapes:?}");
+
+    // Nor at the command line: one line each, all alike, and not beside the audit that it shows again.
+    let list = desk.json(&["audits", "list", "--state", "all", "--limit", "500", "--json"]).await?;
+    let list = list.as_array().context("a list")?;
+    let open = || list.iter().filter(|audit| audit["state"] == "open");
+    ensure!(open().count() == requests.len() && open().all(|audit| audit["reason"] == "sampled"));
+    let actions: BTreeSet<&str> = list.iter().filter_map(|audit| audit["event_id"].as_str()).collect();
+    ensure!(actions.len() == list.len(), "an action stands there twice");
+    let mut shown: [BTreeSet<BTreeSet<String>>; 2] = Default::default();
+    for audit in open().take(60) {
+        let id = audit["id"].as_str().unwrap_or_default();
+        let details = desk.json(&["audits", "show", id, "--json"]).await?;
+        let mut paths = BTreeSet::new();
+        shape(&details, "", &mut paths);
+        shown[usize::from(items.contains(id))].insert(paths);
+    }
+    ensure!(shown[0] == shown[1] && shown[0].len() == 1, "{shown:?}");
+    desk.gate.close().await
+}
+
+#[tokio::test]
+async fn nothing_follows_from_a_finding_on_a_gold_item_but_a_measure_of_auditors() -> anyhow::Result<()> {
+    let mut desk = Desk::open().await?;
+    let from = (Utc::now() - chrono::TimeDelta::minutes(10)).to_rfc3339();
+    let late = desk.ben(|request| (!is_early(request)).then(|| truth(request))).await?;
+    desk.executes("late", 30).await?;
+    desk.gate.reaches("SELECT count(*) FROM audits WHERE state = 'judged'", EARLY as i64 + 30).await?;
+    desk.gate.reaches("SELECT count(*) FROM gold_items WHERE known = 'wrong'", 1).await?;
+    desk.gate.reaches("SELECT count(*) FROM gold_items WHERE known = 'correct'", 1).await?;
+    let due = "SELECT count(*) FROM gold_draws WHERE opened_at IS NULL";
+    eventually("all are open", LIMIT, async || (desk.gate.count(due).await.ok()? == 0).then_some(())).await?;
+    drop(late);
+    let before = desk.figures(&from).await?.0;
+    let counts = "SELECT jsonb_build_object('actions', (SELECT count(*) FROM actions),
+        'outcomes', (SELECT count(*) FROM outcomes), 'compensations', (SELECT count(*) FROM compensations),
+        'remediations', (SELECT count(*) FROM remediations), 'findings', (SELECT count(*) FROM findings),
+        'evidence', (SELECT count(*) FROM evidence WHERE action IS NOT NULL))::text";
+    let stored = async || -> anyhow::Result<String> {
+        let store = desk.gate.system.store()?;
+        let tx = store.transaction().await?;
+        Ok(tx.query_one(counts, &[]).await?.get(0))
+    };
+    let before_stored = stored().await?;
+    let feedback_url = desk.gate.system.url("agent-one")?;
+    let mut feedback = Reader::open(feedback_url, "test", "countersign.feedback.one").await?;
+    while feedback.next::<Value>(Duration::from_secs(1)).await?.is_some() {}
+
+    // By the command line, one item is judged like an audit, and answered like one.
+    let item = desk.items("g.state = 'open' AND g.known = 'wrong'").await?.pop_first().context("an item")?;
+    let key = desk.gate.system.signers().join("cleo.jwk").display().to_string();
+    let judge = [
+        "audits",
+        "judge",
+        &item,
+        "--finding",
+        "wrong",
+        "--severity",
+        "major",
+        "--reason",
+        "no",
+        "--compensate",
+        "--key",
+        &key,
+        "--json",
+    ];
+    let (output, ok) = desk.gate.cli_as(desk.gate.system.url("auditor-cleo")?, &judge).await?;
+    let answered: Value = serde_json::from_str(&output).with_context(|| output.clone())?;
+    ensure!(ok && answered["kind"] == "finding.recorded" && answered["compensate"] == true, "{output}");
+    // Again, and differently.
+    let (output, ok) = desk.gate.cli_as(desk.gate.system.url("auditor-cleo")?, &judge).await?;
+    ensure!(ok && output.contains("finding.repeated"), "{output}");
+    let other = ["audits", "judge", &item, "--finding", "correct", "--key", &key, "--json"];
+    let (output, ok) = desk.gate.cli_as(desk.gate.system.url("auditor-cleo")?, &other).await?;
+    ensure!(!ok && output.contains("already_judged"), "{output}");
+
+    // Whatever is found of the others, ben wants it undone where that is offered.
+    let early = desk
+        .ben(|request| {
+            let found = truth(request);
+            let compensate = found.finding == Finding::Wrong && request.compensation.is_some();
+            is_early(request).then_some(FindingData { compensate, ..found })
+        })
+        .await?;
+    desk.all_gold_is_judged().await?;
+    drop(early);
+    let asked = "SELECT count(*) FROM gold_findings WHERE compensate";
+    ensure!(desk.gate.count(asked).await? >= 1);
+    ensure!(feedback.next::<Value>(Duration::from_secs(2)).await?.is_none(), "an agent got feedback");
+    ensure!(desk.agent.outcome(Duration::from_millis(500)).await?.is_none(), "an agent got an outcome");
+    ensure!(stored().await? == before_stored, "{} {before_stored}", stored().await?);
+    ensure!(desk.gate.tools.effects().iter().all(|effect| effect.tool == "write_record"));
+    let (after, gold) = desk.figures(&from).await?;
+    ensure!(after == before, "{after}\n{before}");
+
+    // They measure the auditors.
+    let group = &gold["auditors"][0];
+    ensure!(group["group"] == "auditors" && group.get("auditor").is_none(), "{gold}");
+    ensure!(group["sensitivity"]["share"] == 1.0 && group["specificity"]["share"] == 1.0, "{gold}");
+    let judged = desk.gate.count("SELECT count(*) FROM gold_items WHERE state = 'judged'").await?;
+    let items = group["sensitivity"]["items"].as_i64().zip(group["specificity"]["items"].as_i64());
+    ensure!(items.map(|(wrong, right)| wrong + right) == Some(judged), "{gold}");
+    ensure!(gold["corrected"][0]["rate"].as_f64() == after["rates"][0]["rate"].as_f64(), "{gold}");
+    let (output, ok) = desk.gate.cli(&["report", "--from", &from]).await?;
+    ensure!(ok && output.contains("sensitivity") && output.contains("  cleo"), "{output}");
+
+    the_ledger_tells_afterwards(&desk, judged).await?;
+    desk.gate.close().await
+}
+
+/// Evidence names the items once they are settled, and no bundle of an action that they have shown does.
+async fn the_ledger_tells_afterwards(desk: &Desk, judged: i64) -> anyhow::Result<()> {
+    recorded(&desk.gate).await?;
+    let settled = "SELECT count(*) FROM evidence e JOIN ledger l ON l.evidence = e.id
+                   WHERE e.kind = 'gold.settled' AND e.action IS NULL";
+    ensure!(desk.gate.count(settled).await? == judged);
+    let found = "SELECT count(*) FROM evidence e JOIN gold_items g ON e.body ->> 'audit' = g.id::text
+                 WHERE e.kind LIKE 'finding.%' AND e.action IS NULL";
+    ensure!(desk.gate.count(found).await? >= judged);
+    for item in desk.items("true").await? {
+        let store = desk.gate.system.store()?;
+        let tx = store.transaction().await?;
+        let sql = format!(
+            "SELECT u.action::text FROM gold_items g JOIN audits u ON u.id = g.audit WHERE g.id = '{item}'"
+        );
+        let action: String = tx.query_one(&sql, &[]).await?.get(0);
+        drop(tx);
+        let (bundle, ok) = desk.gate.cli(&["ledger", "prove", &action]).await?;
+        ensure!(ok && !bundle.contains(&item), "{bundle}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn whoever_has_judged_an_action_before_is_answered_and_does_not_count() -> anyhow::Result<()> {
+    let mut desk = Desk::open().await?;
+    desk.executes("late", 20).await?;
+    desk.gate.reaches("SELECT count(*) FROM gold_items", 1).await?;
+    let items = desk.items("g.state = 'open'").await?;
+    let requests = desk.requests().await?;
+    let gold = requests.iter().find(|event| items.contains(event.data["audit"].as_str().unwrap_or_default()));
+    let request: AuditRequest = serde_json::from_value(gold.context("a gold item")?.data.clone())?;
+    // Ada has judged it; she finds the contrary now.
+    let contrary = if is_wrong(&request) { Finding::Correct } else { Finding::Wrong };
+    desk.submits("ada", finding(&request, contrary, Some("no"))).await?;
+    let id = request.audit;
+    let noted = |kind: &str| {
+        format!("SELECT count(*) FROM gold_notes WHERE item = '{id}' AND kind = 'finding.{kind}'")
+    };
+    desk.gate.reaches(&noted("recorded"), 1).await?;
+    ensure!(desk.items("g.state = 'open'").await?.contains(&id.to_string()), "her finding counts");
+    // Another is asked, whose finding does, and only once.
+    desk.submits("ben", truth(&request)).await?;
+    desk.gate.reaches("SELECT count(*) FROM gold_items WHERE state = 'judged'", 1).await?;
+    desk.submits("cleo", truth(&request)).await?;
+    desk.gate.reaches(&noted("refused"), 1).await?;
+    let (_, gold) = desk.figures("1h").await?;
+    let auditors: Vec<Option<&str>> = gold["auditors"]
+        .as_array()
+        .context("auditors")?
+        .iter()
+        .map(|line| line["auditor"].as_str())
+        .collect();
+    ensure!(auditors == [None, Some("ben")], "{gold}");
+    desk.gate.close().await
+}
+
+#[tokio::test]
+async fn no_gold_item_concerns_what_is_erased_or_under_a_legal_hold() -> anyhow::Result<()> {
+    let mut desk = Desk::open().await?;
+    // Half of the customers are under a hold, and one of them each time is erased.
+    let place = |customer: usize| {
+        let subject = format!("customer:c{customer}");
+        let gate = &desk.gate;
+        async move {
+            gate.cli(&[
+                "legal-hold",
+                "place",
+                "--subject",
+                &subject,
+                "--reason",
+                "case",
+                "--operator",
+                "omar",
+            ])
+            .await
+        }
+    };
+    for customer in (0..EARLY).filter(|n| n % 4 == 0) {
+        let (output, ok) = place(customer).await?;
+        ensure!(ok, "{output}");
+    }
+    let (output, ok) = desk.gate.cli(&["erase", "--subject", "customer:c1", "--operator", "olga"]).await?;
+    ensure!(ok, "{output}");
+    desk.executes("late", 40).await?;
+    desk.gate.reaches("SELECT count(*) FROM gold_items", 4).await?;
+    let due = "SELECT count(*) FROM gold_draws WHERE opened_at IS NULL";
+    eventually("all are open", LIMIT, async || (desk.gate.count(due).await.ok()? == 0).then_some(())).await?;
+    let concerned =
+        "SELECT count(*) FROM gold_items g JOIN audits u ON u.id = g.audit JOIN actions a ON a.id = u.action
+                     WHERE a.event_id = 'early-1' OR replace(a.event_id, 'early-', '')::int % 4 = 0";
+    ensure!(desk.gate.count(concerned).await? == 0);
+
+    // What is placed or erased later withdraws what is open.
+    let open = "SELECT min(replace(a.event_id, 'early-', '')::int)::bigint FROM gold_items g JOIN audits u ON u.id = g.audit
+                JOIN actions a ON a.id = u.action WHERE g.state = 'open'";
+    let customer = desk.gate.count(open).await?;
+    let before = desk.items("g.state = 'open'").await?.len();
+    let subject = format!("customer:c{customer}");
+    let (output, ok) = desk
+        .gate
+        .cli(&["legal-hold", "place", "--subject", &subject, "--reason", "case", "--operator", "omar"])
+        .await?;
+    ensure!(ok && desk.items("g.state = 'open'").await?.len() == before - 1, "{output}");
+    let customer = desk.gate.count(open).await?;
+    let subject = format!("customer:c{customer}");
+    let (output, ok) = desk.gate.cli(&["erase", "--subject", &subject, "--operator", "olga"]).await?;
+    ensure!(ok && desk.items("g.state = 'open'").await?.len() == before - 2, "{output}");
+    ensure!(desk.items("g.state = 'withdrawn'").await?.len() == 2);
+    desk.gate.close().await
+}
+
+#[tokio::test]
+async fn the_draw_and_the_choice_of_gold_items_are_proved_when_they_are_judged() -> anyhow::Result<()> {
+    let mut desk = Desk::open().await?;
+    desk.executes("late", 20).await?;
+    desk.gate.reaches("SELECT count(*) FROM gold_items", 2).await?;
+    // As long as one is open, the key that would tell it stays secret.
+    let closed = "SELECT count(*) FROM epochs WHERE ends_at < now() - interval '15 seconds'
+                  AND epoch IN (SELECT epoch FROM gold_draws)";
+    desk.gate.reaches(closed, 1).await?;
+    let revealed = "SELECT count(*) FROM epoch_keys k JOIN gold_draws d USING (epoch) JOIN gold_items g ON g.draw = d.action
+                    WHERE g.state = 'open'";
+    ensure!(desk.gate.count(revealed).await? == 0);
+    let _ben = desk.ben(|request| Some(truth(request))).await?;
+    desk.all_gold_is_judged().await?;
+    let open = "SELECT count(*) FROM epochs WHERE epoch NOT IN (SELECT epoch FROM epoch_keys)";
+    eventually("every epoch closes", LIMIT, async || (desk.gate.count(open).await.ok()? == 0).then_some(()))
+        .await?;
+    let proved = async |expected: bool| -> anyhow::Result<u64> {
+        let (output, ok) = desk.gate.cli(&["audits", "prove", "--json"]).await?;
+        let proofs: Vec<Value> = serde_json::from_str(&output)?;
+        ensure!(
+            ok == expected && proofs.iter().all(|proof| proof["found"] == "proved") == expected,
+            "{output}"
+        );
+        Ok(proofs.iter().filter_map(|proof| proof["gold"].as_u64()).sum())
+    };
+    let items = desk.gate.count("SELECT count(*) FROM gold_items").await?;
+    ensure!(proved(true).await? == items as u64);
+
+    // Whoever picks easier items by hand, or leaves some out, is found out.
+    let picked = "WITH picked AS (UPDATE gold_items g SET audit = (SELECT c FROM unnest(candidates) c WHERE c <> audit LIMIT 1)
+                  WHERE id = (SELECT id FROM gold_items WHERE cardinality(candidates) > 1 LIMIT 1) RETURNING 1)
+                  SELECT count(*) FROM picked";
+    ensure!(desk.gate.count("WITH kept AS (INSERT INTO sweep_marks SELECT 'kept ' || id || ' ' || audit, now() FROM gold_items RETURNING 1)
+                             SELECT count(*) FROM kept").await? == items);
+    ensure!(desk.gate.count(picked).await? == 1);
+    proved(false).await?;
+    let restored = "WITH restored AS (UPDATE gold_items g SET audit = split_part(m.name, ' ', 3)::uuid FROM sweep_marks m
+                    WHERE m.name LIKE 'kept ' || g.id || ' %' RETURNING 1) SELECT count(*) FROM restored";
+    ensure!(desk.gate.count(restored).await? == items);
+    proved(true).await?;
+    let left_out = "WITH item AS (DELETE FROM gold_draws WHERE action =
+                      (SELECT action FROM gold_draws d WHERE NOT EXISTS (SELECT FROM gold_items g WHERE g.draw = d.action) LIMIT 1)
+                      RETURNING 1) SELECT count(*) FROM item";
+    if desk.gate.count(left_out).await? == 1 {
+        proved(false).await?;
+    }
+    desk.gate.close().await
+}
