@@ -127,7 +127,37 @@ async fn nothing_follows_from_a_finding_on_a_gold_item_but_a_measure_of_auditors
     let mut feedback = Reader::open(feedback_url, "test", "countersign.feedback.one").await?;
     while feedback.next::<Value>(Duration::from_secs(1)).await?.is_some() {}
 
-    // By the command line, one item is judged like an audit, and answered like one.
+    judged_at_the_command_line(&desk).await?;
+    submitted_twice(&desk).await?;
+    // Whatever is found of the others, ben wants it undone where that is offered.
+    let early = desk
+        .ben(|request| {
+            let found = truth(request);
+            let compensate = found.finding == Finding::Wrong && request.compensation.is_some();
+            is_early(request).then_some(FindingData { compensate, ..found })
+        })
+        .await?;
+    desk.all_gold_is_judged().await?;
+    drop(early);
+    let asked = "SELECT count(*) FROM gold_findings WHERE compensate";
+    ensure!(desk.gate.count(asked).await? >= 1);
+    ensure!(feedback.next::<Value>(Duration::from_secs(2)).await?.is_none(), "an agent got feedback");
+    ensure!(desk.agent.outcome(Duration::from_millis(500)).await?.is_none(), "an agent got an outcome");
+    ensure!(stored().await? == before_stored, "{} {before_stored}", stored().await?);
+    ensure!(desk.gate.tools.effects().iter().all(|effect| effect.tool == "write_record"));
+    let (after, gold) = desk.figures(&from).await?;
+    ensure!(after == before, "{after}\n{before}");
+
+    let judged = desk.gate.count("SELECT count(*) FROM gold_items WHERE state = 'judged'").await?;
+    they_measure_the_auditors(&gold, judged, &after)?;
+    let (output, ok) = desk.gate.cli(&["report", "--from", &from]).await?;
+    ensure!(ok && output.contains("sensitivity") && output.contains("  cleo"), "{output}");
+    the_ledger_tells_afterwards(&desk, judged).await?;
+    desk.gate.close().await
+}
+
+/// One item is judged like an audit, and answered like one.
+async fn judged_at_the_command_line(desk: &Desk) -> anyhow::Result<()> {
     let item = desk.items("g.state = 'open' AND g.known = 'wrong'").await?.pop_first().context("an item")?;
     let key = desk.gate.system.signers().join("cleo.jwk").display().to_string();
     let judge = [
@@ -154,8 +184,11 @@ async fn nothing_follows_from_a_finding_on_a_gold_item_but_a_measure_of_auditors
     let other = ["audits", "judge", &item, "--finding", "correct", "--key", &key, "--json"];
     let (output, ok) = desk.gate.cli_as(desk.gate.system.url("auditor-cleo")?, &other).await?;
     ensure!(!ok && output.contains("already_judged"), "{output}");
+    Ok(())
+}
 
-    // A message that comes twice.
+/// A finding comes twice in the same message.
+async fn submitted_twice(desk: &Desk) -> anyhow::Result<()> {
     let item = desk.items("g.state = 'open' AND g.known = 'wrong'").await?.pop_first().context("an item")?;
     let digest = desk.json(&["audits", "show", &item, "--json"]).await?["digest"].clone();
     let mut wrong = FindingData::new(item.parse()?, digest.as_str().context("a digest")?, Finding::Wrong);
@@ -164,41 +197,18 @@ async fn nothing_follows_from_a_finding_on_a_gold_item_but_a_measure_of_auditors
     let publisher = Publisher::connect(desk.gate.system.url("auditor-ben")?, "test").await?;
     publisher.publish(std::slice::from_ref(&message)).await?;
     desk.gate.reaches("SELECT count(*) FROM gold_items WHERE state = 'judged'", 2).await?;
-    publisher.publish(&[message]).await?;
+    Ok(publisher.publish(&[message]).await?)
+}
 
-    // Whatever is found of the others, ben wants it undone where that is offered.
-    let early = desk
-        .ben(|request| {
-            let found = truth(request);
-            let compensate = found.finding == Finding::Wrong && request.compensation.is_some();
-            is_early(request).then_some(FindingData { compensate, ..found })
-        })
-        .await?;
-    desk.all_gold_is_judged().await?;
-    drop(early);
-    let asked = "SELECT count(*) FROM gold_findings WHERE compensate";
-    ensure!(desk.gate.count(asked).await? >= 1);
-    ensure!(feedback.next::<Value>(Duration::from_secs(2)).await?.is_none(), "an agent got feedback");
-    ensure!(desk.agent.outcome(Duration::from_millis(500)).await?.is_none(), "an agent got an outcome");
-    ensure!(stored().await? == before_stored, "{} {before_stored}", stored().await?);
-    ensure!(desk.gate.tools.effects().iter().all(|effect| effect.tool == "write_record"));
-    let (after, gold) = desk.figures(&from).await?;
-    ensure!(after == before, "{after}\n{before}");
-
-    // They measure the auditors.
+fn they_measure_the_auditors(gold: &Value, judged: i64, report: &Value) -> anyhow::Result<()> {
     let group = &gold["auditors"][0];
     ensure!(group["group"] == "auditors" && group.get("auditor").is_none(), "{gold}");
     ensure!(group["sensitivity"]["share"] == 1.0 && group["specificity"]["share"] == 1.0, "{gold}");
-    let judged = desk.gate.count("SELECT count(*) FROM gold_items WHERE state = 'judged'").await?;
     let items = group["sensitivity"]["items"].as_i64().zip(group["specificity"]["items"].as_i64());
     ensure!(items.map(|(wrong, right)| wrong + right) == Some(judged), "{gold}");
-    let rates = gold["corrected"][0]["rate"].as_f64().zip(after["rates"][0]["rate"].as_f64());
+    let rates = gold["corrected"][0]["rate"].as_f64().zip(report["rates"][0]["rate"].as_f64());
     ensure!(rates.is_some_and(|(corrected, plain)| (corrected - plain).abs() < 1e-9), "{gold}");
-    let (output, ok) = desk.gate.cli(&["report", "--from", &from]).await?;
-    ensure!(ok && output.contains("sensitivity") && output.contains("  cleo"), "{output}");
-
-    the_ledger_tells_afterwards(&desk, judged).await?;
-    desk.gate.close().await
+    Ok(())
 }
 
 /// Evidence names the items once they are settled, and no bundle of an action that they have shown does.
@@ -329,30 +339,35 @@ async fn the_draw_and_the_choice_of_gold_items_are_proved_when_they_are_judged()
     let open = "SELECT count(*) FROM epochs WHERE epoch NOT IN (SELECT epoch FROM epoch_keys)";
     eventually("every epoch closes", LIMIT, async || (desk.gate.count(open).await.ok()? == 0).then_some(()))
         .await?;
-    let proved = async |expected: bool| -> anyhow::Result<u64> {
-        let (output, ok) = desk.gate.cli(&["audits", "prove", "--json"]).await?;
-        let proofs: Vec<Value> = serde_json::from_str(&output)?;
-        ensure!(
-            ok == expected && proofs.iter().all(|proof| proof["found"] == "proved") == expected,
-            "{output}"
-        );
-        Ok(proofs.iter().filter_map(|proof| proof["gold"].as_u64()).sum())
-    };
     let items = desk.gate.count("SELECT count(*) FROM gold_items").await?;
-    ensure!(proved(true).await? == items as u64);
+    ensure!(proved(&desk, true).await? == items as u64);
 
-    // Whoever picks easier items by hand, or leaves some out, is found out.
+    whoever_picks_or_leaves_out_is_found_out(&desk, items).await?;
+    desk.gate.close().await
+}
+
+/// Proves all draws, as they should or should not be. Returns how many gold items there are.
+async fn proved(desk: &Desk, expected: bool) -> anyhow::Result<u64> {
+    let (output, ok) = desk.gate.cli(&["audits", "prove", "--json"]).await?;
+    let proofs: Vec<Value> = serde_json::from_str(&output)?;
+    let all = proofs.iter().all(|proof| proof["found"] == "proved");
+    ensure!(ok == expected && all == expected, "{output}");
+    Ok(proofs.iter().filter_map(|proof| proof["gold"].as_u64()).sum())
+}
+
+/// Somebody with database access picks easier items by hand, or leaves some out.
+async fn whoever_picks_or_leaves_out_is_found_out(desk: &Desk, items: i64) -> anyhow::Result<()> {
     let picked = "WITH picked AS (UPDATE gold_items g SET audit = (SELECT c FROM unnest(candidates) c WHERE c <> audit LIMIT 1)
                   WHERE id = (SELECT id FROM gold_items WHERE cardinality(candidates) > 1 LIMIT 1) RETURNING 1)
                   SELECT count(*) FROM picked";
     ensure!(desk.gate.count("WITH kept AS (INSERT INTO sweep_marks SELECT 'kept ' || id || ' ' || audit, now() FROM gold_items RETURNING 1)
                              SELECT count(*) FROM kept").await? == items);
     ensure!(desk.gate.count(picked).await? == 1);
-    proved(false).await?;
+    proved(desk, false).await?;
     let restored = "WITH restored AS (UPDATE gold_items g SET audit = split_part(m.name, ' ', 3)::uuid FROM sweep_marks m
                     WHERE m.name LIKE 'kept ' || g.id || ' %' RETURNING 1) SELECT count(*) FROM restored";
     ensure!(desk.gate.count(restored).await? == items);
-    proved(true).await?;
+    proved(desk, true).await?;
     let left_out = "WITH one AS (SELECT id, draw FROM gold_items LIMIT 1),
                     findings AS (DELETE FROM gold_findings WHERE item IN (SELECT id FROM one)),
                     notes AS (DELETE FROM gold_notes WHERE item IN (SELECT id FROM one)),
@@ -360,6 +375,6 @@ async fn the_draw_and_the_choice_of_gold_items_are_proved_when_they_are_judged()
                     draw AS (DELETE FROM gold_draws WHERE action IN (SELECT draw FROM one) RETURNING 1)
                     SELECT count(*) FROM draw";
     ensure!(desk.gate.count(left_out).await? == 1);
-    proved(false).await?;
-    desk.gate.close().await
+    proved(desk, false).await?;
+    Ok(())
 }
