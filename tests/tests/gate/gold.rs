@@ -252,6 +252,9 @@ async fn whoever_has_judged_an_action_before_is_answered_and_does_not_count() ->
     };
     desk.gate.reaches(&noted("recorded"), 1).await?;
     ensure!(desk.items("g.state = 'open'").await?.contains(&id.to_string()), "her finding counts");
+    // Nor does the ledger tell the next auditor.
+    let told = format!("SELECT count(*) FROM evidence WHERE body::text LIKE '%{id}%'");
+    ensure!(desk.gate.count(&told).await? == 0);
     // Another is asked, whose finding does, and only once.
     desk.submits("ben", truth(&request)).await?;
     desk.gate.reaches("SELECT count(*) FROM gold_items WHERE state = 'judged'", 1).await?;
@@ -300,11 +303,11 @@ async fn no_gold_item_concerns_what_is_erased_or_under_a_legal_hold() -> anyhow:
     desk.all_gold_is_open().await?;
     let concerned =
         "SELECT count(*) FROM gold_items g JOIN audits u ON u.id = g.audit JOIN actions a ON a.id = u.action
-                     WHERE a.event_id = 'early-1' OR replace(a.event_id, 'early-', '')::int % 4 = 0";
+                     WHERE a.event_id = 'early-1' OR split_part(a.event_id, '-', 2)::int % 4 = 0";
     ensure!(desk.gate.count(concerned).await? == 0);
 
     // What is placed or erased later withdraws what is open.
-    let open = "SELECT min(replace(a.event_id, 'early-', '')::int)::bigint FROM gold_items g JOIN audits u ON u.id = g.audit
+    let open = "SELECT min(split_part(a.event_id, '-', 2)::int)::bigint FROM gold_items g JOIN audits u ON u.id = g.audit
                 JOIN actions a ON a.id = u.action WHERE g.state = 'open'";
     let customer = desk.gate.count(open).await?;
     let before = desk.items("g.state = 'open'").await?.len();
@@ -333,7 +336,7 @@ async fn the_draw_and_the_choice_of_gold_items_are_proved_when_they_are_judged()
     desk.gate.reaches(closed, 1).await?;
     let revealed = "SELECT count(*) FROM epoch_keys k JOIN gold_draws d USING (epoch) JOIN gold_items g ON g.draw = d.action
                     WHERE g.state = 'open'";
-    ensure!(desk.gate.count(revealed).await? == 0);
+    ensure!(desk.gate.count(revealed).await? == 0 && desk.items("g.state = 'withdrawn'").await?.is_empty());
     let _ben = desk.ben(|request| Some(truth(request))).await?;
     desk.all_gold_is_judged().await?;
     let open = "SELECT count(*) FROM epochs WHERE epoch NOT IN (SELECT epoch FROM epoch_keys)";
