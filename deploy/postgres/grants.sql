@@ -33,7 +33,9 @@ GRANT INSERT, UPDATE, DELETE ON pending_notifications TO countersign_executor;
 -- The sampler: draws, audits, findings, and the states of sampling plans with the generation that they are part of. It can
 -- neither open a plan nor choose a configuration.
 GRANT INSERT ON sampling, audits, outcomes, epochs, epoch_keys, epoch_strata, epoch_groups, epoch_agents, forced, plan_changes, findings,
-                statements, compensations, remediations TO countersign_sampler;
+                statements, compensations, remediations, gold_draws, gold_items, gold_findings, gold_notes TO countersign_sampler;
+GRANT UPDATE (opened_at) ON gold_draws TO countersign_sampler;
+GRANT UPDATE (state, round, published_at, finding, judged_at) ON gold_items TO countersign_sampler;
 GRANT UPDATE ON audits, forced, sweep_marks TO countersign_sampler;
 GRANT UPDATE (plan_state, switching_state, since, changed_at) ON sampling_plans TO countersign_sampler;
 GRANT UPDATE (counters, since) ON plan_families TO countersign_sampler;
@@ -55,7 +57,8 @@ GRANT UPDATE ON legal_holds TO countersign_eraser;
 GRANT UPDATE (body, content, edited, salt, content_salt) ON payloads TO countersign_eraser;
 GRANT UPDATE (result, error_message) ON outcomes TO countersign_eraser;
 GRANT UPDATE (result) ON late_results TO countersign_eraser;
-GRANT UPDATE (reason, correction, patch) ON findings TO countersign_eraser;
+GRANT UPDATE (reason, correction, patch) ON findings, gold_findings TO countersign_eraser;
+GRANT UPDATE (state) ON gold_items TO countersign_eraser;
 GRANT UPDATE (evidence) ON remediations TO countersign_eraser;
 GRANT UPDATE (reason) ON decisions TO countersign_eraser;
 GRANT UPDATE (disclosures) ON statements TO countersign_eraser;

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use countersign_core::ids::ActionId;
-use countersign_store::{Store, evidence};
+use countersign_store::{
+    Store,
+    evidence::{self, TimelineEntry},
+    gold::{self, GoldRecord},
+};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -41,10 +45,35 @@ pub(crate) async fn wait(
     event: &str,
     refused: &str,
 ) -> Result<Answer, AppError> {
+    poll(action, refused, async || {
+        let timeline = evidence::timeline(&store.transaction().await?, action).await?;
+        Ok(timeline.into_iter().rev().find(|entry| entry.body["event"] == event))
+    })
+    .await
+}
+
+/// The same for a finding on a gold item, which is not evidence of the action that it shows.
+///
+/// # Errors
+/// As those of [`wait`].
+pub(crate) async fn wait_for_gold(
+    store: &Store,
+    item: &GoldRecord,
+    event: &str,
+    refused: &str,
+) -> Result<Answer, AppError> {
+    let noted = async || Ok(gold::answer(&store.transaction().await?, item.id, event).await?);
+    poll(item.action, refused, noted).await
+}
+
+async fn poll(
+    action: ActionId,
+    refused: &str,
+    noted: impl AsyncFn() -> Result<Option<TimelineEntry>, AppError>,
+) -> Result<Answer, AppError> {
     let (interval, times) = POLL;
     for _ in 0..times {
-        let timeline = evidence::timeline(&store.transaction().await?, action).await?;
-        if let Some(entry) = timeline.into_iter().rev().find(|entry| entry.body["event"] == event) {
+        if let Some(entry) = noted().await? {
             let (mut evidence, applied) = (entry.body, entry.kind != refused);
             evidence["kind"] = entry.kind.into();
             return Ok(Answer { applied, evidence });

@@ -10,7 +10,13 @@ use countersign_core::{
 };
 use countersign_runtime::messages;
 pub use countersign_store::listing::AuditSummary;
-use countersign_store::{Store, actions::LoadDepth, audits, listing};
+use countersign_store::{
+    Store,
+    actions::LoadDepth,
+    audits,
+    gold::{self, GoldRecord},
+    listing,
+};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -68,14 +74,36 @@ pub async fn list(connections: &Connections, request: &ListAudits) -> Result<Vec
     Ok(listing::audits(&tx, group.as_deref(), state.as_deref(), *limit).await?)
 }
 
-/// The action that an audit is about.
+/// What has an audit's id.
+pub(crate) enum Named {
+    /// An audit of this action.
+    Audit(ActionId),
+    /// A gold item, which is shown and judged like an audit.
+    Gold(Box<GoldRecord>),
+}
+
+impl Named {
+    /// The action that it shows.
+    pub(crate) fn action(&self) -> ActionId {
+        match self {
+            Self::Audit(action) => *action,
+            Self::Gold(item) => item.action,
+        }
+    }
+}
+
+/// What has this id.
 ///
 /// # Errors
 /// Where there is no such audit, or the database cannot be read.
-pub async fn action_of(store: &Store, id: AuditId) -> Result<ActionId, AppError> {
+pub(crate) async fn named(store: &Store, id: AuditId) -> Result<Named, AppError> {
     let tx = store.transaction().await?;
-    let found = audits::actions_of(&tx, &[id]).await?;
-    found.first().copied().ok_or_else(|| AppError::NotFound(format!("there is no audit {id}")))
+    if let Some(action) = audits::actions_of(&tx, &[id]).await?.first() {
+        return Ok(Named::Audit(*action));
+    }
+    let item = gold::of(&tx, &[id]).await?.pop();
+    item.map(|item| Named::Gold(Box::new(item)))
+        .ok_or_else(|| AppError::NotFound(format!("there is no audit {id}")))
 }
 
 /// An audit with everything needed to judge it.
@@ -84,9 +112,13 @@ pub async fn action_of(store: &Store, id: AuditId) -> Result<ActionId, AppError>
 /// Where there is no such audit, or the database cannot be read.
 pub async fn show(store: &Store, id: AuditId) -> Result<AuditDetails, AppError> {
     let configuration = active(store).await?;
-    let action = action_of(store, id).await?;
+    let named = named(store, id).await?;
     let tx = store.transaction().await?;
-    let record = load(&tx, action, LoadDepth::Bodies).await?;
+    let record = load(&tx, named.action(), LoadDepth::Bodies).await?;
+    let record = match &named {
+        Named::Audit(_) => record,
+        Named::Gold(item) => messages::shown_again(item, record),
+    };
     let (compensation, cannot_be_undone) = match messages::offer(&configuration.tools, &record) {
         Ok(offer) => (Some(offer), None),
         Err(why) => (None, Some(why)),

@@ -22,8 +22,8 @@ use uuid::Uuid;
 pub use crate::answers::Answer;
 use crate::{
     AppError, Connections,
-    answers::wait,
-    audits::{action_of, show},
+    answers::{wait, wait_for_gold},
+    audits::{Named, named, show},
     configuration::active,
 };
 
@@ -83,6 +83,9 @@ pub async fn judge(connections: &Connections, request: Judge) -> Result<Answer, 
     let event = CloudEvent::new(Outgoing::fresh_id(), &source, kind::AUDIT_FINDING, Utc::now(), signed);
     let publisher = Publisher::connect(url, "countersign-app:judge").await?;
     publisher.publish(&[Outgoing::event(FINDINGS, "finding", &event)]).await?;
-    let action = action_of(&store, audit).await?;
-    wait(&store, action, &event.id, Kind::FindingRefused.as_str()).await
+    let refused = Kind::FindingRefused.as_str();
+    match named(&store, audit).await? {
+        Named::Audit(action) => wait(&store, action, &event.id, refused).await,
+        Named::Gold(item) => wait_for_gold(&store, &item, &event.id, refused).await,
+    }
 }

@@ -1,5 +1,6 @@
 //! The trade-off between approval before and audit after, measured on the actions of a time range.
 
+mod gold;
 mod learning;
 mod rates;
 mod versions;
@@ -14,6 +15,7 @@ pub use countersign_store::{
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    gold::{Auditors, CorrectedRate, Gold, Share},
     learning::{Agreement, Correction, Learning, Prevented, Remediations},
     rates::{Bound, Rate},
     versions::Version,
@@ -41,6 +43,8 @@ pub struct Report {
     /// Error rates of what was executed: all together, then each rule, followed by its
     /// strata.
     pub rates: Vec<Rate>,
+    /// How auditors judge gold items, and rates corrected for that.
+    pub gold: Gold,
     /// Errors corrected and prevented by humans, and the effect of their feedback.
     pub learning: Learning,
 }
@@ -61,7 +65,9 @@ pub async fn report(connections: &Connections, request: MeasureReport) -> Result
 pub async fn measure(tx: &Transaction, request: MeasureReport) -> Result<Report, AppError> {
     let MeasureReport { from, to } = request;
     let lines = lines(tx, from, to).await?;
-    let rates = rates::rates(&draws(tx, from, to).await?);
+    let counts = draws(tx, from, to).await?;
+    let rates = rates::rates(&counts);
+    let gold = gold::gold(tx, from, to, &counts).await?;
     let learning = learning::learning(tx, from, to, rates.first()).await?;
-    Ok(Report { from, to, lines, rates, learning })
+    Ok(Report { from, to, lines, rates, gold, learning })
 }

@@ -1,6 +1,7 @@
 //! The report as a table.
 
 mod at_most;
+mod gold;
 mod learning;
 
 use countersign_app::report::{Line, Percentiles, Rate, Report};
@@ -30,10 +31,11 @@ pub fn render(report: &Report) -> String {
     format!(
         "{} to {}\n{table}\n\
          added latency: from acceptance to the start of the call; human part: while a person was asked.\n\
-         errors prevented: rejected by a reviewer; errors found: judged wrong by an auditor after execution.{}{}",
+         errors prevented: rejected by a reviewer; errors found: judged wrong by an auditor after execution.{}{}{}",
         report.from.format("%F %T"),
         report.to.format("%F %T UTC"),
         rates(&report.rates),
+        gold::render(&report.gold),
         learning::render(&report.learning),
     )
 }

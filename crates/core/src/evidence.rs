@@ -30,8 +30,8 @@ pub use self::{
         FindingRefused, ReviewSender, Signature, SignedWith,
     },
     sampling::{
-        ActionSampled, EpochClosed, EpochOpened, LookbackOpened, OpenedAudit, PlanCounters, PlanCounts,
-        RatesLowered, SamplingPlanChanged, SamplingPlanOpened, SamplingPlanPinned, SelectedAudit,
+        ActionSampled, EpochClosed, EpochOpened, GoldSettled, LookbackOpened, OpenedAudit, PlanCounters,
+        PlanCounts, RatesLowered, SamplingPlanChanged, SamplingPlanOpened, SamplingPlanPinned, SelectedAudit,
     },
 };
 
@@ -129,6 +129,8 @@ events! {
     AuditSettled(AuditSettled) "audit.settled";
     /// A sampling plan returned to pre-approval, and one of its last actions is audited.
     AuditLookbackOpened(LookbackOpened) "audit.lookback_opened";
+    /// Auditors judged a gold item: an audit of which the right finding is known.
+    GoldSettled(GoldSettled) "gold.settled";
     /// An auditor requested that the action be undone.
     CompensationRequested(CompensationRequested) "compensation.requested";
     /// A remediation task was opened.

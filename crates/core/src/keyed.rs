@@ -1,5 +1,7 @@
 //! What is derived from secrets: pseudonyms of people, and the sampling draws.
 
+pub mod gold;
+
 use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
@@ -127,8 +129,9 @@ pub fn draw(key: &[u8; 32], source: &str, id: &str, pi: f64) -> Draw {
     Draw { pi, r, selected: selected(r, pi) }
 }
 
-fn top_56_bits(mac: &[u8; 32]) -> u64 {
-    mac[..7].iter().fold(0_u64, |r, byte| r << 8 | u64::from(*byte))
+/// The first 56 bits.
+fn top_56_bits(mac: &[u8]) -> u64 {
+    mac.iter().take(7).fold(0_u64, |r, byte| r << 8 | u64::from(*byte))
 }
 
 /// R ≥ (1 − π)·2^56. Scaling by a power of two is exact in binary floating point, and since R is a whole

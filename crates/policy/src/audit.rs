@@ -56,6 +56,10 @@ pub struct Audits {
     pub not_executed: f64,
     /// The share of audits that two people carry out without seeing each other's finding.
     pub twice: f64,
+    /// How many gold items there are for each audit that is drawn, 0 to 0.5: audits of which the right finding is known.
+    pub gold: f64,
+    /// The line that says so, for warnings.
+    pub(crate) gold_line: u64,
     /// How many audits per hour a group can carry out; unlimited for groups that are not listed.
     pub capacity: BTreeMap<String, f64>,
     /// The allowed reason codes of findings; any code if empty.
@@ -73,6 +77,8 @@ impl Default for Audits {
             failed: 0,
             not_executed: 0.0,
             twice: 0.0,
+            gold: 0.0,
+            gold_line: 0,
             capacity: BTreeMap::new(),
             reason_codes: vec![],
             owner: None,

@@ -38,7 +38,7 @@ impl Configuration {
         }
         match (policy, tools, directory) {
             (Some((policy, _)), Some(tools), Some(directory)) if problems.is_empty() => {
-                let warnings = warnings::of(&policy, &tools);
+                let warnings = warnings::of(&policy, &tools, &directory);
                 Ok(Self { policy, tools, directory, warnings })
             }
             _ => Err(problems),

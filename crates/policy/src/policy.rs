@@ -164,6 +164,12 @@ impl Policy {
         }
     }
 
+    /// The groups that audit what the rules lead to; one may come several times.
+    pub(crate) fn audit_groups(&self) -> impl Iterator<Item = &str> {
+        let rules = self.rules.iter().map(|rule| &rule.effect);
+        rules.chain([&self.default, &self.on_error]).map(|effect| effect.audit.group.as_str())
+    }
+
     /// How a rule switches between approval and audit, if it does.
     pub fn switching(&self, rule: &str) -> Option<&Switching> {
         self.rule(rule).and_then(|rule| rule.effect.switching.as_ref())

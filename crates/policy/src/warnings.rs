@@ -1,10 +1,11 @@
 //! What is valid in a configuration and still hardly meant.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use serde_json::Value;
 
 use crate::{
+    directory::Directory,
     expr::Expression,
     policy::{Policy, Rule},
     problem::{POLICY_FILE, Problem},
@@ -29,9 +30,28 @@ const BOUNDING: [&str; 4] = ["enum", "const", "pattern", "format"];
 const PLAIN_TYPES: [&str; 2] = ["integer", "boolean"];
 
 /// The warnings about a policy whose actions use these tools.
-pub(crate) fn of(policy: &Policy, tools: &ToolRegistry) -> Vec<Problem> {
+pub(crate) fn of(policy: &Policy, tools: &ToolRegistry, directory: &Directory) -> Vec<Problem> {
     let chosen = policy.rules.iter().flat_map(|rule| chosen_keys(rule, tools));
-    chosen.chain(shared_sums(policy)).collect()
+    chosen.chain(shared_sums(policy)).chain(lone_auditors(policy, directory)).collect()
+}
+
+/// Groups of a single person, who would be shown what they have judged: there are no gold items for them.
+fn lone_auditors(policy: &Policy, directory: &Directory) -> Vec<Problem> {
+    if policy.audits().gold <= 0.0 {
+        return vec![];
+    }
+    let groups: BTreeSet<&str> = policy.audit_groups().collect();
+    let people = |group: &str| {
+        let members = directory.auditors().iter().filter(|member| member.groups.contains(group));
+        members.map(|member| member.person.as_str()).collect::<BTreeSet<&str>>().len()
+    };
+    let lone = groups.into_iter().filter(|group| people(group) == 1);
+    let warning = |group: &str| {
+        let message = format!("audits.gold has no effect for {group:?}: only one person audits there");
+        let help = "a gold item goes to somebody who has not judged it before; add an auditor to the group";
+        Problem::new(POLICY_FILE, policy.audits().gold_line, message, help)
+    };
+    lone.map(warning).collect()
 }
 
 /// Limits without ids that count the same: they are one, although their rules are not.

@@ -17,7 +17,7 @@ use countersign_core::{
     person::IdsAlone,
 };
 use countersign_policy::{Configuration, ToolRegistry};
-use countersign_store::{actions::ActionRecord, audits::AuditRecord};
+use countersign_store::{actions::ActionRecord, audits::Request, gold::GoldRecord};
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 use uuid::Uuid;
@@ -165,7 +165,7 @@ fn is_reversible(tools: &ToolRegistry, record: &ActionRecord) -> bool {
 /// The request for an audit. The record must have been read with its body.
 pub fn audit_request(
     configuration: &Configuration,
-    audit: &AuditRecord,
+    audit: &Request<'_>,
     record: &ActionRecord,
 ) -> Option<Outgoing> {
     let data = AuditRequest {
@@ -180,7 +180,7 @@ pub fn audit_request(
         reason_codes: configuration.policy.audits().reason_codes.clone(),
         compensation: offer(&configuration.tools, record).ok(),
         cannot_be_undone: cannot_be_undone(&configuration.tools, record),
-        group: audit.group.clone(),
+        group: audit.group.to_owned(),
         opened_at: audit.opened_at,
     };
     // The next auditor must not learn of earlier findings, nor take the request for one that is already known.
@@ -189,7 +189,14 @@ pub fn audit_request(
         round => Uuid::new_v5(&audit.id.0, &round.to_be_bytes()),
     };
     let event = CloudEvent::new(id, "/countersign", kind::AUDIT_REQUESTED, audit.opened_at, data);
-    Some(Outgoing::event(AUDITS, audit.group.clone(), &event))
+    Some(Outgoing::event(AUDITS, audit.group, &event))
+}
+
+/// An action as a gold item shows it: as it was when its earlier audit was opened, with all that has a time as much later as the
+/// item is.
+pub fn shown_again(item: &GoldRecord, record: ActionRecord) -> ActionRecord {
+    let ended_at = record.ended_at.and_then(|ended| ended.checked_add_signed(item.later));
+    ActionRecord { ended_at, ..record }
 }
 
 /// The particulars of human feedback on an action; whatever does not apply is absent.

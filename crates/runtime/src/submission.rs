@@ -204,6 +204,7 @@ fn verify<'a, T: Submittable>(
         disclosures: received.disclosures,
         signed_at: received.signed_at,
         actions: vec![],
+        shown: vec![],
         answers: vec![],
     };
     Ok(Authenticated { signer, key, statement, corrections: received.corrections })

@@ -1,4 +1,5 @@
-//! The sampler's commands: open audits whose requests may be lost, epochs that have closed.
+//! The sampler's commands: open audits whose requests may be lost, gold items that are due, epochs that have
+//! closed.
 
 use async_trait::async_trait;
 use countersign_broker::{lane::Delivery, publisher::Outgoing};
@@ -12,10 +13,10 @@ use countersign_runtime::{batch_handler::BatchHandler, process};
 use countersign_store::{
     StoreError, Transaction, audits, epochs,
     evidence::{self, Evidence},
-    generation, quarantine,
+    generation, gold as store_gold, quarantine,
 };
 
-use crate::{sample::requests, shared::Sampler, sweep::closed_after};
+use crate::{gold, sample::requests, shared::Sampler, sweep::closed_after};
 
 /// The handler of the commands lane.
 pub(crate) struct Commands {
@@ -26,10 +27,11 @@ pub(crate) struct Commands {
 impl BatchHandler for Commands {
     async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, StoreError> {
         let tx = self.sampler.process.store.transaction().await?;
-        let mut ids = Vec::new();
+        let (mut ids, mut due) = (Vec::new(), Vec::new());
         for delivery in batch {
             match serde_json::from_slice::<CloudEvent<Command>>(&delivery.body).map(|event| event.data) {
                 Ok(Command::RequestAudit { audit }) => ids.push(audit),
+                Ok(Command::OpenGold { action }) => due.push(action),
                 Ok(Command::RevealEpoch { epoch }) => reveal(&self.sampler, &tx, epoch).await?,
                 other => {
                     let why = format!("{other:?} is not for the sampler");
@@ -43,7 +45,10 @@ impl BatchHandler for Commands {
         let actions = audits::published(&tx, &ids, republish).await?;
         let active = generation::read(&tx).await?;
         let governed = self.sampler.process.governed.under(&tx, &active).await?;
-        let outgoing = requests(&tx, &governed.configuration, &actions).await?;
+        let mut outgoing = requests(&tx, &governed.configuration, &actions).await?;
+        let mut items = store_gold::published(&tx, &ids, republish).await?;
+        items.extend(gold::open(&self.sampler, &tx, &governed, &due).await?);
+        outgoing.extend(gold::requests(&tx, &governed.configuration, &items).await?);
         tx.commit().await?;
         Ok(outgoing)
     }

@@ -1,16 +1,17 @@
 //! The findings lane: applies what auditors have signed.
 
 mod apply;
+pub(crate) mod check;
 mod outgoing_messages;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use countersign_broker::{lane::Delivery, publisher::Outgoing};
 use countersign_core::{
     evidence::{Event, FindingNoted, FindingRecorded, FindingRefused},
-    ids::ActionId,
+    ids::{ActionId, AuditId},
     message::FindingData,
     refusal::Complaint,
 };
@@ -22,15 +23,19 @@ use countersign_runtime::{
 };
 use countersign_store::{
     Pipeline, StoreError, Transaction, actions,
-    audits::{self, AuditRecord},
+    audits::{self, AuditRecord, Request},
     evidence::{self, Evidence},
     generation::{self, Active},
+    gold::{self as store_gold, GoldRecord},
     quarantine,
     statements::{self, Statement},
 };
 
-use self::apply::{Applied, SignedFinding, apply};
-use crate::{shared::Sampler, switching};
+use self::{
+    apply::apply,
+    check::{Applied, SignedFinding},
+};
+use crate::{gold, shared::Sampler, switching};
 
 /// A message with findings.
 type Submission<'a> = submission::Submission<'a, FindingData>;
@@ -72,11 +77,13 @@ async fn find(
     }
     let (submissions, repetitions) = deduplicate(tx, submissions).await?;
     // A repetition may mean that a message that follows was lost, so all are sent again.
+    let shown: Vec<ActionId> = repetitions.iter().flat_map(|statement| &statement.shown).copied().collect();
     let repeated: BTreeSet<ActionId> =
         repetitions.into_iter().flat_map(|statement| statement.actions).collect();
     let named: Vec<_> =
         submissions.iter().flat_map(|submission| &submission.entries).map(|data| data.audit).collect();
     actions::lock(tx, &audits::actions_of(tx, &named).await?).await?;
+    let items = store_gold::lock(tx, &named).await?;
     let mut findings = FindingsBatch {
         sampler,
         tx,
@@ -85,17 +92,22 @@ async fn find(
         now: generation::now(tx).await?,
         concerned: repeated.clone(),
         inputs: vec![],
+        items: items.into_iter().map(|item| (item.id, item)).collect(),
+        asked: BTreeSet::from_iter(store_gold::open_of(tx, &shown).await?),
     };
     let mut rows = Vec::with_capacity(submissions.len());
     for submission in submissions {
         rows.extend(findings.message(submission).await?);
     }
-    let FindingsBatch { mut concerned, inputs, .. } = findings;
+    let FindingsBatch { mut concerned, inputs, asked, .. } = findings;
     let mut writes = Pipeline::default();
     statements::insert(tx, &mut writes, &rows).await?;
     tx.run(&writes).await?;
     concerned.extend(switching::apply(tx, &governed.configuration.policy, &inputs).await?);
-    outgoing_messages::of_audits(tx, &governed.configuration, &concerned, &repeated).await
+    let configuration = &governed.configuration;
+    let mut outgoing = outgoing_messages::of_audits(tx, configuration, &concerned, &repeated).await?;
+    outgoing.extend(gold::requests(tx, configuration, &Vec::from_iter(asked)).await?);
+    Ok(outgoing)
 }
 
 /// A batch of findings while it is applied.
@@ -108,6 +120,10 @@ struct FindingsBatch<'a> {
     concerned: BTreeSet<ActionId>,
     /// What the findings contribute to sampling plans.
     inputs: Vec<switching::SwitchingInput>,
+    /// The gold items that are named, as they are.
+    items: BTreeMap<AuditId, GoldRecord>,
+    /// Gold items of which a request may follow.
+    asked: BTreeSet<AuditId>,
 }
 
 impl FindingsBatch<'_> {
@@ -118,33 +134,42 @@ impl FindingsBatch<'_> {
             Ok(authenticated) => authenticated.in_time(self.now, oldest).map(|()| authenticated),
             Err(complaint) => Err(complaint.clone()),
         };
-        let mut actions = Vec::with_capacity(submission.entries.len());
+        let (mut actions, mut shown) = (Vec::with_capacity(submission.entries.len()), Vec::new());
         for (index, data) in submission.entries.iter().enumerate() {
-            let audit = audits::lock(self.tx, data.audit).await?;
-            let mut noted = self.noted(&submission, data, audit.as_ref());
+            let signed = authenticated.as_ref().map_err(Clone::clone).map(|authenticated| SignedFinding {
+                data,
+                auditor: authenticated.signer,
+                kid: &authenticated.statement.kid,
+            });
             let pseudonyms = &self.sampler.keys.pseudonyms;
-            noted.signature =
+            let signature =
                 authenticated.as_ref().ok().map(|authenticated| authenticated.signature(index, pseudonyms));
-            let applied = match (&authenticated, &audit) {
-                (Err(complaint), _) => Err(complaint.clone()),
-                (Ok(authenticated), Some(audit)) => {
-                    let signed = SignedFinding {
-                        data,
-                        auditor: authenticated.signer,
-                        kid: &authenticated.statement.kid,
-                    };
-                    self.apply(audit, &signed).await?
-                }
-                (Ok(_), None) => Err(apply::unknown(data)),
+            let item = self.items.get(&data.audit).cloned();
+            if item.is_some() {
+                let noted = FindingNoted {
+                    signature,
+                    ..self.noted(&submission, data, item.as_ref().map(GoldRecord::request))
+                };
+                shown.extend(self.gold(noted, data, signed).await?);
+                continue;
+            }
+            let audit = audits::lock(self.tx, data.audit).await?;
+            let request = audit.as_ref().map(AuditRecord::request);
+            let noted = FindingNoted { signature, ..self.noted(&submission, data, request) };
+            let applied = match (signed, &audit) {
+                (Err(complaint), _) => Err(complaint),
+                (Ok(signed), Some(audit)) => self.apply(audit, &signed).await?,
+                (Ok(_), None) => Err(check::unknown(data)),
             };
             let action = audit.map(|audit| audit.action);
-            self.note(noted, data, action, applied).await?;
+            evidence::insert(self.tx, &[Evidence::about(action, event(noted, data, applied))]).await?;
             actions.extend(action);
         }
-        Ok(submission
-            .authenticated
-            .ok()
-            .map(|authenticated| Statement { actions, ..authenticated.statement }))
+        Ok(submission.authenticated.ok().map(|authenticated| Statement {
+            actions,
+            shown,
+            ..authenticated.statement
+        }))
     }
 
     async fn apply(
@@ -169,7 +194,7 @@ impl FindingsBatch<'_> {
         &self,
         submission: &Submission<'_>,
         data: &FindingData,
-        audit: Option<&AuditRecord>,
+        audit: Option<Request<'_>>,
     ) -> FindingNoted {
         FindingNoted {
             event: submission.event.clone(),
@@ -179,33 +204,51 @@ impl FindingsBatch<'_> {
             digest_shown: data.digest.clone(),
             sender: self.sampler.keys.pseudonyms.of(submission.sender.id()),
             signature: None,
-            groups: audit.map(|audit| vec![audit.group.clone()]),
+            groups: audit.map(|audit| vec![audit.group.to_owned()]),
             opened_at: audit.map(|audit| audit.opened_at),
         }
     }
 
-    /// Records a finding as evidence, on its action's timeline if there is one.
-    async fn note(
-        &self,
+    /// Applies a finding on a gold item. Returns the action that it shows.
+    async fn gold(
+        &mut self,
         noted: FindingNoted,
         data: &FindingData,
-        action: Option<ActionId>,
-        applied: Result<Applied, Complaint>,
-    ) -> Result<(), StoreError> {
-        let recorded = |noted| FindingRecorded {
-            noted,
-            reason_code: data.reason_code.clone(),
-            resolution: data.resolution,
-            compensate: data.compensate,
+        signed: Result<SignedFinding<'_>, Complaint>,
+    ) -> Result<Option<ActionId>, StoreError> {
+        let Some(item) = self.items.get_mut(&data.audit) else { return Ok(None) };
+        let judged = match signed {
+            Err(complaint) => Err(complaint),
+            Ok(signed) => gold::finding::apply(self.tx, self.governed, item, &signed).await?,
         };
-        let event = match applied {
-            Ok(Applied::Now) => Event::FindingRecorded(recorded(noted)),
-            Ok(Applied::Before) => Event::FindingRepeated(recorded(noted)),
-            Err((code, message)) => {
-                tracing::info!(audit = %data.audit, %code, why = message, "finding refused");
-                Event::FindingRefused(FindingRefused { noted, code, message })
-            }
+        let (applied, settled) = match judged {
+            Ok(judgement) => (Ok(judgement.applied), judgement.settled),
+            Err(complaint) => (Err(complaint), None),
         };
-        evidence::insert(self.tx, &[Evidence::about(action, event)]).await
+        if let Ok(Applied::Now) = applied {
+            self.asked.insert(item.id);
+        }
+        let closes = settled.is_some();
+        gold::finding::note(self.tx, item, event(noted, data, applied), settled).await?;
+        item.open &= !closes;
+        Ok(Some(item.action))
+    }
+}
+
+/// A finding as evidence.
+fn event(noted: FindingNoted, data: &FindingData, applied: Result<Applied, Complaint>) -> Event {
+    let recorded = |noted| FindingRecorded {
+        noted,
+        reason_code: data.reason_code.clone(),
+        resolution: data.resolution,
+        compensate: data.compensate,
+    };
+    match applied {
+        Ok(Applied::Now) => Event::FindingRecorded(recorded(noted)),
+        Ok(Applied::Before) => Event::FindingRepeated(recorded(noted)),
+        Err((code, message)) => {
+            tracing::info!(audit = %data.audit, %code, why = message, "finding refused");
+            Event::FindingRefused(FindingRefused { noted, code, message })
+        }
     }
 }

@@ -7,6 +7,7 @@
 mod command;
 mod draw;
 mod finding;
+mod gold;
 mod sample;
 mod shared;
 mod sweep;

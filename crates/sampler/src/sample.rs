@@ -28,6 +28,7 @@ use uuid::Uuid;
 
 use crate::{
     draw::draw,
+    gold,
     shared::Sampler,
     switching::{self, SwitchingInput},
 };
@@ -127,6 +128,9 @@ async fn sample(
         }
     }
     audits::open(tx, &opened).await?;
+    let selected = fresh.iter().zip(&draws);
+    let selected = selected.filter(|(record, draw)| new.contains(&record.id) && draw.draw.selected);
+    gold::draw(sampler, tx, policy.audits().gold, selected).await?;
     evidence::insert(tx, &evidence).await?;
     // A repeated pack may be about audits that are still open.
     let mut requested: Vec<ActionId> = known.into_iter().collect();
@@ -195,7 +199,7 @@ pub(crate) async fn requests(
         .iter()
         .filter_map(|audit| {
             let record = records.iter().find(|record| record.id == audit.action)?;
-            messages::audit_request(configuration, audit, record)
+            messages::audit_request(configuration, &audit.request(), record)
         })
         .collect())
 }

@@ -1,5 +1,5 @@
 //! What the sampler looks for: ended actions without a draw, open audits and compensations whose messages may be lost,
-//! epochs that have closed.
+//! gold items that are due, epochs that have closed.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use countersign_runtime::{
     process::Process,
     sweep::{Load, Sweeper},
 };
-use countersign_store::{StoreError, Transaction, compensations, epochs, sweeps};
+use countersign_store::{StoreError, Transaction, compensations, epochs, gold, sweeps};
 
 /// How often a scan goes back to the mark: at a high rate, that covers hundreds of thousands of actions.
 const FULL_SCAN: Duration = Duration::from_secs(60);
@@ -101,6 +101,9 @@ impl Sweeper for SamplerSweep {
         let mut due = if load.caught_up { self.settled(tx).await? } else { vec![] };
         for audit in sweeps::to_audit(tx, self.republish * load.backoff_factor).await? {
             due.push(messages::command("sampler", Command::RequestAudit { audit }, now));
+        }
+        for action in gold::due(tx).await? {
+            due.push(messages::command("sampler", Command::OpenGold { action }, now));
         }
         for epoch in epochs::to_reveal(tx, self.closed).await? {
             due.push(messages::command("sampler", Command::RevealEpoch { epoch }, now));

@@ -67,6 +67,16 @@ pub fn estimate(cells: &[Cell], alpha: f64) -> Estimate {
     Estimate { errors, rate, interval, undetected }
 }
 
+/// How many audits drawn with one probability would estimate the rate as well as those of `cells`: (Σ N)² / Σ (N² / judged) over
+/// the cells with a judgement (Kish, Survey Sampling, 1965). 0 without one.
+pub fn effective_audits(cells: &[Cell]) -> f64 {
+    let cells = merged(cells);
+    let judged = || cells.iter().filter(|cell| cell.judged > 0);
+    let executed: f64 = judged().map(|cell| cell.executed as f64).sum();
+    let spread: f64 = judged().map(|cell| (cell.executed as f64).powi(2) / cell.judged as f64).sum();
+    if spread > 0.0 { executed.powi(2) / spread } else { 0.0 }
+}
+
 /// The probability outside each of `intervals` independent intervals that all hold at once but with probability `alpha`
 /// (Šidák, JASA 62, 1967).
 pub fn each_of(intervals: usize, alpha: f64) -> f64 {

@@ -72,6 +72,29 @@ pub struct AuditRecord {
     pub settled: Option<Settled>,
 }
 
+/// What a request to auditors says of the audit itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The audit.
+    pub id: AuditId,
+    /// Why it was opened.
+    pub reason: AuditReason,
+    /// The group whose members may judge it.
+    pub group: &'a str,
+    /// When it was opened.
+    pub opened_at: DateTime<Utc>,
+    /// How many further auditors have been asked.
+    pub round: i32,
+}
+
+impl AuditRecord {
+    /// What a request for it says.
+    pub fn request(&self) -> Request<'_> {
+        let Self { id, reason, group, opened_at, round, .. } = self;
+        Request { id: *id, reason: *reason, group, opened_at: *opened_at, round: *round }
+    }
+}
+
 fn record(row: &Row) -> AuditRecord {
     let reasons = [AuditReason::InDoubt, AuditReason::LookBack];
     let reason: &str = row.get(3);

@@ -10,6 +10,7 @@ use tokio_postgres::{Row, types::ToSql};
 use crate::{
     StoreError, Transaction,
     evidence::{self, Evidence},
+    gold,
 };
 
 /// The epoch to draw in: that of the clock, unless its key is known because the clock was set back. Then it is the one after
@@ -34,19 +35,39 @@ pub async fn open(
     evidence::insert(tx, &[Evidence::global(Event::EpochOpened(noted))]).await
 }
 
-/// Epochs that ended more than `seconds` ago and whose keys have not been revealed.
+/// How long the key of an epoch stays secret because auditors have not judged all gold items that were drawn with it, in seconds
+/// from its end. Then these are withdrawn.
+const WAITS_FOR_GOLD: f64 = 2.0 * 86_400.0;
+
+/// Whether an epoch `e` waits for nothing that its key would give away.
+const AWAITED: &str = "(e.ends_at < clock_timestamp() - make_interval(secs => $1)
+    OR NOT EXISTS (SELECT FROM gold_draws d LEFT JOIN gold_items g ON g.draw = d.action
+                   WHERE d.epoch = e.epoch AND (d.opened_at IS NULL OR g.state = 'open')))";
+
+/// Epochs whose keys are to be revealed: they ended more than `seconds` ago, and no gold item of them is open.
 pub async fn to_reveal(tx: &Transaction, seconds: f64) -> Result<Vec<i64>, StoreError> {
-    let sql = "SELECT epoch FROM epochs e WHERE ends_at < now() - make_interval(secs => $1)
-               AND NOT EXISTS (SELECT FROM epoch_keys k WHERE k.epoch = e.epoch) ORDER BY epoch LIMIT 100";
-    Ok(tx.query(&tx.prepare_cached(sql).await?, &[&seconds]).await?.iter().map(|row| row.get(0)).collect())
+    let sql = format!(
+        "SELECT epoch FROM epochs e WHERE ends_at < now() - make_interval(secs => $2) AND {AWAITED}
+         AND NOT EXISTS (SELECT FROM epoch_keys k WHERE k.epoch = e.epoch) ORDER BY epoch LIMIT 100"
+    );
+    let rows = tx.query(&tx.prepare_cached(&sql).await?, &[&WAITS_FOR_GOLD, &seconds]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// Reveals the key of an epoch that ended more than `seconds` ago, once. Returns whether this call revealed it.
+/// Reveals the key of such an epoch, once. Returns whether this call revealed it. Gold items that have stayed open too long are
+/// withdrawn.
 pub async fn reveal(tx: &Transaction, epoch: i64, key: &[u8; 32], seconds: f64) -> Result<bool, StoreError> {
-    let sql = "INSERT INTO epoch_keys (epoch, key)
-               SELECT epoch, $2 FROM epochs WHERE epoch = $1 AND ends_at < clock_timestamp() - make_interval(secs => $3)
-               ON CONFLICT DO NOTHING";
-    Ok(tx.execute(sql, &[&epoch, &key.as_slice(), &seconds]).await? == 1)
+    let sql = format!(
+        "INSERT INTO epoch_keys (epoch, key) SELECT epoch, $4 FROM epochs e
+         WHERE epoch = $3 AND ends_at < clock_timestamp() - make_interval(secs => $2) AND {AWAITED}
+         ON CONFLICT DO NOTHING"
+    );
+    let parameters: [&(dyn ToSql + Sync); 4] = [&WAITS_FOR_GOLD, &seconds, &epoch, &key.as_slice()];
+    let revealed = tx.execute(&sql, &parameters).await? == 1;
+    if revealed {
+        gold::close_epoch(tx, epoch).await?;
+    }
+    Ok(revealed)
 }
 
 /// An epoch with what is needed to check it.

@@ -15,6 +15,8 @@ use uuid::Uuid;
 use crate::{
     StoreError, Transaction,
     evidence::{self, Evidence},
+    gold,
+    held::{STORED_OF_ACTION, each_string, held_of, held_people},
 };
 
 /// What a legal hold covers.
@@ -34,6 +36,7 @@ pub async fn place_hold(
     reason: &str,
     by: &str,
 ) -> Result<i64, StoreError> {
+    gold::exclude_erasure(tx).await?;
     let (subject, action) = match what {
         Held::Subject(subject) => (Some(salted(salt, subject.as_bytes())), None),
         Held::Action(action) => (None, Some(action.0)),
@@ -45,6 +48,8 @@ pub async fn place_hold(
     let id: i64 = tx.query_one(sql, &[&salt, &subject, &action, &reason, &by]).await?.get(0);
     let noted = LegalHoldNoted { hold: id, by: by.into() };
     evidence::insert(tx, &[Evidence::about(action.map(ActionId), Event::LegalHoldPlaced(noted))]).await?;
+    let shown = gold::shown(tx).await?;
+    gold::withdraw(tx, &Vec::from_iter(held_of(tx, &shown).await?)).await?;
     Ok(id)
 }
 
@@ -93,19 +98,6 @@ pub async fn holds(tx: &Transaction) -> Result<Vec<LegalHold>, StoreError> {
     Ok(tx.query(sql, &[]).await?.iter().map(hold).collect())
 }
 
-/// An open hold on a person, who is stored as a salted digest only.
-struct HeldPerson {
-    hold: i64,
-    salt: Salt,
-    digest: Vec<u8>,
-}
-
-impl HeldPerson {
-    fn is(&self, name: &str) -> bool {
-        salted(&self.salt, name.as_bytes()).as_slice() == self.digest
-    }
-}
-
 /// Open holds that forbid erasing a person's data: on one of these actions, on the person, or on anybody else who is
 /// named in that data.
 async fn forbidding(tx: &Transaction, subject: &str, actions: &[Uuid]) -> Result<BTreeSet<i64>, StoreError> {
@@ -114,15 +106,7 @@ async fn forbidding(tx: &Transaction, subject: &str, actions: &[Uuid]) -> Result
     let sql = "SELECT id FROM legal_holds WHERE released_at IS NULL AND action = ANY($1)";
     let mut forbidding: BTreeSet<i64> =
         tx.query(sql, &[&actions]).await?.iter().map(|row| row.get(0)).collect();
-    let sql = "SELECT id, salt, subject FROM legal_holds WHERE released_at IS NULL AND subject IS NOT NULL";
-    let mut people = Vec::new();
-    for row in tx.query(sql, &[]).await? {
-        let hold = row.get(0);
-        let salt = Salt::try_from(row.get::<_, Vec<u8>>(1));
-        let salt =
-            salt.map_err(|_| StoreError::Corrupt(format!("the salt of legal hold {hold} is malformed")))?;
-        people.push(HeldPerson { hold, salt, digest: row.get(2) });
-    }
+    let people = held_people(tx).await?;
     let mut about = |name: &str| {
         forbidding.extend(people.iter().filter(|person| person.is(name)).map(|person| person.hold));
     };
@@ -147,36 +131,11 @@ async fn forbidding(tx: &Transaction, subject: &str, actions: &[Uuid]) -> Result
     Ok(forbidding)
 }
 
-/// Everything of one action that [`about_subject`] searches.
-const STORED_OF_ACTION: &str = "
-    SELECT unnest(ARRAY[body, content, edited]) FROM payloads WHERE action = $1
-    UNION ALL SELECT result FROM outcomes WHERE action = $1
-    UNION ALL SELECT result FROM late_results WHERE action = $1
-    UNION ALL SELECT f.correction FROM findings f JOIN audits u ON u.id = f.audit WHERE u.action = $1";
-
-/// Calls `found` with every string in a stored value, if it is JSON.
-fn each_string(stored: Option<&[u8]>, found: &mut impl FnMut(&str)) {
-    let mut rest: Vec<Value> =
-        stored.and_then(|stored| serde_json::from_slice(stored).ok()).into_iter().collect();
-    while let Some(value) = rest.pop() {
-        match value {
-            Value::String(text) => found(&text),
-            Value::Array(all) => rest.extend(all),
-            Value::Object(members) => {
-                for (name, value) in members {
-                    found(&name);
-                    rest.push(value);
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
 /// These actions, and all others that a statement about one of them covers: it loses its free text for all of them.
 async fn affected(tx: &Transaction, actions: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {
     let sql = "SELECT unnest($1::uuid[]) UNION
-               SELECT unnest(actions) FROM statements WHERE actions && $1 AND disclosures <> '{}'";
+               SELECT unnest(actions || shown) FROM statements
+               WHERE (actions && $1 OR shown && $1) AND disclosures <> '{}'";
     Ok(tx.query(sql, &[&actions]).await?.iter().map(|row| row.get(0)).collect())
 }
 
@@ -214,6 +173,12 @@ const PARTS: &[(&str, &str)] = &[
            AND (f.reason IS NOT NULL OR f.correction IS NOT NULL OR f.patch IS NOT NULL) RETURNING u.action",
     ),
     (
+        "finding",
+        "UPDATE gold_findings f SET reason = NULL, correction = NULL, patch = NULL FROM gold_items g, audits u
+         WHERE g.id = f.item AND u.id = g.audit AND u.action = ANY($1)
+           AND (f.reason IS NOT NULL OR f.correction IS NOT NULL OR f.patch IS NOT NULL) RETURNING u.action",
+    ),
+    (
         "remediation",
         "UPDATE remediations SET evidence = 'erased'
          WHERE action = ANY($1) AND evidence IS NOT NULL AND evidence <> 'erased' RETURNING action",
@@ -226,8 +191,8 @@ const PARTS: &[(&str, &str)] = &[
     (
         "disclosure",
         "WITH emptied AS (UPDATE statements SET disclosures = '{}'
-                          WHERE actions && $1 AND disclosures <> '{}' RETURNING actions)
-         SELECT unnest(actions) FROM emptied",
+                          WHERE (actions && $1 OR shown && $1) AND disclosures <> '{}' RETURNING actions || shown AS all_of)
+         SELECT unnest(all_of) FROM emptied",
     ),
 ];
 
@@ -237,6 +202,7 @@ const PARTS: &[(&str, &str)] = &[
 /// # Errors
 /// [`StoreError::Refused`] where a legal hold covers any of the data, or one of the actions has not ended.
 pub async fn erase(tx: &Transaction, subject: &str, by: &str) -> Result<Erased, StoreError> {
+    gold::exclude_erasure(tx).await?;
     let quoted = Value::from(subject).to_string();
     let actions = about_subject(tx, &quoted).await?;
     let affected = affected(tx, &actions).await?;
@@ -250,6 +216,7 @@ pub async fn erase(tx: &Transaction, subject: &str, by: &str) -> Result<Erased, 
         let id: String = open.get(0);
         return Err(StoreError::Refused(format!("the action {id:?} has not ended yet; nothing was erased")));
     }
+    gold::withdraw(tx, &actions).await?;
     let mut erased = Erased { id: Uuid::now_v7(), actions: BTreeMap::new(), quarantined: 0 };
     for (part, sql) in PARTS {
         for row in tx.query(*sql, &[&actions]).await? {
@@ -284,6 +251,8 @@ async fn about_subject(tx: &Transaction, quoted: &str) -> Result<Vec<Uuid>, Stor
                UNION SELECT action FROM outcomes WHERE position(convert_to($1, 'UTF8') IN result) > 0
                UNION SELECT action FROM late_results WHERE position(convert_to($1, 'UTF8') IN result) > 0
                UNION SELECT u.action FROM findings f JOIN audits u ON u.id = f.audit
+                     WHERE position(convert_to($1, 'UTF8') IN f.correction) > 0
+               UNION SELECT u.action FROM gold_findings f JOIN gold_items g ON g.id = f.item JOIN audits u ON u.id = g.audit
                      WHERE position(convert_to($1, 'UTF8') IN f.correction) > 0";
     Ok(tx.query(sql, &[&quoted]).await?.iter().map(|row| row.get(0)).collect())
 }

@@ -16,6 +16,8 @@ pub mod evidence;
 pub mod expected;
 pub mod feedback;
 pub mod generation;
+pub mod gold;
+mod held;
 pub mod holds;
 pub mod inbound_queues;
 pub mod learning;

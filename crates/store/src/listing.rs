@@ -189,7 +189,7 @@ pub struct AuditSummary {
     pub outcome: String,
     /// The group whose members may judge it.
     pub group: String,
-    /// `sampled`, `in_doubt` or `look_back`.
+    /// `sampled`, `in_doubt` or `look_back`; `gold` once a gold item is settled.
     pub reason: String,
     /// `open` or `judged`.
     pub state: String,
@@ -205,7 +205,8 @@ pub struct AuditSummary {
     pub reasons: Option<String>,
 }
 
-/// Audits, the oldest first.
+/// Audits, the oldest first. A gold item stands among them as it stands among the auditors' requests: until it is settled like
+/// any other, and in the place of the earlier audit that it shows.
 pub async fn audits(
     tx: &Transaction,
     group: Option<&str>,
@@ -215,10 +216,17 @@ pub async fn audits(
     let sql =
         "SELECT u.id, u.action, a.event_id, a.tool, a.state, u.group_name, u.reason, u.state, u.opened_at,
                       u.finding, u.severity, f.auditors, f.reasons
-               FROM audits u JOIN actions a ON a.id = u.action
+               FROM (SELECT id, action, group_name, reason, state, opened_at, finding, severity FROM audits b
+                     WHERE NOT EXISTS (SELECT FROM gold_items g WHERE g.audit = b.id AND g.state = 'open')
+                     UNION ALL SELECT g.id, b.action, g.group_name, CASE g.state WHEN 'open' THEN 'sampled' ELSE 'gold' END,
+                                      g.state, g.opened_at, g.finding, NULL
+                               FROM gold_items g JOIN audits b ON b.id = g.audit WHERE g.state <> 'withdrawn') u
+               JOIN actions a ON a.id = u.action
                LEFT JOIN LATERAL (SELECT array_agg(auditor ORDER BY found_at) AS auditors,
                                          string_agg(coalesce(reason, reason_code), '; ' ORDER BY found_at) AS reasons
-                                  FROM findings WHERE audit = u.id) f ON u.state = 'judged'
+                                  FROM (SELECT audit, auditor, reason, reason_code, found_at FROM findings WHERE audit = u.id
+                                        UNION ALL SELECT item, auditor, reason, reason_code, found_at FROM gold_findings
+                                                  WHERE item = u.id) found) f ON u.state = 'judged'
                WHERE ($1::text IS NULL OR u.group_name = $1) AND ($2::text IS NULL OR u.state = $2)
                ORDER BY u.opened_at LIMIT $3";
     let rows = tx.query(sql, &[&group, &state, &limit]).await?;

@@ -86,6 +86,8 @@ pub struct StoredDraw {
     pub draw: Draw,
     /// Whether there is an audit of it, other than in a look-back.
     pub audited: bool,
+    /// Whether a gold item was to follow.
+    pub gold: bool,
     /// π before a lack of auditors lowered it.
     pub wanted: f64,
     /// Why it was 1 whatever the rule said.
@@ -115,7 +117,8 @@ pub async fn of_epoch(
 ) -> Result<Vec<StoredDraw>, StoreError> {
     let sql = "SELECT s.action, a.source, a.event_id, s.pi, s.r, s.selected,
                       EXISTS (SELECT FROM audits u WHERE u.action = s.action AND u.reason <> 'look_back'),
-                      s.wanted, s.forced, s.executed, a.rule, a.audit_rate, a.audit_group, a.plan_state, a.proposed_at, a.started_at IS NOT NULL
+                      s.wanted, s.forced, s.executed, a.rule, a.audit_rate, a.audit_group, a.plan_state, a.proposed_at, a.started_at IS NOT NULL,
+                      EXISTS (SELECT FROM gold_draws g WHERE g.action = s.action)
                FROM sampling s JOIN actions a ON a.id = s.action
                WHERE s.epoch = $1 AND ($2::uuid IS NULL OR s.action > $2) ORDER BY s.action LIMIT $3";
     let after = after.map(|action| action.0);
@@ -144,6 +147,7 @@ fn stored(row: &Row) -> Result<StoredDraw, StoreError> {
         plan_state: plan_state.map_err(StoreError::Corrupt)?,
         proposed_at: row.get(14),
         called: row.get(15),
+        gold: row.get(16),
     })
 }
 

@@ -28,6 +28,8 @@ pub struct Statement {
     pub signed_at: DateTime<Utc>,
     /// The actions that it was about.
     pub actions: Vec<ActionId>,
+    /// The actions that gold items among its findings have shown. What follows from findings does not follow for these.
+    pub shown: Vec<ActionId>,
     /// One for each decision.
     pub answers: Vec<ApprovalAnswer>,
 }
@@ -44,7 +46,7 @@ pub async fn known(tx: &Transaction, keys: &[(&str, &str)]) -> Result<Vec<Statem
     if keys.is_empty() {
         return Ok(Vec::new());
     }
-    let sql = "SELECT kid, jti, event, sender, reviewer, jws, disclosures, signed_at, actions, answers
+    let sql = "SELECT kid, jti, event, sender, reviewer, jws, disclosures, signed_at, actions, answers, shown
                FROM UNNEST($1::text[], $2::text[]) AS u (kid, jti) JOIN statements USING (kid, jti)";
     let (kids, jtis): (Vec<&str>, Vec<&str>) = keys.iter().copied().unzip();
     let rows = tx.query(&tx.prepare_cached(sql).await?, &[&kids, &jtis]).await?;
@@ -59,6 +61,7 @@ pub async fn known(tx: &Transaction, keys: &[(&str, &str)]) -> Result<Vec<Statem
         signed_at: row.get(7),
         actions: row.get::<_, Vec<Uuid>>(8).into_iter().map(ActionId).collect(),
         answers: row.get::<_, Json<Vec<ApprovalAnswer>>>(9).0,
+        shown: row.get::<_, Vec<Uuid>>(10).into_iter().map(ActionId).collect(),
     };
     Ok(rows.iter().map(statement).collect())
 }
@@ -75,19 +78,20 @@ pub async fn insert<'a>(
     if rows.is_empty() {
         return Ok(());
     }
-    let sql = "INSERT INTO statements (kid, jti, event, sender, reviewer, jws, disclosures, signed_at, actions, answers)
+    let sql = "INSERT INTO statements (kid, jti, event, sender, reviewer, jws, disclosures, signed_at, actions, answers,
+                                       shown)
                SELECT kid, jti, event, sender, reviewer, jws, string_to_array(disclosures, ','), signed_at,
-                      string_to_array(actions, ',')::uuid[], answers
+                      string_to_array(actions, ',')::uuid[], answers, string_to_array(shown, ',')::uuid[]
                FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
-                           $8::timestamptz[], $9::text[], $10::json[])
-                 AS u (kid, jti, event, sender, reviewer, jws, disclosures, signed_at, actions, answers)";
+                           $8::timestamptz[], $9::text[], $10::json[], $11::text[])
+                 AS u (kid, jti, event, sender, reviewer, jws, disclosures, signed_at, actions, answers, shown)";
     let texts = |pick: fn(&Statement) -> &str| rows.iter().map(pick).collect::<Vec<&str>>();
     // Neither base64url nor ids hold a comma, and an array of arrays would have to be rectangular.
     let disclosures: Vec<String> = rows.iter().map(|row| row.disclosures.join(",")).collect();
     let signed_at: Vec<DateTime<Utc>> = rows.iter().map(|row| row.signed_at).collect();
-    let id = |id: &ActionId| id.to_string();
-    let actions: Vec<String> =
-        rows.iter().map(|row| row.actions.iter().map(id).collect::<Vec<_>>().join(",")).collect();
+    let joined = |ids: &[ActionId]| ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let actions: Vec<String> = rows.iter().map(|row| joined(&row.actions)).collect();
+    let shown: Vec<String> = rows.iter().map(|row| joined(&row.shown)).collect();
     let answers: Vec<Json<&[ApprovalAnswer]>> = rows.iter().map(|row| Json(row.answers.as_slice())).collect();
     let parameters = parameters![
         texts(|row| &row.kid),
@@ -100,6 +104,7 @@ pub async fn insert<'a>(
         signed_at,
         actions,
         answers,
+        shown,
     ];
     writes.add(tx, sql, parameters).await
 }

@@ -68,10 +68,13 @@ pub async fn to_draw(
     Ok(found)
 }
 
-/// Open audits that were last published more than `seconds` ago.
+/// Open audits, and gold items among them, that were last published more than `seconds` ago.
 pub async fn to_audit(tx: &Transaction, seconds: f64) -> Result<Vec<AuditId>, StoreError> {
-    let sql = "SELECT id FROM audits
-               WHERE state = 'open' AND published_at < now() - make_interval(secs => $1)
+    let sql = "SELECT id FROM
+                 (SELECT id, published_at FROM audits
+                  WHERE state = 'open' AND published_at < now() - make_interval(secs => $1)
+                  UNION ALL SELECT id, published_at FROM gold_items
+                            WHERE state = 'open' AND published_at < now() - make_interval(secs => $1)) late
                ORDER BY published_at LIMIT $2";
     let statement = tx.prepare_cached(sql).await?;
     let rows = tx.query(&statement, &[&seconds, &SWEEP_MAX]).await?;

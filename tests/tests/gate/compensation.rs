@@ -22,7 +22,7 @@ async fn audited(within: &str, share: &str) -> anyhow::Result<Gate> {
 }
 
 /// A folder where a record can be undone by what the tool answers.
-fn reversible(within: &str, share: &str) -> anyhow::Result<TempDir> {
+pub(crate) fn reversible(within: &str, share: &str) -> anyhow::Result<TempDir> {
     let config = folder(
         "\"pay\"]\n    verdict: allow\n    audit: {rate: 0.1,",
         "\"pay\"]\n    verdict: allow\n    audit: {rate: 1.0,",

@@ -11,6 +11,7 @@ mod cli;
 mod compensation;
 mod execution;
 mod findings;
+mod gold;
 mod governance;
 mod isolation;
 mod json;

@@ -1,6 +1,7 @@
 //! What the project says of itself holds: directions of dependencies, sizes of files, generated files.
 
 mod circles;
+mod gold;
 mod links;
 mod reference;
 

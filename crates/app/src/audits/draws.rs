@@ -1,18 +1,18 @@
 //! Proves the sampling draws: repeats them with the keys of closed epochs.
 //!
 //! A draw is right if the epoch's key leads to it, a policy that was in force can have asked for its inclusion probability, and
-//! what it selected has an audit. Every executed action that ended before the last of these epochs has one.
+//! what it selected has an audit. So is that of a gold item, if the key also leads to the earlier audit that it shows. Every executed action that ended before the last of these epochs has one.
 
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use countersign_core::{ids::ActionId, keyed};
+use countersign_core::{ids::ActionId, keyed, keyed::gold::GoldDraw};
 use countersign_policy::{Configuration, Ended, Inclusion};
 use countersign_statistics::switching::PlanState;
 use countersign_store::{
     Transaction,
     epochs::{self, Epoch},
-    generation,
+    generation, gold,
     sampling::{self, StoredDraw},
 };
 use serde::Serialize;
@@ -64,7 +64,10 @@ pub struct EpochProof {
     pub draws: u64,
     /// How many selected their action.
     pub selected: u64,
-    /// The first few actions whose draw cannot be reproduced, or has a probability that no policy asked for.
+    /// How many of these were followed by a gold item.
+    pub gold: u64,
+    /// The first few actions whose draw, or that of a gold item, cannot be reproduced, or has a probability that no policy asked
+    /// for.
     pub wrong: Vec<ActionId>,
     /// How many such actions there are.
     pub wrong_in_all: u64,
@@ -72,6 +75,15 @@ pub struct EpochProof {
     pub undrawn: Vec<ActionId>,
     /// How many such actions there are.
     pub undrawn_in_all: u64,
+}
+
+impl EpochProof {
+    fn note_wrong(&mut self, action: ActionId) {
+        self.wrong_in_all += 1;
+        if self.wrong.len() < NAMED {
+            self.wrong.push(action);
+        }
+    }
 }
 
 /// Proves the draws of `epoch`, or of all epochs.
@@ -108,13 +120,20 @@ async fn prove_epoch(
             let repeated = draw == stored.draw && stored.audited == stored.draw.selected;
             // No draw is made under a key that was revealed before the action was accepted.
             let consistent = stored.executed == stored.called && stored.proposed_at <= epoch.ends_at;
-            let right = repeated && consistent && policies.ask_for(tx, stored, epoch.ends_at).await?;
-            if !right {
-                proof.wrong_in_all += 1;
-                if proof.wrong.len() < NAMED {
-                    proof.wrong.push(stored.action);
-                }
+            let gold = keyed::gold::draw(key, &stored.reference.source, &stored.reference.id);
+            let asked = policies.ask_for(tx, stored, &gold, epoch.ends_at).await?;
+            if !(repeated && consistent && asked) {
+                proof.note_wrong(stored.action);
             }
+        }
+    }
+    for choice in gold::choices(tx, epoch.epoch).await? {
+        proof.gold += 1;
+        let Some(key) = &key else { continue };
+        let (source, id) = (&choice.reference.source, &choice.reference.id);
+        let chosen = keyed::gold::choose(key, source, id, &choice.candidates);
+        if !choice.settled || chosen != Some(choice.audit) {
+            proof.note_wrong(choice.action);
         }
     }
     if let Some(key) = &key {
@@ -138,11 +157,12 @@ struct Policies {
 
 impl Policies {
     /// Whether a policy that was in force after the action was accepted, and not only after its epoch, asks for the draw's
-    /// probabilities.
+    /// probabilities, and for the gold item that follows or does not.
     async fn ask_for(
         &mut self,
         tx: &Transaction,
         stored: &StoredDraw,
+        gold: &GoldDraw,
         ends_at: DateTime<Utc>,
     ) -> Result<bool, AppError> {
         let ended = Ended {
@@ -160,7 +180,11 @@ impl Policies {
             if !self.parsed.contains_key(config) {
                 self.parsed.insert(*config, configuration::of(tx, *config).await?);
             }
-            if self.parsed.get(config).is_some_and(|parsed| parsed.policy.asks_for(&ended, &inclusion)) {
+            let asks = |parsed: &Configuration| {
+                let follows = stored.draw.selected && gold.selects(parsed.policy.audits().gold);
+                parsed.policy.asks_for(&ended, &inclusion) && follows == stored.gold
+            };
+            if self.parsed.get(config).is_some_and(asks) {
                 return Ok(true);
             }
         }

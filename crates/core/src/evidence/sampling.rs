@@ -3,7 +3,11 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{audit::ForcedReason, ids::AuditId};
+use crate::{
+    audit::ForcedReason,
+    ids::AuditId,
+    message::{Finding, Severity},
+};
 
 /// A draw, as anybody can repeat it once the epoch's key is revealed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,6 +62,25 @@ pub struct LookbackOpened {
     pub audit: OpenedAudit,
     /// The plan's stratum.
     pub stratum: String,
+}
+
+/// A gold item that auditors have judged: an audit of which the right finding is known. Nothing is written of it before.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GoldSettled {
+    /// Its id, which its findings name.
+    pub audit: AuditId,
+    /// The earlier audit that it showed again.
+    pub of: AuditId,
+    /// What had been found then.
+    pub known: Finding,
+    /// What was found now.
+    pub finding: Finding,
+    /// How bad the error is, according to these auditors.
+    pub severity: Option<Severity>,
+    /// How many findings that rests on.
+    pub findings: usize,
+    /// The epoch in which it was drawn.
+    pub epoch: i64,
 }
 
 /// The beginning of an epoch.

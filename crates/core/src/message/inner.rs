@@ -61,6 +61,11 @@ pub enum Command {
         /// The epoch.
         epoch: i64,
     },
+    /// To the sampler: a gold item that an action's audit has drawn is due.
+    OpenGold {
+        /// The action.
+        action: ActionId,
+    },
     /// To the sampler: publish an open audit again.
     RequestAudit {
         /// The audit.

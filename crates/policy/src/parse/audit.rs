@@ -17,6 +17,8 @@ use crate::{
 };
 
 const MAX_LOOK_BACK: u32 = 1_000;
+/// More would leave auditors less time for what is not known than for what is.
+const MAX_GOLD: f64 = 0.5;
 const MAX_CODES: usize = 50;
 const LEAST_DUE: Duration = Duration::from_secs(1);
 const MOST_DUE: Duration = Duration::from_secs(366 * 86_400);
@@ -94,6 +96,7 @@ pub(super) struct Audits {
     failed: u32,
     not_executed: Option<Spanned<f64>>,
     twice: Option<Spanned<f64>>,
+    gold: Option<Spanned<f64>>,
     #[serde(default)]
     capacity: BTreeMap<String, Spanned<f64>>,
     #[serde(default)]
@@ -116,6 +119,7 @@ impl Audits {
             given.as_ref().map_or(0.0, |given| probability(problems, name, given))
         };
         let (not_executed, twice) = (share("not_executed", &self.not_executed), share("twice", &self.twice));
+        let gold = self.gold.as_ref().map_or(0.0, |given| gold(problems, given));
         for (group, capacity) in &self.capacity {
             if !(capacity.value > 0.0 && capacity.value.is_finite()) {
                 let message = format!("the capacity of {group:?} is {} audits per hour", capacity.value);
@@ -139,6 +143,8 @@ impl Audits {
             failed: self.failed,
             not_executed,
             twice,
+            gold,
+            gold_line: self.gold.as_ref().map_or(0, line),
             capacity: self.capacity.into_iter().map(|(group, capacity)| (group, capacity.value)).collect(),
             reason_codes: self.reason_codes.into_iter().map(|code| code.value).collect(),
             owner: remediation.owner.map(|owner| owner.value),
@@ -154,6 +160,20 @@ fn probability(problems: &mut Problems, name: &str, given: &Spanned<f64>) -> f64
     }
     let message = format!("the {name} {value} is not a probability");
     problems.add(line(given), message, "write a number from 0.0 (never) to 1.0 (always)");
+    0.0
+}
+
+fn gold(problems: &mut Problems, given: &Spanned<f64>) -> f64 {
+    let value = given.value;
+    if (0.0..=MAX_GOLD).contains(&value) {
+        return value;
+    }
+    let message = format!("gold is {value}");
+    let help = format!(
+        "write how many audits of which the right finding is known are mixed in for each audit that is drawn, from 0 (none) \
+         to {MAX_GOLD}"
+    );
+    problems.add(line(given), message, help);
     0.0
 }
 

@@ -150,6 +150,12 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ("rate: 0.05", "rate: 1.5", "policy.yaml:26: the rate 1.5 is not a probability; write a number from 0.0"),
     ("rate: 0.05", "rate: .nan", "policy.yaml:26: "),
     (
+        "not_executed: 0.1",
+        "gold: 0.6",
+        "policy.yaml:94: gold is 0.6; write how many audits of which the right finding is known are mixed in",
+    ),
+    ("not_executed: 0.1", "gold: -0.1", "policy.yaml:94: gold is -0.1; "),
+    (
         "group: supervisors",
         "group: bosses",
         "policy.yaml:8: unknown group \"bosses\"; declare it under groups: in directory.yaml",
@@ -449,4 +455,28 @@ fn limits_that_count_the_same_are_one_and_one_id_has_one_period() {
     let refused = identities(&[&format!("id: a, {count}"), "id: a, count: true, by: [agent.id], within: 2h"]);
     assert!(refused.unwrap_err().contains("the limit \"a\" has another within than the one on line 9"));
     assert!(identities(&[&format!("id: Daily, {count}")]).unwrap_err().contains("not a valid id of a limit"));
+}
+
+#[test]
+fn gold_items_for_a_group_of_one_person_are_warned_of() {
+    let gold = |directory: String| {
+        let policy = POLICY.replacen("not_executed: 0.1", "gold: 0.05", 1);
+        super::lines(&parse(&Sources { policy, directory, ..airline() }).warnings)
+    };
+    let alone = gold(airline().directory);
+    assert!(
+        alone.contains(
+            "policy.yaml:94: audits.gold has no effect for \"service-audit\": only one person audits there"
+        ),
+        "{alone}"
+    );
+    let ada = "  - {id: ada, amqp_user: auditor-ada,";
+    let second = |person: &str| {
+        let ann = format!(
+            "  - {{id: ann, {person}amqp_user: auditor-ann, groups: [service-audit], public_keys: []}}\n{ada}"
+        );
+        gold(airline().directory.replacen(ada, &ann, 1))
+    };
+    assert!(!second("").contains("service-audit"));
+    assert!(second("person: ada, ").contains("service-audit"), "one person under two ids is one");
 }

@@ -35,7 +35,7 @@ pub(super) async fn of_audits(
         }
         for audit in audits.iter().filter(|audit| audit.action == record.id) {
             match audit.open {
-                true => outgoing.extend(messages::audit_request(configuration, audit, record)),
+                true => outgoing.extend(messages::audit_request(configuration, &audit.request(), record)),
                 false => outgoing.extend(feedback(tx, audit, record).await?),
             }
         }

@@ -163,3 +163,13 @@ proptest! {
         prop_assert!(wide.lower <= narrow.lower && narrow.upper <= wide.upper, "{narrow:?} {wide:?}");
     }
 }
+
+#[test]
+fn unequal_probabilities_cost_effective_audits() {
+    let cell = |pi, executed, judged| Cell { pi, executed, judged, wrong: 0, missing: 0 };
+    assert_eq!(effective_audits(&[cell(0.1, 1_000, 100), cell(0.1, 500, 50)]), 150.0);
+    // (1,000 + 1,000)² / (1,000² / 100 + 1,000² / 50)
+    let unequal = effective_audits(&[cell(0.1, 1_000, 100), cell(0.05, 1_000, 50)]);
+    assert!((unequal - 4.0e6 / 3.0e4).abs() < 1e-9, "{unequal}");
+    assert_eq!(effective_audits(&[cell(0.1, 1_000, 0)]), 0.0);
+}
