@@ -1,13 +1,14 @@
 //! The report as tables that fit a terminal of 80 columns.
 
 mod at_most;
+mod compared;
 mod learning;
 mod lines;
 mod rates;
 
 use countersign_app::report::Report;
 
-pub use self::at_most::explain;
+pub use self::{at_most::explain, compared::compared};
 use crate::output::fit;
 
 /// Tables with a line per pattern and rule, per rule and stratum, and what their columns mean.
