@@ -1,5 +1,6 @@
 //! The trade-off between approval before and audit after, measured on the actions of a time range.
 
+pub mod comparison;
 mod gold;
 mod learning;
 mod rates;

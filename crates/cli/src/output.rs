@@ -1,12 +1,21 @@
 //! Printing: JSON for programs, tables for people.
 
+mod blocks;
+mod fit;
+
 use std::process::ExitCode;
 
 use comfy_table::{ContentArrangement, Table, presets::UTF8_HORIZONTAL_ONLY};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
+pub(crate) use self::{
+    blocks::{Block, blocks},
+    fit::fit,
+};
 use crate::Connections;
+#[cfg(test)]
+pub(crate) use fit::WIDTH;
 
 /// A table with a header.
 pub(crate) fn table<const N: usize>(header: [&str; N]) -> Table {

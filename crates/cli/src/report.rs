@@ -1,9 +1,11 @@
 //! `countersign report`: the trade-off between approval and audit, measured.
 
+mod comparison;
+
 use std::process::ExitCode;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use clap::Args;
+use clap::{Args, Subcommand};
 use countersign_app::report::{MeasureReport, report};
 
 use crate::{
@@ -14,8 +16,13 @@ use crate::{
 
 /// A time range.
 #[derive(Args)]
-#[command(after_help = "Times are RFC 3339, or how long ago: 30m, 24h, 7days.")]
+#[command(
+    after_help = "Times are RFC 3339, or how long ago: 30m, 24h, 7days.",
+    args_conflicts_with_subcommands = true
+)]
 pub(crate) struct ReportArgs {
+    #[command(subcommand)]
+    command: Option<ReportCommand>,
     /// Measure actions accepted since then
     #[arg(long, default_value = "24h", value_parser = moment, value_name = "TIME")]
     from: DateTime<Utc>,
@@ -25,6 +32,14 @@ pub(crate) struct ReportArgs {
     /// Say in a sentence how many errors nobody has found, at most, whenever you look
     #[arg(long)]
     at_most: bool,
+}
+
+#[derive(Subcommand)]
+enum ReportCommand {
+    /// Does an agent do otherwise than before? Compares each agent, tool and stratum with itself earlier
+    Drift(comparison::DriftArgs),
+    /// Do groups fare alike? Compares groups of actions with one of them
+    Fairness(comparison::FairnessArgs),
 }
 
 pub(crate) fn moment(text: &str) -> Result<DateTime<Utc>, String> {
@@ -40,6 +55,11 @@ pub(crate) fn moment(text: &str) -> Result<DateTime<Utc>, String> {
 }
 
 pub(crate) async fn run(to: &Connections, args: ReportArgs) -> anyhow::Result<ExitCode> {
+    match args.command {
+        Some(ReportCommand::Drift(args)) => return comparison::drift(to, args).await,
+        Some(ReportCommand::Fairness(args)) => return comparison::fairness(to, args).await,
+        None => {}
+    }
     let report = report(&to.app(), MeasureReport { from: args.from, to: args.to }).await?;
     show(to, &report, || if args.at_most { explain(&report) } else { render(&report) })
 }

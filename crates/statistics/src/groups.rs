@@ -1,82 +1,102 @@
-//! Groups compared with one of them, as a report on drift or fairness prints them.
+//! Groups compared with one of them, or with themselves at an earlier time, as a report on drift or fairness prints them.
+//!
+//! What was drawn with one inclusion probability is compared with what was drawn with the same. Groups whose actions are
+//! drawn with other probabilities differ in what is judged of them even if they err as often: pooled, a census of failures
+//! in one group would pass for its rate.
 
 use super::{
-    binomial::clopper_pearson,
     comparison::{AuditCounts, Measured, TwoGroups, difference},
-    estimate::each_of,
-    multiple::e_bh,
+    estimate::{Cell, estimate, korn_graubard},
 };
 
-/// A group beside the reference.
+/// Actions of a group with one inclusion probability, and what was judged of them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GroupCell {
+    /// The inclusion probability π of each, 0 to 1; 1 where all are counted and nothing is drawn.
+    pub pi: f64,
+    /// How many there are, drawn or not.
+    pub executed: u64,
+    /// Drawn and not judged yet.
+    pub missing: u64,
+    /// What was judged in each block of time, such as a day: as many blocks for each group, in the same order.
+    pub blocks: Vec<AuditCounts>,
+}
+
+impl GroupCell {
+    fn judged(&self) -> AuditCounts {
+        let add = |sum: AuditCounts, block: &AuditCounts| AuditCounts {
+            judged: sum.judged + block.judged,
+            wrong: sum.wrong + block.wrong,
+        };
+        self.blocks.iter().fold(AuditCounts::default(), add)
+    }
+
+    fn cell(&self) -> Cell {
+        let AuditCounts { judged, wrong } = self.judged();
+        Cell { pi: self.pi, executed: self.executed, judged, wrong, missing: self.missing }
+    }
+}
+
+/// A group beside its reference.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Compared {
-    /// What was judged of it in all blocks.
-    pub all: AuditCounts,
-    /// Its rate, with Clopper and Pearson's interval. The intervals of all groups that are shown hold together.
-    pub rate: Measured,
+pub struct Comparison {
     /// Its rate less that of the reference, with an interval made of theirs.
     pub difference: Measured,
     /// Its rate divided by that of the reference; `None` where that is 0.
     pub ratio: Option<f64>,
-    /// Whether it differs from the reference; of all flags at most the chosen share is wrong on average.
-    pub flagged: bool,
+    /// The evidence that the two differ, as the natural logarithm of an e-value: the sum over inclusion probabilities, for
+    /// what is drawn with one is independent of what is drawn with another.
+    pub ln_evidence: f64,
     /// With so many findings a higher rate would hardly be seen unless it were above the reference's by this difference:
     /// below it, even a test that knew both rates would have too little evidence on average. `None` where no difference
     /// is large enough.
     pub visible: Option<f64>,
 }
 
-/// Compares groups with the group `reference`, given what was judged in each block (a day, for example; the same number
-/// of blocks for each). A group of which fewer than `least` were judged is suppressed: `None` stands in its place, and
-/// if it is the reference, for all. `level` is the false discovery rate of the flags, and the probability outside the
-/// intervals.
+/// The rate of a group, with an interval that misses it with probability `alpha`. `None` where nothing is judged.
+///
+/// It is the rate at which the group errs, of which even a census of what it has done is a sample. The interval is
+/// therefore that of what was executed, widened to Korn and Graubard's, which does not end where all is judged.
+pub fn rate(cells: &[GroupCell], alpha: f64) -> Option<Measured> {
+    let cells: Vec<Cell> = cells.iter().map(GroupCell::cell).collect();
+    let found = estimate(&cells, alpha);
+    let rate = found.rate?;
+    let (mut interval, process) = (found.interval, korn_graubard(&cells, alpha));
+    interval.lower = interval.lower.min(process.lower);
+    interval.upper = interval.upper.max(process.upper);
+    Some(Measured { rate, interval })
+}
+
+/// How many of a group are judged, and how many of these are wrong.
+pub fn judged(cells: &[GroupCell]) -> AuditCounts {
+    cells.iter().map(GroupCell::judged).fold(AuditCounts::default(), |sum, cell| AuditCounts {
+        judged: sum.judged + cell.judged,
+        wrong: sum.wrong + cell.wrong,
+    })
+}
+
+/// Compares a group with a reference. Each rate's interval misses it with probability `alpha`; among `tests` that are made
+/// together, a flag needs the most evidence if it is the only one at the false discovery rate `level`.
+///
+/// `None` where nothing is judged of one of them.
 pub fn compare(
-    groups: &[Vec<AuditCounts>],
-    reference: usize,
-    least: u64,
+    group: &[GroupCell],
+    reference: &[GroupCell],
+    alpha: f64,
+    tests: usize,
     level: f64,
-) -> Vec<Option<Compared>> {
-    let sums: Vec<AuditCounts> = groups.iter().map(|blocks| sum(blocks)).collect();
-    let shown = |group: &usize| sums.get(*group).is_some_and(|all| all.judged >= least.max(1));
-    let (Some(of), Some(blocks)) = (sums.get(reference), groups.get(reference).filter(|_| shown(&reference)))
-    else {
-        return vec![None; groups.len()];
-    };
-    let alpha = each_of((0..groups.len()).filter(shown).count(), level);
-    let others: Vec<usize> = (0..groups.len()).filter(|group| *group != reference).filter(shown).collect();
-    let values: Vec<f64> = others.iter().map(|group| evidence(&groups[*group], blocks)).collect();
-    let flags = e_bh(&values, level);
-    let flagged = |group: usize| others.iter().zip(&flags).any(|(other, flag)| *other == group && *flag);
-    let compared = |group: usize| {
-        let all = sums[group];
-        let (rate, base) = (measured(&all, alpha), measured(of, alpha));
-        Compared {
-            all,
-            rate,
-            difference: difference(rate, base),
-            ratio: (base.rate > 0.0).then(|| rate.rate / base.rate),
-            flagged: flagged(group),
-            visible: if group == reference {
-                None
-            } else {
-                visible(all.judged, of, (others.len() as f64 / level).ln())
-            },
-        }
-    };
-    (0..groups.len()).map(|group| shown(&group).then(|| compared(group))).collect()
-}
-
-fn sum(blocks: &[AuditCounts]) -> AuditCounts {
-    let add = |sum: AuditCounts, block: &AuditCounts| AuditCounts {
-        judged: sum.judged + block.judged,
-        wrong: sum.wrong + block.wrong,
-    };
-    blocks.iter().fold(AuditCounts::default(), add)
-}
-
-fn measured(all: &AuditCounts, alpha: f64) -> Measured {
-    let (judged, wrong) = (all.judged as f64, all.wrong as f64);
-    Measured { rate: wrong / judged, interval: clopper_pearson(wrong, judged, alpha) }
+) -> Option<Comparison> {
+    let (of, base) = (rate(group, alpha)?, rate(reference, alpha)?);
+    let pairs: Vec<[&GroupCell; 2]> = group
+        .iter()
+        .filter_map(|one| reference.iter().find(|other| other.pi == one.pi).map(|other| [one, other]))
+        .collect();
+    Some(Comparison {
+        difference: difference(of, base),
+        ratio: (base.rate > 0.0).then(|| of.rate / base.rate),
+        ln_evidence: pairs.iter().map(|[one, other]| evidence(&one.blocks, &other.blocks)).sum(),
+        visible: visible(&pairs, base.rate, (tests.max(1) as f64 / level).ln()),
+    })
 }
 
 fn evidence(one: &[AuditCounts], reference: &[AuditCounts]) -> f64 {
@@ -87,14 +107,17 @@ fn evidence(one: &[AuditCounts], reference: &[AuditCounts]) -> f64 {
     test.ln_value()
 }
 
-/// The smallest difference at which the expected evidence of `judged` findings beside those of the reference reaches
-/// `needed`, if both rates are known.
-fn visible(judged: u64, reference: &AuditCounts, needed: f64) -> Option<f64> {
-    let (one, other) = (judged as f64, reference.judged as f64);
-    let base = reference.wrong as f64 / other;
+/// The smallest difference to the rate `base` at which the expected evidence reaches `needed`, if both rates are known.
+fn visible(pairs: &[[&GroupCell; 2]], base: f64, needed: f64) -> Option<f64> {
+    let sizes: Vec<[f64; 2]> =
+        pairs.iter().map(|pair| pair.map(|cell| cell.judged().judged as f64)).collect();
+    let both = || sizes.iter().filter(|[one, other]| *one > 0.0 && *other > 0.0);
     let expected = |rate: f64| {
-        let common = (one * rate + other * base) / (one + other);
-        one * divergence(rate, common) + other * divergence(base, common)
+        let of = |[one, other]: &[f64; 2]| {
+            let common = (one * rate + other * base) / (one + other);
+            one * divergence(rate, common) + other * divergence(base, common)
+        };
+        both().map(of).sum::<f64>()
     };
     if expected(1.0) < needed {
         return None;
@@ -114,54 +137,4 @@ fn divergence(p: f64, q: f64) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::simulated::Dice;
-
-    fn days(dice: &mut Dice, rate: f64, days: u32) -> Vec<AuditCounts> {
-        let day = |_| AuditCounts { judged: 10, wrong: (0..10).filter(|_| dice.below(rate)).count() as u64 };
-        (0..days).map(day).collect()
-    }
-
-    #[test]
-    fn a_group_is_shown_beside_the_reference() {
-        let block = |judged, wrong| vec![AuditCounts { judged, wrong }; 20];
-        let found = compare(&[block(10, 1), block(10, 4), block(10, 1)], 0, 100, 0.05);
-        let [Some(reference), Some(worse), Some(same)] = found[..] else { panic!("{found:?}") };
-        assert_eq!([reference.flagged, worse.flagged, same.flagged], [false, true, false]);
-        assert!((worse.difference.rate - 0.3).abs() < 1e-12 && worse.difference.interval.lower > 0.1);
-        assert!((worse.ratio.unwrap() - 4.0).abs() < 1e-12 && same.difference.interval.contains(0.0));
-        assert!(worse.visible.is_some_and(|least| least < 0.3), "{worse:?}");
-        // The intervals of three groups hold together.
-        let alone = clopper_pearson(20.0, 200.0, 0.05);
-        assert!(same.rate.interval.upper > alone.upper && same.rate.interval.lower < alone.lower);
-    }
-
-    #[test]
-    fn groups_of_which_little_was_judged_are_suppressed() {
-        let block = |judged, wrong| vec![AuditCounts { judged, wrong }; 2];
-        let found = compare(&[block(10, 1), block(1, 1)], 0, 10, 0.05);
-        assert!(found[0].is_some() && found[1].is_none(), "{found:?}");
-        assert_eq!(compare(&[block(10, 1), block(1, 1)], 1, 10, 0.05), [None, None]);
-        assert_eq!(compare(&[block(10, 1)], 3, 10, 0.05), [None]);
-    }
-
-    #[test]
-    fn what_is_said_to_be_invisible_is_seldom_flagged() {
-        let mut dice = Dice::new(8);
-        let reference = AuditCounts { judged: 1_000, wrong: 50 };
-        let least = visible(1_000, &reference, 20_f64.ln()).unwrap();
-        assert!((0.02..0.06).contains(&least), "{least}");
-        let flagged = (0..200).filter(|_| {
-            let groups = [days(&mut dice, 0.05, 100), days(&mut dice, 0.05 + least, 100)];
-            compare(&groups, 0, 100, 0.05)[1].is_some_and(|found| found.flagged)
-        });
-        let flagged = flagged.count();
-        assert!((20..120).contains(&flagged), "{flagged} of 200");
-    }
-
-    #[test]
-    fn too_few_findings_show_no_difference_at_all() {
-        assert_eq!(visible(2, &AuditCounts { judged: 2, wrong: 0 }, 20_f64.ln()), None);
-    }
-}
+mod tests;

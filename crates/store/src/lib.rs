@@ -8,6 +8,7 @@ pub mod approvals;
 pub mod audits;
 pub mod cancellations;
 pub mod claims;
+pub mod comparison;
 pub mod compensations;
 pub mod epochs;
 pub mod erasure;

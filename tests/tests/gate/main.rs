@@ -8,6 +8,7 @@ mod bundles;
 mod cancel;
 mod claims;
 mod cli;
+mod comparisons;
 mod compensation;
 mod execution;
 mod findings;

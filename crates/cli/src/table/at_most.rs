@@ -3,27 +3,30 @@
 use countersign_app::report::{Rate, Report};
 
 use super::percent;
+use crate::output::fit;
 
 /// How many errors nobody has found, at most: all together, then by rule and stratum.
 pub fn explain(report: &Report) -> String {
     let span = format!("{} to {}", report.from.format("%F %T"), report.to.format("%F %T UTC"));
     let Some((all, parts)) = report.rates.split_first() else {
-        return format!("Nothing that was accepted from {span} was executed, so that nothing is wrong.");
+        return fit(&format!(
+            "Nothing that was accepted from {span} was executed, so that nothing is wrong."
+        ));
     };
     let parts: String = parts.iter().map(part).collect();
-    format!(
-        "Of the {} actions accepted from {span} and executed, at most {} ({}) are wrong without anybody having found it,\n\
-         with 95 % confidence: {} were found wrong, and {} audits that are not judged yet count as errors.\n\
-         This holds at every moment at once, however often you look and whatever agents do, for it follows from the draw\n\
-         alone, whose outcome no agent knows beforehand. It is a promise on actions from one beginning on: with another\n\
-         --from it is another promise, so keep --from at a fixed time. It trusts the auditors' findings.\n\
+    fit(&format!(
+        "Of the {} actions accepted from {span} and executed, at most {} ({}) are wrong without anybody having found \
+         it, with 95 % confidence: {} were found wrong, and {} audits that are not judged yet count as errors. \
+         This holds at every moment at once, however often you look and whatever agents do, for it follows from the \
+         draw alone, whose outcome no agent knows beforehand. It is a promise on actions from one beginning on: with \
+         another --from it is another promise, so keep --from at a fixed time. It trusts the auditors' findings.\n\
          Each of these holds with 95 % confidence by itself:{parts}",
         all.executed,
         all.at_most.undetected,
         share(all),
         all.wrong,
         all.missing,
-    )
+    ))
 }
 
 fn share(rate: &Rate) -> String {

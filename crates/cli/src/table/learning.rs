@@ -4,8 +4,8 @@ use countersign_app::report::{
     Agreement, Correction, Learning, Lowered, PlanChange, Prevented, Rate, Remediations, Version,
 };
 
-use super::{interval, known, percent};
-use crate::output::table;
+use super::{percent, rates};
+use crate::output::{Block, blocks};
 
 /// All sections with data, each after an empty line.
 pub(super) fn render(learning: &Learning) -> String {
@@ -64,34 +64,21 @@ fn versions(versions: &[Version]) -> Option<String> {
     if versions.is_empty() {
         return None;
     }
-    let half = |rate: &Option<Rate>| {
-        let Some(rate) = rate else { return "nothing executed".to_owned() };
-        format!(
-            "{} ({})\n{} of {} audited, {} wrong",
-            known(rate.rate, percent),
-            interval(rate),
-            rate.judged,
-            rate.executed,
-            rate.wrong
-        )
+    let half = |name: String, rate: &Option<Rate>| {
+        Block::new(name, rate.as_ref().map_or_else(|| std::array::from_fn(|_| "—".into()), rates::row))
     };
-    let mut table = table([
-        "agent",
-        "version",
-        "first feedback",
-        "error rate of the earlier half\n95 % interval",
-        "and of the later half",
-    ]);
-    for version in versions {
-        let first =
-            version.first_feedback.map_or_else(|| "none".into(), |first| first.format("%F %T").to_string());
-        let [earlier, later] = [half(&version.earlier), half(&version.later)];
-        table.add_row([version.agent.clone(), version.version.clone(), first, earlier, later]);
-    }
+    let halves = |version: &Version| {
+        let Version { agent, version, first_feedback, earlier, later } = version;
+        let first = first_feedback.map_or_else(|| "none".into(), |first| first.format("%F %T").to_string());
+        let heading = format!("{agent} {version}, first feedback: {first}\n  earlier half");
+        [half(heading, earlier), half("  later half".into(), later)]
+    };
+    let halves: Vec<Block<6>> = versions.iter().flat_map(halves).collect();
     Some(format!(
-        "{table}\n\
-         halves of what was executed, in the order of acceptance; their intervals hold together with 95 % confidence.\n\
-         first feedback: the first rejection, edit or finding of wrong."
+        "{}\n\
+         versions of agents: the halves of what each had executed, in the order of acceptance; their intervals hold \
+         together with 95 % confidence. first feedback: the first rejection, edit or finding of wrong.",
+        blocks(rates::HEADER, &halves)
     ))
 }
 
@@ -99,22 +86,27 @@ fn plan_changes(moves: &[PlanChange]) -> Option<String> {
     if moves.is_empty() {
         return None;
     }
-    let mut table =
-        table(["stratum", "when", "from", "to", "why", "executed\nsince pre-approval", "audited", "wrong"]);
-    for moved in moves {
-        table.add_row([
-            moved.stratum.clone(),
-            moved.at.format("%F %T").to_string(),
-            moved.was.clone(),
-            moved.state.clone(),
-            moved.reason.clone(),
-            moved.seen.executed.to_string(),
-            moved.seen.audited.to_string(),
-            moved.seen.wrong.to_string(),
-        ]);
-    }
+    let block = |moved: &PlanChange| {
+        Block::new(
+            format!("{}\n  {}", moved.stratum, moved.reason),
+            [
+                moved.at.format("%F %T").to_string(),
+                moved.was.clone(),
+                moved.state.clone(),
+                moved.seen.executed.to_string(),
+                moved.seen.audited.to_string(),
+                moved.seen.wrong.to_string(),
+            ],
+        )
+    };
     Some(format!(
-        "{table}\nsampling plans that switched between approval (pre_approval, discontinued) and audit (normal, tightened)"
+        "{}\n\
+         sampling plans that switched between approval (pre_approval, discontinued) and audit (normal, tightened); \
+         executed: since the plan had last left pre-approval",
+        blocks(
+            ["when", "from", "to", "executed", "audited", "wrong"],
+            &moves.iter().map(block).collect::<Vec<_>>()
+        )
     ))
 }
 
@@ -127,18 +119,24 @@ fn lowered(groups: &[Lowered]) -> Option<String> {
     if groups.is_empty() {
         return None;
     }
-    let mut table =
-        table(["group", "epochs with\nlowered rates", "lowest share\nleft", "highest\ndemand", "capacity"]);
-    for group in groups {
-        table.add_row([
+    let block = |group: &Lowered| {
+        Block::new(
             group.group.clone(),
-            group.epochs.to_string(),
-            percent(group.remaining),
-            format!("{:.1}", group.demand),
-            group.capacity.map_or_else(String::new, |capacity| format!("{capacity:.1}")),
-        ]);
-    }
-    Some(format!("{table}\ngroups that could not judge as many audits an epoch as the rates ask for"))
+            [
+                group.epochs.to_string(),
+                percent(group.remaining),
+                format!("{:.1}", group.demand),
+                group.capacity.map_or_else(String::new, |capacity| format!("{capacity:.1}")),
+            ],
+        )
+    };
+    Some(format!(
+        "{}\ngroups that could not judge as many audits an epoch as the rates ask for",
+        blocks(
+            ["epochs with\nlowered rates", "lowest share\nleft", "highest\ndemand", "capacity"],
+            &groups.iter().map(block).collect::<Vec<_>>()
+        )
+    ))
 }
 
 #[cfg(test)]
