@@ -1,7 +1,7 @@
 use chrono::{DateTime, Utc};
 use countersign_app::report::{
-    Agreement, Bound, Correction, Learning, Line, Lowered, Percentiles, PlanChange, Prevented, Rate,
-    Remediations, Report, Version,
+    Agreement, Auditors, Bound, CorrectedRate, Correction, Gold, Learning, Line, Lowered, Percentiles,
+    PlanChange, Prevented, Rate, Remediations, Report, Share, Version,
 };
 use serde_json::json;
 
@@ -108,7 +108,32 @@ fn report() -> Report {
         to: moment(),
         lines: vec![line("approval", None), line("approval", rule), line("audit", None), line("audit", rule)],
         rates: vec![rate(None, None), rate(rule, None), rate(rule, Some(STRATUM))],
+        gold: gold(),
         learning: learning(),
+    }
+}
+
+fn gold() -> Gold {
+    let share = |share| Share { items: 1_234, recognised: 1_000, share, lower: 0.123_456, upper: 0.987_654 };
+    let [sensitivity, specificity] = [share(Some(0.5)), share(None)];
+    let line = |auditor: Option<&str>| Auditors {
+        group: "treasury-auditors".into(),
+        auditor: auditor.map(str::to_owned),
+        sensitivity,
+        specificity,
+    };
+    let corrected = |rule: Option<&str>, rate: Option<f64>| CorrectedRate {
+        rule: rule.map(str::to_owned),
+        plain: 0.123_456,
+        known_wrong: [1_234, 1_000],
+        known_right: [1_234, 1_000],
+        rate,
+        lower: rate.map(|_| 0.01),
+        upper: rate.map(|_| 0.99),
+    };
+    Gold {
+        auditors: vec![line(None), line(Some("ada"))],
+        corrected: vec![corrected(None, None), corrected(Some("writes"), Some(0.1))],
     }
 }
 
