@@ -1,5 +1,6 @@
 //! Addresses of the servers, and errors in the use of the command line.
 
+use chrono::{DateTime, TimeDelta, Utc};
 use clap::Args;
 use countersign_app::AppError;
 
@@ -62,4 +63,17 @@ impl Connections {
             .as_deref()
             .ok_or_else(|| usage("which database? give --database-url or set COUNTERSIGN_DATABASE_URL"))
     }
+}
+
+/// A time, or how long ago it was.
+pub(crate) fn moment(text: &str) -> Result<DateTime<Utc>, String> {
+    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
+        return Ok(time.to_utc());
+    }
+    let ago =
+        humantime::parse_duration(text).map_err(|error| format!("{error}; write a time or a duration"))?;
+    TimeDelta::from_std(ago)
+        .ok()
+        .and_then(|ago| Utc::now().checked_sub_signed(ago))
+        .ok_or_else(|| "that is before all time".into())
 }

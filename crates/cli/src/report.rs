@@ -4,12 +4,13 @@ mod comparison;
 
 use std::process::ExitCode;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use countersign_app::report::{MeasureReport, report};
 
 use crate::{
     Connections,
+    args::moment,
     output::show,
     table::{explain, render},
 };
@@ -40,18 +41,6 @@ enum ReportCommand {
     Drift(comparison::DriftArgs),
     /// Do groups fare alike? Compares groups of actions with one of them
     Fairness(comparison::FairnessArgs),
-}
-
-pub(crate) fn moment(text: &str) -> Result<DateTime<Utc>, String> {
-    if let Ok(time) = DateTime::parse_from_rfc3339(text) {
-        return Ok(time.to_utc());
-    }
-    let ago =
-        humantime::parse_duration(text).map_err(|error| format!("{error}; write a time or a duration"))?;
-    TimeDelta::from_std(ago)
-        .ok()
-        .and_then(|ago| Utc::now().checked_sub_signed(ago))
-        .ok_or_else(|| "that is before all time".into())
 }
 
 pub(crate) async fn run(to: &Connections, args: ReportArgs) -> anyhow::Result<ExitCode> {

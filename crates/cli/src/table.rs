@@ -2,6 +2,7 @@
 
 mod at_most;
 mod compared;
+mod figures;
 mod gold;
 mod learning;
 mod lines;
@@ -18,15 +19,6 @@ pub fn render(report: &Report) -> String {
     let [lines, rates] = [lines::render(&report.lines), rates::render(&report.rates)];
     let [gold, learning] = [gold::render(&report.gold), learning::render(&report.learning)];
     fit(&format!("{span}\n\n{lines}{rates}{gold}{learning}"))
-}
-
-/// A share, 0 to 1, in percent.
-fn percent(share: f64) -> String {
-    format!("{:.2} %", 100.0 * share)
-}
-
-fn known(value: Option<f64>, print: impl Fn(f64) -> String) -> String {
-    value.map_or_else(|| "unknown".into(), print)
 }
 
 #[cfg(test)]

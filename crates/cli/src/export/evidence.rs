@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use clap::{Args, ValueEnum};
 use countersign_app::export::evidence::{EvidenceFormat, ExportEvidence, export};
 
-use crate::{Connections, output::show, report::moment};
+use crate::{Connections, args::moment, output::show};
 
 /// The range, format and file of an export.
 #[derive(Args)]

@@ -8,7 +8,7 @@ use countersign_app::export::feedback::{
     Destination, ExportFeedback, FeedbackFormat, Sides, Summary, export,
 };
 
-use crate::{Connections, report::moment};
+use crate::{Connections, args::moment};
 
 /// What a trainer reads (Hugging Face TRL, "Dataset formats and types").
 #[derive(Clone, Copy, ValueEnum)]

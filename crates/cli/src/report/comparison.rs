@@ -6,8 +6,7 @@ use chrono::{DateTime, Utc};
 use clap::Args;
 use countersign_app::report::comparison::{Compare, CompareGroups, compare};
 
-use super::moment;
-use crate::{Connections, output::show, table::compared};
+use crate::{Connections, args::moment, output::show, table::compared};
 
 const MEASURES: &str = "\
 Compared are the share found wrong (estimated from the audits drawn with the same probability), the share that

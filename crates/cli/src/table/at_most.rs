@@ -2,7 +2,7 @@
 
 use countersign_app::report::{Rate, Report};
 
-use super::percent;
+use super::figures::percent;
 use crate::output::fit;
 
 /// How many errors nobody has found, at most: all together, then by rule and stratum.

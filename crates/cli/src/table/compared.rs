@@ -2,7 +2,7 @@
 
 use countersign_app::report::comparison::{Comparisons, GROUPS, Group, Measured, Share};
 
-use super::percent;
+use super::figures::percent;
 use crate::output::{Block, blocks, fit};
 
 /// What is compared, a table per measure, and what its columns mean.

@@ -2,7 +2,7 @@
 
 use countersign_app::report::{Auditors, CorrectedRate, Gold, Share};
 
-use super::{known, percent};
+use super::figures::{known, percent};
 use crate::output::table;
 
 /// How auditors judge what is known, and corrected rates, each after an empty line; nothing without gold items.

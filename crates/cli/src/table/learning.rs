@@ -4,7 +4,7 @@ use countersign_app::report::{
     Agreement, Correction, Learning, Lowered, PlanChange, Prevented, Rate, Remediations, Version,
 };
 
-use super::{percent, rates};
+use super::{figures::percent, rates};
 use crate::output::{Block, blocks};
 
 /// All sections with data, each after an empty line.

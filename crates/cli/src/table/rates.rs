@@ -2,7 +2,7 @@
 
 use countersign_app::report::Rate;
 
-use super::{known, percent};
+use super::figures::{known, percent};
 use crate::output::{Block, blocks};
 
 /// A table of rates with their intervals, and one of numbers of errors. Empty where nothing was executed.

@@ -10,7 +10,7 @@ use countersign_statistics::{
 };
 use countersign_store::comparison::{GroupCounts, Measure};
 
-use super::{Difference, Group, Measured, Share};
+use super::figures::{Difference, Group, Measured, Share};
 
 /// A group of one period.
 type Key<'a> = (&'a [String], bool);
