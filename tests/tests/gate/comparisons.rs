@@ -31,7 +31,7 @@ async fn phase(gate: &Gate, first: u64) -> anyhow::Result<()> {
     let agent = gate.agent("one").await?;
     for wave in first..first + WAVES {
         let action = |n: u64| {
-            let region = if n % 2 == 0 { "north" } else { "south" };
+            let region = if n.is_multiple_of(2) { "north" } else { "south" };
             let arguments = json!({"n": wave, "customer": {"region": region}});
             proposal("one", &format!("w-{wave}-{n}"), "write_record", arguments)
         };
@@ -113,10 +113,13 @@ async fn erased_and_unnamed(gate: &Gate, by: &[&str], all: u64) -> anyhow::Resul
     let owners = [&["fairness", "--by", "/directory/owner"], &by[3..]].concat();
     let found = report(gate, &owners).await?;
     ensure!(found["groups"][0]["group"] == json!(["mara"]) && found["not_known"] == 0, "{found}");
-    // Each is a group of its own, and too small.
-    let each = [&["fairness", "--by", "/id"], &by[3..]].concat();
-    let found = report(gate, &each).await?;
-    ensure!(found["groups"] == json!([]), "{found}");
+    // Waves are groups of twelve: enough, and too small.
+    let waves = [&["fairness", "--by", "/arguments/n"], &by[3..]].concat();
+    let found = report(gate, &waves).await?;
+    ensure!(found["groups"].as_array().is_some_and(|groups| groups.len() as u64 == 2 * WAVES - 1), "{found}");
+    let (output, ok) = gate.cli(&[&["report"], &waves[..], &["--least", "13", "--json"]].concat()).await?;
+    let found: Value = serde_json::from_str(&output)?;
+    ensure!(ok && found["groups"] == json!([]) && found["not_listed"] == all - 2 * A_WAVE, "{found}");
     for wrong in ["region", "/directory/colour"] {
         let (output, ok) = gate.cli(&["report", "fairness", "--by", wrong]).await?;
         ensure!(!ok, "{output}");

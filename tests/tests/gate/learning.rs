@@ -331,7 +331,11 @@ async fn report(gate: &Gate, wrong: usize, correct: usize) -> anyhow::Result<()>
         learning["lowered"][0]["group"] == "treasury" && learning["lowered"][0]["epochs"] == 1,
         "{output}"
     );
+    printed(gate, wrong).await
+}
 
+/// Checks the report as text.
+async fn printed(gate: &Gate, wrong: usize) -> anyhow::Result<()> {
     let (output, ok) = gate.cli(&["report"]).await?;
     ensure!(ok, "{output}");
     let wide = output.lines().find(|line| line.chars().count() > 80);
