@@ -218,7 +218,7 @@ async fn the_report_estimates_the_error_rate_with_an_interval() -> anyhow::Resul
     ensure!(report["rates"][1]["rule"] == "allowed" && report["rates"][1]["stratum"].is_null(), "{output}");
     ensure!(report["rates"][2]["stratum"] == "allowed/write_record/one@1.4.2", "{output}");
     let (output, ok) = gate.cli(&["report"]).await?;
-    ensure!(ok && output.contains("ALL THAT WAS EXECUTED") && output.contains("95 % interval"), "{output}");
+    ensure!(ok && output.contains("ALL THAT WAS EXECUTED") && output.contains("(95 %)"), "{output}");
     let (output, ok) = gate.cli(&["report", "--at-most"]).await?;
     let sentence = format!("{ACTIONS} actions accepted from");
     ensure!(ok && output.contains(&sentence) && output.contains("at every moment at once"), "{output}");
