@@ -116,6 +116,10 @@ pub struct Limits {
     pub reader_messages: u64,
     /// Bytes in such a queue.
     pub reader_bytes: u64,
+    /// Messages in an agent's queue, before the agent is refused: what one leaves there must not fill the broker's disk.
+    pub agent_messages: u64,
+    /// Bytes in such a queue.
+    pub agent_bytes: u64,
     /// Messages in one of our own queues, before the publisher is refused.
     pub own_messages: u64,
     /// Bytes in one of our own queues, before the publisher is refused.
@@ -129,6 +133,8 @@ impl Default for Limits {
         Self {
             reader_messages: 100_000,
             reader_bytes: 256 << 20,
+            agent_messages: 100_000,
+            agent_bytes: 256 << 20,
             own_messages: 1_000_000,
             own_bytes: 4 << 30,
             stream_bytes: 20 << 30,
@@ -146,18 +152,23 @@ fn arguments(value: Value) -> Map<String, Value> {
     }
 }
 
-/// A queue of our own. When it is full, it refuses the publisher; a message it cannot keep goes to the quarantine.
-fn own(name: &str, exchange: &str, key: &str, limits: &Limits) -> Queue {
+/// A queue that our workers read. When it is full, it refuses the publisher; a message it cannot keep goes to the quarantine.
+fn inbound(name: &str, exchange: &str, key: &str, messages: u64, bytes: u64) -> Queue {
     let arguments = arguments(json!({
         "x-queue-type": "quorum",
         "x-delivery-limit": DELIVERY_LIMIT,
         "x-overflow": "reject-publish",
-        "x-max-length": limits.own_messages,
-        "x-max-length-bytes": limits.own_bytes,
+        "x-max-length": messages,
+        "x-max-length-bytes": bytes,
         "x-dead-letter-exchange": QUARANTINE,
         "x-dead-letter-strategy": "at-least-once",
     }));
     Queue { name: name.into(), arguments, binding: (exchange.into(), key.into()) }
+}
+
+/// A queue of our own.
+fn own(name: &str, exchange: &str, key: &str, limits: &Limits) -> Queue {
+    inbound(name, exchange, key, limits.own_messages, limits.own_bytes)
 }
 
 /// A queue that others read. When it is full, it drops its oldest message, so that a silent reader blocks nobody.
@@ -220,7 +231,7 @@ impl Topology {
         queues.push(stream(limits));
         for agent in directory.agents() {
             let actions = actions_exchange(&agent.id);
-            queues.push(own(&actions, &actions, "#", limits));
+            queues.push(inbound(&actions, &actions, "#", limits.agent_messages, limits.agent_bytes));
             queues.push(reader(outcomes_queue(&agent.id), OUTCOMES, agent_key(&agent.id), limits));
             queues.push(reader(feedback_queue(&agent.id), FEEDBACK, agent_key(&agent.id), limits));
         }

@@ -30,6 +30,9 @@ const AUDITED: f64 = 0.3;
 /// The promise that a lost message breaks.
 pub(crate) const KEPT: &str = "accepted is kept";
 
+/// The promise that a message breaks that fails alone and stays where it is.
+pub(crate) const ISOLATED: &str = "what cannot be handled is quarantined";
+
 /// A promise that was not kept.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Violation {
@@ -106,6 +109,7 @@ pub(crate) fn check(history: &[Event], stored: &Stored) -> Vec<Violation> {
     found.spending(&actions);
     found.statements(history, stored);
     found.quarantine(history, stored);
+    found.isolation(history, stored);
     found.evidence(stored);
     found.0
 }
@@ -152,7 +156,8 @@ fn by_action(history: &[Event]) -> BTreeMap<&str, Observed<'_>> {
                 observed.effects.push(Effect { key, tool, arguments, votes, tightening });
             }
             Event::Decided { .. } | Event::Found { .. } => {}
-            Event::Injected { .. } | Event::Stands { .. } | Event::Heals { .. } | Event::Calm => {}
+            Event::Injected { .. } | Event::Stands { .. } | Event::Heals { .. } => {}
+            Event::Poisoned { .. } | Event::Calm => {}
         }
     }
     actions
@@ -388,6 +393,19 @@ impl Found {
         for Quarantined { code, message, queue } in &stored.quarantined {
             if code != Code::Undeliverable.as_str() || !deleted(queue) {
                 self.add("nothing good is quarantined", format!("{code}: {message} (for {queue})"));
+            }
+        }
+    }
+
+    /// A message that the database refuses is quarantined, if it was accepted before the faults were over. Later ones may
+    /// still be waiting for their turn.
+    fn isolation(&mut self, history: &[Event], stored: &Stored) {
+        let calm = history.iter().position(|event| *event == Event::Calm).unwrap_or_default();
+        for event in &history[..calm] {
+            if let Event::Poisoned { id } = event
+                && !stored.isolated.contains(id)
+            {
+                self.add(ISOLATED, id.clone());
             }
         }
     }

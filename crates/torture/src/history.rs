@@ -124,6 +124,8 @@ pub(crate) enum Event {
     Stands { fault: String },
     /// It is about to end.
     Heals { fault: String },
+    /// The broker has accepted a message of the hostile agent that the database refuses.
+    Poisoned { id: String },
     /// All faults are over, and the clients go on.
     Calm,
 }

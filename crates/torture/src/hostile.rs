@@ -27,7 +27,10 @@ use rand::{Rng as _, RngCore as _, SeedableRng as _, rngs::StdRng, seq::IndexedR
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-use super::clients::{Tasks, dice};
+use super::{
+    clients::{Tasks, dice},
+    history::{Event, History},
+};
 
 /// The hostile agent.
 pub(crate) const AGENT: &str = "eve";
@@ -40,6 +43,9 @@ const TOOL_QUEUE: &str = "test.tools";
 
 /// The SQLSTATEs with which the database refuses an action of the hostile agent that asks for it.
 const SQLSTATES: [&str; 3] = ["22003", "54000", "P0001"];
+
+/// How the ids of such actions begin.
+const POISON: &str = "eve/poison/";
 
 /// How long a client waits before it connects again.
 const RECONNECT_AFTER: Duration = Duration::from_millis(500);
@@ -65,7 +71,7 @@ pub(crate) async fn poison(store: &Store) -> anyhow::Result<()> {
 }
 
 /// Starts all of them.
-pub(crate) fn start(system: &System, seed: u64, tasks: &mut Tasks) -> anyhow::Result<()> {
+pub(crate) fn start(system: &System, history: &History, seed: u64, tasks: &mut Tasks) -> anyhow::Result<()> {
     let reviewer = system.signer("otto", "otto")?;
     let auditor = system.signer("dirk", "dirk")?;
     let bodies: [(String, Bodies); 3] = [
@@ -76,8 +82,9 @@ pub(crate) fn start(system: &System, seed: u64, tasks: &mut Tasks) -> anyhow::Re
     for ((exchange, bodies), user) in bodies.into_iter().zip(USERS) {
         let url = system.url(user)?.to_owned();
         let rng = StdRng::seed_from_u64(dice(seed, user));
+        let history = history.clone();
         tasks.spawn(async move {
-            let mut sender = Sender { url, user, exchange, bodies, rng };
+            let mut sender = Sender { history, url, user, exchange, bodies, rng };
             loop {
                 // Connections are broken on purpose, by both sides.
                 let _ = sender.send().await;
@@ -98,8 +105,15 @@ pub(crate) fn start(system: &System, seed: u64, tasks: &mut Tasks) -> anyhow::Re
 
 type Bodies = Box<dyn Fn(&mut StdRng) -> Vec<u8> + Send>;
 
+/// The id of a message, if it can be read.
+pub(crate) fn id(body: &[u8]) -> Option<String> {
+    let event: Value = serde_json::from_slice(body).ok()?;
+    Some(event.get("id")?.as_str()?.to_owned())
+}
+
 /// A client that may publish to one exchange.
 struct Sender {
+    history: History,
     url: String,
     user: &'static str,
     exchange: String,
@@ -114,13 +128,18 @@ impl Sender {
         loop {
             for _ in 0..self.rng.random_range(1..=5) {
                 let mut body = (self.bodies)(&mut self.rng);
-                if self.rng.random_bool(0.5) {
+                let garbled = self.rng.random_bool(0.5);
+                if garbled {
                     garble(&mut self.rng, &mut body);
                 }
                 let key =
                     if self.rng.random_bool(0.1) { bytes(&mut self.rng, 200) } else { b"tool".to_vec() };
                 let properties = properties(&mut self.rng).with(Name::UserId, self.user.as_bytes());
                 anyhow::ensure!(raw.publish(&self.exchange, &key, &properties, &body).await?, "refused");
+                let poison = if garbled { None } else { id(&body).filter(|id| id.starts_with(POISON)) };
+                if let Some(id) = poison {
+                    self.history.log(Event::Poisoned { id });
+                }
             }
             sleep(Duration::from_millis(self.rng.random_range(50..400))).await;
         }
@@ -181,7 +200,7 @@ fn body(rng: &mut StdRng) -> String {
         3 => return withdrawal(AGENT, &"y".repeat(rng.random_range(0..10_000))).to_string(),
         4 => {
             let sqlstate = SQLSTATES.choose(rng).unwrap_or(&SQLSTATES[0]);
-            event["id"] = format!("{AGENT}/poison/{sqlstate}/{}", rng.next_u32()).into();
+            event["id"] = format!("{POISON}{sqlstate}/{}", rng.next_u32()).into();
         }
         5 => event["data"]["agent"]["version"] = "\"".repeat(256).into(),
         6 => event["data"]["context"] = vec![json!({"uri": "\u{0}\u{FFFF}"}); 1_000].into(),

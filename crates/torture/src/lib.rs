@@ -35,7 +35,7 @@ stalled, cut and torn, as a schedule says that follows from the seed. All the ti
 tool send garbage beside the honest ones. Then everything is healed, and the history of what clients and tools saw is checked against the promises: what was confirmed ends and is answered, no effect without \
 approval of the same content before it, also of what a stricter policy asks for that is applied meanwhile, one effect per \
 action, a spending limit that holds, legal transitions, one reproducible draw per executed action, \
-again, a ledger that verifies, a stream with the same entries and without a gap. In the end there are no faults for a while: \
+again, a ledger that verifies, a stream with the same entries and without a gap, and in quarantine what the database refuses. In the end there are no faults for a while: \
 then 99 in 100 honest actions must be answered within five seconds, whatever the hostile clients send.\n\n\
 Two processes of each role run on services of their own. A violation makes the command fail; it prints the command that \
 runs the same faults again, and keeps history and logs. Timing differs between runs: try a seed more than once.")]

@@ -127,7 +127,7 @@ impl Torture {
     async fn hurt(&self, world: &mut World, history: &History, report: &mut Report) -> anyhow::Result<()> {
         let clients = Clients::new(history.clone(), self.seed);
         let mut tasks = clients.start(&world.system, self.rate)?;
-        hostile::start(&world.system, self.seed, &mut tasks)?;
+        hostile::start(&world.system, history, self.seed, &mut tasks)?;
         if self.crash_points {
             crash_everywhere(world, history, report).await?;
         } else {

@@ -62,6 +62,8 @@ pub(crate) struct Stored {
     /// Events whose decisions or findings are kept.
     pub(crate) statements: BTreeSet<String>,
     pub(crate) quarantined: Vec<Quarantined>,
+    /// The ids of quarantined messages of the hostile agent.
+    pub(crate) isolated: BTreeSet<String>,
     /// Evidence that is not in the ledger.
     pub(crate) pending: i64,
     /// Entries of the ledger.
@@ -160,6 +162,8 @@ impl Stored {
             Quarantined { code: row.get(0), message: row.get(1), queue }
         });
         stored.quarantined = quarantined.collect();
+        let rows = tx.query("SELECT body FROM quarantine WHERE author = $1", &[&hostile::USERS[0]]).await?;
+        stored.isolated = rows.iter().filter_map(|row| hostile::id(row.get(0))).collect();
         stored.pending = tx.query_one("SELECT count(*) FROM evidence_pending", &[]).await?.get(0);
         let size: i64 = tx.query_one("SELECT size FROM recorder", &[]).await?.get(0);
         stored.size = u64::try_from(size)?;

@@ -40,28 +40,38 @@ pub(crate) async fn run(args: TestArgs) -> anyhow::Result<ExitCode> {
             false => Services::start().await,
         }
     };
-    let passed = build::with(services, async |services| {
-        let mut passed = true;
-        for mut command in runners(&args.arguments) {
+    let failed = build::with(services, async |services| {
+        let mut failed = Vec::new();
+        for (name, mut command) in runners(&args.arguments) {
             environment(&mut command, services, &binary, &python, &node);
-            passed &= finish(command).await?;
+            if !finish(command).await? {
+                failed.push(name);
+            }
         }
-        Ok(passed)
+        Ok(failed)
     })
     .await?;
-    if passed != Some(true) {
+    let Some(mut failed) = failed else {
+        println!("interrupted");
         return Ok(ExitCode::FAILURE);
-    }
+    };
     // On private services, after everything else has released the machine.
-    let mut passed = !args.arguments.is_empty() || torture::briefly(binary).await?;
-    if args.extended {
-        passed &= fuzz::every_target().await?;
+    if args.arguments.is_empty() && !torture::briefly(binary).await? {
+        failed.push("torture");
     }
-    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    if args.extended && !fuzz::every_target().await? {
+        failed.push("fuzzing");
+    }
+    if failed.is_empty() {
+        println!("\neverything passed");
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("\nfailed: {}", failed.join(", "));
+    Ok(ExitCode::FAILURE)
 }
 
-/// nextest where it is installed, else cargo's own runner; documentation tests need the latter anyway.
-fn runners(arguments: &[String]) -> Vec<Command> {
+/// What is run, by name: nextest where it is installed, else cargo's own runner; documentation tests need the latter anyway.
+fn runners(arguments: &[String]) -> Vec<(&'static str, Command)> {
     let cargo = || {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.current_dir(build::workspace());
@@ -79,9 +89,9 @@ fn runners(arguments: &[String]) -> Vec<Command> {
     if nextest && arguments.is_empty() {
         let mut documentation = cargo();
         documentation.args(["test", "--workspace", "--locked", "--doc", "--quiet"]);
-        return vec![runner, documentation];
+        return vec![("tests", runner), ("documentation tests", documentation)];
     }
-    vec![runner]
+    vec![("tests", runner)]
 }
 
 fn environment(command: &mut Command, services: &Services, binary: &Path, python: &Python, node: &Path) {

@@ -80,6 +80,8 @@ pub fn packages(names: &[&str]) -> anyhow::Result<()> {
         }
         command
             .args(["DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "apt-get", "-qq", "-y"])
+            // Another run may be installing the same.
+            .args(["-o", "DPkg::Lock::Timeout=300"])
             .args(arguments);
         let output = command.output().context("running apt-get")?;
         if !output.status.success() {

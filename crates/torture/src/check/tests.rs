@@ -423,3 +423,17 @@ fn a_quarantined_message_is_found_unless_its_queue_was_deleted() {
     assert_eq!(quarantined("undeliverable", "deleted queue (another)"), only("nothing good is quarantined"));
     assert_eq!(quarantined("undeliverable", "deleted queue (q)"), BTreeSet::new());
 }
+
+#[test]
+fn a_refused_message_that_is_quarantined_nowhere_is_found_unless_it_came_late() {
+    let poisoned = |before: bool, isolated: &'static str| {
+        broken(move |events, all| {
+            let poisoned = Event::Poisoned { id: "eve/poison/22003/1".into() };
+            events.extend(if before { [poisoned, Event::Calm] } else { [Event::Calm, poisoned] });
+            all.isolated.insert(isolated.into());
+        })
+    };
+    assert_eq!(poisoned(true, "another"), only(ISOLATED));
+    assert_eq!(poisoned(true, "eve/poison/22003/1"), BTreeSet::new());
+    assert_eq!(poisoned(false, "another"), BTreeSet::new());
+}
