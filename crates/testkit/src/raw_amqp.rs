@@ -1,14 +1,14 @@
 //! AMQP 0-9-1 byte by byte: a client that sends what no library would send.
 
-use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
+use std::{cmp::Reverse, collections::BTreeMap, str::FromStr as _, time::Duration};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{bail, ensure};
+use countersign_broker::session::Uri;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     time::timeout,
 };
-use url::Url;
 
 /// How long an answer of the broker may take.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -95,19 +95,17 @@ pub struct RawPublisher {
 impl RawPublisher {
     /// Connects with a URL without TLS.
     pub async fn connect(url: &str) -> anyhow::Result<Self> {
-        let url = Url::parse(url)?;
-        let host = url.host_str().context("the URL has no host")?;
-        let stream = TcpStream::connect((host, url.port().unwrap_or(5672))).await?;
+        let Uri { authority, vhost, .. } = Uri::from_str(url).map_err(anyhow::Error::msg)?;
+        let stream = TcpStream::connect((authority.host.as_str(), authority.port)).await?;
         let mut raw = Self { stream };
         raw.stream.write_all(b"AMQP\0\0\x09\x01").await?;
         raw.expect(10, 10).await?;
-        let login = format!("\0{}\0{}", url.username(), url.password().unwrap_or_default());
+        let login = format!("\0{}\0{}", authority.userinfo.username, authority.userinfo.password);
         let start_ok = [long(&[]), short(b"PLAIN"), long(login.as_bytes()), short(b"en_US")].concat();
         raw.method(0, (10, 11), &start_ok).await?;
         raw.expect(10, 30).await?;
         let tune_ok = [&[0, 1], &(FRAME_MAX as u32).to_be_bytes()[..], &[0, 0]].concat();
         raw.method(0, (10, 31), &tune_ok).await?;
-        let vhost = url.path().trim_start_matches('/');
         raw.method(0, (10, 40), &[short(vhost.as_bytes()), vec![0, 0]].concat()).await?;
         raw.expect(10, 41).await?;
         raw.method(1, (20, 10), &[0]).await?;

@@ -398,15 +398,23 @@ impl Found {
     }
 
     /// A message that the database refuses is quarantined, if it was accepted before the faults were over. Later ones may
-    /// still be waiting for their turn.
+    /// still be waiting for their turn. Where there was none, the hostile clients did nothing, and the run shows little.
     fn isolation(&mut self, history: &[Event], stored: &Stored) {
-        let calm = history.iter().position(|event| *event == Event::Calm).unwrap_or_default();
-        for event in &history[..calm] {
-            if let Event::Poisoned { id } = event
-                && !stored.isolated.contains(id)
-            {
-                self.add(ISOLATED, id.clone());
-            }
+        let Some(calm) = history.iter().position(|event| *event == Event::Calm) else { return };
+        let poisoned = history[..calm].iter().filter_map(|event| match event {
+            Event::Poisoned { id } => Some(id),
+            _ => None,
+        });
+        let (isolated, left): (Vec<&String>, Vec<&String>) =
+            poisoned.partition(|id| stored.isolated.contains(*id));
+        if isolated.is_empty() && left.is_empty() {
+            self.add(
+                "hostile clients are heard",
+                "the broker accepted no message that the database refuses".into(),
+            );
+        }
+        for id in left {
+            self.add(ISOLATED, id.clone());
         }
     }
 

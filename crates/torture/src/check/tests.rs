@@ -435,5 +435,5 @@ fn a_refused_message_that_is_quarantined_nowhere_is_found_unless_it_came_late() 
     };
     assert_eq!(poisoned(true, "another"), only(ISOLATED));
     assert_eq!(poisoned(true, "eve/poison/22003/1"), BTreeSet::new());
-    assert_eq!(poisoned(false, "another"), BTreeSet::new());
+    assert_eq!(poisoned(false, "another"), only("hostile clients are heard"));
 }
