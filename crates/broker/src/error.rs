@@ -35,6 +35,14 @@ pub enum BrokerError {
         /// What the broker answered instead.
         why: &'static str,
     },
+    /// AMQP has no room for a name.
+    #[error("AMQP names have at most 255 bytes, not {bytes}: {start:?}...")]
+    TooLong {
+        /// How long it is.
+        bytes: usize,
+        /// How it begins.
+        start: String,
+    },
     /// The consumer was cancelled, or its channel closed.
     #[error("the broker ended the consumer of {0:?}; was the queue deleted?")]
     ConsumerEnded(String),

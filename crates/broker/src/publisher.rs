@@ -10,7 +10,7 @@ use futures_util::{
 use lapin::{
     BasicProperties, Confirmation, PublisherConfirm,
     options::{BasicPublishOptions, QueueDeclareOptions},
-    types::FieldTable,
+    types::{FieldTable, ShortString},
 };
 use serde::Serialize;
 use uuid::Uuid;
@@ -95,6 +95,13 @@ impl Publisher {
         content_type: &'static str,
         messages: &[Outgoing],
     ) -> Result<(), BrokerError> {
+        // lapin panics where a name is too long.
+        for name in messages.iter().flat_map(|message| [&*message.exchange, &message.routing_key]) {
+            ShortString::try_new(name).map_err(|_| BrokerError::TooLong {
+                bytes: name.len(),
+                start: name.chars().take(40).collect(),
+            })?;
+        }
         let mut confirms = Vec::with_capacity(messages.len());
         for messages in messages.chunks(AHEAD) {
             let first = messages.first().map(|message| message.exchange.as_ref()).unwrap_or_default();
@@ -161,10 +168,12 @@ impl Publisher {
     }
 
     fn properties(&self, content_type: &str, message: &Outgoing) -> BasicProperties {
-        let properties = BasicProperties::default()
-            .with_content_type(content_type.into())
-            .with_delivery_mode(2)
-            .with_message_id(message.message_id.as_str().into());
+        let mut properties =
+            BasicProperties::default().with_content_type(content_type.into()).with_delivery_mode(2);
+        // A longer id is in the body alone.
+        if let Ok(id) = ShortString::try_new(message.message_id.as_str()) {
+            properties = properties.with_message_id(id);
+        }
         match &self.user {
             Some(user) => properties.with_user_id(user.as_str().into()),
             None => properties,

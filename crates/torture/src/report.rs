@@ -85,6 +85,10 @@ impl Report {
         if !self.missed.is_empty() {
             println!("not reached, which fails the run: {}", self.missed.join(", "));
         }
+        println!(
+            "hostile: {} messages accepted that the database refuses",
+            count(|event| { matches!(event, Event::Poisoned { .. }) })
+        );
         println!("violations: {}", violations.len());
         for violation in violations.iter().take(SHOWN) {
             println!("  {violation}");

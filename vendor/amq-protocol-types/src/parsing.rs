@@ -247,18 +247,29 @@ pub fn parse_decimal_value<I: ParsableInput>(i: I) -> ParserResult<I, DecimalVal
 
 /// Parse a [ShortString](../type.ShortString.html)
 ///
-/// Brokers accept any bytes: those that are not UTF-8 are replaced by U+FFFD.
+/// Brokers accept any bytes: those that are not UTF-8 are replaced by U+FFFD. That takes more bytes than a short string may have
+/// where there are many; then the end is left out, and U+FFFD stands for it.
 pub fn parse_short_string<I: ParsableInput>(i: I) -> ParserResult<I, ShortString> {
     context(
         "parse_short_string",
         map(flat_map(parse_short_short_uint, take), |i: I| {
             let bytes: Vec<u8> = i.iter_elements().collect();
-            let text = String::from_utf8(bytes)
-                .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
-            ShortString::from(text)
+            ShortString::from(String::from_utf8(bytes).unwrap_or_else(|error| readable(error.as_bytes())))
         }),
     )
     .parse(i)
+}
+
+/// Bytes that are not UTF-8 as a text of at most 255 bytes, in which U+FFFD occurs.
+fn readable(bytes: &[u8]) -> String {
+    let mut text = String::from_utf8_lossy(bytes).into_owned();
+    if text.len() > MAX_SHORT_STRING_LENGTH {
+        while text.len() + UNREADABLE.len() > MAX_SHORT_STRING_LENGTH {
+            text.pop();
+        }
+        text.push_str(UNREADABLE);
+    }
+    text
 }
 
 /// Parse a [LongString](../type.LongString.html)

@@ -54,6 +54,20 @@ fn bytes_that_are_not_utf8_are_marked() {
 }
 
 #[test]
+fn the_longest_string_of_bytes_that_are_not_utf8_is_marked() {
+    let longest = |valid: usize| {
+        let bytes: Vec<u8> = [vec![255], vec![b'a'; valid], vec![0xFF; 255 - valid]].concat();
+        parse_short_string(&bytes[..]).map(|(_, text)| text).unwrap_or_default()
+    };
+    for valid in 0..255 {
+        let text = longest(valid);
+        assert!(is_garbled(&text) && text.as_str().len() <= 255, "{valid}: {text}");
+    }
+    assert!(!is_garbled(&longest(255)));
+    assert!(is_unreadable(&parsed(&table(&[0xFF; 255], b't', &[1]))));
+}
+
+#[test]
 fn what_follows_an_unknown_type_is_not_taken_for_absent() {
     let unknown = table(b"x", b'?', &[0; 3]);
     assert_eq!(AMQPType::from_id('?'), None);

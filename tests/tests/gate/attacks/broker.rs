@@ -75,9 +75,11 @@ async fn bytes_that_are_not_utf8_close_no_connection() -> anyhow::Result<()> {
         Name::AppId,
         Name::ClusterId,
     ];
-    let bytes = b"\xff\xfe\x00";
     let mut accepted = 0;
-    for sender in SENDERS {
+    // As many as fit: each is read as a character of three bytes.
+    for (sender, bytes) in
+        SENDERS.into_iter().flat_map(|sender| [(sender, &[0xFF_u8, 0xFE, 0][..]), (sender, &[0xFF; 255])])
+    {
         let user = |properties: RawProperties| properties.with(Name::UserId, sender.1.as_bytes());
         accepted += i64::from(publish(&gate, sender, bytes, &user(RawProperties::default())).await?);
         let header = [short(bytes), b"t\x01".to_vec()].concat();
