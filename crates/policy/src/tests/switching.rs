@@ -12,7 +12,8 @@ const ASKS: &str = "    verdict: allow\n    group: supervisors\n    expires_afte
 fn switching(more: &str) -> Switching {
     let with = format!("{ASKS}    switching: {{limit: 0.02, aoql: 0.02{more}}}\n");
     let ada = "  - {id: ada, amqp_user: auditor-ada,";
-    let ann = format!("  - {{id: ann, amqp_user: auditor-ann, groups: [service-audit], public_keys: []}}\n{ada}");
+    let ann =
+        format!("  - {{id: ann, amqp_user: auditor-ann, groups: [service-audit], public_keys: []}}\n{ada}");
     let policy = POLICY.replacen(ALLOWS, &with, 1);
     let directory = airline().directory.replacen(ada, &ann, 1);
     let configuration = parse(&Sources { policy, directory, ..airline() });
@@ -29,7 +30,10 @@ fn what_may_be_late_and_undetected_has_caps() {
     let at_most = Some(MostUndetected { errors: 300, rate: 0.01 });
     assert_eq!(stated.caps, Caps { lag: 250, due: Duration::from_secs(2 * 86_400), at_most });
     assert_eq!(stated.plan.wanted.lag, 250, "the plan is solved for the lag that is enforced");
-    assert_eq!(switching(", at_most: {errors: 300}").caps.at_most, Some(MostUndetected { rate: 0.0, errors: 300 }));
+    assert_eq!(
+        switching(", at_most: {errors: 300}").caps.at_most,
+        Some(MostUndetected { rate: 0.0, errors: 300 })
+    );
 }
 
 #[test]

@@ -82,6 +82,11 @@ pub enum PlanState {
 }
 
 impl PlanState {
+    /// Whether actions are executed at once, without approval.
+    pub fn executes(self) -> bool {
+        matches!(self, Self::Normal | Self::Tightened)
+    }
+
     /// By how much it raises the rate of audits.
     pub fn tighter(self) -> f64 {
         if self == PlanState::Tightened { TIGHTER } else { 1.0 }
