@@ -107,7 +107,7 @@ fn capped(args: &SimulateArgs, prompt: &Play) -> anyhow::Result<()> {
 /// Auditors stop judging, and the agent errs always from then on.
 fn stopped(args: &SimulateArgs, slow: &Play) -> anyhow::Result<()> {
     let judged = Some(CLEAN);
-    println!("the same if nobody judges any more when {:.0} % of actions become wrong:", 100.0);
+    println!("the same if nobody judges any more when all actions become wrong:");
     let stays = play(args, "no finding", &Play { rate: 1.0, judged, ..*slow })?;
     // The first action that is drawn and not judged is followed by `lag` others, and by the one that is too many.
     let most = stays.iter().map(|stay| stay.undetected).max().unwrap_or_default();
