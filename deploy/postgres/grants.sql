@@ -33,7 +33,10 @@ GRANT INSERT, UPDATE, DELETE ON pending_notifications TO countersign_executor;
 -- The sampler: draws, audits, findings, and the states of sampling plans with the generation that they are part of. It can
 -- neither open a plan nor choose a configuration.
 GRANT INSERT ON sampling, audits, outcomes, epochs, epoch_keys, epoch_strata, epoch_groups, epoch_agents, forced, plan_changes, findings,
-                statements, compensations, remediations, gold_draws, gold_items, gold_findings, gold_notes TO countersign_sampler;
+                statements, compensations, remediations, gold_draws, gold_items, gold_findings, gold_notes,
+                plan_cells, plan_audits TO countersign_sampler;
+GRANT UPDATE (executed, judged, wrong, missing) ON plan_cells TO countersign_sampler;
+GRANT UPDATE (settled) ON plan_audits TO countersign_sampler;
 GRANT UPDATE (opened_at) ON gold_draws TO countersign_sampler;
 GRANT UPDATE (state, round, published_at, finding, judged_at) ON gold_items TO countersign_sampler;
 GRANT UPDATE ON audits, forced, sweep_marks TO countersign_sampler;

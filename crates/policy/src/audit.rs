@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use countersign_statistics::switching::Plan;
+use countersign_statistics::switching::{Caps, Plan};
 use serde::{Deserialize, Serialize};
 
 /// How often an executed action is audited, and by whom.
@@ -41,6 +41,8 @@ impl AuditSpec {
 pub struct Switching {
     /// The sampling plan.
     pub plan: Plan,
+    /// Beyond which all strata of an agent under the rule return to approval.
+    pub caps: Caps,
     /// How many of the last actions are audited when a stratum returns to approval.
     pub look_back: u32,
 }

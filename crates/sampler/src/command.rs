@@ -1,5 +1,5 @@
 //! The sampler's commands: open audits whose requests may be lost, gold items that are due, epochs that have
-//! closed.
+//! closed, sampling plans whose audits are overdue.
 
 use async_trait::async_trait;
 use countersign_broker::{lane::Delivery, publisher::Outgoing};
@@ -16,7 +16,7 @@ use countersign_store::{
     generation, gold as store_gold, quarantine,
 };
 
-use crate::{gold, sample::requests, shared::Sampler, sweep::closed_after};
+use crate::{gold, sample::requests, shared::Sampler, sweep::closed_after, switching};
 
 /// The handler of the commands lane.
 pub(crate) struct Commands {
@@ -27,11 +27,12 @@ pub(crate) struct Commands {
 impl BatchHandler for Commands {
     async fn handle(&mut self, batch: &[Delivery]) -> Result<Vec<Outgoing>, StoreError> {
         let tx = self.sampler.process.store.transaction().await?;
-        let (mut ids, mut due) = (Vec::new(), Vec::new());
+        let (mut ids, mut due, mut families) = (Vec::new(), Vec::new(), Vec::new());
         for delivery in batch {
             match serde_json::from_slice::<CloudEvent<Command>>(&delivery.body).map(|event| event.data) {
                 Ok(Command::RequestAudit { audit }) => ids.push(audit),
                 Ok(Command::OpenGold { action }) => due.push(action),
+                Ok(Command::CheckCaps { family }) => families.push(family),
                 Ok(Command::RevealEpoch { epoch }) => reveal(&self.sampler, &tx, epoch).await?,
                 other => {
                     let why = format!("{other:?} is not for the sampler");
@@ -45,7 +46,9 @@ impl BatchHandler for Commands {
         let actions = audits::published(&tx, &ids, republish).await?;
         let active = generation::read(&tx).await?;
         let governed = self.sampler.process.governed.under(&tx, &active).await?;
+        let looked_back = switching::check(&tx, &governed.configuration.policy, &families).await?;
         let mut outgoing = requests(&tx, &governed.configuration, &actions).await?;
+        outgoing.extend(requests(&tx, &governed.configuration, &looked_back).await?);
         let mut items = store_gold::published(&tx, &ids, republish).await?;
         items.extend(gold::open(&self.sampler, &tx, &governed, &due).await?);
         outgoing.extend(gold::requests(&tx, &governed.configuration, &items).await?);

@@ -107,7 +107,7 @@ async fn sample(
     let (mut opened, mut evidence) = (Vec::new(), Vec::with_capacity(new.len()));
     let mut inputs = Vec::new();
     for (record, new_draw) in fresh.iter().zip(&draws).filter(|(record, _)| new.contains(&record.id)) {
-        inputs.extend(SwitchingInput::reviewed(record));
+        inputs.extend(SwitchingInput::ended(record, new_draw));
         let mut noted = describe(new_draw);
         if new_draw.draw.selected {
             let id = AuditId(Uuid::now_v7());

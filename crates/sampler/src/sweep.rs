@@ -1,7 +1,10 @@
 //! What the sampler looks for: ended actions without a draw, open audits and compensations whose messages may be lost,
-//! gold items that are due, epochs that have closed.
+//! gold items that are due, epochs that have closed, sampling plans whose audits are overdue.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use chrono::Utc;
@@ -11,11 +14,16 @@ use countersign_broker::{
 };
 use countersign_core::message::Command;
 use countersign_runtime::{
+    governed::GovernedCache,
     messages,
     process::Process,
     sweep::{Load, Sweeper},
 };
-use countersign_store::{StoreError, Transaction, compensations, epochs, gold, sweeps};
+use countersign_store::{
+    StoreError, Transaction, compensations, epochs, generation, gold,
+    sampling_plans::{self, Waiting},
+    sweeps,
+};
 
 /// How often a scan goes back to the mark: at a high rate, that covers hundreds of thousands of actions.
 const FULL_SCAN: Duration = Duration::from_secs(60);
@@ -58,6 +66,7 @@ impl Scans {
 
 /// The sampler's sweep.
 pub(crate) struct SamplerSweep {
+    governed: Arc<GovernedCache>,
     republish: f64,
     closed: f64,
     lost: f64,
@@ -73,7 +82,8 @@ impl SamplerSweep {
     pub(crate) fn new(process: &Process) -> Self {
         let republish = process.settings.sweep.republish_after.as_secs_f64();
         let lost = process.settings.sweep.unclaimed_after.as_secs_f64();
-        Self { republish, closed: closed_after(process), lost, scans: Scans::default() }
+        let (governed, closed) = (process.governed.clone(), closed_after(process));
+        Self { governed, republish, closed, lost, scans: Scans::default() }
     }
 
     /// Settled packs for ended actions that have no draw.
@@ -83,6 +93,21 @@ impl SamplerSweep {
         let actions = sweeps::to_draw(tx, self.lost, reach).await?;
         self.scans.note(now, reach, !actions.is_empty());
         Ok(messages::settled("/countersign/sampler", &actions, Utc::now()))
+    }
+
+    /// The families that execute at once although an audit is overdue by their rule.
+    async fn overdue(&self, tx: &Transaction) -> Result<Vec<String>, StoreError> {
+        let waiting = sampling_plans::waiting(tx).await?;
+        if waiting.is_empty() {
+            return Ok(vec![]);
+        }
+        let active = generation::read(tx).await?;
+        let governed = self.governed.under(tx, &active).await?;
+        let overdue = |waiting: &Waiting| {
+            let rule = governed.configuration.policy.switching(&waiting.rule);
+            rule.is_some_and(|rule| rule.caps.overdue(waiting.oldest).is_some())
+        };
+        Ok(waiting.into_iter().filter(overdue).map(|waiting| waiting.family).collect())
     }
 }
 
@@ -104,6 +129,9 @@ impl Sweeper for SamplerSweep {
         }
         for action in gold::due(tx).await? {
             due.push(messages::command("sampler", Command::OpenGold { action }, now));
+        }
+        for family in self.overdue(tx).await? {
+            due.push(messages::command("sampler", Command::CheckCaps { family }, now));
         }
         for epoch in epochs::to_reveal(tx, self.closed).await? {
             due.push(messages::command("sampler", Command::RevealEpoch { epoch }, now));

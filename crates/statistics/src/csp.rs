@@ -37,9 +37,42 @@ pub fn clearance(f: f64, limit: f64) -> u32 {
     high
 }
 
+/// The share of all actions that an agent can get through wrong and undetected if it knows the state and errs only, but
+/// always, where a share `f` is inspected: (k − 1)/(i + k) with k = 1/f, the limit of CSP-1 without the assumption of a
+/// constant rate (Derman, Johns and Lieberman, Annals of Mathematical Statistics 30, 1959). The error that is found ends
+/// that stretch `lag` actions later.
+pub fn worst_case(f: f64, i: u32, lag: u32) -> f64 {
+    let (k, lag) = (1.0 / f, f64::from(lag));
+    (k - 1.0 + lag * (1.0 - f)) / (f64::from(i) + k + lag)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simulated::Dice;
+
+    #[test]
+    fn an_agent_that_errs_only_when_cleared_gets_as_much_through_as_the_formula_says() {
+        assert!((worst_case(0.1, 110, 0) - 0.075).abs() < 1e-12);
+        let (mut dice, f, i, lag) = (Dice::new(3), 0.1, 110, 50);
+        let (mut actions, mut undetected) = (0_u32, 0_u32);
+        for _ in 0..5_000 {
+            let mut seen = None;
+            actions += i;
+            for now in 0_u32.. {
+                if seen.is_some_and(|first| now > first + lag) {
+                    break;
+                }
+                actions += 1;
+                match dice.below(f) {
+                    true => seen = seen.or(Some(now)),
+                    false => undetected += 1,
+                }
+            }
+        }
+        let share = f64::from(undetected) / f64::from(actions);
+        assert!((share / worst_case(f, i, lag) - 1.0).abs() < 0.02, "{share}");
+    }
 
     #[test]
     fn the_clearances_of_the_published_tables_are_reproduced() {

@@ -15,8 +15,12 @@
 //!
 //! An agent chooses its versions and, by its arguments, its bands. So a demotion of one stratum moves all strata of the
 //! agent under the rule, and the same events are counted over all of them together ([`AgentCounters`]).
+//!
+//! All of that follows findings. So that they come, and that an agent cannot do much harm before they do, caps on what is
+//! not known ([`Caps`]) return all strata to pre-approval as well.
 
 mod agent;
+mod caps;
 mod chain;
 mod plan;
 
@@ -24,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     agent::AgentCounters,
+    caps::{Caps, Exceeded, MostUndetected, Unsettled, Window},
     chain::{Cycle, Unreachable},
     plan::{CLEAN_LOTS, FAILED_CLEARANCES, LOT, Plan, PlanState, TIGHTER, Wanted},
 };

@@ -255,23 +255,45 @@ pub async fn settled_of(
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
-/// The look-back: of the last `count` actions of a stratum that were executed at once under `since` or a later generation, and
-/// ended at `from` or later, those that have no audit, with the group that audits them.
+/// Whose last actions are looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct LookBack<'a> {
+    /// The strata.
+    pub strata: &'a [&'a str],
+    /// Only actions executed at once under this or a later generation.
+    pub since: i64,
+    /// Only actions that ended then or later.
+    pub from: Option<DateTime<Utc>>,
+}
+
+/// An action without an audit.
+#[derive(Clone, Debug)]
+pub struct Unaudited {
+    /// The action.
+    pub action: ActionId,
+    /// The group that audits it.
+    pub group: String,
+    /// Its stratum.
+    pub stratum: String,
+}
+
+/// The look-back: of the last `count` actions those that have no audit.
 pub async fn to_look_back(
     tx: &Transaction,
-    stratum: &str,
-    since: i64,
-    from: Option<DateTime<Utc>>,
+    look_back: &LookBack<'_>,
     count: u32,
-) -> Result<Vec<(ActionId, String)>, StoreError> {
-    let sql = "SELECT id, audit_group FROM
-                 (SELECT a.id, a.audit_group, a.ended_at FROM sampling s JOIN actions a ON a.id = s.action
-                  WHERE s.stratum = $1 AND s.executed AND a.verdict = 'allow' AND a.generation >= $2
+) -> Result<Vec<Unaudited>, StoreError> {
+    let sql = "SELECT id, audit_group, stratum FROM
+                 (SELECT a.id, a.audit_group, s.stratum, a.ended_at FROM sampling s JOIN actions a ON a.id = s.action
+                  WHERE s.stratum = ANY($1) AND s.executed AND a.verdict = 'allow' AND a.generation >= $2
                     AND ($4::timestamptz IS NULL OR a.ended_at >= $4)
                   ORDER BY a.ended_at DESC LIMIT $3) latest
                WHERE NOT EXISTS (SELECT FROM audits u WHERE u.action = latest.id) ORDER BY id";
-    let rows = tx.query(sql, &[&stratum, &since, &i64::from(count), &from]).await?;
-    Ok(rows.iter().map(|row| (ActionId(row.get(0)), row.get(1))).collect())
+    let LookBack { strata, since, from } = look_back;
+    let rows = tx.query(sql, &[strata, since, &i64::from(count), from]).await?;
+    let unaudited =
+        |row: &Row| Unaudited { action: ActionId(row.get(0)), group: row.get(1), stratum: row.get(2) };
+    Ok(rows.iter().map(unaudited).collect())
 }
 
 /// The actions of these audits.

@@ -1,6 +1,7 @@
 //! Sampling plans, which move strata between approval and audit. Their states are part of the active generation.
 
 mod change;
+mod window;
 
 use std::collections::HashMap;
 
@@ -18,6 +19,7 @@ pub use self::change::{
     FamilyRecord, PlanMove, PlanRecord, change, families_of, lock_family, pin, records, save_counters,
     save_states, uncleared,
 };
+pub use self::window::{CountedDraw, Waiting, count_draws, count_findings, waiting, window};
 use crate::{
     StoreError, Transaction,
     evidence::{self, Evidence},

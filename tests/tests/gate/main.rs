@@ -6,6 +6,7 @@ mod audits;
 mod bad_input;
 mod bundles;
 mod cancel;
+mod caps;
 mod claims;
 mod cli;
 mod comparisons;

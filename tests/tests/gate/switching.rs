@@ -15,7 +15,7 @@ async fn gate() -> anyhow::Result<Gate> {
     let config = folder(
         "\"pay\"]\n    verdict: allow\n    audit: {rate: 0.1, group: auditors}\n",
         "\"pay\"]\n    verdict: allow\n    audit: {rate: 1.0, group: auditors}\n    group: approvers\n    \
-         expires_after: 10m\n    switching: {limit: 0.2, aoql: 0.2, look_back: 3}\n",
+         expires_after: 10m\n    switching: {limit: 0.2, aoql: 0.2, lag: 10000, look_back: 3}\n",
     )?;
     Gate::configured_acting(config, willing).await
 }

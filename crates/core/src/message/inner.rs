@@ -66,6 +66,11 @@ pub enum Command {
         /// The action.
         action: ActionId,
     },
+    /// To the sampler: an audit seems to be overdue of what an agent has executed at once under a rule.
+    CheckCaps {
+        /// The family of strata: rule, tool and agent.
+        family: String,
+    },
     /// To the sampler: publish an open audit again.
     RequestAudit {
         /// The audit.

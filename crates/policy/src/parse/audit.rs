@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use countersign_statistics::switching::{Plan, Unreachable, Wanted};
+use countersign_statistics::switching::{Caps, MostUndetected, Plan, Unreachable, Wanted};
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
@@ -17,6 +17,11 @@ use crate::{
 };
 
 const MAX_LOOK_BACK: u32 = 1_000;
+const DEFAULT_LAG: u32 = 100;
+const MAX_LAG: u32 = 1_000_000;
+/// How long an audit may take unless the policy says so: a week has working days in it everywhere.
+const DEFAULT_AUDIT_DUE: Duration = Duration::from_secs(7 * 86_400);
+const MAX_UNDETECTED: u64 = 1_000_000_000;
 /// More would leave auditors less time for what is not known than for what is.
 const MAX_GOLD: f64 = 0.5;
 const MAX_CODES: usize = 50;
@@ -55,10 +60,19 @@ impl Audit {
 pub(super) struct Switching {
     limit: f64,
     aoql: f64,
-    #[serde(default)]
-    lag: u32,
+    lag: Option<u32>,
+    due: Option<Spanned<String>>,
+    at_most: Option<Spanned<AtMost>>,
     #[serde(default)]
     look_back: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AtMost {
+    errors: u64,
+    #[serde(default)]
+    rate: f64,
 }
 
 impl Switching {
@@ -69,13 +83,23 @@ impl Switching {
         at: u64,
         audit: &AuditSpec,
     ) -> Option<audit::Switching> {
-        let Switching { limit, aoql, lag, look_back } = self;
+        let Switching { limit, aoql, lag, due, at_most, look_back } = self;
+        let lag = lag.unwrap_or(DEFAULT_LAG);
+        if !(1..=MAX_LAG).contains(&lag) {
+            let help = format!(
+                "write how many actions may be executed after one whose audit is not settled, 1 to {MAX_LAG}"
+            );
+            problems.add(at, format!("lag is {lag}"), help);
+        }
         if look_back > MAX_LOOK_BACK {
             let message = format!("look_back is {look_back}");
             problems.add(at, message, format!("write 0 to {MAX_LOOK_BACK} actions"));
         }
+        let due = due.as_ref().map(|due| problems.duration("due", due, LEAST_DUE, MOST_DUE));
+        let due = due.unwrap_or(DEFAULT_AUDIT_DUE);
+        let at_most = at_most.map(|given| undetected(problems, audit.floor, &given));
         match solve(Wanted { limit, pi: audit.floor, aoql, lag }) {
-            Ok(plan) => Some(audit::Switching { plan, look_back }),
+            Ok(plan) => Some(audit::Switching { plan, caps: Caps { lag, due, at_most }, look_back }),
             Err(unreachable) => {
                 let help = "adjust limit (the acceptable error rate, 0 to 0.33), aoql (the share of all actions that \
                             may be wrong and undetected in the long run) or lag (the number of actions until a verdict \
@@ -85,6 +109,28 @@ impl Switching {
             }
         }
     }
+}
+
+/// Checks a cap on undetected errors, where π is at least `pi`.
+fn undetected(problems: &mut Problems, pi: f64, given: &Spanned<AtMost>) -> MostUndetected {
+    let AtMost { errors, rate } = given.value;
+    if !(0.0..1.0).contains(&rate) || errors > MAX_UNDETECTED {
+        let help = format!(
+            "write a number of errors up to {MAX_UNDETECTED} and, if more may be undetected of many actions, a rate \
+             below 1.0"
+        );
+        problems.add(line(given), format!("at_most has errors {errors} and rate {rate}"), help);
+    }
+    let least = MostUndetected::least(pi);
+    if errors < least {
+        let message = format!(
+            "at_most allows {errors} undetected errors, and with audits of a share of {pi} as many as {least} cannot be \
+             ruled out even if none is ever found"
+        );
+        let help = format!("allow at least {least}, and more for errors that are found, or audit more");
+        problems.add(line(given), message, help);
+    }
+    MostUndetected { errors, rate }
 }
 
 #[derive(Deserialize)]

@@ -80,6 +80,12 @@ impl Cycle {
         let approved = (-f64::from(clearance) * (-p).ln_1p()).exp_m1() / p;
         self.undetected / (approved + self.executed)
     }
+
+    /// The same of an agent that makes no error while its actions are approved first, with this clearance: it errs at the
+    /// cycle's rate only when it has been cleared. The limit does not hold for it.
+    pub fn cheated_share(&self, clearance: u32) -> f64 {
+        self.undetected / (f64::from(clearance) + self.executed)
+    }
 }
 
 /// A stretch in normal, from level 0.

@@ -22,10 +22,11 @@ pub struct Wanted {
     pub limit: f64,
     /// The inclusion probability in the state normal: above 0, at most 1.
     pub pi: f64,
-    /// The largest share of all actions, in the long run, that may be wrong and undetected, whatever the error rate:
-    /// the average outgoing quality limit.
+    /// The largest share of all actions, in the long run, that may be wrong and undetected, at any error rate that stays
+    /// as it is: the average outgoing quality limit.
     pub aoql: f64,
-    /// The lag of findings: at most this many actions are executed before the finding on one is known.
+    /// The lag of findings: at most this many actions are executed before the finding on one is known. [`Caps::lag`]
+    /// enforces it.
     pub lag: u32,
 }
 
@@ -81,6 +82,11 @@ pub enum PlanState {
 }
 
 impl PlanState {
+    /// Whether actions are executed at once, without approval.
+    pub fn executes(self) -> bool {
+        matches!(self, Self::Normal | Self::Tightened)
+    }
+
     /// By how much it raises the rate of audits.
     pub fn tighter(self) -> f64 {
         if self == PlanState::Tightened { TIGHTER } else { 1.0 }

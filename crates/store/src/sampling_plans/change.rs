@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use countersign_core::evidence::{Event, PlanCounters, SamplingPlanChanged, SamplingPlanPinned};
-use countersign_statistics::switching::{AgentCounters, PlanState, SwitchingState};
+use countersign_statistics::switching::{AgentCounters, SwitchingState};
 use tokio_postgres::{Row, types::Json};
 
 use super::seen;
@@ -173,8 +173,7 @@ async fn store(
     to: SwitchingState,
     changed: &SamplingPlanChanged,
 ) -> Result<(), StoreError> {
-    let executes = |state: PlanState| matches!(state, PlanState::Normal | PlanState::Tightened);
-    let leaves_pre_approval = executes(to.state) && !executes(record.switching.state);
+    let leaves_pre_approval = to.state.executes() && !record.switching.state.executes();
     let since = if leaves_pre_approval { changed.generation } else { record.since };
     let sql = "UPDATE sampling_plans SET plan_state = $2, switching_state = $3, since = $4, changed_at = clock_timestamp()
                WHERE stratum = $1";

@@ -1,0 +1,117 @@
+//! Whether caps and the bound at any time hold where no error rate is constant: agents that turn bad, agents that cheat,
+//! auditors who stop judging.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use countersign_statistics::{
+    csp,
+    simulated::stays::{Play, Stay},
+    switching::{Caps, Cycle, MostUndetected, Plan},
+};
+
+use super::{SimulateArgs, chance};
+
+/// The error rate after the jump.
+const JUMP: f64 = 0.2;
+
+/// How many actions are right before it.
+const CLEAN: u32 = 1_000;
+
+/// At which rates an agent errs that makes no error while its actions are approved.
+const CHEATS: [f64; 3] = [0.1, 0.2, 1.0];
+
+/// What all stays of a kind come to.
+struct Summary {
+    mean: f64,
+    p95: u64,
+    /// The share in which the bound was ever below the truth.
+    beyond: f64,
+}
+
+impl Summary {
+    fn of(stays: &[Stay]) -> Self {
+        let mut undetected: Vec<u64> = stays.iter().map(|stay| stay.undetected).collect();
+        undetected.sort_unstable();
+        let share = |count: usize| count as f64 / stays.len() as f64;
+        let sum: u64 = undetected.iter().sum();
+        Self {
+            mean: sum as f64 / stays.len() as f64,
+            p95: undetected.get(undetected.len() * 95 / 100).copied().unwrap_or_default(),
+            beyond: share(stays.iter().filter(|stay| stay.beyond_bound).count()),
+        }
+    }
+
+    fn line(&self) -> String {
+        let Self { mean, p95, beyond } = self;
+        format!("{mean:5.0} undetected, p95 {p95:4}; above the bound in {:.2} % of runs", 100.0 * beyond)
+    }
+}
+
+/// Plays stays and prints them. Fails if the bound at any time does not hold.
+fn play(args: &SimulateArgs, name: &str, play: &Play) -> anyhow::Result<Vec<Stay>> {
+    let runs = 30 * args.times;
+    let stays = play.stays(args.seed, runs);
+    let summary = Summary::of(&stays);
+    println!("  {name}: {}", summary.line());
+    ensure!(summary.beyond <= 0.05 + chance::of(0.05, runs), "the bound at any time does not hold");
+    Ok(stays)
+}
+
+pub(super) fn run(args: &SimulateArgs, plan: Plan) -> anyhow::Result<()> {
+    let caps = Caps { lag: args.lag, due: Duration::MAX, at_most: None };
+    let slow = Play { plan, caps, clean: CLEAN, rate: JUMP, late: args.lag, judged: None };
+    let prompt = Play { late: args.lag / 20, ..slow };
+    println!(
+        "errors until approval is back, when {CLEAN} right actions are followed by {:.0} %:",
+        100.0 * JUMP
+    );
+    for (name, played) in [("findings up to the lag late", slow), ("findings 20 times as soon", prompt)] {
+        play(args, name, &played)?;
+    }
+
+    println!("errors until approval is back, of agents that err only when cleared:");
+    for rate in CHEATS {
+        let cheat = Play { clean: 0, rate, ..slow };
+        let stays = play(args, &format!("{:3.0} % wrong", 100.0 * rate), &cheat)?;
+        let solved = Cycle::of(&plan, rate).cheated_share(plan.clearance);
+        println!(
+            "              {:.1} % of all their actions; {:.1} % by the chain, if all findings are as late as can be",
+            100.0 * cheat.cheated_share(&stays),
+            100.0 * solved
+        );
+    }
+    let one = csp::worst_case(plan.wanted.pi, plan.clearance, args.lag);
+    println!("  if one error brought approval back, an agent could get {:.1} % through (CSP-1)", 100.0 * one);
+
+    capped(args, &prompt)?;
+    stopped(args, &slow)
+}
+
+/// The same agents under a cap on undetected errors, which is twice what cannot be ruled out of an agent without errors.
+fn capped(args: &SimulateArgs, prompt: &Play) -> anyhow::Result<()> {
+    let errors = 2 * MostUndetected::least(prompt.plan.wanted.pi);
+    let caps = Caps { at_most: Some(MostUndetected { errors, rate: 0.0 }), ..prompt.caps };
+    println!("the same with findings 20 times as soon and at_most {errors}:");
+    for rate in CHEATS {
+        let name = format!("{:3.0} % wrong", 100.0 * rate);
+        let stays = play(args, &name, &Play { clean: 0, rate, caps, ..*prompt })?;
+        let more = stays.iter().filter(|stay| stay.undetected > errors + 1).count();
+        let share = more as f64 / stays.len() as f64;
+        println!("              more than {errors} in {:.2} % of runs", 100.0 * share);
+        ensure!(share <= 0.05 + chance::of(0.05, 30 * args.times), "the cap does not hold");
+    }
+    Ok(())
+}
+
+/// Auditors stop judging, and the agent errs always from then on.
+fn stopped(args: &SimulateArgs, slow: &Play) -> anyhow::Result<()> {
+    let judged = Some(CLEAN);
+    println!("the same if nobody judges any more when all actions become wrong:");
+    let stays = play(args, "no finding", &Play { rate: 1.0, judged, ..*slow })?;
+    // The first action that is drawn and not judged is followed by `lag` others, and by the one that is too many.
+    let most = stays.iter().map(|stay| stay.undetected).max().unwrap_or_default();
+    println!("              at most {most}, with a lag of {}", args.lag);
+    ensure!(stays.iter().all(|stay| stay.capped), "approval came back for another reason");
+    Ok(())
+}
