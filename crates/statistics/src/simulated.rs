@@ -4,6 +4,7 @@
 pub mod adversary;
 pub mod comparisons;
 pub mod designs;
+pub mod scores;
 
 use std::collections::VecDeque;
 

@@ -4,6 +4,7 @@ mod airline;
 mod chance;
 mod comparisons;
 mod intervals;
+mod scores;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -51,6 +52,7 @@ pub(crate) async fn run(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     intervals::run(args.seed, args.times)?;
+    scores::run(args.seed, args.times)?;
 
     let runs = 1_000 * args.times;
     let share = false_alarms(args.seed, args.limit, runs, 1_000);

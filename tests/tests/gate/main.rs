@@ -24,6 +24,7 @@ mod quotas;
 mod rates;
 mod recorded;
 mod reviewer_app;
+mod scores;
 mod signatures;
 mod stream;
 mod switching;
