@@ -162,4 +162,5 @@ fn a_case_that_differs_or_cannot_be_evaluated_does_not_pass() {
 
 mod directory;
 mod policy;
+mod score;
 mod tools;

@@ -61,7 +61,10 @@ groups: [approvers, auditors]
 agents:
   - {id: one, amqp_user: agent-one, quotas: {rate: 100000, in_flight: 10000, open_requests: 10000}}
 reviewers: [{id: sam, amqp_user: reviewer-sam, groups: [approvers]}]
-auditors: [{id: ada, amqp_user: auditor-ada, groups: [auditors]}]
+auditors:
+  - {id: ada, amqp_user: auditor-ada, groups: [auditors]}
+  # Confirms what the first finds critical; a rule that switches needs one.
+  - {id: ben, amqp_user: auditor-ben, groups: [auditors]}
 operators: [{id: olga, db_user: operator_olga}]
 ";
 
