@@ -14,7 +14,7 @@ GRANT UPDATE (only_row) ON active TO countersign_router, countersign_executor, c
 
 -- The router: everything up to the permit, and the outcomes of what is never executed.
 GRANT INSERT ON actions, payloads, permits, approvals, decisions, outcomes TO countersign_router;
-GRANT UPDATE (state, verdict, rule, generation, policy_version, audit_rate, audit_group, stratum, plan_state, approved,
+GRANT UPDATE (state, verdict, rule, generation, policy_version, audit_rate, audit_score, audit_group, stratum, plan_state, approved,
               approvers, permit, decided_at, ended_at, state_at) ON actions TO countersign_router;
 GRANT UPDATE (content, content_salt, digest, edited) ON payloads TO countersign_router;
 GRANT UPDATE ON approvals TO countersign_router;

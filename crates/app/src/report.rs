@@ -4,10 +4,15 @@ pub mod comparison;
 mod gold;
 mod learning;
 mod rates;
+mod scores;
 mod versions;
 
 use chrono::{DateTime, Utc};
-use countersign_store::{Transaction, rates::draws, report::lines};
+use countersign_store::{
+    Transaction,
+    rates::{draws, scores},
+    report::lines,
+};
 pub use countersign_store::{
     learning::Lowered,
     report::{Line, Percentiles},
@@ -19,6 +24,7 @@ pub use self::{
     gold::{Auditors, CorrectedRate, Gold, Share},
     learning::{Agreement, Correction, Learning, Prevented, Remediations},
     rates::{Bound, Rate},
+    scores::ScoredRate,
     versions::Version,
 };
 use crate::{AppError, Connections};
@@ -44,6 +50,9 @@ pub struct Report {
     /// Error rates of what was executed: all together, then each rule, followed by its
     /// strata.
     pub rates: Vec<Rate>,
+    /// The error rates of rules with a score, estimated with its help.
+    #[serde(default)]
+    pub scored: Vec<ScoredRate>,
     /// How auditors judge gold items, and rates corrected for that.
     pub gold: Gold,
     /// Errors corrected and prevented by humans, and the effect of their feedback.
@@ -68,7 +77,8 @@ pub async fn measure(tx: &Transaction, request: MeasureReport) -> Result<Report,
     let lines = lines(tx, from, to).await?;
     let counts = draws(tx, from, to).await?;
     let rates = rates::rates(&counts);
+    let scored = scores::rates(&scores(tx, from, to).await?);
     let gold = gold::gold(tx, from, to, &counts).await?;
     let learning = learning::learning(tx, from, to, rates.first()).await?;
-    Ok(Report { from, to, lines, rates, gold, learning })
+    Ok(Report { from, to, lines, rates, scored, gold, learning })
 }

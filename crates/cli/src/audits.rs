@@ -39,6 +39,8 @@ pub(crate) enum AuditsCommand {
         after_help = "The SHA-256 of an epoch's key became evidence when the epoch opened, the key itself after it closed.\n\
         With the key, every draw is repeated: R, whether R selects the action at its stored π, whether a policy that\n\
                       was in force can have asked for that π, and whether what was selected has an audit;\n\
+                      of rules with a score whether the action has the score that is stored (`unscored`: how many can no\n\
+                      longer be evaluated, because the content has been erased);\n\
                       of gold items whether the key asks for them, and which earlier audits they show. An epoch in whose time\n\
                       an executed action ended that has no draw is `undrawn`: that is so too while the sampler is behind."
     )]

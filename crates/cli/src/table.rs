@@ -7,6 +7,7 @@ mod gold;
 mod learning;
 mod lines;
 mod rates;
+mod scores;
 
 use countersign_app::report::Report;
 
@@ -17,8 +18,9 @@ use crate::output::fit;
 pub fn render(report: &Report) -> String {
     let span = format!("{} to {}", report.from.format("%F %T"), report.to.format("%F %T UTC"));
     let [lines, rates] = [lines::render(&report.lines), rates::render(&report.rates)];
+    let scored = scores::render(&report.scored);
     let [gold, learning] = [gold::render(&report.gold), learning::render(&report.learning)];
-    fit(&format!("{span}\n\n{lines}{rates}{gold}{learning}"))
+    fit(&format!("{span}\n\n{lines}{rates}{scored}{gold}{learning}"))
 }
 
 #[cfg(test)]

@@ -89,6 +89,7 @@ fn section(kind: Kind) -> Option<(&'static str, &'static [(&'static str, &'stati
                 ("generation", "generation"),
                 ("reason_code", "reason_code"),
                 ("rule_errored", "rule_errored"),
+                ("score_errored", "score_errored"),
             ],
         ),
         Kind::DecisionRecorded

@@ -12,6 +12,8 @@ pub struct AuditSpec {
     pub rate: f64,
     /// The lowest inclusion probability that a lack of auditors may lead to. Equals the rate unless the policy sets it.
     pub floor: f64,
+    /// The inclusion probability that a score can raise the rate to, 1 unless the policy sets it.
+    pub ceiling: f64,
     /// How many audits of a stratum are wanted per epoch; 0 asks for none beyond the rate.
     pub at_least: u32,
     /// The group of auditors.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     audit::{AuditSpec, Switching},
     limit::LimitUse,
+    score::Score,
 };
 
 /// A rule that could not be evaluated.
@@ -36,6 +37,8 @@ pub struct Evaluation<'p> {
     pub audit: &'p AuditSpec,
     /// The risk band, if the rule has one.
     pub band: Option<String>,
+    /// How likely the action is wrong, if the rule has a score.
+    pub score: Option<Score>,
     /// How the rule switches between approval and audit, if it does.
     pub switching: Option<&'p Switching>,
     /// The rule that could not be evaluated; present exactly when `on-error` decided.
@@ -43,6 +46,11 @@ pub struct Evaluation<'p> {
 }
 
 impl Evaluation<'_> {
+    /// The audit rate of the action: that of its rule, or more if its score asks for it.
+    pub fn audit_rate(&self) -> f64 {
+        self.audit.scored(self.score.as_ref().map(|score| score.value))
+    }
+
     /// Turns `allow` into `require_approval`, for a stratum whose sampling plan currently requires approval.
     #[must_use]
     pub fn with_approval_first(mut self) -> Self {

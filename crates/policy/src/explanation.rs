@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use countersign_core::{approval::ApprovalSpec, verdict::Verdict};
 use serde::{Deserialize, Serialize};
 
-use crate::{audit::AuditSpec, evaluation::RuleError};
+use crate::{audit::AuditSpec, evaluation::RuleError, score::Score};
 
 /// The result of a rule's condition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +53,9 @@ pub struct Explanation {
     pub approval: Option<ApprovalSpec>,
     /// How often such actions are audited once executed.
     pub audit: AuditSpec,
+    /// How likely the action is wrong, if the rule has a score.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<Score>,
     /// The rule that could not be evaluated.
     pub errored: Option<RuleError>,
 }
@@ -80,6 +83,13 @@ impl fmt::Display for Explanation {
         if let Some(reason) = &self.reason {
             write!(f, "\n  reason: {reason}")?;
         }
-        write!(f, "\n  audited at {} % by {}", self.audit.rate * 100.0, self.audit.group)
+        if let Some(score) = &self.score {
+            write!(f, "\n  score {}", score.value)?;
+            if let Some(error) = &score.error {
+                write!(f, ", as it could not be evaluated: {error}")?;
+            }
+        }
+        let rate = self.audit.scored(self.score.as_ref().map(|score| score.value));
+        write!(f, "\n  audited at {} % by {}", rate * 100.0, self.audit.group)
     }
 }

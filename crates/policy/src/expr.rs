@@ -30,7 +30,7 @@ use cel::{
 };
 use chrono::{DateTime, Utc};
 pub(crate) use limits::canonical;
-pub(crate) use scope::{COMPENSATION, CONDITION, EXCLUSION, Scope};
+pub(crate) use scope::{COMPENSATION, CONDITION, EXCLUSION, SCORE, Scope};
 use serde_json::Value;
 
 use self::standard::{EVALUATED, PARSED};

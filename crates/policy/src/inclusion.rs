@@ -11,6 +11,10 @@ pub struct Ended<'a> {
     pub rule: &'a str,
     /// The audit rate that its evaluation led to.
     pub rate: f64,
+    /// The score that its rule gave it, if any.
+    pub score: Option<f64>,
+    /// Whether people have approved it: then the rule may be that of the earlier evaluation that asked them.
+    pub approved: bool,
     /// The group that audits it.
     pub group: &'a str,
     /// By how much its sampling plan raises the rate; 1 unless it was tightened.
@@ -37,14 +41,25 @@ impl Policy {
         let (floor, at_least) = self
             .audit_spec(ended.rule)
             .map_or((rate, 0), |spec| ((spec.floor * ended.tighter).min(rate), spec.at_least));
-        AuditSpec { rate, floor, at_least, group: ended.group.to_owned() }
+        // What the score asks for is in the rate.
+        AuditSpec { rate, floor, ceiling: 1.0, at_least, group: ended.group.to_owned() }
+    }
+
+    /// Whether this policy can have led to the action's audit rate: where its rule has a score, to the rate that the score asks
+    /// for. Otherwise the rate is taken as its evaluation stored it.
+    fn rates(&self, ended: &Ended<'_>) -> bool {
+        match (self.has_score(ended.rule), ended.score) {
+            (false, score) => score.is_none(),
+            (true, None) => ended.approved,
+            (true, score) => self
+                .audit_spec(ended.rule)
+                .is_some_and(|spec| equal(ended.rate, (spec.scored(score) * ended.tighter).min(1.0))),
+        }
     }
 
     /// Whether this policy can have led to a draw with these probabilities.
     pub fn asks_for(&self, ended: &Ended<'_>, inclusion: &Inclusion) -> bool {
         let Inclusion { pi, wanted, forced } = *inclusion;
-        // Both are stored as they were calculated.
-        let equal = |one: f64, other: f64| (one - other).abs() <= f64::EPSILON;
         let audits = self.audits();
         if let Some(reason) = forced {
             let asked = match reason {
@@ -68,8 +83,15 @@ impl Policy {
         };
         // Capacity lowers it, but not below the floor.
         let limited = audits.capacity.contains_key(ended.group);
-        asked && (equal(pi, spec.pi(wanted, 1.0)) || (limited && (spec.floor..=wanted).contains(&pi)))
+        self.rates(ended)
+            && asked
+            && (equal(pi, spec.pi(wanted, 1.0)) || (limited && (spec.floor..=wanted).contains(&pi)))
     }
+}
+
+/// Probabilities are stored as they were calculated.
+fn equal(one: f64, other: f64) -> bool {
+    (one - other).abs() <= f64::EPSILON
 }
 
 #[cfg(test)]
@@ -112,8 +134,15 @@ auditors: [{id: ada, amqp_user: auditor-ada, groups: [auditors]}]
         Configuration::parse(&sources).unwrap()
     }
 
-    const ENDED: Ended<'static> =
-        Ended { rule: "reads", rate: 0.1, group: "auditors", tighter: 1.0, executed: true };
+    const ENDED: Ended<'static> = Ended {
+        rule: "reads",
+        rate: 0.1,
+        score: None,
+        approved: false,
+        group: "auditors",
+        tighter: 1.0,
+        executed: true,
+    };
 
     fn asked(configuration: &Configuration, ended: &Ended<'_>, [wanted, pi]: [f64; 2]) -> bool {
         configuration.policy.asks_for(ended, &Inclusion { pi, wanted, forced: None })
@@ -141,6 +170,22 @@ auditors: [{id: ada, amqp_user: auditor-ada, groups: [auditors]}]
         let few = policy("first: 0", "rate: 0.1, at_least: 50");
         assert!(asked(&few, &ENDED, [0.4, 0.4]) && asked(&few, &ENDED, [1.0, 1.0]));
         assert!(!asked(&few, &ENDED, [0.05, 0.05]) && !asked(&few, &ENDED, [0.4, 0.1]));
+    }
+
+    #[test]
+    fn a_score_leads_to_one_rate_and_is_missing_only_where_people_were_asked_by_another_rule() {
+        let scored =
+            policy("first: 0", "rate: 0.1, ceiling: 0.5, score: 'agent.id == \"helpdesk\" ? 0.2 : 0.0'");
+        let of = |score, rate| Ended { score, rate, ..ENDED };
+        // 0.5 · 2√(0.2 · 0.8) = 0.4 is rounded up to 0.5.
+        assert!(asked(&scored, &of(Some(0.2), 0.5), [0.5, 0.5]));
+        assert!(!asked(&scored, &of(Some(0.2), 0.1), [0.1, 0.1]), "the score asks for more");
+        assert!(!asked(&scored, &of(Some(0.0), 0.5), [0.5, 0.5]), "the score asks for less");
+        assert!(!asked(&scored, &of(None, 0.1), [0.1, 0.1]), "its score is gone");
+        assert!(asked(&scored, &Ended { approved: true, ..of(None, 0.1) }, [0.1, 0.1]));
+        assert!(asked(&scored, &Ended { tighter: 3.0, ..of(Some(0.0), 0.1 * 3.0) }, [0.1 * 3.0, 0.1 * 3.0]));
+        let plain = policy("first: 0", "rate: 0.1");
+        assert!(!asked(&plain, &of(Some(0.2), 0.5), [0.5, 0.5]), "a score that nobody asked for");
     }
 
     #[test]

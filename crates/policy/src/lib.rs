@@ -109,6 +109,7 @@ mod parse;
 mod policy;
 mod problem;
 mod schema;
+mod score;
 mod tools;
 mod warnings;
 
@@ -128,6 +129,7 @@ pub use key_registration::{add_missing_keys, registered_keys};
 pub use limit::LimitUse;
 pub use policy::{INTAKE, LimitSummary, Policy};
 pub use problem::{CASES_FILE, DIRECTORY_FILE, POLICY_FILE, Problem, TOOLS_FILE};
+pub use score::Score;
 pub use tools::{Reversible, Tool, ToolRegistry};
 
 #[cfg(test)]

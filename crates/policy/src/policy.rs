@@ -13,6 +13,7 @@ use crate::{
     expr::{self, Bindings, EXCLUSION, Expression},
     facts::Facts,
     limit::Limit,
+    score::{Score, ScoreExpression},
 };
 
 /// The rule that an evaluation names if no rule matched.
@@ -33,6 +34,7 @@ pub(crate) struct RuleEffect {
     pub(crate) approval: Option<ApprovalSpec>,
     pub(crate) audit: AuditSpec,
     pub(crate) band: Option<Expression>,
+    pub(crate) score: Option<ScoreExpression>,
     pub(crate) switching: Option<Switching>,
 }
 
@@ -95,6 +97,7 @@ impl Policy {
             reason: evaluation.reason,
             approval: evaluation.approval.cloned(),
             audit: evaluation.audit.clone(),
+            score: evaluation.score,
             errored: evaluation.errored,
         }
     }
@@ -164,6 +167,18 @@ impl Policy {
         }
     }
 
+    /// The score that a rule gives an action; `None` if the policy has no such rule, or the rule no score.
+    pub fn score(&self, rule: &str, facts: &Facts<'_>) -> Option<Score> {
+        let score = self.rule(rule)?.effect.score.as_ref()?;
+        let bindings = facts.bind(|name| score.expression.roots().contains(&name));
+        bindings.ok().map(|bindings| score.of(&bindings))
+    }
+
+    /// Whether a rule has a score.
+    pub fn has_score(&self, rule: &str) -> bool {
+        self.rule(rule).is_some_and(|rule| rule.effect.score.is_some())
+    }
+
     /// The groups that audit what the rules lead to; one may come several times.
     pub(crate) fn audit_groups(&self) -> impl Iterator<Item = &str> {
         let rules = self.rules.iter().map(|rule| &rule.effect);
@@ -225,20 +240,23 @@ impl Policy {
             self.rules.iter().any(|rule| {
                 let limits = rule.limit.iter().flat_map(Limit::roots);
                 let bands = rule.effect.band.iter().flat_map(|band| band.roots());
-                rule.condition.roots().iter().chain(limits).chain(bands).any(|root| *root == name)
+                let scores = rule.effect.score.iter().flat_map(|score| score.expression.roots());
+                let roots = rule.condition.roots().iter().chain(limits).chain(bands).chain(scores);
+                roots.copied().any(|root| root == name)
             })
         })
     }
 }
 
 impl Rule {
-    /// The evaluation of an action that the rule matches, with its risk band and its use of the limit.
+    /// The evaluation of an action that the rule matches, with its risk band, its score and its use of the limit.
     fn evaluation(&self, bindings: &Bindings<'_>) -> Result<Evaluation<'_>, String> {
         let text = self.description.as_ref().unwrap_or(&self.when).clone();
         let mut evaluation = self.effect.evaluation(&self.id, text, None);
         if let Some(band) = &self.effect.band {
             evaluation.band = Some(risk_band(band, bindings).map_err(|message| format!("band: {message}"))?);
         }
+        evaluation.score = self.effect.score.as_ref().map(|score| score.of(bindings));
         if let Some(limit) = &self.limit {
             evaluation.limit = Some(limit.usage(bindings).map_err(|message| format!("limit: {message}"))?);
         }
@@ -265,6 +283,7 @@ impl RuleEffect {
             limit: None,
             audit: &self.audit,
             band: None,
+            score: None,
             switching: self.switching.as_ref(),
             errored,
         }

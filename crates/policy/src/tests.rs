@@ -162,5 +162,6 @@ fn a_case_that_differs_or_cannot_be_evaluated_does_not_pass() {
 
 mod directory;
 mod policy;
+mod score;
 mod switching;
 mod tools;

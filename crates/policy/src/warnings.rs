@@ -32,7 +32,8 @@ const PLAIN_TYPES: [&str; 2] = ["integer", "boolean"];
 /// The warnings about a policy whose actions use these tools.
 pub(crate) fn of(policy: &Policy, tools: &ToolRegistry, directory: &Directory) -> Vec<Problem> {
     let chosen = policy.rules.iter().flat_map(|rule| chosen_keys(rule, tools));
-    chosen.chain(shared_sums(policy)).chain(lone_auditors(policy, directory)).collect()
+    let scores = policy.rules.iter().flat_map(|rule| chosen_scores(rule, tools));
+    chosen.chain(scores).chain(shared_sums(policy)).chain(lone_auditors(policy, directory)).collect()
 }
 
 /// Groups of a single person, who would be shown what they have judged: there are no gold items for them.
@@ -72,11 +73,7 @@ fn shared_sums(policy: &Policy) -> Vec<Problem> {
 /// Keys of a limit that the agent whom it limits chooses: with another one for each action it never reaches the limit.
 fn chosen_keys(rule: &Rule, tools: &ToolRegistry) -> Vec<Problem> {
     let Some(limit) = &rule.limit else { return vec![] };
-    let named = rule.condition.tools();
-    let tools: Vec<&Tool> = tools
-        .iter()
-        .filter(|tool| named.is_empty() || named.iter().any(|name| name == tool.name()))
-        .collect();
+    let tools = tools_of(rule, tools);
     let chosen = limit.by.iter().filter_map(|key| chosen(key, &tools));
     let warning = |path: String| {
         let message =
@@ -88,7 +85,23 @@ fn chosen_keys(rule: &Rule, tools: &ToolRegistry) -> Vec<Problem> {
     chosen.map(warning).collect()
 }
 
-/// The first field that a key reads and the agent chooses.
+/// The tools of the actions that a rule decides.
+fn tools_of<'t>(rule: &Rule, tools: &'t ToolRegistry) -> Vec<&'t Tool> {
+    let named = rule.condition.tools();
+    tools.iter().filter(|tool| named.is_empty() || named.iter().any(|name| name == tool.name())).collect()
+}
+
+/// A score of what the agent chooses, who thereby chooses how much more than the rate it is audited.
+fn chosen_scores(rule: &Rule, tools: &ToolRegistry) -> Option<Problem> {
+    let score = rule.effect.score.as_ref()?;
+    let path = chosen(&score.expression, &tools_of(rule, tools))?;
+    let message = format!("the score of the rule {:?} reads {path}, which the agent chooses freely", rule.id);
+    let help = "it raises audits above the rate only as far as the agent lets it, and never lowers them: set a rate that is \
+                enough by itself, or use an argument that the tool's schema bounds by enum, const, pattern or format";
+    Some(Problem::new(POLICY_FILE, score.line, message, help))
+}
+
+/// The first field that a key or a score reads and the agent chooses.
 fn chosen(key: &Expression, tools: &[&Tool]) -> Option<String> {
     let whole = |path: &&String| {
         let longer =

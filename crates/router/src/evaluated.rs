@@ -44,6 +44,8 @@ pub(crate) struct Evaluated {
     pub(crate) failure: Option<Failure>,
     /// The condition that could not be evaluated, and why.
     pub(crate) errored: Option<String>,
+    /// Why its score could not be evaluated.
+    pub(crate) score_errored: Option<String>,
 }
 
 impl Evaluated {
@@ -60,6 +62,7 @@ impl Evaluated {
             usage: None,
             failure: None,
             errored: None,
+            score_errored: None,
         }
     }
 
@@ -111,6 +114,10 @@ pub(crate) fn resolve(
     }
     let before = record.and_then(stored_request);
     let (spec, rule) = requirements(&mut policy, before);
+    if rule != policy.rule {
+        // The rule that asks people gave no score.
+        policy.score = None;
+    }
     // With another target or in another form, what would run is no longer what a human approved.
     let same = record.is_none_or(|record| record.digest == content.digest);
     let eligibility = Eligibility::new(context, agent, proposal, tool);
@@ -148,6 +155,7 @@ pub(crate) fn resolve(
         approval: spec,
         plan,
         usage: usage.take().filter(|_| state.outcome().is_none()),
+        score_errored: policy.score.and_then(|score| score.error),
         errored: policy.errored.map(|error| format!("{}: {}", error.rule, error.message)),
     })
 }
@@ -233,6 +241,7 @@ pub(crate) fn refuse(
         generation: context.governed.generation,
         policy_version: context.configuration().policy.version().into(),
         audit_rate: 0.0,
+        audit_score: None,
         audit_group: String::new(),
         stratum: String::new(),
         plan_state: None,
@@ -259,7 +268,8 @@ fn status(
         rule: policy.rule.into(),
         generation: context.governed.generation,
         policy_version: context.configuration().policy.version().into(),
-        audit_rate: policy.audit.rate,
+        audit_rate: policy.audit_rate(),
+        audit_score: policy.score.as_ref().map(|score| score.value),
         audit_group: policy.audit.group.clone(),
         stratum: String::new(),
         plan_state: None,

@@ -7,7 +7,6 @@ use countersign_core::{
     ids::ActionId,
     message::Failure,
     permit::Permit,
-    proposal,
     transition::{Effect, Event, Illegal, Standing, transition},
 };
 use countersign_policy::LimitUse;
@@ -15,7 +14,6 @@ use countersign_store::{
     actions::{ActionRecord, ApprovalRecord},
     approvals::ApprovalRow,
 };
-use serde_json::Value;
 
 use crate::{
     context::EvaluationContext,
@@ -51,19 +49,12 @@ impl<'a> StoredEvaluation<'a> {
         if record.cancelled && !record.interrupted {
             return Self::Withdrawn;
         }
-        let body = record.body.as_deref().unwrap_or_default();
-        // What is stored was within the limit when it arrived, unless it is a compensation, which has none.
-        let mut proposal = match proposal::decode(body, usize::MAX) {
+        let proposal = match record.proposal() {
             Ok(proposal) => proposal,
             Err(refusal) => {
                 return Self::Refused(Failure::new(refusal.code, refusal.message));
             }
         };
-        let edited = record.edited.as_deref().and_then(|edited| serde_json::from_slice::<Value>(edited).ok());
-        if let Some(edited) = edited {
-            proposal.action["arguments"] = edited.clone();
-            proposal.arguments = edited;
-        }
         let salt: Salt = record.salt.as_slice().try_into().unwrap_or_default();
         Self::Evaluated(Box::new(Evaluation::new(context, &record.agent, proposal, &salt)))
     }

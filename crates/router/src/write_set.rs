@@ -71,6 +71,7 @@ impl WriteSet {
             target: evaluated.content.as_ref().map(|content| content.target.clone()),
             reason_code: evaluated.failure.as_ref().map(|failure| failure.code.clone()),
             rule_errored: evaluated.errored.clone(),
+            score_errored: evaluated.score_errored.clone(),
             limit: None,
             approval: None,
             permit: None,

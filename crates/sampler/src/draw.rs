@@ -48,6 +48,8 @@ fn spec(policy: &Policy, record: &ActionRecord) -> AuditSpec {
     policy.inclusion(&Ended {
         rule: &status.rule,
         rate: status.audit_rate,
+        score: status.audit_score,
+        approved: !status.approvers.is_empty(),
         group: &status.audit_group,
         tighter: status.plan_state.map_or(1.0, PlanState::tighter),
         executed: status.state.executed(),

@@ -108,7 +108,7 @@ async fn sample(
     let mut inputs = Vec::new();
     for (record, new_draw) in fresh.iter().zip(&draws).filter(|(record, _)| new.contains(&record.id)) {
         inputs.extend(SwitchingInput::ended(record, new_draw));
-        let mut noted = describe(new_draw);
+        let mut noted = describe(new_draw, record);
         if new_draw.draw.selected {
             let id = AuditId(Uuid::now_v7());
             let reference = &record.reference;
@@ -140,7 +140,7 @@ async fn sample(
 }
 
 /// A draw as evidence.
-fn describe(drawn: &NewDraw) -> ActionSampled {
+fn describe(drawn: &NewDraw, record: &ActionRecord) -> ActionSampled {
     let (forced, cap) = drawn.forced.unzip();
     ActionSampled {
         epoch: drawn.epoch,
@@ -152,6 +152,7 @@ fn describe(drawn: &NewDraw) -> ActionSampled {
         wanted: drawn.wanted,
         forced,
         cap: cap.flatten(),
+        score: record.status.audit_score,
         audit: None,
     }
 }

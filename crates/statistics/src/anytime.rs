@@ -85,7 +85,7 @@ fn ln_mean(logarithms: &[f64; GRID.len()]) -> f64 {
 }
 
 /// The largest number up to `max` that is allowed, if 0 is and a number is allowed whenever a larger one is.
-fn largest(max: u64, allowed: impl Fn(u64) -> bool) -> u64 {
+pub(super) fn largest(max: u64, allowed: impl Fn(u64) -> bool) -> u64 {
     if allowed(max) {
         return max;
     }

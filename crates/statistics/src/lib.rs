@@ -60,6 +60,7 @@ pub mod auditor_error;
 pub mod binomial;
 pub mod comparison;
 pub mod csp;
+pub mod difference;
 pub mod efficacy;
 pub mod estimate;
 #[cfg(test)]

@@ -4,6 +4,7 @@
 pub mod adversary;
 pub mod comparisons;
 pub mod designs;
+pub mod scores;
 pub mod stays;
 
 use std::collections::VecDeque;

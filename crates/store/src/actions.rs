@@ -32,6 +32,8 @@ pub struct ActionStatus {
     pub policy_version: String,
     /// The inclusion probability of an audit if it is executed.
     pub audit_rate: f64,
+    /// How likely its rule thinks it wrong, 0 to 1, where the rule has a score.
+    pub audit_score: Option<f64>,
     /// Who audits it.
     pub audit_group: String,
     /// The stratum that it is sampled in.
@@ -97,6 +99,7 @@ pub async fn insert(tx: &Transaction, rows: &[NewAction]) -> Result<Vec<ActionId
     let strata: Vec<&str> = rows.iter().map(|row| row.status.stratum.as_str()).collect();
     let plan_states: Vec<Option<&str>> =
         rows.iter().map(|row| row.status.plan_state.map(PlanState::as_str)).collect();
+    let scores: Vec<Option<f64>> = rows.iter().map(|row| row.status.audit_score).collect();
     let inserted = tx
         .query(
             &statement,
@@ -120,6 +123,7 @@ pub async fn insert(tx: &Transaction, rows: &[NewAction]) -> Result<Vec<ActionId
                 &compensates,
                 &strata,
                 &plan_states,
+                &scores,
             ],
         )
         .await?;
@@ -211,6 +215,7 @@ pub async fn set_status<'a>(
     let strata: Vec<&str> = rows.iter().map(|row| row.1.stratum.as_str()).collect();
     let plan_states: Vec<Option<&str>> =
         rows.iter().map(|row| row.1.plan_state.map(PlanState::as_str)).collect();
+    let scores: Vec<Option<f64>> = rows.iter().map(|row| row.1.audit_score).collect();
     writes
         .add(
             tx,
@@ -230,7 +235,8 @@ pub async fn set_status<'a>(
                 decided,
                 ended,
                 strata,
-                plan_states
+                plan_states,
+                scores
             ],
         )
         .await

@@ -51,3 +51,41 @@ pub async fn draws(
     let rows = tx.query(include_str!("sql/rates.sql"), &[&from, &to]).await?;
     Ok(rows.iter().map(DrawCounts::read).collect())
 }
+
+/// Executed actions of one rule with one inclusion probability and one score, and their audits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScoreCounts {
+    /// The rule.
+    pub rule: String,
+    /// The inclusion probability π of each.
+    pub pi: f64,
+    /// How likely each was thought to be wrong, 0 to 1.
+    pub score: f64,
+    /// Actions whose tool was called.
+    pub executed: u64,
+    /// Audits that were drawn and judged.
+    pub judged: u64,
+    /// Judged wrong.
+    pub wrong: u64,
+    /// Audits that were drawn and not judged yet.
+    pub missing: u64,
+}
+
+/// Counts the executed of the actions accepted in `from..to` by the scores of rules that have them, in order of rules.
+pub async fn scores(
+    tx: &Transaction,
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+) -> Result<Vec<ScoreCounts>, StoreError> {
+    let rows = tx.query(include_str!("sql/scores.sql"), &[&from, &to]).await?;
+    let counts = |row: &Row| ScoreCounts {
+        rule: row.get("rule"),
+        pi: row.get("pi"),
+        score: row.get("score"),
+        executed: count(row, "executed"),
+        judged: count(row, "judged"),
+        wrong: count(row, "wrong"),
+        missing: count(row, "missing"),
+    };
+    Ok(rows.iter().map(counts).collect())
+}

@@ -100,6 +100,10 @@ pub struct StoredDraw {
     pub rule: String,
     /// The audit rate that its evaluation led to.
     pub rate: f64,
+    /// The score that its evaluation gave it, where its rule had one.
+    pub score: Option<f64>,
+    /// Whether people have approved it.
+    pub approved: bool,
     /// The group that audits it.
     pub group: String,
     /// The state of its sampling plan, if it has one.
@@ -118,7 +122,7 @@ pub async fn of_epoch(
     let sql = "SELECT s.action, a.source, a.event_id, s.pi, s.r, s.selected,
                       EXISTS (SELECT FROM audits u WHERE u.action = s.action AND u.reason <> 'look_back'),
                       s.wanted, s.forced, s.executed, a.rule, a.audit_rate, a.audit_group, a.plan_state, a.proposed_at, a.started_at IS NOT NULL,
-                      EXISTS (SELECT FROM gold_draws g WHERE g.action = s.action)
+                      EXISTS (SELECT FROM gold_draws g WHERE g.action = s.action), a.audit_score, cardinality(a.approvers) > 0
                FROM sampling s JOIN actions a ON a.id = s.action
                WHERE s.epoch = $1 AND ($2::uuid IS NULL OR s.action > $2) ORDER BY s.action LIMIT $3";
     let after = after.map(|action| action.0);
@@ -148,6 +152,8 @@ fn stored(row: &Row) -> Result<StoredDraw, StoreError> {
         proposed_at: row.get(14),
         called: row.get(15),
         gold: row.get(16),
+        score: row.get(17),
+        approved: row.get(18),
     })
 }
 

@@ -7,6 +7,7 @@ pub mod isolation;
 pub mod process;
 pub mod proxy;
 pub mod raw_amqp;
+pub mod recording;
 pub mod services;
 pub mod system;
 pub mod tools;

@@ -55,7 +55,7 @@ async fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args).await,
         Command::Test(args) => test::run(args).await,
         Command::Up(args) => up::run(args).await,
-        Command::Simulate(args) => simulate::run(&args),
+        Command::Simulate(args) => simulate::run(&args).await,
         Command::Bench(args) => bench::run(args).await,
         Command::Torture(args) => torture::run(args).await,
     };

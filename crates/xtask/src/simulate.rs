@@ -1,12 +1,14 @@
 //! `cargo xtask simulate`: verifies the promises of the statistics by large simulations.
 
+mod airline;
 mod chance;
 mod comparisons;
 mod intervals;
+mod scores;
 mod stays;
 mod switching;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::ensure;
 use clap::Args;
@@ -36,10 +38,19 @@ pub(crate) struct SimulateArgs {
     /// How many actions are executed at most before a verdict on one is known
     #[arg(long, default_value_t = 400)]
     lag: u32,
+    /// Instead of all that, play the recording in this folder through the running system under twenty sampling secrets, and
+    /// see whether the report's intervals cover what its labels say
+    #[arg(long, value_name = "FOLDER")]
+    airline: Option<PathBuf>,
 }
 
-pub(crate) fn run(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
+    if let Some(folder) = &args.airline {
+        airline::run(folder).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
     intervals::run(args.seed, args.times)?;
+    scores::run(args.seed, args.times)?;
 
     let runs = 1_000 * args.times;
     let share = false_alarms(args.seed, args.limit, runs, 1_000);

@@ -25,6 +25,7 @@ mod quotas;
 mod rates;
 mod recorded;
 mod reviewer_app;
+mod scores;
 mod signatures;
 mod stream;
 mod switching;

@@ -1,144 +1,73 @@
 //! The statistics on labelled recordings of a real agent's actions. The recordings are not in the repository; without them
 //! these tests are skipped.
 
-use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
-};
+use std::collections::BTreeSet;
 
 use anyhow::ensure;
-use countersign_core::{
-    keyed::{KeyedSampler, Secret},
-    message::Finding,
+use countersign_statistics::{
+    binomial::Interval,
+    estimate::{ALPHA, Cell, estimate},
 };
-use countersign_statistics::estimate::{ALPHA, Cell, estimate};
-use countersign_testkit::clients::{Agent, AuditorApp, finding, proposal, withdrawal};
-use countersign_tests::{Gate, folder, willing};
+use countersign_testkit::{
+    clients::{Agent, AuditorApp, withdrawal},
+    isolation::TestEnv,
+    recording::{self, Drawn, Played, Recording, proposed},
+    system::binary,
+};
+use countersign_tests::{Gate, willing};
 use serde_json::{Value, json};
 
-/// The audit rate.
-const PI: f64 = 0.2;
-
-fn recorded() -> anyhow::Result<Option<Vec<Value>>> {
-    let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/airline-actions.jsonl");
-    if !path.exists() {
-        eprintln!("SKIPPED: {} is missing", path.display());
-        return Ok(None);
-    }
-    let text = std::fs::read_to_string(path)?;
-    Ok(Some(text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?))
+/// The interval that the report must print for these draws.
+fn interval(drawn: &[Drawn]) -> Interval {
+    let cell = |drawn: &Drawn| {
+        let Drawn { pi, executed, judged, wrong } = *drawn;
+        Cell { pi, executed, judged, wrong, missing: 0 }
+    };
+    estimate(&drawn.iter().map(cell).collect::<Vec<_>>(), ALPHA).interval
 }
 
-/// How many of twenty keys yield an interval that covers the labelled error rate.
-fn covered(writes: &[Value]) -> anyhow::Result<u32> {
-    let wrong = |action: &Value| action["correct"] == false;
-    let truth = writes.iter().filter(|action| wrong(action)).count();
-    let mut covered = 0;
-    for key in 0..20_u8 {
-        let keyed_sampler = KeyedSampler::new(Secret::new(vec![key; 32])?);
-        let drawn = |action: &&Value| keyed_sampler.draw(1, "/agents/one", &id(action), PI).selected;
-        let drawn: Vec<&Value> = writes.iter().filter(drawn).collect();
-        let cell = Cell {
-            pi: PI,
-            executed: writes.len() as u64,
-            judged: drawn.len() as u64,
-            wrong: drawn.iter().filter(|action| wrong(action)).count() as u64,
-            missing: 0,
-        };
-        let interval = estimate(&[cell], ALPHA).interval;
-        covered += u32::from(interval.contains(truth as f64 / writes.len() as f64));
-    }
-    Ok(covered)
-}
-
-/// Only state-changing actions.
+/// The draws that the twenty secrets make in the first epoch. `cargo xtask simulate --airline` has the running system make them.
 #[test]
-fn the_estimate_covers_the_labelled_truth_for_nearly_every_key() -> anyhow::Result<()> {
-    let Some(actions) = recorded()? else { return Ok(()) };
-    let writes: Vec<Value> = actions.into_iter().filter(|action| action["writes"] == true).collect();
-    let truth = writes.iter().filter(|action| action["correct"] == false).count();
-    ensure!((writes.len(), truth) == (250, 162), "{} {truth}", writes.len());
-    let covered = covered(&writes)?;
-    eprintln!("{covered} of 20 keys cover 162 of 250");
-    ensure!(covered >= 18, "{covered} of 20");
-    Ok(())
-}
-
-/// A configuration with all tools of the recording, all allowed; the rule for state-changing ones may switch to approval.
-fn config(switching: &str) -> anyhow::Result<tempfile::TempDir> {
-    let Some(actions) = recorded()? else { anyhow::bail!("there is no recording") };
-    let dir = folder("version: \"test-1\"", "version: \"recorded\"")?;
-    let mut names: Vec<(String, bool)> = actions
-        .iter()
-        .filter_map(|action| Some((action["tool"].as_str()?.to_owned(), action["writes"] == true)))
-        .collect();
-    names.sort();
-    names.dedup();
-    let mut tools = String::from("tools:\n");
-    for (name, _) in &names {
-        tools.push_str(&format!(
-            "  - name: {name}\n    description: As recorded\n    connector: {{http: {{url: \
-             \"${{TEST_TOOLS_URL}}/tools/{name}\"}}}}\n    arguments: {{type: object}}\n    timeout: 5s\n    idempotent: true\n"
-        ));
+fn the_estimate_covers_the_labelled_truth_for_nearly_every_secret() -> anyhow::Result<()> {
+    let Some(recording) = Recording::find()? else { return Ok(()) };
+    let (all, wrong) = (recording.actions().len(), recording.wrong());
+    ensure!((all, wrong) == (1_164, 162), "{wrong} of {all}");
+    let writes = recording.clone().writes();
+    ensure!((writes.actions().len(), writes.wrong()) == (250, 162));
+    let [mut together, mut writing] = [0, 0];
+    for n in 0..20 {
+        let [writes, reads] = recording.drawn(recording::secret(n), 0)?;
+        together += u32::from(interval(&[writes, reads]).contains(wrong as f64 / all as f64));
+        writing += u32::from(interval(&[writes]).contains(162.0 / 250.0));
     }
-    tools.push_str("egress: {allow_hosts: [127.0.0.1], allow_private: [127.0.0.1]}\n");
-    std::fs::write(dir.path().join("tools.yaml"), tools)?;
-    let writes: Vec<String> =
-        names.iter().filter(|name| name.1).map(|name| format!("{:?}", name.0)).collect();
-    let fallback = "verdict: deny\n  reason: no\n  audit: {rate: 0.0, group: auditors}";
-    let policy = format!(
-        "version: recorded\ndefault:\n  {fallback}\non_error:\n  {fallback}\nrules:\n  - id: writes\n    when: tool.name in \
-         [{}]\n    verdict: allow\n    audit: {{rate: {PI}, group: auditors}}\n    group: approvers\n    expires_after: \
-         10m\n    switching: {{{switching}}}\n  - id: reads\n    when: \"true\"\n    verdict: allow\n    audit: {{rate: {PI}, \
-         group: auditors}}\n",
-        writes.join(", ")
-    );
-    std::fs::write(dir.path().join("policy.yaml"), policy)?;
-    Ok(dir)
-}
-
-fn id(action: &Value) -> String {
-    format!("task-{}-{}-{}", action["task"], action["trial"], action["seq"])
-}
-
-fn proposed(action: &Value) -> Option<Value> {
-    Some(proposal("one", &id(action), action["tool"].as_str()?, action["arguments"].clone()))
+    eprintln!("of 20 secrets {together} cover 162 of 1,164, and {writing} cover 162 of 250");
+    ensure!(together >= 19 && writing >= 18, "{together} and {writing} of 20");
+    Ok(())
 }
 
 /// A gate and the recording's state-changing actions; its sampling plans start in the state `normal`.
 struct Run {
     gate: Gate,
     agent: Agent,
-    writes: Vec<Value>,
+    writes: Recording,
     _auditor: AuditorApp,
 }
 
 impl Run {
-    async fn start(actions: Vec<Value>) -> anyhow::Result<Self> {
-        let config = config("limit: 0.1, aoql: 0.1, look_back: 10")?;
-        let gate = Gate::configured_acting(config, willing).await?;
-        let labels: HashMap<String, bool> =
-            actions.iter().map(|action| (id(action), action["correct"] == true)).collect();
-        let auditor = gate
-            .auditor("ada", move |request| {
-                let found = match labels.get(&request.action.id) {
-                    Some(true) => Finding::Correct,
-                    _ => Finding::Wrong,
-                };
-                Some(finding(request, found, Some("not what the customer asked for")))
-            })
-            .await?;
+    async fn start(recording: &Recording) -> anyhow::Result<Self> {
+        let switching =
+            "group: approvers\n    expires_after: 10m\n    switching: {limit: 0.1, aoql: 0.1, look_back: 10}";
+        let gate = Gate::configured_acting(recording.configuration(switching)?, willing).await?;
+        let auditor = gate.auditor("ada", recording.judge()).await?;
         let agent = gate.agent("one").await?;
-        let writes = actions.into_iter().filter(|action| action["writes"] == true).collect();
-        Ok(Self { gate, agent, writes, _auditor: auditor })
+        Ok(Self { gate, agent, writes: recording.clone().writes(), _auditor: auditor })
     }
 
-    /// Makes each stratum known by a proposal, which is withdrawn, and pins its plan to `normal`; unpins it unless `stay`.
-    async fn make_known(&self, stay: bool) -> anyhow::Result<()> {
-        let mut tools: Vec<&str> = self.writes.iter().filter_map(|action| action["tool"].as_str()).collect();
-        tools.sort_unstable();
-        tools.dedup();
-        for tool in tools {
+    /// Makes each stratum known by a proposal, which is withdrawn, and sets its plan to `normal`.
+    async fn make_known(&self) -> anyhow::Result<()> {
+        let named = self.writes.actions().iter().filter_map(|action| action["tool"].as_str());
+        let tools: BTreeSet<&str> = named.collect();
+        for tool in &tools {
             self.agent.propose(&format!("known-{tool}"), tool, json!({})).await?;
             self.gate
                 .reaches(
@@ -148,15 +77,12 @@ impl Run {
                 .await?;
             let stratum = format!("writes/{tool}/one@1.4.2");
             self.operates(&["pin", &stratum, "--state", "normal"]).await?;
-            if !stay {
-                self.operates(&["unpin", &stratum]).await?;
-            }
+            self.operates(&["unpin", &stratum]).await?;
         }
-        let known = self.writes.iter().filter_map(|action| action["tool"].as_str());
-        let known: std::collections::BTreeSet<String> = known.map(|tool| format!("known-{tool}")).collect();
-        let withdrawn: Vec<Value> = known.iter().map(|id| withdrawal("one", id)).collect();
+        let withdrawn: Vec<Value> =
+            tools.iter().map(|tool| withdrawal("one", &format!("known-{tool}"))).collect();
         self.agent.send(&withdrawn).await?;
-        self.gate.reaches("SELECT count(*) FROM actions WHERE state = 'cancelled'", known.len() as i64).await
+        self.gate.reaches("SELECT count(*) FROM actions WHERE state = 'cancelled'", tools.len() as i64).await
     }
 
     async fn operates(&self, command: &[&str]) -> anyhow::Result<()> {
@@ -169,8 +95,8 @@ impl Run {
     /// Sends the actions `at_once` at a time, and waits until their audits are settled.
     async fn plays(&self, at_once: usize) -> anyhow::Result<()> {
         let mut sent = 0;
-        for some in self.writes.chunks(at_once) {
-            self.agent.send(&some.iter().filter_map(proposed).collect::<Vec<_>>()).await?;
+        for some in self.writes.actions().chunks(at_once) {
+            self.agent.send(&some.iter().map(proposed).collect::<Vec<_>>()).await?;
             sent += some.len() as i64;
             let known = "SELECT count(*) FROM actions WHERE event_id NOT LIKE 'known-%' AND (state = 'pending_approval' OR
                          (ended_at IS NOT NULL AND EXISTS (SELECT FROM sampling s WHERE s.action = id)))";
@@ -183,35 +109,40 @@ impl Run {
     }
 }
 
-/// Run A: everything is executed, and the report's interval is compared with those of twenty other keys.
+/// Everything is executed, and the report prints the interval of the draws that the secret makes.
 #[tokio::test]
-async fn pinned_to_normal_the_estimate_covers_the_truth_through_the_whole_system() -> anyhow::Result<()> {
-    let Some(actions) = recorded()? else { return Ok(()) };
-    let run = Run::start(actions).await?;
-    run.make_known(true).await?;
-    run.plays(250).await?;
-    let (gate, truth) = (&run.gate, run.writes.iter().filter(|action| action["correct"] == false).count());
-    ensure!(gate.count("SELECT count(*) FROM sampling WHERE executed AND pi = 0.2").await? == 250);
-    let (output, _) = gate.cli(&["report", "--json"]).await?;
-    let report: Value = serde_json::from_str(&output)?;
-    let all = &report["rates"][0];
-    let drawn = gate.count("SELECT count(*) FROM sampling WHERE selected").await?;
-    ensure!(all["executed"] == 250 && all["judged"] == drawn && all["missing"] == 0, "{all}");
-    let covered = covered(&run.writes)?;
-    eprintln!(
-        "run A: {truth} of 250 wrong, this key: {} to {}; {covered} of 20 keys cover it",
-        all["lower"], all["upper"]
+async fn the_running_system_draws_by_its_secret_and_prints_the_interval_of_these_draws() -> anyhow::Result<()>
+{
+    let Some(recording) = Recording::find()? else { return Ok(()) };
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let (env, scratch) = (TestEnv::new().await?, tempfile::tempdir()?);
+    let secret = recording::secret(0);
+    let played = recording.play(&env, scratch.path(), &binary()?, secret).await;
+    env.close().await?;
+    let Played { report, epoch } = played?;
+    let (drawn, line) = (recording.drawn(secret, epoch)?, &report["rates"][0]);
+    let expected = interval(&drawn);
+    let [judged, wrong] =
+        [drawn.map(|drawn| drawn.judged), drawn.map(|drawn| drawn.wrong)].map(|counts| counts.iter().sum());
+    let counts =
+        ["executed", "judged", "wrong", "missing"].map(|name| line[name].as_u64().unwrap_or(u64::MAX));
+    ensure!(counts == [1_164, judged, wrong, 0], "{line}, drawn {drawn:?}");
+    let printed = [&line["lower"], &line["upper"]].map(|end| end.as_f64().unwrap_or(f64::NAN));
+    let equal = |one: f64, other: f64| (one - other).abs() < 1e-12;
+    ensure!(
+        equal(printed[0], expected.lower) && equal(printed[1], expected.upper),
+        "{line}, expected {expected:?}"
     );
-    ensure!(covered >= 18, "{covered} of 20");
-    run.gate.close().await
+    eprintln!("162 of 1,164 are wrong, the report prints {printed:?}");
+    Ok(())
 }
 
-/// Run B: the plans switch, and the report shows after how many actions and errors.
+/// The plans switch, and the report shows after how many actions and errors.
 #[tokio::test]
 async fn with_switching_what_is_often_wrong_goes_to_approval() -> anyhow::Result<()> {
-    let Some(actions) = recorded()? else { return Ok(()) };
-    let run = Run::start(actions).await?;
-    run.make_known(false).await?;
+    let Some(recording) = Recording::find()? else { return Ok(()) };
+    let run = Run::start(&recording).await?;
+    run.make_known().await?;
     run.plays(10).await?;
     let (output, _) = run.gate.cli(&["report", "--json"]).await?;
     let report: Value = serde_json::from_str(&output)?;
@@ -222,7 +153,7 @@ async fn with_switching_what_is_often_wrong_goes_to_approval() -> anyhow::Result
         .filter(|moved| moved["state"] == "pre_approval" && moved["was"] != "discontinued")
         .collect();
     for moved in &back {
-        eprintln!("run B: {} after {} ({})", moved["stratum"], moved["seen"], moved["reason"]);
+        eprintln!("{} after {} ({})", moved["stratum"], moved["seen"], moved["reason"]);
     }
     // 72 of 104 changes of flights and 52 of 53 bookings are wrong. The draws may miss one of the two until nearly the
     // end in three of a thousand runs; both in less than one of 100,000.
@@ -237,10 +168,10 @@ async fn with_switching_what_is_often_wrong_goes_to_approval() -> anyhow::Result
         );
         let waits = run.gate.count(&waits).await?;
         stopped += i32::from(waits > 0);
-        eprintln!("run B: {waits} of {all} calls of {tool} wait for an approval");
+        eprintln!("{waits} of {all} calls of {tool} wait for an approval");
     }
     ensure!(stopped > 0, "nothing went to approval: {}", report["learning"]["plan_changes"]);
     let done = run.gate.count("SELECT count(*) FROM actions WHERE state = 'succeeded'").await?;
-    eprintln!("run B: {done} of 250 executed");
+    eprintln!("{done} of 250 executed");
     run.gate.close().await
 }

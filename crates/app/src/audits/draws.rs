@@ -1,12 +1,14 @@
 //! Proves the sampling draws: repeats them with the keys of closed epochs.
 //!
 //! A draw is right if the epoch's key leads to it, a policy that was in force can have asked for its inclusion probability, and
-//! what it selected has an audit. So is that of a gold item, if the key also leads to the earlier audit that it shows. Every executed action that ended before the last of these epochs has one.
+//! what it selected has an audit; where its rule has a score, the proposal leads to the stored one. So is that of a gold item, if the key also leads to the earlier audit that it shows. Every executed action that ended before the last of these epochs has one.
+
+mod scores;
 
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use countersign_core::{ids::ActionId, keyed, keyed::gold::GoldDraw};
+use countersign_core::{ids::ActionId, keyed, keyed::gold::GoldDraw, proposal::Proposal};
 use countersign_policy::{Configuration, Ended, Inclusion};
 use countersign_statistics::switching::PlanState;
 use countersign_store::{
@@ -19,8 +21,8 @@ use serde::Serialize;
 
 use crate::{AppError, Connections, configuration};
 
-/// Most draws that are read at once.
-const PAGE: i64 = 5_000;
+/// Most draws that are read at once, with their proposals where they have scores.
+const PAGE: i64 = 1_000;
 
 /// Most wrong draws, and most actions without one, that are named.
 const NAMED: usize = 10;
@@ -71,6 +73,8 @@ pub struct EpochProof {
     pub wrong: Vec<ActionId>,
     /// How many such actions there are.
     pub wrong_in_all: u64,
+    /// How many scores cannot be evaluated again, because the content has been erased: they are taken as they are stored.
+    pub unscored: u64,
     /// The first few executed actions that ended in the epoch's time and have no draw.
     pub undrawn: Vec<ActionId>,
     /// How many such actions there are.
@@ -112,7 +116,10 @@ async fn prove_epoch(
         let page = sampling::of_epoch(tx, epoch.epoch, after, PAGE).await?;
         let Some(last) = page.last() else { break };
         after = Some(last.action);
+        let proposals = scores::proposals(tx, &page).await?;
         for stored in &page {
+            let proposal = proposals.get(&stored.action);
+            proof.unscored += u64::from(stored.score.is_some() && proposal.is_none());
             proof.draws += 1;
             proof.selected += u64::from(stored.draw.selected);
             let Some(key) = &key else { continue };
@@ -121,7 +128,7 @@ async fn prove_epoch(
             // No draw is made under a key that was revealed before the action was accepted.
             let consistent = stored.executed == stored.called && stored.proposed_at <= epoch.ends_at;
             let gold = keyed::gold::draw(key, &stored.reference.source, &stored.reference.id);
-            let asked = policies.ask_for(tx, stored, &gold, epoch.ends_at).await?;
+            let asked = policies.ask_for(tx, stored, proposal, &gold, epoch.ends_at).await?;
             if !(repeated && consistent && asked) {
                 proof.note_wrong(stored.action);
             }
@@ -157,17 +164,20 @@ struct Policies {
 
 impl Policies {
     /// Whether a policy that was in force after the action was accepted, and not only after its epoch, asks for the draw's
-    /// probabilities, and for the gold item that follows or does not.
+    /// probabilities, gives the proposal, where it can be read, the score that is stored, and for the gold item that follows or does not.
     async fn ask_for(
         &mut self,
         tx: &Transaction,
         stored: &StoredDraw,
+        proposal: Option<&Proposal>,
         gold: &GoldDraw,
         ends_at: DateTime<Utc>,
     ) -> Result<bool, AppError> {
         let ended = Ended {
             rule: &stored.rule,
             rate: stored.rate,
+            score: stored.score,
+            approved: stored.approved,
             group: &stored.group,
             tighter: stored.plan_state.map_or(1.0, PlanState::tighter),
             executed: stored.executed,
@@ -182,7 +192,8 @@ impl Policies {
             }
             let asks = |parsed: &Configuration| {
                 let follows = stored.draw.selected && gold.selects(parsed.policy.audits().gold);
-                parsed.policy.asks_for(&ended, &inclusion) && follows == stored.gold
+                let scored = proposal.is_none_or(|proposal| scores::agrees(parsed, stored, proposal));
+                parsed.policy.asks_for(&ended, &inclusion) && scored && follows == stored.gold
             };
             if self.parsed.get(config).is_some_and(asks) {
                 return Ok(true);

@@ -13,7 +13,8 @@ use crate::{
 pub(super) async fn run(to: &Connections, epoch: Option<i64>) -> anyhow::Result<ExitCode> {
     let proofs = draws::prove(&to.app(), epoch).await?;
     show(to, &proofs, || {
-        let mut table = table(["epoch", "found", "draws", "selected", "gold", "wrong", "no draw"]);
+        let mut table =
+            table(["epoch", "found", "draws", "selected", "gold", "unscored", "wrong", "no draw"]);
         for proof in &proofs {
             table.add_row([
                 proof.epoch.to_string(),
@@ -21,6 +22,7 @@ pub(super) async fn run(to: &Connections, epoch: Option<i64>) -> anyhow::Result<
                 proof.draws.to_string(),
                 proof.selected.to_string(),
                 proof.gold.to_string(),
+                proof.unscored.to_string(),
                 named(proof.wrong_in_all, &proof.wrong),
                 named(proof.undrawn_in_all, &proof.undrawn),
             ]);

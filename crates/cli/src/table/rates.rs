@@ -61,7 +61,7 @@ pub(super) fn row(rate: &Rate) -> [String; 6] {
         rate.wrong.to_string(),
         rate.missing.to_string(),
         known(rate.rate, percent),
-        interval(rate),
+        interval(rate.lower, rate.upper, rate.confidence),
     ]
 }
 
@@ -74,9 +74,9 @@ fn name(rate: &Rate) -> String {
 }
 
 /// The interval of a rate, with its confidence.
-fn interval(rate: &Rate) -> String {
-    let [lower, upper] = [rate.lower, rate.upper].map(percent);
-    let confidence = 100.0 * rate.confidence;
+pub(super) fn interval(lower: f64, upper: f64, confidence: f64) -> String {
+    let [lower, upper] = [lower, upper].map(percent);
+    let confidence = 100.0 * confidence;
     let digits = if (confidence - confidence.round()).abs() < 5e-3 { 0 } else { 2 };
     format!("{lower} to {upper} ({confidence:.digits$} %)")
 }

@@ -1,7 +1,7 @@
 use chrono::{DateTime, Utc};
 use countersign_app::report::{
     Agreement, Auditors, Bound, CorrectedRate, Correction, Gold, Learning, Line, Lowered, Percentiles,
-    PlanChange, Prevented, Rate, Remediations, Report, Share, Version,
+    PlanChange, Prevented, Rate, Remediations, Report, ScoredRate, Share, Version,
 };
 use serde_json::json;
 
@@ -108,6 +108,18 @@ fn report() -> Report {
         to: moment(),
         lines: vec![line("approval", None), line("approval", rule), line("audit", None), line("audit", rule)],
         rates: vec![rate(None, None), rate(rule, None), rate(rule, Some(STRATUM))],
+        scored: vec![ScoredRate {
+            rule: "writes".into(),
+            executed: 1_234_567,
+            audits: 234_567,
+            predicted: 23_456.7,
+            errors: Some(34_567.8),
+            rate: Some(0.028),
+            confidence: 0.974_7,
+            lower: 0.0251,
+            upper: 1.0,
+            saved: Some(345_678.2),
+        }],
         gold: gold(),
         learning: learning(),
     }
@@ -160,6 +172,11 @@ fn no_figure_of_the_report_is_lost() {
         "111111.1",
         "134567",
         "122222",
+        "234567",
+        "23456.7",
+        "34567.8",
+        "2.51 % to 100.00 % (97.47 %)",
+        "345678",
         "1234",
         "2026-09-21",
         "1234.5",

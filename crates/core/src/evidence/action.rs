@@ -45,6 +45,9 @@ pub struct ActionEvaluated {
     /// The rule whose condition failed, and how.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule_errored: Option<String>,
+    /// Why the rule's score could not be evaluated, so that the action is audited as if nothing were known of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score_errored: Option<String>,
     /// The limit that the action counts against.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<LimitNoted>,

@@ -30,6 +30,9 @@ pub struct ActionSampled {
     pub forced: Option<ForcedReason>,
     /// Up to how many actions are forced for that reason.
     pub cap: Option<u32>,
+    /// How likely its rule thought it wrong, 0 to 1, where the rule has a score.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<f64>,
     /// The audit, where the action was selected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit: Option<SelectedAudit>,

@@ -43,6 +43,17 @@ pub(crate) static CONDITION: Scope = Scope {
     loops: true,
 };
 
+/// Scores: without the time, so that anybody can evaluate one again later.
+pub(crate) static SCORE: Scope = Scope {
+    roots: &[
+        Root { name: "action", fields: CONDITION.roots[0].fields },
+        Root { name: "agent", fields: CONDITION.roots[1].fields },
+        Root { name: "tool", fields: CONDITION.roots[2].fields },
+    ],
+    whole_objects: false,
+    loops: true,
+};
+
 /// `exclude`: who may not decide.
 pub(crate) static EXCLUSION: Scope = Scope {
     roots: &[

@@ -13,7 +13,8 @@ use serde_saphyr::Spanned;
 use super::{problems::Problems, reader::Reader, yaml::line};
 use crate::{
     audit::{self, AuditSpec},
-    expr::{CONDITION, Expression},
+    expr::{CONDITION, Expression, SCORE},
+    score::ScoreExpression,
 };
 
 const MAX_LOOK_BACK: u32 = 1_000;
@@ -37,11 +38,16 @@ pub(super) struct Audit {
     at_least: u32,
     group: Spanned<String>,
     band: Option<Spanned<String>>,
+    pub(super) score: Option<Spanned<String>>,
+    ceiling: Option<Spanned<f64>>,
 }
 
 impl Audit {
-    /// Checks the audit of a rule. Also returns the expression of its risk band.
-    pub(super) fn into_model(self, reader: &mut Reader) -> (AuditSpec, Option<Expression>) {
+    /// Checks the audit of a rule. Also returns the expressions of its risk band and its score.
+    pub(super) fn into_model(
+        self,
+        reader: &mut Reader,
+    ) -> (AuditSpec, Option<Expression>, Option<ScoreExpression>) {
         let problems = &mut reader.problems;
         let rate = probability(problems, "rate", &self.rate);
         let floor = self.floor.as_ref().map_or(rate, |floor| probability(problems, "floor", floor));
@@ -49,9 +55,22 @@ impl Audit {
             let message = format!("the floor {floor} is above the rate {rate}");
             problems.add(line(given), message, "write a floor of at most the rate, or omit it");
         }
+        let ceiling = self.ceiling.as_ref().map_or(1.0, |given| probability(problems, "ceiling", given));
+        if let Some(given) = &self.ceiling {
+            let help = "the ceiling is the most that a score raises the rate to: write one above the rate, or omit it";
+            if self.score.is_none() {
+                problems.add(line(given), "the audit has a ceiling and no score", help);
+            } else if ceiling < rate {
+                problems.add(line(given), format!("the ceiling {ceiling} is below the rate {rate}"), help);
+            }
+        }
         let band = self.band.and_then(|band| problems.expression("band", &band, &CONDITION));
+        let score = self.score.and_then(|score| {
+            let expression = problems.expression("score", &score, &SCORE)?;
+            Some(ScoreExpression { expression, line: line(&score) })
+        });
         reader.references.auditing(&self.group, 1);
-        (AuditSpec { rate, floor, at_least: self.at_least, group: self.group.value }, band)
+        (AuditSpec { rate, floor, ceiling, at_least: self.at_least, group: self.group.value }, band, score)
     }
 }
 

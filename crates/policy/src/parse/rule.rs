@@ -52,6 +52,7 @@ impl Rule {
             ),
             ("limit", self.limit.as_ref().map(line), "move it to a rule"),
             ("switching", self.switching.as_ref().map(line), "move it to a rule"),
+            ("score", self.audit.score.as_ref().map(line), "move it to a rule"),
         ];
         for (field, at, help) in fields {
             if let Some(at) = at {
@@ -107,7 +108,7 @@ impl Rule {
         let verdict = self.verdict.value;
         let at = line(&self.verdict);
         let approval = self.take_approval();
-        let (audit, band) = self.audit.into_model(reader);
+        let (audit, band, score) = self.audit.into_model(reader);
         let switching = self.switching.take().and_then(|switching| {
             let at = line(&switching);
             if verdict != Verdict::Allow {
@@ -135,7 +136,7 @@ impl Rule {
         };
         check_reason(reader, self.reason.as_ref(), verdict, at);
         let reason = self.reason.map(|reason| reason.value);
-        Some(RuleEffect { verdict, reason, approval, audit, band, switching })
+        Some(RuleEffect { verdict, reason, approval, audit, band, score, switching })
     }
 
     fn take_approval(&mut self) -> Approval {

@@ -7,6 +7,7 @@ use countersign_core::{
     approval::{Request, Vote},
     ids::{ActionId, ActionRef, ApprovalId, PermitId},
     message::{Decision, Failure},
+    proposal::{self, Proposal, Refusal},
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -112,6 +113,23 @@ pub struct ActionRecord {
     pub permit_bytes: Option<Vec<u8>>,
     /// The database's clock when it was read.
     pub now: DateTime<Utc>,
+}
+
+impl ActionRecord {
+    /// The proposal as it is to be executed: with the arguments of a reviewer's edit. Needs [`LoadDepth::Bodies`].
+    ///
+    /// # Errors
+    /// Where the stored message cannot be decoded, or has been erased.
+    pub fn proposal(&self) -> Result<Proposal, Refusal> {
+        // What is stored was within the limit when it arrived, unless it is a compensation, which has none.
+        let mut proposal = proposal::decode(self.body.as_deref().unwrap_or_default(), usize::MAX)?;
+        let edited = self.edited.as_deref().and_then(|edited| serde_json::from_slice::<Value>(edited).ok());
+        if let Some(edited) = edited {
+            proposal.action["arguments"] = edited.clone();
+            proposal.arguments = edited;
+        }
+        Ok(proposal)
+    }
 }
 
 /// Which related rows are read with an action. Each depth includes the ones before it.
@@ -237,7 +255,7 @@ fn approval(row: &Row) -> Result<Option<ApprovalRecord>, StoreError> {
 
 /// The columns that [`action`] reads.
 pub(crate) const COLUMNS: &str = "id, source, event_id, agent, tool, state, verdict, rule, generation, policy_version, \
-    audit_rate, audit_group, stratum, plan_state, compensates, approved, approvers, permit, fence, expires_at, proposed_at, \
+    audit_rate, audit_score, audit_group, stratum, plan_state, compensates, approved, approvers, permit, fence, expires_at, proposed_at, \
     decided_at, started_at, ended_at, traceparent, \
     state = 'executing' AND lease_until < clock_timestamp() AS interrupted, clock_timestamp() AS now";
 
@@ -255,6 +273,7 @@ pub(crate) fn action(row: &Row) -> Result<ActionRecord, StoreError> {
             generation: row.get("generation"),
             policy_version: row.get("policy_version"),
             audit_rate: row.get("audit_rate"),
+            audit_score: row.get("audit_score"),
             audit_group: row.get("audit_group"),
             stratum: row.get("stratum"),
             plan_state: row

@@ -1,6 +1,6 @@
 -- $2 is a `LoadDepth` as a number. Tables beyond that depth are not read.
 SELECT a.id, a.source, a.event_id, a.agent, a.tool, a.state, a.verdict, a.rule, a.generation, a.policy_version,
-       a.audit_rate, a.audit_group, a.stratum, a.plan_state, a.compensates, a.approved, a.approvers, a.permit, a.fence, a.expires_at, a.proposed_at,
+       a.audit_rate, a.audit_score, a.audit_group, a.stratum, a.plan_state, a.compensates, a.approved, a.approvers, a.permit, a.fence, a.expires_at, a.proposed_at,
        a.decided_at, a.started_at, a.ended_at, a.traceparent,
        CASE WHEN $2 = 3 OR a.state = 'pending_approval' THEN p.body END AS body,
        p.content, COALESCE(p.content_salt, p.salt) AS salt, p.digest, p.edited,
