@@ -2,6 +2,7 @@
 
 mod at_most;
 mod compared;
+mod explained;
 mod figures;
 mod gold;
 mod learning;
@@ -10,7 +11,7 @@ mod rates;
 
 use countersign_app::report::Report;
 
-pub use self::{at_most::explain, compared::compared};
+pub use self::{at_most::at_most, compared::compared, explained::explained};
 use crate::output::fit;
 
 /// Tables with a line per pattern and rule, per rule and stratum, and what their columns mean.

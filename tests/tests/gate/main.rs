@@ -22,6 +22,7 @@ mod limits;
 mod quorum;
 mod quotas;
 mod rates;
+mod recompute;
 mod recorded;
 mod reviewer_app;
 mod signatures;
