@@ -5,6 +5,7 @@ pub mod explanation;
 mod gold;
 mod learning;
 mod rates;
+pub mod reviewers;
 mod versions;
 
 use chrono::{DateTime, Utc};

@@ -1,6 +1,7 @@
 //! `countersign report`: the trade-off between approval and audit, measured.
 
 mod comparison;
+mod reviewers;
 
 use std::process::ExitCode;
 
@@ -49,6 +50,8 @@ enum ReportCommand {
     Drift(comparison::DriftArgs),
     /// Do groups fare alike? Compares groups of actions with one of them
     Fairness(comparison::FairnessArgs),
+    /// How do reviewers decide? What audits find of it, beside their peers, and how long they take
+    Reviewers(reviewers::ReviewersArgs),
 }
 
 /// A report with the derivation of its figures.
@@ -63,6 +66,7 @@ pub(crate) async fn run(to: &Connections, args: ReportArgs) -> anyhow::Result<Ex
     match args.command {
         Some(ReportCommand::Drift(args)) => return comparison::drift(to, args).await,
         Some(ReportCommand::Fairness(args)) => return comparison::fairness(to, args).await,
+        Some(ReportCommand::Reviewers(args)) => return reviewers::run(to, args).await,
         None => {}
     }
     let report = report(&to.app(), MeasureReport { from: args.from, to: args.to }).await?;

@@ -8,10 +8,11 @@ mod gold;
 mod learning;
 mod lines;
 mod rates;
+mod reviewed;
 
 use countersign_app::report::Report;
 
-pub use self::{at_most::at_most, compared::compared, explained::explained};
+pub use self::{at_most::at_most, compared::compared, explained::explained, reviewed::reviewed};
 use crate::output::fit;
 
 /// Tables with a line per pattern and rule, per rule and stratum, and what their columns mean.

@@ -25,6 +25,7 @@ mod rates;
 mod recompute;
 mod recorded;
 mod reviewer_app;
+mod reviewers;
 mod signatures;
 mod stream;
 mod switching;

@@ -1,12 +1,16 @@
 //! How each figure of the report follows from counts: formulas with their sources, and what went into them.
 
 mod formulas;
+mod lines;
 mod steps;
 
 use serde::Serialize;
 
-pub use self::formulas::{FORMULAS, Formula};
-use super::{Report, rates::RateCell};
+pub use self::{
+    formulas::{FORMULAS, Formula},
+    lines::{ExplainedLine, Input, Step},
+};
+use super::Report;
 
 /// The derivation of a report's figures.
 #[derive(Clone, Debug, Serialize)]
@@ -15,40 +19,6 @@ pub struct Explanation {
     pub formulas: &'static [Formula],
     /// What went into the figures of each line.
     pub lines: Vec<ExplainedLine>,
-}
-
-/// A line of the report, or a section without lines.
-#[derive(Clone, Debug, Serialize)]
-pub struct ExplainedLine {
-    /// What it is about.
-    pub line: String,
-    /// The actions by inclusion probability; empty where its figures do not follow from draws.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub cells: Vec<RateCell>,
-    /// Its figures.
-    pub steps: Vec<Step>,
-}
-
-/// A figure and what its formula was filled with.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Step {
-    /// The name of the figure, as its formula has it.
-    pub figure: &'static str,
-    /// The figure; absent where it is unknown.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub value: Option<f64>,
-    /// Counts and intermediate results, besides the cells.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub from: Vec<Input>,
-}
-
-/// A number that went into a figure.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Input {
-    /// Its name, as the formulas have it.
-    pub name: String,
-    /// The number.
-    pub value: f64,
 }
 
 /// Explains the figures of a report. Everything follows from what is in it.

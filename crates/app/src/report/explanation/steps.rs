@@ -5,7 +5,7 @@ use countersign_statistics::{
     estimate::{ALPHA, Cell, Most, each_of, effective_audits, most_right_and_wrong},
 };
 
-use super::{ExplainedLine, Input, Step};
+use super::lines::{ExplainedLine, Input, Step};
 use crate::report::{Agreement, Auditors, CorrectedRate, Correction, Rate, Share, Version, rates::RateCell};
 
 fn input(name: impl Into<String>, value: f64) -> Input {
