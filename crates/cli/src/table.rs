@@ -2,16 +2,18 @@
 
 mod at_most;
 mod compared;
+mod explained;
 mod figures;
 mod gold;
 mod learning;
 mod lines;
 mod rates;
+mod reviewed;
 mod scores;
 
 use countersign_app::report::Report;
 
-pub use self::{at_most::explain, compared::compared};
+pub use self::{at_most::at_most, compared::compared, explained::explained, reviewed::reviewed};
 use crate::output::fit;
 
 /// Tables with a line per pattern and rule, per rule and stratum, and what their columns mean.

@@ -84,6 +84,7 @@ fn section(kind: Kind) -> Option<(&'static str, &'static [(&'static str, &'stati
             "policy",
             &[
                 ("rule", "rule"),
+                ("stratum", "stratum"),
                 ("policy_version", "version"),
                 ("verdict", "verdict"),
                 ("generation", "generation"),

@@ -65,6 +65,7 @@ impl WriteSet {
             rule: evaluated.status.rule.clone(),
             policy_version: evaluated.status.policy_version.clone(),
             generation: evaluated.status.generation,
+            stratum: Some(evaluated.status.stratum.clone()).filter(|stratum| !stratum.is_empty()),
             reevaluation: false,
             plan_state: evaluated.status.plan_state.map(|state| state.as_str().into()),
             digest: evaluated.content.as_ref().map(|content| tagged(&content.digest)),

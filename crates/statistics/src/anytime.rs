@@ -27,6 +27,20 @@ pub struct AtMost {
     pub undetected: u64,
 }
 
+/// How the bound comes about.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Derivation {
+    /// The bound.
+    pub at_most: AtMost,
+    /// Inclusion probabilities, the smallest first, and how many errors that were not drawn are possible with each. Those that
+    /// follow the last one have none.
+    pub unseen: Vec<(f64, u64)>,
+    /// ln of the martingale with these errors, below ln 1/α.
+    pub ln_value: f64,
+    /// The same with one error more, which is not; `None` where all that was not drawn may be wrong.
+    pub ln_with_one_more: Option<f64>,
+}
+
 /// The most errors among `cells` that a probability of `alpha` does not rule out.
 ///
 /// While the cells grow, and whenever they are looked at, the bound is ever exceeded with probability `alpha` at most.
@@ -34,6 +48,11 @@ pub struct AtMost {
 /// action counts as an error until it is judged. That is the worst it can be: to find it wrong multiplies the
 /// martingale by at most 1, and so allows no fewer errors elsewhere than to find it right.
 pub fn at_most(cells: &[Cell], alpha: f64) -> AtMost {
+    derive(cells, alpha).at_most
+}
+
+/// The bound of [`at_most`] and how it comes about.
+pub fn derive(cells: &[Cell], alpha: f64) -> Derivation {
     let cells = merged(cells);
     let found: u64 = cells.iter().map(|cell| cell.wrong).sum();
     let missing: u64 = cells.iter().map(|cell| cell.missing).sum();
@@ -43,19 +62,23 @@ pub fn at_most(cells: &[Cell], alpha: f64) -> AtMost {
         let cost = cost(cell.pi);
         std::array::from_fn(|n| sum[n] + drawn * (cost[n] - GRID[n]))
     });
-    let mut unseen = 0;
+    let mut unseen = Vec::with_capacity(cells.len());
+    let mut ln_with_one_more = None;
     for cell in &cells {
         let cost = cost(cell.pi);
         let with = |errors: u64| std::array::from_fn(|n| logarithms[n] + errors as f64 * cost[n]);
         let undrawn = cell.executed.saturating_sub(cell.judged + cell.missing);
         let fits = largest(undrawn, |errors| ln_mean(&with(errors)) < -alpha.ln());
+        ln_with_one_more = (fits < undrawn).then(|| ln_mean(&with(fits + 1)));
         logarithms = with(fits);
-        unseen += fits;
-        if fits < undrawn {
+        unseen.push((cell.pi, fits));
+        if ln_with_one_more.is_some() {
             break;
         }
     }
-    AtMost { errors: found + missing + unseen, undetected: missing + unseen }
+    let undetected = missing + unseen.iter().map(|(_, errors)| errors).sum::<u64>();
+    let at_most = AtMost { errors: found + undetected, undetected };
+    Derivation { at_most, unseen, ln_value: ln_mean(&logarithms), ln_with_one_more }
 }
 
 /// π rounded down to three significant digits, for whoever keeps counts by π and must bound how many there are.
@@ -125,6 +148,16 @@ mod tests {
                 "{pi} {found}"
             );
         }
+    }
+
+    #[test]
+    fn the_derivation_says_why_no_more_errors_are_possible() {
+        let found = derive(&[cell(1.0, 600, 600, 1), cell(0.05, 20, 1, 0), cell(0.1, 1_000, 100, 0)], ALPHA);
+        let [(smallest, all), (_, some)] = found.unseen[..] else { panic!("{found:?}") };
+        assert_eq!((smallest, all, found.at_most.undetected), (0.05, 19, 19 + some));
+        assert!(found.ln_value < 20_f64.ln() && found.ln_with_one_more.is_some_and(|ln| ln >= 20_f64.ln()));
+        // Everything may be wrong, and one more is not there.
+        assert_eq!(derive(&[cell(0.0, 50, 0, 0)], ALPHA).ln_with_one_more, None);
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub fn estimate(cells: &[Cell], alpha: f64) -> Estimate {
     let known = groups.iter().all(|group| group.errors().is_some() || !group.is_drawn());
     let errors = rate.filter(|_| known).map(|_| errors);
     let found: u64 = cells.iter().map(|cell| cell.wrong).sum();
-    let mut interval = interval(&settled(&cells, false), &settled(&cells, true), alpha);
+    let mut interval = interval(&cells, alpha);
     if let Some(rate) = rate {
         // Korn and Graubard weigh by 1/π what the estimate weighs by N / judged.
         interval = Interval { lower: interval.lower.min(rate), upper: interval.upper.max(rate) };
@@ -156,29 +156,62 @@ fn settled(cells: &[Cell], wrong: bool) -> Vec<Cell> {
     cells.iter().map(settle).collect()
 }
 
-/// The most errors among the cells, not above what was not judged right.
-fn most(cells: &[Cell], alpha: f64) -> f64 {
+/// The most actions of one kind, wrong or right, and what that follows from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Most {
+    /// The effective number of audits, at most as many as there are, and how many of these are of the kind. Not whole.
+    pub effective: Effective,
+    /// What was executed times the upper end of Clopper and Pearson's interval for the effective numbers.
+    pub korn_graubard: f64,
+    /// What was found and what the draw may have missed; absent with one cell, in which the first is exact.
+    pub with_unseen: Option<f64>,
+    /// What a single cell may hold with the others as they were found to be; absent with one cell.
+    pub alone: Option<f64>,
+    /// What was not judged to be of the other kind: no bound is above it.
+    pub possible: f64,
+}
+
+impl Most {
+    /// The largest of the three, as far as possible.
+    pub fn count(&self) -> f64 {
+        let others = self.with_unseen.into_iter().chain(self.alone);
+        others.fold(self.korn_graubard, f64::max).min(self.possible)
+    }
+}
+
+/// The most right and the most wrong actions among `cells`, of which the ends of the interval are made: see [`estimate`].
+pub fn most_right_and_wrong(cells: &[Cell], alpha: f64) -> [Most; 2] {
+    let cells = merged(cells);
+    let mirror = |cell: Cell| Cell { wrong: cell.judged - cell.wrong, ..cell };
+    let right: Vec<Cell> = settled(&cells, false).into_iter().map(mirror).collect();
+    [most(&right, alpha), most(&settled(&cells, true), alpha)]
+}
+
+/// The most errors among merged cells, if all that was drawn is judged.
+fn most(cells: &[Cell], alpha: f64) -> Most {
     let sum = |pick: fn(&Cell) -> u64| cells.iter().map(pick).sum::<u64>() as f64;
     let (executed, judged, wrong) =
         (sum(|cell| cell.executed), sum(|cell| cell.judged), sum(|cell| cell.wrong));
-    let mut most = korn_graubard(cells, alpha).upper * executed;
-    // Within one cell that is exact, and chance alone decides what was not drawn.
-    if cells.len() > 1 {
-        most = most.max(wrong + unseen(cells, alpha / 2.0)).max(alone(cells, alpha));
+    // Within one cell the first is exact, and chance alone decides what was not drawn.
+    let several = cells.len() > 1;
+    Most {
+        effective: effective(cells),
+        korn_graubard: korn_graubard(cells, alpha).upper * executed,
+        with_unseen: several.then(|| wrong + unseen(cells, alpha / 2.0)),
+        alone: several.then(|| alone(cells, alpha)),
+        possible: executed - (judged - wrong),
     }
-    most.min(executed - (judged - wrong))
 }
 
-/// The interval of the rate where all that was drawn is judged: for its lower end as if it were `right`.
-fn interval(right: &[Cell], wrong: &[Cell], alpha: f64) -> Interval {
-    let executed = wrong.iter().map(|cell| cell.executed).sum::<u64>() as f64;
+/// The interval of the rate.
+fn interval(cells: &[Cell], alpha: f64) -> Interval {
+    let executed = cells.iter().map(|cell| cell.executed).sum::<u64>() as f64;
     if executed == 0.0 {
         return Interval::UNKNOWN;
     }
-    let mirror = |cell: &Cell| Cell { wrong: cell.judged - cell.wrong, ..*cell };
-    let mirrored: Vec<Cell> = right.iter().map(mirror).collect();
+    let [right, wrong] = most_right_and_wrong(cells, alpha);
     // Whole numbers are subtracted and then divided, so that a census is exact.
-    Interval { lower: (executed - most(&mirrored, alpha)) / executed, upper: most(wrong, alpha) / executed }
+    Interval { lower: (executed - right.count()) / executed, upper: wrong.count() / executed }
 }
 
 /// The most errors that a single group may hold, with as many in the others as were estimated. All of what is never
@@ -208,14 +241,28 @@ fn unseen(cells: &[Cell], alpha: f64) -> f64 {
     unseen as f64
 }
 
-/// Clopper and Pearson's interval with the effective number of audits: as many as would estimate the rate as well if
-/// all had been drawn with the same probability.
+/// Audits that say as much as others that were drawn with other probabilities. Numbers that need not be whole.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Effective {
+    /// How many would estimate the rate as well if all had been drawn with the same probability.
+    pub audits: f64,
+    /// How many of these found an error.
+    pub wrong: f64,
+}
+
+/// Clopper and Pearson's interval with the effective number of audits.
 pub(super) fn korn_graubard(cells: &[Cell], alpha: f64) -> Interval {
+    let Effective { audits, wrong } = effective(cells);
+    clopper_pearson(wrong, audits, alpha)
+}
+
+/// Korn and Graubard's effective numbers (Survey Methodology 24, 1998).
+fn effective(cells: &[Cell]) -> Effective {
     let cells = || cells.iter().filter(|cell| cell.judged > 0);
     let judged = cells().map(|cell| cell.judged as f64).sum::<f64>();
     let wrong = cells().map(|cell| cell.wrong as f64).sum::<f64>();
     if wrong == 0.0 || wrong == judged {
-        return clopper_pearson(wrong, judged, alpha);
+        return Effective { audits: judged, wrong };
     }
     let weight: f64 = cells().map(|cell| cell.judged as f64 / cell.pi).sum();
     let rate = cells().map(|cell| cell.wrong as f64 / cell.pi).sum::<f64>() / weight;
@@ -226,8 +273,8 @@ pub(super) fn korn_graubard(cells: &[Cell], alpha: f64) -> Interval {
     };
     let spread: f64 = cells().map(square).sum();
     let variance = spread / weight.powi(2) * judged / (judged - 1.0).max(1.0);
-    let effective = (rate * (1.0 - rate) / variance).min(judged);
-    clopper_pearson(rate * effective, effective, alpha)
+    let audits = (rate * (1.0 - rate) / variance).min(judged);
+    Effective { audits, wrong: rate * audits }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Figures that `fixtures/make.py` had made by scipy and statsmodels.
+//! Figures that `fixtures/make.py` had made by scipy, statsmodels and `docs/recompute.py`.
 
 /// The rows of a file: numbers between tabs, and comments after `#`.
 pub(crate) fn rows(text: &str) -> Vec<Vec<f64>> {

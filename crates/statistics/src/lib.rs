@@ -67,6 +67,7 @@ pub mod estimate;
 mod fixtures;
 pub mod groups;
 pub mod multiple;
+pub mod quantile;
 pub mod sequential;
 pub mod simulated;
 pub mod switching;

@@ -35,6 +35,7 @@ pub mod quarantine;
 pub mod rates;
 pub mod remediations;
 pub mod report;
+pub mod reviewers;
 pub mod revocations;
 pub mod sampling;
 pub mod sampling_plans;

@@ -42,6 +42,50 @@ pub struct Rate {
     pub upper: f64,
     /// The most errors, at every moment at once with 95 % confidence.
     pub at_most: Bound,
+    /// What all figures of the line follow from, the smallest inclusion probability first.
+    #[serde(default)]
+    pub cells: Vec<RateCell>,
+}
+
+/// Executed actions that were drawn with one inclusion probability.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RateCell {
+    /// The inclusion probability π of each, 0 to 1; 0 where no draw was made yet.
+    pub pi: f64,
+    /// How many were executed, drawn or not.
+    pub executed: u64,
+    /// Drawn for an audit.
+    pub drawn: u64,
+    /// Of these, judged.
+    pub judged: u64,
+    /// Of these, judged wrong.
+    pub wrong: u64,
+}
+
+impl RateCell {
+    /// Counts as cells, one per inclusion probability.
+    fn merged<'a>(counts: impl IntoIterator<Item = &'a DrawCounts>) -> Vec<Self> {
+        let mut cells: Vec<Self> = Vec::new();
+        for DrawCounts { pi, executed, judged, wrong, missing, .. } in counts {
+            let (Ok(at) | Err(at)) = cells.binary_search_by(|cell| cell.pi.total_cmp(pi));
+            if cells.get(at).is_none_or(|cell| cell.pi != *pi) {
+                cells.insert(at, Self { pi: *pi, executed: 0, drawn: 0, judged: 0, wrong: 0 });
+            }
+            if let Some(cell) = cells.get_mut(at) {
+                cell.executed += executed;
+                cell.drawn += judged + missing;
+                cell.judged += judged;
+                cell.wrong += wrong;
+            }
+        }
+        cells
+    }
+
+    /// The cell as the estimators take it.
+    pub(super) fn counted(&self) -> Cell {
+        let Self { pi, executed, drawn, judged, wrong } = *self;
+        Cell { pi, executed, judged, wrong, missing: drawn.saturating_sub(judged) }
+    }
 }
 
 /// The most errors that are possible, however often it is looked at and whatever agents do.
@@ -57,11 +101,8 @@ impl Rate {
     /// The rate of what was counted together, one of `lines` whose intervals hold together; `None` where nothing was
     /// executed.
     pub(super) fn of<'a>(counts: impl IntoIterator<Item = &'a DrawCounts>, lines: usize) -> Option<Self> {
-        let cell = |count: &DrawCounts| {
-            let DrawCounts { pi, executed, judged, wrong, missing, .. } = *count;
-            Cell { pi, executed, judged, wrong, missing }
-        };
-        let cells: Vec<Cell> = counts.into_iter().map(cell).collect();
+        let counted = RateCell::merged(counts);
+        let cells: Vec<Cell> = counted.iter().map(RateCell::counted).collect();
         let alpha = each_of(lines, ALPHA);
         let Estimate { errors, rate, interval, undetected } = estimate(&cells, alpha);
         let AtMost { errors: most, undetected: most_undetected } = anytime::at_most(&cells, ALPHA);
@@ -80,6 +121,7 @@ impl Rate {
             lower: interval.lower,
             upper: interval.upper,
             at_most: Bound { errors: most, undetected: most_undetected },
+            cells: counted,
         })
     }
 
@@ -141,6 +183,16 @@ mod tests {
         // 1/0.5 and 1/1.
         assert_eq!(rates[1].errors.zip(rates[2].errors), Some((3.0, 3.0)));
         assert_eq!(rates[2].rate, Some(3.0 / 12.0));
+    }
+
+    #[test]
+    fn a_line_has_one_cell_per_inclusion_probability() {
+        let cell =
+            |pi, [executed, drawn, judged, wrong]: [u64; 4]| RateCell { pi, executed, drawn, judged, wrong };
+        let expected = [cell(0.25, [8, 2, 2, 0]), cell(0.5, [16, 8, 8, 1]), cell(1.0, [2, 2, 2, 1])];
+        assert_eq!(mixed()[0].cells, expected);
+        let waits = DrawCounts { missing: 3, ..counts("a/x", 0.1, [100, 7, 0]) };
+        assert_eq!(rates(&[waits])[1].cells, [cell(0.1, [100, 10, 7, 0])]);
     }
 
     #[test]

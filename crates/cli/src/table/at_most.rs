@@ -6,7 +6,7 @@ use super::figures::percent;
 use crate::output::fit;
 
 /// How many errors nobody has found, at most: all together, then by rule and stratum.
-pub fn explain(report: &Report) -> String {
+pub fn at_most(report: &Report) -> String {
     let span = format!("{} to {}", report.from.format("%F %T"), report.to.format("%F %T UTC"));
     let Some((all, parts)) = report.rates.split_first() else {
         return fit(&format!(

@@ -1,11 +1,13 @@
 use chrono::{DateTime, Utc};
 use countersign_app::report::{
     Agreement, Auditors, Bound, CorrectedRate, Correction, Gold, Learning, Line, Lowered, Percentiles,
-    PlanChange, Prevented, Rate, Remediations, Report, ScoredRate, Share, Version,
+    PlanChange, Prevented, Rate, RateCell, Remediations, Report, ScoredRate, Share, Version,
 };
 use serde_json::json;
 
-use super::{explain, render};
+use countersign_app::report::explanation::explain;
+
+use super::{at_most, explained, render};
 use crate::output::WIDTH;
 
 /// The longest name of the airline example's strata.
@@ -51,7 +53,12 @@ fn rate(rule: Option<&str>, stratum: Option<&str>) -> Rate {
         lower: 0.0951,
         upper: 1.0,
         at_most: Bound { errors: 134_567, undetected: 122_222 },
+        cells: vec![cell(0.05, 1_000_000), cell(1.0, 234_567)],
     }
+}
+
+fn cell(pi: f64, executed: u64) -> RateCell {
+    RateCell { pi, executed, drawn: 62_345, judged: 61_728, wrong: 6_172 }
 }
 
 fn plan_change() -> PlanChange {
@@ -106,6 +113,7 @@ fn report() -> Report {
     Report {
         from: moment(),
         to: moment(),
+        measured_at: moment(),
         lines: vec![line("approval", None), line("approval", rule), line("audit", None), line("audit", rule)],
         rates: vec![rate(None, None), rate(rule, None), rate(rule, Some(STRATUM))],
         scored: vec![ScoredRate {
@@ -151,7 +159,7 @@ fn gold() -> Gold {
 
 #[test]
 fn no_line_of_the_report_is_wider_than_a_terminal() {
-    for text in [render(&report()), explain(&report())] {
+    for text in [render(&report()), at_most(&report()), explained(&report(), &explain(&report()))] {
         let wide: Vec<&str> = text.lines().filter(|line| line.chars().count() > WIDTH).collect();
         assert!(wide.is_empty() && text.lines().count() > 5, "{wide:#?}\n{text}");
     }

@@ -27,6 +27,9 @@ pub struct ActionEvaluated {
     pub policy_version: String,
     /// The generation.
     pub generation: i64,
+    /// The stratum in whose figures the action counts once it is executed, whether it is drawn or not; absent where none is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stratum: Option<String>,
     /// Whether the action had been evaluated before; absent the first time.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reevaluation: bool,

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::{anytime::at_most, fixtures::rows};
 
 fn cell(pi: f64, executed: u64, judged: u64, wrong: u64) -> Cell {
     Cell { pi, executed, judged, wrong, missing: 0 }
@@ -172,4 +173,26 @@ fn unequal_probabilities_cost_effective_audits() {
     let unequal = effective_audits(&[cell(0.1, 1_000, 100), cell(0.05, 1_000, 50)]);
     assert!((unequal - 4.0e6 / 3.0e4).abs() < 1e-9, "{unequal}");
     assert_eq!(effective_audits(&[cell(0.1, 1_000, 0)]), 0.0);
+}
+
+#[test]
+fn it_agrees_with_the_script_that_anybody_can_run() {
+    for row in rows(include_str!("../../fixtures/estimates.tsv")) {
+        let (cells, [rate, lower, upper, errors, undetected]) = row.split_at(row.len() - 5) else {
+            panic!("{row:?}")
+        };
+        let cells: Vec<Cell> = cells
+            .chunks_exact(5)
+            .map(|cell| {
+                let [executed, drawn, judged, wrong] = [1, 2, 3, 4].map(|at| cell[at] as u64);
+                Cell { pi: cell[0], executed, judged, wrong, missing: drawn - judged }
+            })
+            .collect();
+        let (found, bound) = (estimated(&cells), at_most(&cells, ALPHA));
+        let got = [found.rate.unwrap(), found.interval.lower, found.interval.upper];
+        for (got, expected) in got.iter().zip([rate, lower, upper]) {
+            assert!((got - expected).abs() < 1e-9, "{row:?} {found:?}");
+        }
+        assert_eq!([bound.errors as f64, bound.undetected as f64], [*errors, *undetected], "{row:?}");
+    }
 }
