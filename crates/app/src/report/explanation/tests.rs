@@ -64,7 +64,16 @@ fn report(all: Rate) -> Report {
         lowered: vec![],
     };
     let gold = Gold { auditors, corrected };
-    Report { from: time, to: time, measured_at: time, lines: vec![], rates: vec![all], gold, learning }
+    Report {
+        from: time,
+        to: time,
+        measured_at: time,
+        lines: vec![],
+        rates: vec![all],
+        scored: vec![],
+        gold,
+        learning,
+    }
 }
 
 fn value(line: &ExplainedLine, figure: &str, input: &str) -> f64 {
