@@ -21,6 +21,9 @@ const CLEAN: u32 = 1_000;
 /// At which rates an agent errs that makes no error while its actions are approved.
 const CHEATS: [f64; 3] = [0.1, 0.2, 1.0];
 
+/// At which rates a cap on undetected errors is played.
+const CAPPED: [f64; 4] = [0.02, 0.05, 0.2, 1.0];
+
 /// What all stays of a kind come to.
 struct Summary {
     mean: f64,
@@ -88,19 +91,27 @@ pub(super) fn run(args: &SimulateArgs, plan: Plan) -> anyhow::Result<()> {
     stopped(args, &slow)
 }
 
-/// The same agents under a cap on undetected errors, which is twice what cannot be ruled out of an agent without errors.
+/// A cap on undetected errors, against agents that stay below what the CUSUM notices soon, and those above it.
 fn capped(args: &SimulateArgs, prompt: &Play) -> anyhow::Result<()> {
-    let errors = 2 * MostUndetected::least(prompt.plan.wanted.pi);
+    let (runs, errors) = (10 * args.times, 4 * MostUndetected::least(prompt.plan.wanted.pi));
     let caps = Caps { at_most: Some(MostUndetected { errors, rate: 0.0 }), ..prompt.caps };
-    println!("the same with findings 20 times as soon and at_most {errors}:");
-    for rate in CHEATS {
-        let name = format!("{:3.0} % wrong", 100.0 * rate);
-        let stays = play(args, &name, &Play { clean: 0, rate, caps, ..*prompt })?;
+    println!("errors until approval is back, with findings 20 times as soon and at_most {errors}:");
+    for rate in CAPPED {
+        let stays = Play { clean: 0, rate, caps, ..*prompt }.stays(args.seed, runs);
+        let free = Summary::of(&Play { clean: 0, rate, ..*prompt }.stays(args.seed, runs));
         let more = stays.iter().filter(|stay| stay.undetected > errors + 1).count();
         let share = more as f64 / stays.len() as f64;
-        println!("              more than {errors} in {:.2} % of runs", 100.0 * share);
-        ensure!(share <= 0.05 + chance::of(0.05, 30 * args.times), "the cap does not hold");
+        println!(
+            "  {:3.0} % wrong: {}; without the cap {:.0}",
+            100.0 * rate,
+            Summary::of(&stays).line(),
+            free.mean
+        );
+        ensure!(share <= 0.05 + chance::of(0.05, runs), "the cap does not hold");
     }
+    let flawless = Play { caps, ..*prompt }.stays(args.seed, runs);
+    let returned = flawless.iter().filter(|stay| stay.executed < CLEAN).count();
+    println!("  and of {CLEAN} right actions: {returned} of {runs} runs return nevertheless");
     Ok(())
 }
 
