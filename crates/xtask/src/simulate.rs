@@ -10,9 +10,12 @@ use std::process::ExitCode;
 
 use anyhow::ensure;
 use clap::Args;
-use countersign_statistics::simulated::{
-    adversary::{AGENTS, ever_exceeded},
-    false_alarms,
+use countersign_statistics::{
+    simulated::{
+        adversary::{AGENTS, ever_exceeded},
+        false_alarms,
+    },
+    switching::Wanted,
 };
 
 /// The simulations.
@@ -61,6 +64,7 @@ pub(crate) fn run(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
     }
 
     comparisons::run(args.seed, args.times)?;
-    switching::run(args)?;
+    let wanted = Wanted { limit: args.limit, pi: args.rate, aoql: args.aoql, lag: args.lag };
+    switching::run(args.seed, args.times, wanted)?;
     Ok(ExitCode::SUCCESS)
 }
