@@ -12,9 +12,12 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::ensure;
 use clap::Args;
-use countersign_statistics::simulated::{
-    adversary::{AGENTS, ever_exceeded},
-    false_alarms,
+use countersign_statistics::{
+    simulated::{
+        adversary::{AGENTS, ever_exceeded},
+        false_alarms,
+    },
+    switching::Wanted,
 };
 
 /// The simulations.
@@ -72,6 +75,7 @@ pub(crate) async fn run(args: &SimulateArgs) -> anyhow::Result<ExitCode> {
     }
 
     comparisons::run(args.seed, args.times)?;
-    switching::run(args)?;
+    let wanted = Wanted { limit: args.limit, pi: args.rate, aoql: args.aoql, lag: args.lag };
+    switching::run(args.seed, args.times, wanted)?;
     Ok(ExitCode::SUCCESS)
 }
