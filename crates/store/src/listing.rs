@@ -263,16 +263,20 @@ pub struct DrawSummary {
     pub selected: bool,
     /// Why π is 1 regardless of the rule.
     pub forced: Option<String>,
+    /// R, 56 bits: the action was selected at every π from 1 − R / 2^56 on.
+    #[serde(skip)]
+    pub r: u64,
 }
 
 /// The sampling draw of one action; `None` until it is executed.
 pub async fn draw(tx: &Transaction, action: ActionId) -> Result<Option<DrawSummary>, StoreError> {
-    let sql = "SELECT epoch, stratum, pi, selected, forced FROM sampling WHERE action = $1";
+    let sql = "SELECT epoch, stratum, pi, selected, forced, r FROM sampling WHERE action = $1";
     Ok(tx.query_opt(sql, &[&action.0]).await?.map(|row| DrawSummary {
         epoch: row.get(0),
         stratum: row.get(1),
         pi: row.get(2),
         selected: row.get(3),
         forced: row.get(4),
+        r: u64::try_from(row.get::<_, i64>(5)).unwrap_or_default(),
     }))
 }

@@ -4,21 +4,22 @@ use countersign_core::{
     action::State,
     audit::{Opinion, settle},
     evidence::{self as events, ActionResolved, AuditSettled, CompensationRequested},
+    keyed,
     message::{self, Finding, Resolution, Severity},
     refusal::{Code, Complaint},
     transition::{Event, Standing, transition},
     verdict::Verdict,
 };
-use countersign_policy::Configuration;
+use countersign_policy::{Configuration, Policy};
 use countersign_runtime::{governed::Governed, messages::offer, remediation};
-use countersign_statistics::switching::SwitchingEvent;
+use countersign_statistics::switching::{PlanState, SwitchingEvent};
 use countersign_store::{
     Pipeline, StoreError, Transaction,
     actions::{self, ActionRecord, LoadDepth},
     audits::{self, AuditRecord},
     compensations,
     evidence::{self, Evidence},
-    listing,
+    listing::{self, DrawSummary},
     outcomes::{self, NewOutcome},
 };
 
@@ -79,20 +80,28 @@ pub(super) async fn apply(
             remediation::open(tx, configuration, record.id, &audit.group, &why).await?;
         }
     }
-    Ok(Ok((Applied::Now, switching_input(tx, &record, wrong, settled.severity).await?)))
+    Ok(Ok((
+        Applied::Now,
+        switching_input(tx, &configuration.policy, &record, wrong, settled.severity).await?,
+    )))
 }
 
 /// What a settled audit contributes to the stratum's sampling plan: of what was executed without approval, only audits that the
 /// draw selected count. Where a reviewer has waved an error through, whatever audit found it, and critical errors always.
 async fn switching_input(
     tx: &Transaction,
+    policy: &Policy,
     record: &ActionRecord,
     wrong: bool,
     severity: Option<Severity>,
 ) -> Result<Vec<SwitchingInput>, StoreError> {
     let critical = severity == Some(Severity::Critical);
     let at_once = record.status.verdict == Verdict::Allow;
-    let drawn = listing::draw(tx, record.id).await?.is_some_and(|draw| draw.selected);
+    let status = &record.status;
+    let rate = policy.audit_spec(&status.rule).map_or(0.0, |spec| spec.rate)
+        * status.plan_state.map_or(1.0, PlanState::tighter);
+    let draw = listing::draw(tx, record.id).await?;
+    let drawn = draw.is_some_and(|draw| counts(&draw, status.audit_score.map(|_| rate), wrong));
     let audited = (at_once && drawn).then_some(SwitchingEvent::Audited { wrong });
     let executed = record.status.state.executed();
     // An edit has been counted as an error already.
@@ -105,6 +114,14 @@ async fn switching_input(
         .chain(critical)
         .filter_map(|event| SwitchingInput::of(record, event))
         .collect())
+}
+
+/// Whether a drawn audit counts for the stratum's sampling plan. `unscored` is the rate without the score, where there is one. An audit that
+/// only the score asked for counts if it is wrong: an agent that makes harmless actions look suspect would otherwise have them outweigh
+/// the others.
+fn counts(draw: &DrawSummary, unscored: Option<f64>, wrong: bool) -> bool {
+    let asked_anyway = unscored.is_none_or(|rate| keyed::selected(draw.r, rate));
+    draw.selected && (wrong || draw.forced.is_some() || asked_anyway)
 }
 
 /// Requests that an action be undone: by its compensation if that is still possible, otherwise by people.
@@ -153,4 +170,28 @@ async fn resolve(tx: &Transaction, record: &ActionRecord, resolution: Resolution
     outcomes::insert(tx, &mut writes, 2, [&outcome]).await?;
     evidence::write(tx, &mut writes, &[Evidence::of(record.id, noted)]).await?;
     tx.run(&writes).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_a_score_asked_to_audit_counts_for_a_plan_if_it_is_wrong() {
+        // Selected at every π from 0.25 on.
+        let draw = |forced: Option<&str>| DrawSummary {
+            epoch: 1,
+            stratum: "a/b/c".into(),
+            pi: 0.5,
+            selected: true,
+            forced: forced.map(str::to_owned),
+            r: 3 << 54,
+        };
+        let drawn = draw(None);
+        assert!(counts(&drawn, None, false) && counts(&drawn, Some(0.3), false));
+        assert!(!counts(&drawn, Some(0.1), false) && counts(&drawn, Some(0.1), true));
+        assert!(counts(&draw(Some("failed")), Some(0.1), false));
+        let passed_over = DrawSummary { selected: false, ..drawn };
+        assert!(!counts(&passed_over, None, true));
+    }
 }
