@@ -144,9 +144,15 @@ fn difference(own: &Share, peers: &PeerDifference) -> [String; 6] {
 }
 
 fn times(times: &Times) -> [String; 4] {
-    let end = |end: Option<f64>| end.map_or_else(|| "open".into(), |end| format!("{end:.1}"));
-    let print = |it: &Percentile| format!("{:.1} ({}..{})", it.seconds, end(it.lower), end(it.upper));
+    let end = |end: Option<f64>| end.map_or_else(|| "open".into(), seconds);
+    let print = |it: &Percentile| format!("{} ({}..{})", seconds(it.seconds), end(it.lower), end(it.upper));
     [times.cases.to_string(), print(&times.p10), print(&times.median), print(&times.p90)]
+}
+
+/// Seconds, to a tenth where that matters.
+fn seconds(seconds: f64) -> String {
+    let digits = usize::from(seconds < 100.0);
+    format!("{seconds:.digits$}")
 }
 
 fn interval(lower: f64, upper: f64) -> String {
@@ -164,6 +170,7 @@ mod tests {
         let share =
             Share { cases: 1_234_567, positive: 123, missing: 1_234, rate: 1.0, lower: 0.1234, upper: 1.0 };
         let at = Percentile { seconds: 86_399.94, lower: Some(12_345.6), upper: None };
+        let soon = Percentile { seconds: 8.24, ..at };
         ReviewerLine {
             person: person.map(str::to_owned),
             people: 3,
@@ -184,7 +191,7 @@ mod tests {
             approved_wrong: Shown::Figure(share),
             rejected_wrong: Shown::TooFew,
             changed: Shown::Figure(share),
-            time: Shown::Figure(Times { cases: 1_234_567, p10: at, median: at, p90: at }),
+            time: Shown::Figure(Times { cases: 1_234_567, p10: soon, median: at, p90: at }),
             gold: person
                 .map(|_| GoldShares { sensitivity: Shown::Figure(share), specificity: Shown::TooFew }),
         }
@@ -217,7 +224,8 @@ mod tests {
             "REJECTIONS FOUND WRONG, of what they rejected: too few",
             "-43.21",
             "-100.00..+100.00",
-            "86399.9 (12345.6..open)",
+            "86400 (12346..open)",
+            "8.2 (12346..open)",
             "12.34..100.00",
             "found correct, of what is known to be right: too few",
         ] {
