@@ -25,7 +25,7 @@ pub struct Wanted {
     /// The largest share of all actions, in the long run, that may be wrong and undetected, at any error rate that stays
     /// as it is: the average outgoing quality limit.
     pub aoql: f64,
-    /// The lag of findings: at most this many actions are executed before the finding on one is known. [`Caps::lag`]
+    /// The lag of findings: at most this many actions are executed before the finding on one is known. [`Caps::lag`](super::Caps::lag)
     /// enforces it.
     pub lag: u32,
 }
