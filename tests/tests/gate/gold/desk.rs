@@ -147,6 +147,7 @@ impl Desk {
         let mut report = self.json(&["report", "--from", from, "--json"]).await?;
         let gold = report["gold"].take();
         report["to"] = Value::Null;
+        report["measured_at"] = Value::Null;
         Ok((report, gold))
     }
 
